@@ -1,0 +1,37 @@
+"""The errors that cross module boundaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class WireError(Exception):
+    """Bytes that cannot be framed or read as a MongoDB message.
+
+    Raised by :mod:`proxy.wire` only. Whoever catches it decides between forwarding the
+    bytes untouched, so that upstream judges them, and closing the connection.
+    """
+
+
+@dataclass(frozen=True)
+class CommandError(Exception):
+    """A refusal in the server's own form: ``{ok: 0, errmsg, code, codeName}``.
+
+    ``labels`` becomes the reply's ``errorLabels`` array when it is not empty.
+    """
+
+    code: int
+    code_name: str
+    errmsg: str
+    labels: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.code_name}: {self.errmsg}"
+
+
+class ConfigError(Exception):
+    """Settings that cannot be used. ``problems`` lists every one, each with its path."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems

@@ -1,0 +1,201 @@
+"""Reading and editing the top level of a BSON document without decoding it.
+
+A walk costs the same whatever the values hold, keeps the exact types, and sees duplicate
+keys, of which the server takes the first (or refuses) where dict decoders keep the last.
+Layout: bsonspec.org, version 1.1.
+"""
+
+from __future__ import annotations
+
+from struct import error as StructError
+from typing import Final, NamedTuple
+
+from proxy.errors import WireError
+from proxy.wire.opcodes import INT32, INT64
+
+DOUBLE: Final = 0x01
+STRING: Final = 0x02
+DOCUMENT: Final = 0x03
+ARRAY: Final = 0x04
+BINARY: Final = 0x05
+OBJECT_ID: Final = 0x07
+BOOL: Final = 0x08
+DATE: Final = 0x09
+NULL: Final = 0x0A
+INT32_TYPE: Final = 0x10
+TIMESTAMP: Final = 0x11
+INT64_TYPE: Final = 0x12
+
+#: A command has a few dozen fields. Walking more would let one message hold the loop.
+MAX_ELEMENTS: Final = 10_000
+
+_int32 = INT32.unpack_from
+_int64 = INT64.unpack_from
+
+# How far a value reaches, by type: 0 and up is its size; the rest is told apart below.
+_UNKNOWN, _STRING, _DOCUMENT, _BINARY, _REGEX, _DBPOINTER = -1, -2, -3, -4, -5, -6
+_SIZES = [_UNKNOWN] * 256
+for _type, _size in {
+    0x01: 8,
+    0x02: _STRING,
+    0x03: _DOCUMENT,
+    0x04: _DOCUMENT,
+    0x05: _BINARY,
+    0x06: 0,
+    0x07: 12,
+    0x08: 1,
+    0x09: 8,
+    0x0A: 0,
+    0x0B: _REGEX,
+    0x0C: _DBPOINTER,
+    0x0D: _STRING,
+    0x0E: _STRING,
+    0x0F: _DOCUMENT,
+    0x10: 4,
+    0x11: 8,
+    0x12: 8,
+    0x13: 16,
+    0x7F: 0,
+    0xFF: 0,
+}.items():
+    _SIZES[_type] = _size
+
+
+class Element(NamedTuple):
+    """Where one element of a document lies: ``data[start:end]``, its value ``data[value:end]``."""
+
+    type: int
+    start: int
+    value: int
+    end: int
+
+
+class Fields(dict[bytes, Element]):
+    """The top-level elements of one document by name, the first of each name, in order."""
+
+    __slots__ = ("duplicates",)
+
+    #: Names that occur more than once.
+    duplicates: tuple[bytes, ...]
+
+
+_new_element = tuple.__new__
+
+
+def document_end(data: bytes | bytearray | memoryview, start: int, limit: int) -> int:
+    """The offset behind the document at ``start``.
+
+    Raises:
+        WireError: it does not fit before ``limit`` or its last byte is not NUL.
+    """
+    if limit - start < 5:
+        raise WireError("no room for a BSON document")
+    end: int = start + _int32(data, start)[0]
+    if not start + 5 <= end <= limit or data[end - 1] != 0:
+        raise WireError("a BSON document does not fit where it stands")
+    return end
+
+
+def walk(data: bytes, start: int, limit: int, max_elements: int = MAX_ELEMENTS) -> Fields:
+    """Locate the top-level elements of the document that starts at ``start``.
+
+    Values are skipped by their declared size and are not looked into.
+
+    Raises:
+        WireError: the document or an element overruns, a type is unknown, or there are more
+            than ``max_elements``.
+    """
+    end = document_end(data, start, limit) - 1
+    fields = Fields()
+    duplicates: list[bytes] = []
+    pos = start + 4
+    sizes = _SIZES
+    index = data.index
+    try:
+        while pos < end:
+            begin = pos
+            kind = data[pos]
+            nul = index(0, pos + 1, end)
+            name = data[pos + 1 : nul]
+            value = nul + 1
+            size = sizes[kind]
+            if size >= 0:
+                pos = value + size
+            elif size == _STRING:
+                size = _int32(data, value)[0]
+                if size < 1:
+                    raise WireError("a BSON string has no length")
+                pos = value + 4 + size
+            elif size == _DOCUMENT:
+                size = _int32(data, value)[0]
+                if size < 5:
+                    raise WireError("a BSON document is too short")
+                pos = value + size
+            elif size == _BINARY:
+                size = _int32(data, value)[0]
+                if size < 0:
+                    raise WireError("BSON binary data has a negative length")
+                pos = value + 5 + size
+            elif size == _REGEX:
+                pos = index(0, index(0, value, end) + 1, end) + 1
+            elif size == _DBPOINTER:
+                size = _int32(data, value)[0]
+                if size < 1:
+                    raise WireError("a BSON string has no length")
+                pos = value + 4 + size + 12
+            else:
+                raise WireError(f"unknown BSON type {kind}")
+            if name in fields:
+                duplicates.append(name)
+            else:
+                fields[name] = _new_element(Element, (kind, begin, value, pos))
+                if len(fields) + len(duplicates) > max_elements:
+                    raise WireError(f"more than {max_elements} elements")
+    except (ValueError, StructError) as error:
+        raise WireError("a BSON element overruns its document") from error
+    if pos != end:
+        raise WireError("a BSON element overruns its document")
+    fields.duplicates = tuple(duplicates)
+    return fields
+
+
+def text(data: bytes, element: Element | None) -> str | None:
+    """A string element's text; None where it is missing, of another type or not UTF-8."""
+    if element is None or element.type != STRING:
+        return None
+    try:
+        return data[element.value + 4 : element.end - 1].decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def integer(data: bytes, element: Element | None) -> int | None:
+    """An int32 or int64 element's number; None where it is missing or of another type."""
+    if element is None:
+        return None
+    if element.type == INT32_TYPE:
+        return int(_int32(data, element.value)[0])
+    if element.type == INT64_TYPE:
+        return int(_int64(data, element.value)[0])
+    return None
+
+
+def edited(data: bytes, start: int, fields: Fields, edits: dict[bytes, bytes | None]) -> bytes:
+    """The document at ``start`` with some elements replaced or removed, the rest byte for byte.
+
+    ``edits`` maps an element's name to its new bytes (type, name and value) or to None to
+    remove it. Every duplicate of an edited name must have been ruled out by the caller.
+    """
+    parts = [b""]
+    pos = start + 4
+    for name, element in fields.items():
+        if name in edits:
+            parts.append(data[pos : element.start])
+            replacement = edits[name]
+            if replacement is not None:
+                parts.append(replacement)
+            pos = element.end
+    end = start + _int32(data, start)[0]
+    parts.append(data[pos:end])
+    parts[0] = INT32.pack(4 + sum(map(len, parts)))
+    return b"".join(parts)

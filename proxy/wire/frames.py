@@ -1,0 +1,75 @@
+"""Any chunks in, whole frames out."""
+
+from __future__ import annotations
+
+from proxy.errors import WireError
+from proxy.wire.opcodes import HEADER_SIZE, INT32, MAX_MESSAGE_SIZE
+
+_length = INT32.unpack_from
+
+
+class FrameBuffer:
+    """Cuts a byte stream into frames by the length in their headers.
+
+    Holds at most one unfinished frame and never reserves memory for a declared length: what
+    is buffered is what arrived.
+    """
+
+    __slots__ = ("_data", "_declared", "max_length")
+
+    def __init__(self, max_length: int = MAX_MESSAGE_SIZE) -> None:
+        self.max_length = max_length
+        self._data = bytearray()
+        self._declared = 0
+
+    @property
+    def buffered(self) -> int:
+        """Bytes held of the unfinished frame."""
+        return len(self._data)
+
+    @property
+    def declared(self) -> int:
+        """The length that the unfinished frame declares; 0 while its first 4 bytes are missing."""
+        return self._declared
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take what the peer sent; return the frames that are now whole, in order.
+
+        Raises:
+            WireError: a declared length below 16 or above ``max_length``. Framing is lost:
+                the connection cannot go on.
+        """
+        data = self._data
+        if not data:
+            # The common case, one message in one read, costs no copy.
+            if len(chunk) >= HEADER_SIZE and _length(chunk)[0] == len(chunk):
+                if len(chunk) > self.max_length:
+                    raise WireError(f"message length {len(chunk)} is over {self.max_length}")
+                return [chunk]
+        elif self._declared > len(data) + len(chunk):
+            data += chunk
+            return []
+        data += chunk
+        frames: list[bytes] = []
+        start, end = 0, len(data)
+        with memoryview(data) as view:
+            while True:
+                self._declared = 0
+                if end - start < 4:
+                    break
+                declared = self._declared = _length(data, start)[0]
+                if not HEADER_SIZE <= declared <= self.max_length:
+                    raise WireError(f"message length {declared} is out of range")
+                if end - start < declared:
+                    break
+                frames.append(bytes(view[start : start + declared]))
+                start += declared
+        del data[:start]
+        return frames
+
+    def take(self) -> bytes:
+        """Hand over the unfinished frame's bytes; the caller now counts the rest itself."""
+        taken = bytes(self._data)
+        self._data.clear()
+        self._declared = 0
+        return taken

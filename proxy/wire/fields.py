@@ -73,10 +73,11 @@ class Element(NamedTuple):
 class Fields(dict[bytes, Element]):
     """The top-level elements of one document by name, the first of each name, in order."""
 
-    __slots__ = ("duplicates",)
+    __slots__ = ("duplicates", "repeats")
 
-    #: Names that occur more than once.
+    #: Names that occur more than once, and beside each the element that repeats it.
     duplicates: tuple[bytes, ...]
+    repeats: tuple[Element, ...]
 
 
 _new_element = tuple.__new__
@@ -108,6 +109,7 @@ def walk(data: bytes, start: int, limit: int, max_elements: int = MAX_ELEMENTS) 
     end = document_end(data, start, limit) - 1
     fields = Fields()
     duplicates: list[bytes] = []
+    repeats: list[Element] = []
     pos = start + 4
     sizes = _SIZES
     index = data.index
@@ -145,17 +147,20 @@ def walk(data: bytes, start: int, limit: int, max_elements: int = MAX_ELEMENTS) 
                 pos = value + 4 + size + 12
             else:
                 raise WireError(f"unknown BSON type {kind}")
+            element = _new_element(Element, (kind, begin, value, pos))
             if name in fields:
                 duplicates.append(name)
+                repeats.append(element)
             else:
-                fields[name] = _new_element(Element, (kind, begin, value, pos))
-                if len(fields) + len(duplicates) > max_elements:
-                    raise WireError(f"more than {max_elements} elements")
+                fields[name] = element
+            if len(fields) + len(repeats) > max_elements:
+                raise WireError(f"more than {max_elements} elements")
     except (ValueError, StructError) as error:
         raise WireError("a BSON element overruns its document") from error
     if pos != end:
         raise WireError("a BSON element overruns its document")
     fields.duplicates = tuple(duplicates)
+    fields.repeats = tuple(repeats)
     return fields
 
 
@@ -184,17 +189,20 @@ def edited(data: bytes, start: int, fields: Fields, edits: dict[bytes, bytes | N
     """The document at ``start`` with some elements replaced or removed, the rest byte for byte.
 
     ``edits`` maps an element's name to its new bytes (type, name and value) or to None to
-    remove it. Every duplicate of an edited name must have been ruled out by the caller.
+    remove it. Elements that repeat an edited name are removed: readers differ in which counts.
     """
+    spots = [(e.start, e.end, edits[name]) for name, e in fields.items() if name in edits]
+    if fields.repeats:
+        repeats = zip(fields.duplicates, fields.repeats, strict=True)
+        spots += [(e.start, e.end, None) for name, e in repeats if name in edits]
+        spots.sort()
     parts = [b""]
     pos = start + 4
-    for name, element in fields.items():
-        if name in edits:
-            parts.append(data[pos : element.start])
-            replacement = edits[name]
-            if replacement is not None:
-                parts.append(replacement)
-            pos = element.end
+    for begin, end, replacement in spots:
+        parts.append(data[pos:begin])
+        if replacement is not None:
+            parts.append(replacement)
+        pos = end
     end = start + _int32(data, start)[0]
     parts.append(data[pos:end])
     parts[0] = INT32.pack(4 + sum(map(len, parts)))

@@ -1,0 +1,178 @@
+"""Where a process is reached: host and port, a unix socket, or a mongodb:// URI of several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Final
+from urllib.parse import unquote
+
+DEFAULT_PORT: Final = 27017
+
+#: What no host name contains, and what a slip in a setting usually does.
+_NOT_IN_A_HOST: Final = frozenset(" \t\r\n\"'`,;/\\?#@&=<>[]{}()%")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP ``host`` (lower case, IPv6 without brackets) with its ``port``, or a unix ``path``."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        """As MongoDB writes it: the port always, IPv6 in brackets."""
+        if self.path:
+            return self.path
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamUri:
+    """What an upstream setting says: where the seeds are and how to talk to them."""
+
+    seeds: tuple[Address, ...]
+    replica_set: str | None = None
+    tls: bool = False
+    tls_ca_file: str | None = None
+    tls_certificate_key_file: str | None = None
+    tls_allow_invalid_certificates: bool = False
+    tls_allow_invalid_hostnames: bool = False
+    direct: bool = False
+
+
+def parse_address(text: str, default_port: int | None = DEFAULT_PORT) -> Address:
+    """``host``, ``host:port``, ``[IPv6]:port`` or the absolute path of a unix socket.
+
+    Port 0 is let through: for a listener it means any free one.
+
+    Raises:
+        ValueError: it is none of these, or has no port while ``default_port`` is None.
+    """
+    if text.startswith("/"):
+        if "\0" in text:
+            raise ValueError("a socket's path contains a NUL")
+        return Address(path=text)
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"{text!r} is not [IPv6]:port")
+        port = rest[1:] if rest else None
+        try:
+            IPv6Address(host)
+        except ValueError:
+            raise ValueError(f"{host!r} is not an IPv6 address") from None
+    else:
+        host, colon, after = text.partition(":")
+        port = after if colon else None
+        if port is not None and ":" in port:
+            raise ValueError(f"{text!r}: an IPv6 address has to stand in brackets")
+        if not host:
+            raise ValueError(f"{text!r} has no host")
+        if not host.isprintable() or not _NOT_IN_A_HOST.isdisjoint(host):
+            raise ValueError(f"{host!r} is not a host name")
+    if port is None:
+        if default_port is None:
+            raise ValueError(f"{text!r} has no port")
+        return Address(host.lower(), default_port)
+    if not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 65535:
+        raise ValueError(f"{text!r}: the port has to be a number up to 65535")
+    return Address(host.lower(), int(port))
+
+
+def parse_upstream(text: str) -> UpstreamUri:
+    """``host:port``, the path of a unix socket, or a ``mongodb://`` URI without credentials.
+
+    The URI is read here and not by PyMongo's parser, which opens the certificate files it
+    names, takes options that a proxy would silently ignore, and costs a tenth of a second.
+
+    Raises:
+        ValueError: in words that never repeat credentials.
+    """
+    scheme, found, rest = text.partition("://")
+    if not found:
+        return UpstreamUri((_seed(text),))
+    if scheme == "mongodb+srv":
+        raise ValueError("mongodb+srv:// is not looked up here: list the seeds in a mongodb:// URI")
+    if scheme != "mongodb":
+        raise ValueError(f"{scheme[:20]!r} is not a scheme of MongoDB's: write mongodb://")
+    location, _, query = rest.partition("?")
+    hosts, _, database = location.partition("/")
+    # An unescaped "/" in a password would push the "@" behind it.
+    if "@" in location:
+        raise ValueError("leave the credentials out: clients log in themselves, the proxy does not")
+    if database:
+        raise ValueError("leave the database out: it only serves to log in, which clients do")
+    seeds: list[Address] = []
+    for host in hosts.split(","):
+        seed = _seed(unquote(host))
+        if seed in seeds:
+            raise ValueError(f"{str(seed)!r} is named twice")
+        seeds.append(seed)
+    return _with_options(tuple(seeds), query)
+
+
+def _seed(text: str) -> Address:
+    if not text:
+        raise ValueError("a host is missing")
+    seed = parse_address(text)
+    if not seed.path and seed.port == 0:
+        raise ValueError(f"{text!r}: nothing listens on port 0")
+    return seed
+
+
+_SWITCHES: Final = {
+    "tls": "tls",
+    "ssl": "tls",
+    "tlsallowinvalidcertificates": "tls_allow_invalid_certificates",
+    "tlsallowinvalidhostnames": "tls_allow_invalid_hostnames",
+    "tlsinsecure": "tlsinsecure",
+    "directconnection": "direct",
+}
+_TEXTS: Final = {
+    "replicaset": "replica_set",
+    "tlscafile": "tls_ca_file",
+    "tlscertificatekeyfile": "tls_certificate_key_file",
+}
+
+
+def _with_options(seeds: tuple[Address, ...], query: str) -> UpstreamUri:
+    switches: dict[str, bool] = {}
+    texts: dict[str, str] = {}
+    for option in query.split("&") if query else ():
+        name, _, raw = option.partition("=")
+        value = unquote(raw)
+        key = name.lower()
+        if key in _SWITCHES:
+            if value not in ("true", "false"):
+                raise ValueError(f"option {name} has to be true or false")
+            if switches.setdefault(_SWITCHES[key], value == "true") != (value == "true"):
+                raise ValueError(f"option {name} contradicts another one")
+        elif key in _TEXTS:
+            if not value:
+                raise ValueError(f"option {name} is empty")
+            if texts.setdefault(_TEXTS[key], value) != value:
+                raise ValueError(f"option {name} contradicts another one")
+        else:
+            raise ValueError(f"option {name[:60]!r} is for clients to set, not for the proxy")
+    if switches.pop("tlsinsecure", False):
+        switches["tls_allow_invalid_certificates"] = True
+        switches["tls_allow_invalid_hostnames"] = True
+    settings = {name for name in (*switches, *texts) if name.startswith("tls_")}
+    # Drivers turn TLS on for any tls option too; an explicit tls=false beside one is a slip.
+    if settings and not switches.setdefault("tls", True):
+        raise ValueError("tls options beside tls=false")
+    if switches.get("direct") and len(seeds) > 1:
+        raise ValueError("directConnection=true takes one seed")
+    return UpstreamUri(
+        seeds,
+        replica_set=texts.get("replica_set"),
+        tls=switches.get("tls", False),
+        tls_ca_file=texts.get("tls_ca_file"),
+        tls_certificate_key_file=texts.get("tls_certificate_key_file"),
+        tls_allow_invalid_certificates=switches.get("tls_allow_invalid_certificates", False),
+        tls_allow_invalid_hostnames=switches.get("tls_allow_invalid_hostnames", False),
+        direct=switches.get("direct", False),
+    )

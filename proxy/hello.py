@@ -1,0 +1,272 @@
+"""What the proxy reads in ``hello`` and authentication commands, and what it changes in hello.
+
+Every change is a splice: bytes that need no change are the bytes that came. Which reply
+fields name members is from the "Server Discovery And Monitoring" specification; mechanisms
+and speculative authentication from its "Authentication".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import WireError
+from proxy.wire import compression
+from proxy.wire.fields import ARRAY, DOCUMENT, STRING, Element, Fields, text, walk
+from proxy.wire.opcodes import INT32
+
+if TYPE_CHECKING:
+    from proxy.wire.messages import Reply, Request
+
+#: The spellings that servers know; any other case is another command to them.
+HELLO_COMMANDS: Final = frozenset({"hello", "isMaster", "ismaster"})
+
+#: Commands after which somebody else may be authenticated on the connection.
+AUTHENTICATION_COMMANDS: Final = frozenset({"saslStart", "saslContinue", "authenticate", "logout"})
+
+#: The longest text taken over from client metadata, in characters. The server's own bounds
+#: are 128 bytes for the application's name and 512 bytes for the whole document.
+MAX_METADATA_TEXT: Final = 128
+
+_LISTS: Final = (b"hosts", b"passives", b"arbiters")
+_X509: Final = b"MONGODB-X509"
+_COMPRESSORS: Final = frozenset(name.encode() for name in compression.NAMES)
+_NESTED: Final = (DOCUMENT, ARRAY)
+
+
+def is_hello(command: str) -> bool:
+    """Whether the server would take ``command`` for hello, by any of its names."""
+    return command in HELLO_COMMANDS
+
+
+# ---------------------------------------------------------------------- authentication
+
+
+def is_authentication(request: Request) -> bool:
+    """Whether the reply may change who is authenticated: a step of it, logout, or hello with
+    ``speculativeAuthenticate``."""
+    if request.command in HELLO_COMMANDS:
+        return b"speculativeAuthenticate" in request.fields
+    return request.command in AUTHENTICATION_COMMANDS
+
+
+def names_x509(request: Request) -> bool:
+    """Whether ``request`` is, or may be read as, authentication by MONGODB-X509.
+
+    ``authenticate`` without a mechanism counts, and so does any of several equal keys: what is
+    in doubt speaks against the client.
+    """
+    if request.command in HELLO_COMMANDS:
+        return _speculates_x509(request)
+    return request.command in ("authenticate", "saslStart") and _means_x509(
+        request.message, request.fields, request.command == "authenticate"
+    )
+
+
+def _speculates_x509(request: Request) -> bool:
+    for element in _every(request.fields, b"speculativeAuthenticate"):
+        if element.type not in _NESTED:
+            continue
+        try:
+            fields = walk(request.message, element.value, element.end)
+        except WireError:
+            return True
+        if _means_x509(request.message, fields, b"authenticate" in fields):
+            return True
+    return False
+
+
+def _means_x509(message: bytes, fields: Fields, without_mechanism: bool) -> bool:
+    mechanisms = [
+        _raw_text(message, element).upper()
+        for element in _every(fields, b"mechanism")
+        if element.type == STRING
+    ]
+    return _X509 in mechanisms or (without_mechanism and not any(mechanisms))
+
+
+def _every(fields: Fields, name: bytes) -> list[Element]:
+    """All elements called ``name``, the first one first."""
+    first = fields.get(name)
+    if first is None:
+        return []
+    repeats = zip(fields.duplicates, fields.repeats, strict=True)
+    return [first, *(element for repeated, element in repeats if repeated == name)]
+
+
+def _raw_text(data: bytes, element: Element) -> bytes:
+    return data[element.value + 4 : element.end - 1]
+
+
+# ---------------------------------------------------------------------- requests
+
+
+def edited_request(request: Request, *, strip_compression: bool, refuse_x509: bool) -> bytes | None:
+    """The hello to forward in place of ``request``; None to forward it as it came.
+
+    Of the compressors it offers, all are taken out (``strip_compression``) or those that the
+    proxy could not inflate; the rest keeps the client's order. ``refuse_x509`` takes out a
+    speculative authentication that :func:`names_x509`: the client then has to ask for it
+    openly, and can be refused.
+    """
+    edits: dict[bytes, bytes | None] = {}
+    offered = request.fields.get(b"compression")
+    if offered is not None:
+        if strip_compression:
+            edits[b"compression"] = None
+        elif offered.type in _NESTED:
+            element = _known_compressors(request.message, offered)
+            repeated = b"compression" in request.fields.duplicates
+            if repeated or element != request.message[offered.start : offered.end]:
+                edits[b"compression"] = element
+    if refuse_x509 and _speculates_x509(request):
+        edits[b"speculativeAuthenticate"] = None
+    return request.with_fields(edits) if edits else None
+
+
+def _known_compressors(message: bytes, offered: Element) -> bytes | None:
+    """The element ``compression`` as the proxy can carry it; None to leave it out."""
+    try:
+        elements = _elements(message, offered)
+    except WireError:
+        return None
+    # What is no string is upstream's to refuse.
+    kept = [e for e in elements if e.type != STRING or _raw_text(message, e) in _COMPRESSORS]
+    if len(kept) == len(elements):
+        return message[offered.start : offered.end]
+    return _array(b"compression", [(e.type, message[e.value : e.end]) for e in kept])
+
+
+def _elements(data: bytes, element: Element) -> list[Element]:
+    """The elements of a nested array or document in their order, whatever they are called."""
+    fields = walk(data, element.value, element.end)
+    return sorted([*fields.values(), *fields.repeats], key=lambda e: e.start)
+
+
+def _array(name: bytes, values: list[tuple[int, bytes]]) -> bytes:
+    """A BSON array element of (type, value bytes) pairs."""
+    items = b"".join(b"%c%d\0%b" % (kind, i, value) for i, (kind, value) in enumerate(values))
+    return b"%c%b\0" % (ARRAY, name) + INT32.pack(len(items) + 5) + items + b"\0"
+
+
+def _string(value: str) -> bytes:
+    raw = value.encode()
+    return INT32.pack(len(raw) + 1) + raw + b"\0"
+
+
+# ---------------------------------------------------------------------- replies
+
+
+def edited_reply(reply: Reply, addresses: Mapping[str, str] | None, own: str) -> bytes | None:
+    """The hello reply to hand to the client in place of ``reply``; None for the one that came.
+
+    ``addresses`` maps upstream's names for members, in lower case, to advertised addresses.
+    Names that are not in it are left out, and so is a list or ``primary`` that has none left;
+    ``me`` becomes ``own``. With None for ``addresses`` nothing is changed.
+    """
+    if addresses is None:
+        return None
+    message, fields = reply.message, reply.fields
+    edits: dict[bytes, bytes | None] = {}
+    for name in _LISTS:
+        if name in fields:
+            edits[name] = _mapped_list(message, name, fields[name], addresses)
+    if b"primary" in fields:
+        primary = text(message, fields[b"primary"])
+        mapped = None if primary is None else addresses.get(primary.lower())
+        edits[b"primary"] = None if mapped is None else b"\x02primary\0" + _string(mapped)
+    if b"me" in fields:
+        edits[b"me"] = b"\x02me\0" + _string(own)
+    if not any(
+        new != message[fields[name].start : fields[name].end] or name in fields.duplicates
+        for name, new in edits.items()
+    ):
+        return None
+    return reply.with_fields(edits)
+
+
+def _mapped_list(
+    message: bytes, name: bytes, element: Element, addresses: Mapping[str, str]
+) -> bytes | None:
+    if element.type != ARRAY:
+        return None
+    try:
+        members = _elements(message, element)
+    except WireError:
+        return None
+    if not members:
+        return message[element.start : element.end]
+    values = []
+    for member in members:
+        mapped = addresses.get((text(message, member) or "").lower())
+        if mapped is not None:
+            values.append((STRING, _string(mapped)))
+    return _array(name, values) if values else None
+
+
+def names_in_reply(reply: Reply) -> list[str]:
+    """Upstream's names for members in a hello reply, in lower case, each once, in order."""
+    message = reply.message
+    names: dict[str, None] = {}
+    for name in _LISTS:
+        for element in _every(reply.fields, name):
+            if element.type == ARRAY:
+                try:
+                    members = _elements(message, element)
+                except WireError:
+                    continue
+                names.update(dict.fromkeys(text(message, member) or "" for member in members))
+    for name in (b"primary", b"me"):
+        for element in _every(reply.fields, name):
+            names[text(message, element) or ""] = None
+    return list(dict.fromkeys(name.lower() for name in names if name))
+
+
+# ---------------------------------------------------------------------- client metadata
+
+
+@dataclass(frozen=True, slots=True)
+class ClientMetadata:
+    """What a client says of itself in its first hello: for people to read, never to decide by.
+
+    Texts are printable and at most :data:`MAX_METADATA_TEXT` long; "" where missing.
+    """
+
+    application: str = ""
+    driver: str = ""
+    driver_version: str = ""
+    os: str = ""
+
+
+def client_metadata(request: Request) -> ClientMetadata:
+    """The metadata in a hello request; malformed parts read as missing."""
+    message = request.message
+    client = _nested(message, request.fields.get(b"client"))
+    application = _nested(message, client.get(b"application"))
+    driver = _nested(message, client.get(b"driver"))
+    system = _nested(message, client.get(b"os"))
+    return ClientMetadata(
+        _printable(message, application.get(b"name")),
+        _printable(message, driver.get(b"name")),
+        _printable(message, driver.get(b"version")),
+        _printable(message, system.get(b"type")),
+    )
+
+
+def _nested(data: bytes, element: Element | None) -> Mapping[bytes, Element]:
+    if element is None or element.type != DOCUMENT:
+        return {}
+    try:
+        return walk(data, element.value, element.end)
+    except WireError:
+        return {}
+
+
+def _printable(data: bytes, element: Element | None) -> str:
+    if element is None or element.type != STRING:
+        return ""
+    # Cut before decoding: the field may be megabytes long.
+    raw = _raw_text(data, element)[: 4 * MAX_METADATA_TEXT]
+    decoded = raw.decode("utf-8", "replace")[:MAX_METADATA_TEXT]
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in decoded)

@@ -37,6 +37,12 @@ def _address(value: str) -> str:
     return value
 
 
+def _tcp_address(value: str) -> str:
+    if parse_address(value, default_port=None).path:
+        raise ValueError(f"{value!r} is not host:port")
+    return value
+
+
 def _upstream_address(value: str) -> str:
     parse_upstream(value)
     return value
@@ -59,6 +65,7 @@ def _name(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 UpstreamAddress = Annotated[str, AfterValidator(_upstream_address)]
 File = Annotated[Path, AfterValidator(_file)]
 HostName = Annotated[str, AfterValidator(_name)]
@@ -159,7 +166,7 @@ class Admin(Settings):
     None (an empty string in the file) turns it off.
     """
 
-    address: Address | None = "127.0.0.1:27080"
+    address: TcpAddress | None = "127.0.0.1:27080"
 
     @model_validator(mode="before")
     @classmethod
@@ -205,6 +212,8 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        if self.listen.address == self.admin.address and not self.listen.address.endswith(":0"):
+            raise ValueError("listen.address and admin.address are the same")
         if self.embedded is not None and "address" in self.upstream.model_fields_set:
             raise ValueError("embedded and upstream.address exclude each other")
         tls = self.upstream.tls

@@ -1,0 +1,334 @@
+"""What stands upstream, from what its members say in hello, and which listeners that takes.
+
+Rules for whom to believe are those of the "Server Discovery And Monitoring" specification:
+a primary over the others, a later ``electionId`` over an earlier one, then a higher
+``setVersion``. No I/O and no clock: ``now`` is in seconds on any monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Any, Final, Literal
+
+from bson import ObjectId
+
+from proxy.addresses import Address, parse_address
+
+Kind = Literal["unknown", "standalone", "replica set", "mongos"]
+
+#: The server's own limit on members of a replica set.
+MAX_MEMBERS: Final = 50
+
+#: After so many seconds of nothing but contradiction, the set is believed to have been made
+#: anew under its old name (its versions then start again from 1). A primary that lost its
+#: majority steps down long before.
+FORGET_SECONDS: Final = 60.0
+
+#: Host spellings that clients may come by; more than these are a mistake somewhere.
+_MAX_HOSTS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An upstream process that has to have a listener: ``slot`` 0 is the first listener's."""
+
+    address: Address
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One member's latest hello, as far as the topology depends on it. Names in lower case."""
+
+    kind: Kind
+    set_name: str = ""
+    names: tuple[str, ...] = ()
+    me: str = ""
+    primary: bool = False
+    hidden: bool = False
+    election: bytes = b""
+    version: int = 0
+
+
+@dataclass(slots=True)
+class _Config:
+    """The replica set's configuration as far as it is believed."""
+
+    set_name: str
+    names: tuple[str, ...]
+    election: bytes
+    version: int
+    contradicted: float | None = None
+
+
+class Topology:
+    """The members behind the proxy and the addresses under which clients reach them.
+
+    ``seeds`` have the first listeners, in their order. With ``given`` (upstream → advertised
+    address, as the configuration has them) or ``direct`` nobody else gets one; otherwise every
+    member that the replica set lists does. ``replica_set``, where not None, is the only set
+    that is believed.
+    """
+
+    def __init__(
+        self,
+        seeds: tuple[Address, ...],
+        *,
+        given: Mapping[Address, str] | None = None,
+        replica_set: str | None = None,
+        direct: bool = False,
+    ) -> None:
+        self._seeds = seeds
+        self._given = {
+            address: str(parse_address(advertised)) for address, advertised in (given or {}).items()
+        }
+        self._replica_set = replica_set
+        #: Whether members that hello names get listeners of their own.
+        self.grows = not given and not direct
+        self._seen: dict[Address, _Seen] = {}
+        self._names: dict[Address, str] = {}
+        self._config: _Config | None = None
+        self._primary: Address | None = None
+        self._members: tuple[Member, ...] = ()
+        self._slots: dict[Address, int] = {}
+        self._open: dict[Address, tuple[str, int]] = {}
+        self._maps: dict[str, dict[str, str]] = {}
+        self._settle()
+
+    @property
+    def kind(self) -> Kind:
+        """What upstream is; a set that has no configuration yet is a replica set too."""
+        if self._config is not None:
+            return "replica set"
+        kinds = {self._seen[seed].kind for seed in self._seeds if seed in self._seen}
+        for kind in ("replica set", "mongos", "standalone"):
+            if kind in kinds:
+                return kind
+        return "unknown"
+
+    @property
+    def primary(self) -> Address | None:
+        """The member last seen to be the primary, and not since seen to be none."""
+        return self._primary
+
+    def targets(self) -> tuple[Address, ...]:
+        """Whom to ask: every seed, and every member that has a listener."""
+        return tuple(dict.fromkeys((*self._seeds, *(m.address for m in self._members))))
+
+    def members(self) -> tuple[Member, ...]:
+        """Who has to have a listener now, seeds first."""
+        return self._members
+
+    # ------------------------------------------------------------------ what was heard
+
+    def observe(self, address: Address, hello: Mapping[str, Any], now: float) -> str:
+        """Take in the hello reply document of the member at ``address``.
+
+        Returns what is wrong with it, "" for nothing.
+        """
+        if hello.get("ok") != 1:
+            self.failed(address)
+            return f"hello failed: {hello.get('errmsg')!r}"
+        seen = _read(hello)
+        if self._primary == address and not seen.primary:
+            self._primary = None
+        problem = ""
+        if seen.set_name:
+            problem = self._learn(address, seen, now)
+        elif self._config is not None:
+            self._contradict(self._config, now)
+            if self._forgotten(now) and seen.kind != "replica set":
+                self._config = None
+        if self._replica_set and seen.kind in ("standalone", "mongos"):
+            problem = f"is no member of replica set {self._replica_set!r}"
+        self._seen[address] = seen
+        self._settle()
+        return problem
+
+    def failed(self, address: Address) -> None:
+        """The member at ``address`` did not answer. It keeps its listener."""
+        if self._primary == address:
+            self._primary = None
+
+    def _learn(self, address: Address, seen: _Seen, now: float) -> str:
+        config = self._config
+        wanted = self._replica_set or (config.set_name if config else seen.set_name)
+        if seen.set_name != wanted and (self._replica_set or not self._forgotten(now)):
+            if config is not None:
+                self._contradict(config, now)
+            return f"is a member of replica set {seen.set_name!r}, not of {wanted!r}"
+        if seen.me:
+            self._names[address] = seen.me
+        if config is None or self._forgotten(now):
+            believed = True
+        elif seen.primary:
+            believed = (seen.election, seen.version) >= (config.election, config.version)
+        else:
+            believed = self._primary is None and seen.version >= config.version
+        if believed:
+            election = seen.election or (config.election if config else b"")
+            self._config = _Config(seen.set_name, seen.names, election, seen.version)
+            if seen.primary:
+                self._primary = address
+        elif config is not None and seen.names != config.names:
+            self._contradict(config, now)
+        return ""
+
+    def _contradict(self, config: _Config, now: float) -> None:
+        if config.contradicted is None:
+            config.contradicted = now
+
+    def _forgotten(self, now: float) -> bool:
+        since = self._config.contradicted if self._config else None
+        return since is not None and now - since > FORGET_SECONDS
+
+    # ------------------------------------------------------------------ who has a listener
+
+    def _settle(self) -> None:
+        """Work out the members anew; whoever stays keeps the slot."""
+        members = [
+            Member(seed, slot) for slot, seed in enumerate(self._seeds) if self._seed_stands(slot)
+        ]
+        if self.grows and self._config is not None:
+            taken = {self._names.get(member.address) for member in members}
+            taken.update(str(member.address) for member in members)
+            others = [
+                parse_address(name)
+                for name in self._config.names[:MAX_MEMBERS]
+                if name not in taken
+            ]
+        else:
+            others = []
+        self._slots = {
+            address: self._slots[address] for address in others if address in self._slots
+        }
+        free = len(self._seeds)
+        used = set(self._slots.values())
+        for address in others:
+            if address not in self._slots:
+                while free in used:
+                    free += 1
+                self._slots[address] = free
+                used.add(free)
+            members.append(Member(address, self._slots[address]))
+        self._members = tuple(members)
+        self._maps.clear()
+        for known in (self._seen, self._names):
+            for gone in known.keys() - self.targets():
+                del known[gone]
+
+    def _seed_stands(self, slot: int) -> bool:
+        """Whether a seed still has a listener: not once the set is known to be without it."""
+        seed = self._seeds[slot]
+        name = self._names.get(seed)
+        if name is None or not self.grows:
+            return True
+        if any(self._names.get(other) == name for other in self._seeds[:slot]):
+            return False
+        config, seen = self._config, self._seen.get(seed)
+        if config is None or name in config.names:
+            return True
+        # Hidden members are listed nowhere, and a new one may know before the primary is asked.
+        return (
+            seen is not None
+            and seen.set_name == config.set_name
+            and (seen.hidden or seen.version > config.version)
+        )
+
+    # ------------------------------------------------------------------ addresses for clients
+
+    def opened(self, address: Address, port: int, host: str = "") -> None:
+        """A listener for the member at ``address`` is open on ``port``.
+
+        ``host`` is the name or number to advertise; "" for the one that each client came by.
+        """
+        self._open[address] = (host, port)
+        self._maps.clear()
+
+    def closed(self, address: Address) -> None:
+        """The member's listener is closed: nobody is sent to it from now on."""
+        self._open.pop(address, None)
+        self._maps.clear()
+
+    def own(self, address: Address, local_host: str = "") -> str:
+        """The advertised address of the member's listener, which is open, in lower case.
+
+        ``local_host`` is the proxy's side of the client's connection (a number).
+        """
+        if address in self._given:
+            return self._given[address]
+        host, port = self._open[address]
+        return str(Address((host or _number(local_host)).lower(), port))
+
+    def addresses(self, local_host: str = "") -> Mapping[str, str]:
+        """Upstream's names, in lower case, with the advertised addresses that replace them.
+
+        Beside what was given, only members with an open listener are in it, by their own name
+        for themselves (``me``) and as they were spelled. Not to be changed.
+        """
+        found = self._maps.get(local_host)
+        if found is None:
+            if len(self._maps) >= _MAX_HOSTS:
+                self._maps.clear()
+            found = self._maps[local_host] = self._map(local_host)
+        return found
+
+    def _map(self, local_host: str) -> dict[str, str]:
+        standing = [
+            (member.address, self.own(member.address, local_host))
+            for member in self._members
+            if member.address in self._open or member.address in self._given
+        ]
+        named = {self._names[address]: own for address, own in standing if address in self._names}
+        given = {str(address): own for address, own in self._given.items()}
+        return given | {str(address): own for address, own in standing} | named
+
+
+def _number(local_host: str) -> str:
+    """A socket's own host as clients can dial it: no zone, no IPv4 in IPv6."""
+    host = local_host.partition("%")[0]
+    if ":" in host and (mapped := IPv6Address(host).ipv4_mapped) is not None:
+        return str(mapped)
+    return host
+
+
+def _read(hello: Mapping[str, Any]) -> _Seen:
+    """The fields that count, whatever else is there and of whatever types."""
+    set_name = hello.get("setName")
+    if not isinstance(set_name, str) or not set_name:
+        if hello.get("msg") == "isdbgrid":
+            return _Seen("mongos")
+        # Started with a set's name, but not (or no longer) configured.
+        return _Seen("replica set" if hello.get("isreplicaset") else "standalone")
+    election, version, me = hello.get("electionId"), hello.get("setVersion"), hello.get("me")
+    return _Seen(
+        "replica set",
+        set_name,
+        tuple(dict.fromkeys(_names(hello))),
+        next(iter(_addresses([me])), ""),
+        primary=hello.get("ismaster") is True or hello.get("isWritablePrimary") is True,
+        hidden=hello.get("hidden") is True,
+        election=election.binary if isinstance(election, ObjectId) else b"",
+        version=version if isinstance(version, int) else 0,
+    )
+
+
+def _names(hello: Mapping[str, Any]) -> list[str]:
+    lists = (hello.get(key) for key in ("hosts", "passives", "arbiters"))
+    return [name for listed in lists if isinstance(listed, list) for name in _addresses(listed)]
+
+
+def _addresses(names: list[Any]) -> list[str]:
+    """Those of ``names`` that can be dialled, in one spelling."""
+    found = []
+    for name in names:
+        if isinstance(name, str):
+            try:
+                address = parse_address(name)
+            except ValueError:
+                continue
+            if address.port:
+                found.append(str(address))
+    return found

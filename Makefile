@@ -1,0 +1,42 @@
+# `make run` and `make test` install what they need into .venv; nothing else has to be set up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHON
+
+.PHONY: help run demo test check format clean
+
+help:
+	@echo 'make run     the proxy on 127.0.0.1:27018 in front of an embedded upstream'
+	@echo 'make demo    a short conversation through the proxy, and what the proxy saw'
+	@echo 'make test    everything that is checked: formatting, lint, types, tests'
+	@echo 'make check   formatting, lint and types alone'
+	@echo 'make format  format the code'
+	@echo 'make clean   remove what was installed and cached here'
+
+run: $(VENV)/.installed-embedded
+	@$(BIN)/python -m proxy serve --embedded
+
+demo: $(VENV)/.installed-embedded
+	@$(BIN)/python -m proxy demo
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find proxy policies tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A half-made environment has no stamp and is repaired; a changed pyproject.toml is installed.
+$(VENV)/.installed-%: pyproject.toml .ci/venv
+	@.ci/venv $(VENV) $*
+	@touch $@

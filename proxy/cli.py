@@ -1,0 +1,223 @@
+"""The command line.
+
+argparse, because it is there already and costs 7 ms to import; what a command needs beyond
+that is imported when it runs, so that the proxy accepts connections soon after its start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy import __version__
+from proxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from proxy.config import Config
+
+_NAME: Final = "mongo-session-proxy"
+
+#: Exit statuses: 2 for what the user has to change, 1 for what the machine refused.
+_OK, _FAILED, _WRONG, _INTERRUPTED = 0, 1, 2, 130
+
+_DESCRIPTION: Final = """\
+A transparent proxy between MongoDB drivers and mongod or mongos that sees and governs
+server sessions. Everything a driver can do it can do through the proxy; operators see
+who holds which sessions, transactions and cursors."""
+
+_EXAMPLES: Final = """\
+examples:
+  mongo-session-proxy serve --listen 127.0.0.1:27018 --upstream 127.0.0.1:27017
+  mongo-session-proxy serve --upstream 'mongodb://db1:27017,db2:27017/?replicaSet=rs0'
+  mongo-session-proxy serve --config /etc/mongo-session-proxy.toml
+  mongo-session-proxy serve --embedded      # no MongoDB at hand: try it with a built-in one
+  mongo-session-proxy demo                  # a short conversation, and what the proxy saw
+
+Exit status: 0 done, 1 the machine refused (a port in use), 2 a wrong argument or setting."""
+
+#: Flags of ``serve`` that stand for one setting: flag → (path, value's name, help).
+_SETTINGS: Final = {
+    "--listen": (
+        "listen.address",
+        "ADDRESS",
+        "where clients connect: HOST:PORT, [IPV6]:PORT or the path of a unix socket "
+        "(127.0.0.1:27018). A replica set's members get the ports from there on",
+    ),
+    "--advertise": (
+        "listen.advertise",
+        "HOST",
+        "the host name by which clients reach the proxy, given to them in hello replies",
+    ),
+    "--upstream": (
+        "upstream.address",
+        "ADDRESS",
+        "what stands behind: HOST:PORT, a mongodb:// URI with the seeds of a replica set, or "
+        "the path of a unix socket (127.0.0.1:27017)",
+    ),
+    "--hello": (
+        "upstream.hello",
+        "MODE",
+        "rewrite (default): a replica set's members are named by the proxy's addresses; "
+        "pass: hello is left alone, for members configured under their proxies' addresses",
+    ),
+    "--compression": (
+        "upstream.compression",
+        "MODE",
+        "pass (default): client and upstream agree on a compressor; strip: on none",
+    ),
+    "--admin": (
+        "admin.address",
+        "ADDRESS",
+        "HOST:PORT of metrics, health and listings (127.0.0.1:27080); '' turns it off",
+    ),
+    "--log-format": ("log.format", "FORMAT", "text (default) or json, on stderr"),
+    "--log-level": ("log.level", "LEVEL", "debug, info (default), warning or error"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    parser = _parser()
+    # Unknown flags are kept, to be reported together with what else is wrong.
+    options, unknown = parser.parse_known_args(arguments)
+    problems = [f"{argument}: no such argument" for argument in unknown]
+    try:
+        if options.command is None:
+            return _complain([*problems, f"say what to do; {_NAME} --help lists the commands"])
+        if options.command == "demo":
+            return _complain(problems) if problems else _demo()
+        config = _settings(options, problems)
+        if options.command == "check-config":
+            print(f"{options.config}: fine")
+            return _OK
+        return _serve(config)
+    except ConfigError as error:
+        return _complain(error.problems)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    def add(to: Any, name: str, **more: Any) -> argparse.ArgumentParser:  # noqa: ANN401
+        made: argparse.ArgumentParser = to.add_parser(name, allow_abbrev=False, **more)
+        return made
+
+    parser = argparse.ArgumentParser(
+        prog=_NAME,
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{_NAME} {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    serve = add(
+        commands,
+        "serve",
+        help="run the proxy until SIGTERM or Ctrl-C, then drain",
+        description="Run the proxy until SIGTERM or Ctrl-C. It then stops accepting, lets work "
+        "in flight finish, and ends; a second signal ends it at once.",
+        epilog="Flags override the file. Defaults are in parentheses; config.example.toml "
+        "documents every setting, TLS, limits and explicit members included.",
+    )
+    serve.add_argument("--config", metavar="FILE", help="read settings from a TOML file")
+    for flag, (path, value, text) in _SETTINGS.items():
+        serve.add_argument(flag, dest=path, metavar=value, help=text)
+    serve.add_argument(
+        "--embedded",
+        action="store_true",
+        help="stand in front of a built-in upstream that keeps nothing, for demonstrations and "
+        "tests",
+    )
+    check = add(
+        commands,
+        "check-config",
+        help="say what is wrong with a configuration file",
+        description="Read a configuration file and report everything wrong with it at once.",
+    )
+    check.add_argument("config", metavar="FILE")
+    add(
+        commands,
+        "demo",
+        help="hold a short conversation through the proxy and show what it saw",
+        description="Start a proxy in front of a built-in upstream, hold a short conversation "
+        "through it with PyMongo, print what the proxy saw, and end.",
+    )
+    return parser
+
+
+def _settings(options: argparse.Namespace, problems: list[str]) -> Config:
+    """The configuration that file and flags give.
+
+    Raises:
+        ConfigError: with ``problems`` and everything else that is wrong.
+    """
+    from proxy import config
+
+    overrides: dict[str, dict[str, Any]] = {}
+    flags: dict[str, str] = {}
+    for flag, (path, _, _) in _SETTINGS.items():
+        value = getattr(options, path, None)
+        if value is not None:
+            table, name = path.split(".")
+            overrides.setdefault(table, {})[name] = value
+            flags[path] = flag
+    if getattr(options, "embedded", False):
+        overrides["embedded"] = {}
+    try:
+        loaded = config.load(options.config, overrides)
+    except ConfigError as error:
+        problems = problems + [_by_flag(problem, flags) for problem in error.problems]
+    if problems:
+        raise ConfigError(problems)
+    return loaded
+
+
+def _by_flag(problem: str, flags: Mapping[str, str]) -> str:
+    path, colon, text = problem.partition(": ")
+    return f"{flags.get(path, path)}{colon}{text}"
+
+
+def _serve(config: Config) -> int:
+    import trio
+
+    from proxy import logs
+    from proxy.server import serve
+
+    logs.configure(config.log.format, config.log.level)
+    status = _OK
+    try:
+        trio.run(serve, config)
+    except* KeyboardInterrupt:
+        status = _INTERRUPTED
+    except* ConfigError as group:
+        status = _complain([text for error in _leaves(group) for text in error.problems])
+    except* OSError as group:
+        status = _complain([_refusal(error) for error in _leaves(group)], _FAILED)
+    return status
+
+
+def _demo() -> int:
+    from proxy.demo import main as demo
+
+    return demo()
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[Any]:
+    found: list[Any] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found
+
+
+def _refusal(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _complain(problems: Sequence[str], status: int = _WRONG) -> int:
+    for problem in problems:
+        print(f"{_NAME}: {problem}", file=sys.stderr)
+    return status

@@ -1,0 +1,261 @@
+"""Finds clients and upstreams, runs them as processes, and compares what two runs saw.
+
+Nothing is installed here: ``make clients`` builds what can be built into ``.build``; what is
+missing skips its tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+BUILD = HERE / ".build"
+
+#: What two runs of the same script cannot have in common: the server's clocks and generated ids.
+VOLATILE = frozenset(
+    {
+        "$clusterTime", "operationTime", "opTime", "optime", "localTime", "lastWrite",
+        "connectionId", "topologyVersion", "electionId", "lastUse", "recoveryToken",
+        "conversationId", "pid", "uptime",
+    }
+)  # fmt: skip
+
+#: The same inside texts.
+_VOLATILE_TEXT = (
+    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "<uuid>"),
+    (re.compile(r"(?i)(cursor(?: id)?:?) \d+"), r"\1 <id>"),
+)
+
+#: A replica set, a user and a password that the embedded upstream is started with.
+SET_NAME = "rs0"
+USER, PASSWORD, USER_DB = "alice", "pw", "app"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Something to connect to: where, and what it is."""
+
+    name: str
+    address: str
+    set_name: str | None = None
+    authorization: bool = False
+
+    def uri(self, **options: str) -> str:
+        if self.set_name is not None and "directConnection" not in options:
+            options.setdefault("replicaSet", self.set_name)
+        login = f"{USER}:{PASSWORD}@" if self.authorization else ""
+        if login:
+            options.setdefault("authSource", USER_DB)
+        query = "&".join(f"{name}={value}" for name, value in options.items() if value)
+        return f"mongodb://{login}{self.address}/?{query}"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def process(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process that is asked to end, and made to, when the block ends."""
+    child = subprocess.Popen(
+        [str(part) for part in command], text=True, stdin=subprocess.PIPE, cwd=ROOT, **options
+    )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+
+
+def printed_port(child: subprocess.Popen[str], patience: float = 30) -> int:
+    """The port that a server prints as its first line."""
+    assert child.stdout is not None
+    ready, _, _ = select.select([child.stdout], [], [], patience)
+    line = child.stdout.readline() if ready else ""
+    assert line.strip().isdigit(), f"{child.args} did not print a port but {line!r}"
+    return int(line)
+
+
+def wait_until_open(child: subprocess.Popen[str], port: int, patience: float = 15) -> None:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        assert child.poll() is None, f"{child.args} ended with {child.returncode}"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"{child.args} does not listen on {port}")
+
+
+@contextmanager
+def java_server(wire_version: int) -> Iterator[Deployment]:
+    """mongo-java-server, a standalone that others wrote."""
+    jar = BUILD / "java-server" / "main.jar"
+    if not jar.exists() or shutil.which("java") is None:
+        pytest.skip("mongo-java-server not built: run make clients")
+    path = f"{jar}:{jar.parent}/lib/*"
+    command = ["java", "-XX:TieredStopAtLevel=1", "-cp", path, "Main", str(wire_version)]
+    with process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        yield Deployment("mongo-java-server", f"127.0.0.1:{printed_port(child)}")
+
+
+@contextmanager
+def embedded(
+    *, authorization: bool = False, set_name: str | None = SET_NAME
+) -> Iterator[Deployment]:
+    """The project's own upstream, in a process of its own."""
+    command = [sys.executable, "-m", "tests.clients.embedded_main", set_name or "-"]
+    if authorization:
+        command.append("authorization")
+    with process(command, stdout=subprocess.PIPE) as child:
+        address = f"127.0.0.1:{printed_port(child)}"
+        yield Deployment("embedded", address, set_name, authorization)
+
+
+@contextmanager
+def proxied(upstream: Deployment, log: Path, *options: str) -> Iterator[Deployment]:
+    """The proxy in front of ``upstream``, as a process of its own; its log goes to ``log``."""
+    port = free_port()
+    command = [sys.executable, "-m", "proxy", "serve", "--listen", f"127.0.0.1:{port}"]
+    command += ["--upstream", upstream.address, "--admin", "", *options]
+    with log.open("w") as output, process(command, stdout=output, stderr=output) as child:
+        wait_until_open(child, port)
+        yield Deployment("proxy", f"127.0.0.1:{port}", upstream.set_name, upstream.authorization)
+        assert child.poll() is None, f"the proxy ended: {log.read_text()[-2000:]}"
+
+
+@dataclass(frozen=True)
+class Client:
+    """A program that runs the scenarios: how to start it, and what must be there for that."""
+
+    name: str
+    command: tuple[str, ...]
+    needs: tuple[Path, ...] = ()
+    environment: Mapping[str, str] | None = None
+
+    def require(self) -> None:
+        if shutil.which(self.command[0]) is None or not all(path.exists() for path in self.needs):
+            pytest.skip(f"{self.name} not installed: run make clients")
+
+    def run(self, *arguments: str, patience: float = 120) -> list[dict[str, Any]]:
+        """The lines that it prints, parsed. Fails where it does not end well."""
+        self.require()
+        ended = subprocess.run(
+            [*self.command, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=patience,
+            cwd=ROOT,
+            env={**os.environ, **(self.environment or {})},
+            check=False,
+        )
+        lines = [line for line in ended.stdout.splitlines() if line.startswith("{")]
+        assert ended.returncode == 0, f"{self.name}: {ended.stderr[-3000:]}\nafter {lines[-1:]}"
+        return [json.loads(line) for line in lines]
+
+
+PYMONGO = Client("PyMongo", (sys.executable, "-W", "error", str(HERE / "python" / "scenario.py")))
+PYMONGO_ASYNC = Client(
+    "PyMongo (asyncio)", (sys.executable, "-W", "error", str(HERE / "python" / "scenario_async.py"))
+)
+NODE = Client(
+    "the Node driver",
+    ("node", str(HERE / "node" / "scenario.cjs")),
+    (BUILD / "node" / "node_modules" / "mongodb",),
+    {"NODE_PATH": str(BUILD / "node" / "node_modules")},
+)
+MONGOSH = Client(
+    "mongosh",
+    ("node", str(HERE / "mongosh" / "run.cjs")),
+    (BUILD / "mongosh" / "node_modules" / "mongosh",),
+    {"MONGOSH": str(BUILD / "mongosh" / "node_modules" / ".bin" / "mongosh")},
+)
+GO = Client("the Go driver", (str(BUILD / "go" / "scenario"),), (BUILD / "go" / "scenario",))
+JAVA = Client(
+    "the Java driver",
+    ("java", "-XX:TieredStopAtLevel=1", "-cp", f"{BUILD}/java/main.jar:{BUILD}/java/lib/*", "Main"),
+    (BUILD / "java" / "main.jar",),
+)
+RUST = Client(
+    "the Rust driver",
+    (str(BUILD / "rust" / "release" / "scenario"),),
+    (BUILD / "rust" / "release" / "scenario",),
+)
+
+
+def normalised(lines: Sequence[Mapping[str, Any]], here: Deployment) -> list[Any]:
+    """The lines with what differs by nature replaced: addresses, clocks, generated ids."""
+    _, _, port = here.address.rpartition(":")
+    text = re.sub(rf"\b{port}\b", "<port>", json.dumps(lines))
+    return [_steady(line) for line in json.loads(text)]
+
+
+def _steady(value: Any, name: str = "") -> Any:
+    if name in VOLATILE:
+        return f"<{name}>"
+    if isinstance(value, dict):
+        if ("firstBatch" in value or "nextBatch" in value) and set(value["id"].values()) != {"0"}:
+            value = {**value, "id": "<cursor>"}
+        if "$uuid" in value or value.get("$binary", {}).get("subType") == "04":
+            return "<uuid>"
+        return {key: _steady(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        if name.startswith("cursors"):
+            return [f"<{name}>" for _ in value]
+        return [_steady(item) for item in value]
+    if isinstance(value, str):
+        for pattern, replacement in _VOLATILE_TEXT:
+            value = pattern.sub(replacement, value)
+    return value
+
+
+def compare(
+    client: Client, direct: Deployment, through: Deployment, *arguments: str, **options: str
+) -> list[dict[str, Any]]:
+    """Run a client directly and through the proxy: both must see the same.
+
+    Returns what was seen through the proxy, in which no address of the upstream may occur.
+    """
+    client.require()
+    expected = client.run(direct.uri(**options), *arguments)
+    seen = client.run(through.uri(**options), *arguments)
+    upstream_port = direct.address.rpartition(":")[2]
+    leaks = [line["step"] for line in seen if re.search(rf"\b{upstream_port}\b", json.dumps(line))]
+    assert not leaks, f"the upstream's address was seen in {leaks}"
+    differences = [
+        f"{one['step']}:\n  direct  {_shown(one, other)}\n  proxied {_shown(other, one)}"
+        for one, other in zip(normalised(expected, direct), normalised(seen, through), strict=False)
+        if one != other
+    ]
+    assert not differences, "\n".join(differences)
+    assert len(expected) == len(seen)
+    return seen
+
+
+def _shown(one: Any, other: Any, around: int = 300) -> str:
+    """``one`` as text from shortly before the first place where ``other`` differs."""
+    mine, theirs = json.dumps(one), json.dumps(other)
+    at = next((n for n, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), 0)
+    return mine[max(0, at - 150) : at + around]

@@ -8,6 +8,14 @@ from proxy.wire.opcodes import HEADER_SIZE, INT32, MAX_MESSAGE_SIZE
 _length = INT32.unpack_from
 
 
+class FramingError(WireError):
+    """A length that cannot be; ``frames`` are those that were whole in front of it."""
+
+    def __init__(self, problem: str, frames: list[bytes]) -> None:
+        super().__init__(problem)
+        self.frames = frames
+
+
 class FrameBuffer:
     """Cuts a byte stream into frames by the length in their headers.
 
@@ -36,7 +44,7 @@ class FrameBuffer:
         """Take what the peer sent; return the frames that are now whole, in order.
 
         Raises:
-            WireError: a declared length below 16 or above ``max_length``. Framing is lost:
+            FramingError: a declared length below 16 or above ``max_length``. Framing is lost:
                 the connection cannot go on.
         """
         data = self._data
@@ -44,7 +52,7 @@ class FrameBuffer:
             # The common case, one message in one read, costs no copy.
             if len(chunk) >= HEADER_SIZE and _length(chunk)[0] == len(chunk):
                 if len(chunk) > self.max_length:
-                    raise WireError(f"message length {len(chunk)} is over {self.max_length}")
+                    raise FramingError(f"message length {len(chunk)} is out of range", [])
                 return [chunk]
         elif self._declared > len(data) + len(chunk):
             data += chunk
@@ -59,13 +67,17 @@ class FrameBuffer:
                     break
                 declared = self._declared = _length(data, start)[0]
                 if not HEADER_SIZE <= declared <= self.max_length:
-                    raise WireError(f"message length {declared} is out of range")
+                    raise FramingError(f"message length {declared} is out of range", frames)
                 if end - start < declared:
                     break
                 frames.append(bytes(view[start : start + declared]))
                 start += declared
         del data[:start]
         return frames
+
+    def peek(self) -> bytes:
+        """A copy of the unfinished frame's first bytes, 64 at the most."""
+        return bytes(self._data[:64])
 
     def take(self) -> bytes:
         """Hand over the unfinished frame's bytes; the caller now counts the rest itself."""

@@ -14,7 +14,7 @@ from proxy.errors import WireError
 from proxy.wire import opcodes
 from proxy.wire.checksum import checksum_matches, with_checksum
 from proxy.wire.compression import compressor_of, deflate, inflate
-from proxy.wire.fields import DOCUMENT, Fields, document_end, edited, integer, text, walk
+from proxy.wire.fields import ARRAY, DOCUMENT, Fields, document_end, edited, integer, text, walk
 from proxy.wire.opcodes import (
     CHECKSUM_PRESENT,
     HEADER,
@@ -46,8 +46,12 @@ _ANSWERED: Final = {
     opcodes.OP_KILL_CURSORS: False,
 }
 
+#: What servers since 3.6 take (error 233 TooManyDocumentSequences).
+_MAX_SEQUENCES: Final = 2
+
 _NO_FIELDS: Final = Fields()
 _NO_FIELDS.duplicates = ()
+_NO_FIELDS.repeats = ()
 
 
 @dataclass(slots=True)
@@ -194,10 +198,12 @@ def msg_sections(message: bytes, limit: int) -> tuple[int, tuple[bytes, ...]]:
     """The offset of an OP_MSG's kind-0 section and the identifiers of its document sequences.
 
     Raises:
-        WireError: no body or two, an unknown kind, a section that overruns.
+        WireError: no body or two, an unknown kind, a section that overruns, or more sections
+            than servers take (two sequences and one token): millions fit into one message.
     """
     body = 0
     sequences: list[bytes] = []
+    tokens = 0
     pos = HEADER_SIZE + 4
     while pos < limit:
         kind = message[pos]
@@ -208,6 +214,8 @@ def msg_sections(message: bytes, limit: int) -> tuple[int, tuple[bytes, ...]]:
             body = pos
             pos = document_end(message, pos, limit)
         elif kind == 1:
+            if len(sequences) == _MAX_SEQUENCES:
+                raise WireError("OP_MSG has too many document sequences")
             if limit - pos < 5:
                 raise WireError("a document sequence overruns its message")
             end = pos + _int32(message, pos)[0]
@@ -219,8 +227,9 @@ def msg_sections(message: bytes, limit: int) -> tuple[int, tuple[bytes, ...]]:
         elif kind == 2:
             # A security token, which upstream judges; here it only has to be stepped over.
             nul = message.find(0, pos, limit)
-            if nul < 0:
-                raise WireError("a security token overruns its message")
+            tokens += 1
+            if nul < 0 or tokens > 1:
+                raise WireError("a security token overruns its message or is not the only one")
             pos = nul + 1
         else:
             raise WireError(f"unknown section kind {kind}")
@@ -250,7 +259,8 @@ def _read_query(request: Request) -> None:
     # The wrapper counts only as the first element, as the server reads it.
     if request.command in ("$query", "query"):
         element = next(iter(request.fields.values()))
-        if element.type == DOCUMENT:
+        # Servers unwrap an array as well: its elements may be called anything on the wire.
+        if element.type in (DOCUMENT, ARRAY):
             _set_command(request, element.value, element.end)
 
 
@@ -261,16 +271,11 @@ def _read_op_command(request: Request) -> None:
     if database_end < 0 or name_end < 0:
         raise WireError("OP_COMMAND has no command name")
     request.database = message[HEADER_SIZE:database_end].decode("utf-8", "replace")
-    arguments = document_end(message, name_end + 1, len(message))
-    name = message[database_end + 1 : name_end].decode("utf-8", "replace")
-    # 3.2 to 4.0 put the arguments behind the metadata, and nothing says which comes first on
-    # the wire of a forgery: both names have to agree or nobody can say what would run.
-    for start in (name_end + 1, arguments):
-        if start < len(message):
-            _set_command(request, start, len(message))
-            if request.command == name:
-                return
-    raise WireError("OP_COMMAND names one command and carries another")
+    # The arguments are followed by metadata, as servers 3.4 to 4.0 read it, and their own name
+    # for the command has to be the one in front.
+    _set_command(request, name_end + 1, len(message))
+    if next(iter(request.fields)) != message[database_end + 1 : name_end]:
+        raise WireError("OP_COMMAND names one command and carries another")
 
 
 @dataclass(slots=True)
@@ -302,6 +307,10 @@ class Reply:
             return self.message[element.value] == 1
         return integer(self.message, element) == 1
 
+    def integer(self, name: bytes) -> int | None:
+        """The int32 or int64 field ``name``; None where missing or of another type."""
+        return integer(self.message, self.fields.get(name))
+
     def body_bytes(self) -> bytes:
         """The document's bytes; b"" where there is none."""
         if not self.body:
@@ -315,11 +324,6 @@ class Reply:
 
 
 _DOUBLE_ONE = b"\0\0\0\0\0\0\xf0\x3f"
-
-
-def reply_continues(frame: bytes) -> bool:
-    """Whether a plain OP_MSG reply announces another one; needs only its first 20 bytes."""
-    return bool(_uint32(frame, HEADER_SIZE)[0] & MORE_TO_COME)
 
 
 def read_reply(frame: bytes) -> Reply:

@@ -72,7 +72,10 @@ def read_connection_status(body: bytes) -> Identity:
         roles = tuple((str(r["role"]), str(r["db"])) for r in info["authenticatedUserRoles"])
         actions: set[str] = set()
         for privilege in info.get("authenticatedUserPrivileges", ()):
-            if privilege["resource"].get("cluster") is True or "anyResource" in privilege["resource"]:
+            if (
+                privilege["resource"].get("cluster") is True
+                or "anyResource" in privilege["resource"]
+            ):
                 actions.update(privilege["actions"])
     except (KeyError, TypeError, AttributeError) as error:
         raise IdentityUnknownError(f"unexpected shape: {error!r}") from error

@@ -35,7 +35,7 @@ def _inflate_noop(data: bytes, size: int) -> bytes:
 
 
 def _inflate_snappy(data: bytes, size: int) -> bytes:
-    # The format begins with the inflated size as a varint: believe it only if it is the declared one.
+    # The format begins with the inflated size as a varint; it has to be the declared one.
     if cramjam.snappy.decompress_raw_len(data) != size:
         raise WireError("snappy data declares another size than its message")
     return bytes(cramjam.snappy.decompress_raw(data))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bson
 
-from proxy.errors import CommandError
 from proxy.wire.checksum import with_checksum
 from proxy.wire.compression import deflate
-from proxy.wire.messages import Request
 from proxy.wire.opcodes import (
     CHECKSUM_PRESENT,
     HEADER,
@@ -22,6 +20,10 @@ from proxy.wire.opcodes import (
     OP_REPLY,
     UINT32,
 )
+
+if TYPE_CHECKING:
+    from proxy.errors import CommandError
+    from proxy.wire.messages import Request
 
 #: OP_REPLY flag AwaitCapable, which every server since 1.6 sets.
 _AWAIT_CAPABLE = 8

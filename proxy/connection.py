@@ -1,0 +1,226 @@
+"""One client connection from accept to close: TLS, dialling upstream, logging and counting."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from proxy import logs
+from proxy.conversation import Conversation, Presentation
+from proxy.relay import Relay
+from proxy.transport import PeerGoneError, SocketTransport, Transport, open_socket, start_tls
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from proxy.addresses import Address
+    from proxy.config import Config
+    from proxy.identity import Identity
+    from proxy.limits import BufferBudget
+    from proxy.telemetry import Telemetry
+    from proxy.tls import ListenerTls, UpstreamTls
+    from proxy.topology import Topology
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all connections of a process use."""
+
+    config: Config
+    telemetry: Telemetry
+    budget: BufferBudget
+    topology: Topology
+    listener_tls: ListenerTls | None
+    upstream_tls: UpstreamTls | None
+    #: Set once it is known what upstream is: before that no hello can be shown to a client.
+    ready: trio.Event = field(default_factory=trio.Event)
+    #: A hello named a member without a listener.
+    unknown_member: Callable[[], None] = lambda: None
+
+
+class Connection:
+    """A client connection that was accepted on the listener for ``upstream``."""
+
+    __slots__ = (
+        "_conversation",
+        "_counted",
+        "_log",
+        "_shared",
+        "_sock",
+        "_tls_context",
+        "id",
+        "opened",
+        "peer",
+        "relay",
+        "upstream",
+    )
+
+    def __init__(
+        self, shared: Shared, number: int, sock: socket.socket, peer: str, upstream: Address
+    ) -> None:
+        self._shared = shared
+        self._sock = sock
+        self._log: FilteringBoundLogger = logs.connection_logger(number)
+        self._conversation: Conversation | None = None
+        self._counted = (0, 0, 0, 0)
+        self._tls_context: Any = None
+        self.id = number
+        self.peer = peer
+        self.upstream = upstream
+        self.opened = trio.current_time()
+        self.relay: Relay | None = None
+
+    async def run(self) -> None:
+        """Serve the client until either side ends it. Never raises but to be cancelled."""
+        telemetry = self._shared.telemetry
+        telemetry.connection_opened()
+        self._log.info("client connected", client=self.peer, upstream=str(self.upstream))
+        reason = "bug"
+        try:
+            reason = await self._serve()
+        except Exception:
+            self._log.exception("connection failed")
+        finally:
+            self._sock.close()
+            self.count_bytes()
+            telemetry.connection_closed(reason.partition(":")[0])
+            self._log.info("client gone", reason=reason, **self._totals())
+
+    async def _serve(self) -> str:
+        shared = self._shared
+        local_host = ""
+        if self._sock.family != socket.AF_UNIX:
+            local_host = self._sock.getsockname()[0]
+        client: Transport = SocketTransport(self._sock)
+        refuse_x509 = shared.upstream_tls is not None and shared.upstream_tls.shows_certificate
+        if shared.listener_tls is not None:
+            try:
+                with trio.fail_after(shared.config.limits.handshake_seconds):
+                    client = tls = await start_tls(
+                        self._sock, shared.listener_tls.context, server_side=True
+                    )
+            except trio.TooSlowError:
+                return "handshake timeout"
+            except PeerGoneError as error:
+                return f"client TLS: {error}"
+            certificate = tls.peer_certificate()
+            if certificate is not None and shared.upstream_tls is not None:
+                own = shared.upstream_tls.context_for(certificate)
+                if own is not None:
+                    self._tls_context = own
+                    refuse_x509 = False
+        topology, rewrite = shared.topology, shared.config.upstream.hello == "rewrite"
+        presentation = Presentation(
+            own=topology.own(self.upstream, local_host) if rewrite and local_host else "",
+            addresses=lambda: topology.addresses(local_host) if rewrite else None,
+            strip_compression=shared.config.upstream.compression == "strip",
+            refuse_x509=refuse_x509,
+        )
+        self._conversation = Conversation(presentation, self)
+        self.relay = Relay(
+            client, self._dial, self._conversation, shared.config.limits, shared.budget
+        )
+        try:
+            await self.relay.run()
+        finally:
+            if self.relay.connected:
+                shared.telemetry.upstream_closed()
+        return self.relay.reason or "cancelled"
+
+    async def _dial(self) -> Transport:
+        """Connect upstream, and do not go on before it is known what upstream is."""
+        shared = self._shared
+        try:
+            with trio.fail_after(shared.config.upstream.connect_seconds):
+                sock = await open_socket(self.upstream)
+                upstream: Transport
+                if shared.upstream_tls is None:
+                    upstream = SocketTransport(sock)
+                else:
+                    upstream = await start_tls(
+                        sock,
+                        self._tls_context or shared.upstream_tls.context,
+                        server_side=False,
+                        server_name=shared.upstream_tls.server_name(self.upstream),
+                    )
+                try:
+                    await shared.ready.wait()
+                except BaseException:
+                    upstream.close()
+                    raise
+        except trio.TooSlowError:
+            raise PeerGoneError(f"{self.upstream}: connect timeout") from None
+        shared.telemetry.upstream_opened()
+        return upstream
+
+    # ------------------------------------------------------------------ what operators see
+
+    def row(self, now: float) -> dict[str, Any]:
+        """This connection for a listing; times in seconds."""
+        conversation, relay = self._conversation, self.relay
+        row: dict[str, Any] = {
+            "conn": self.id,
+            "client": self.peer,
+            "upstream": str(self.upstream),
+            "age_seconds": round(now - self.opened, 3),
+        }
+        if conversation is not None and relay is not None:
+            metadata = conversation.metadata
+            row |= {
+                "user": conversation.identity.name,
+                "application": metadata.application if metadata else "",
+                "driver": metadata.driver if metadata else "",
+                "driver_version": metadata.driver_version if metadata else "",
+                "requests": conversation.requests,
+                "in_flight": conversation.in_flight,
+                "command": conversation.command,
+                "received_bytes": relay.byte_counts()[0],
+                "sent_bytes": relay.byte_counts()[3],
+            }
+        return row
+
+    def _totals(self) -> dict[str, Any]:
+        if self._conversation is None or self.relay is None:
+            return {}
+        return {"requests": self._conversation.requests, "user": self._conversation.identity.name}
+
+    def count_bytes(self) -> None:
+        """Add what was relayed since the last call to the metrics."""
+        relay, telemetry = self.relay, self._shared.telemetry
+        if relay is None:
+            return
+        counts = relay.byte_counts()
+        for add, total, counted in zip(
+            (
+                telemetry.bytes_from_client,
+                telemetry.bytes_to_upstream,
+                telemetry.bytes_from_upstream,
+                telemetry.bytes_to_client,
+            ),
+            counts,
+            self._counted,
+            strict=True,
+        ):
+            add(total - counted)
+        self._counted = counts
+
+    # ------------------------------------------------------------------ conversation.Observer
+
+    def request(self, command: str) -> None:
+        self._shared.telemetry.request(command)
+
+    def replied(self, command: str, seconds: float, ok: bool) -> None:
+        self._shared.telemetry.replied(seconds, ok)
+
+    def violation(self, kind: str) -> None:
+        self._shared.telemetry.violation(kind)
+
+    def identified(self, identity: Identity) -> None:
+        self._log.info("authenticated", user=identity.name or "nobody")
+
+    def unknown_member(self) -> None:
+        self._shared.unknown_member()

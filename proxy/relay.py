@@ -1,0 +1,311 @@
+"""Two pumps around one Conversation: the I/O of one client connection.
+
+Closing follows what TCP says. A client that sends no more (FIN) may still want its replies,
+so upstream is told the same and gets a bounded time to finish; unacknowledged writes that
+are still on their way are not lost to a reset. Only a stream that nobody reads is cut at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from proxy.errors import WireError
+from proxy.transport import PeerGoneError, Transport
+from proxy.wire.compression import declared_size, inflate
+from proxy.wire.frames import FrameBuffer, FramingError
+from proxy.wire.opcodes import HEADER, OP_COMPRESSED
+
+if TYPE_CHECKING:
+    from proxy.config import Limits
+    from proxy.conversation import Conversation
+    from proxy.limits import BufferBudget
+
+#: Inflating more than this happens in a thread: 1 MB of zlib holds the loop for 3.5 ms.
+_INFLATE_IN_THREAD: Final = 262_144
+
+#: A half-received message below this is not counted against the budget; most are.
+_UNCOUNTED: Final = 65_536
+
+#: The slowest sender that the frame deadline still lets through, in bytes per second.
+_SLOWEST: Final = 65_536
+
+#: What mongod answers to somebody who tries a browser on its port, text and all.
+_HTTP_ANSWER: Final = (
+    b"HTTP/1.0 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: 85\r\n\r\n"
+    b"It looks like you are trying to access MongoDB over HTTP on the native driver port.\r\n"
+)
+
+
+class Outlet:
+    """One side's sending end: keeps the order of decisions when both pumps write to it."""
+
+    __slots__ = ("_busy", "_lot", "_queue", "sent", "transport")
+
+    def __init__(self, transport: Transport, queue: list[bytes]) -> None:
+        self.transport = transport
+        self._queue = queue
+        self._busy = False
+        self._lot = trio.lowlevel.ParkingLot()
+        self.sent = 0
+
+    async def flush(self) -> None:
+        """Send what the queue holds; if the other pump is at it, wait until that is out."""
+        while self._busy:
+            await self._lot.park()
+        queue = self._queue
+        self._busy = True
+        try:
+            while queue:
+                data = queue[0] if len(queue) == 1 else b"".join(queue)
+                queue.clear()
+                await self.transport.send(data)
+                self.sent += len(data)
+        finally:
+            self._busy = False
+            if self._lot:
+                self._lot.unpark_all()
+
+
+class Relay:
+    """Carries one client connection until either side ends it.
+
+    ``dial`` opens the upstream connection when the client's first bytes are there, so that a
+    port scan costs upstream nothing.
+    """
+
+    def __init__(
+        self,
+        client: Transport,
+        dial: Callable[[], Awaitable[Transport]],
+        conversation: Conversation,
+        limits: Limits,
+        budget: BufferBudget,
+    ) -> None:
+        self.conversation = conversation
+        self._dial = dial
+        self._limits = limits
+        self._budget = budget
+        self._charged = 0
+        self._client = client
+        self._requests = FrameBuffer()
+        self._to_client = Outlet(client, conversation.to_client)
+        self._to_upstream: Outlet | None = None
+        self._client_ended = False
+        self._unblocked: trio.Event | None = None
+        self._scope = trio.CancelScope()
+        self._draining = False
+        self._received = 0
+        self._received_upstream = 0
+        #: Why the connection ended; set once.
+        self.reason = ""
+
+    @property
+    def connected(self) -> bool:
+        """Whether upstream was reached."""
+        return self._to_upstream is not None
+
+    def byte_counts(self) -> tuple[int, int, int, int]:
+        """Bytes so far: from the client, to upstream, from upstream, to the client."""
+        sent = self._to_upstream.sent if self._to_upstream is not None else 0
+        return self._received, sent, self._received_upstream, self._to_client.sent
+
+    @property
+    def busy(self) -> bool:
+        """A request is under way or half received."""
+        return bool(self._requests.buffered) or not self.conversation.idle
+
+    def drain(self) -> None:
+        """Close as soon as no work is in flight."""
+        self._draining = True
+        if not self.busy:
+            self.stop("draining")
+
+    def stop(self, reason: str) -> None:
+        """Close both connections now."""
+        self.reason = self.reason or reason
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Carry the connection to its end; both transports are closed afterwards."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    await self._pump_requests(nursery)
+        finally:
+            self._budget.give(self._charged)
+            self._client.close()
+            if self._to_upstream is not None:
+                self._to_upstream.transport.close()
+
+    # ------------------------------------------------------------------ client to upstream
+
+    async def _pump_requests(self, nursery: trio.Nursery) -> None:
+        limits = self._limits
+        # One scope for the whole pump, armed only until the first message is whole and while
+        # a message is half received: idle clients cost no timer.
+        with trio.CancelScope(deadline=trio.current_time() + limits.handshake_seconds) as scope:
+            try:
+                await self._read_requests(nursery, scope)
+            except PeerGoneError as error:
+                self._client_gone(f"client: {error}")
+            except _UpstreamGoneError as error:
+                self.stop(f"upstream: {error}")
+        if scope.cancelled_caught:
+            first = not self.conversation.requests
+            self.stop("handshake timeout" if first else "half-received message timeout")
+
+    async def _read_requests(self, nursery: trio.Nursery, scope: trio.CancelScope) -> None:
+        conversation, buffer, receive = self.conversation, self._requests, self._client.receive
+        while True:
+            data = await receive()
+            if not data:
+                self._client_said_eof()
+                return
+            self._received += len(data)
+            if self._to_upstream is None:
+                if data.startswith(b"GET ") and not buffer.buffered:
+                    await self._answer_http()
+                    return
+                await self._connect(nursery)
+            problem = ""
+            try:
+                frames = buffer.feed(data)
+            except FramingError as error:
+                frames, problem = error.frames, str(error)
+            if frames:
+                scope.deadline = math.inf
+                for frame in frames:
+                    await self._on_request(frame)
+            if problem:
+                conversation.on_garbage(problem)
+            if conversation.ending:
+                await self._finish(conversation.ending)
+                return
+            if buffer.buffered:
+                if scope.deadline == math.inf:
+                    # Armed once per message: dribbling does not extend it.
+                    patience = self._limits.frame_seconds + buffer.declared / _SLOWEST
+                    scope.deadline = trio.current_time() + patience
+                if buffer.buffered > _UNCOUNTED:
+                    await self._charge(buffer.buffered)
+            elif self._charged:
+                await self._charge(0)
+
+    async def _on_request(self, frame: bytes) -> None:
+        conversation = self.conversation
+        message: bytes | None = None
+        if HEADER.unpack_from(frame)[3] == OP_COMPRESSED:
+            try:
+                if declared_size(frame) > _INFLATE_IN_THREAD:
+                    message = await trio.to_thread.run_sync(inflate, frame)
+            except WireError as error:
+                conversation.on_garbage(str(error))
+                return
+        while conversation.blocked:
+            self._unblocked = trio.Event()
+            await self._unblocked.wait()
+        conversation.on_request(frame, trio.current_time(), message)
+        await self._flush()
+
+    async def _flush(self) -> None:
+        conversation = self.conversation
+        if conversation.to_upstream and self._to_upstream is not None:
+            try:
+                await self._to_upstream.flush()
+            except PeerGoneError as error:
+                raise _UpstreamGoneError(str(error)) from error
+        if conversation.to_client:
+            await self._to_client.flush()
+        if conversation.close:
+            self.stop(conversation.close)
+
+    async def _charge(self, held: int) -> None:
+        if held > self._charged:
+            await self._budget.take(held - self._charged)
+        else:
+            self._budget.give(self._charged - held)
+        self._charged = held
+
+    async def _connect(self, nursery: trio.Nursery) -> None:
+        try:
+            upstream = await self._dial()
+        except PeerGoneError as error:
+            raise _UpstreamGoneError(str(error)) from error
+        self._to_upstream = Outlet(upstream, self.conversation.to_upstream)
+        nursery.start_soon(self._pump_replies, upstream)
+
+    async def _answer_http(self) -> None:
+        await self._client.send(_HTTP_ANSWER)
+        self._client.send_eof()
+        self.stop("client: HTTP on this port")
+
+    async def _finish(self, reason: str) -> None:
+        """Read no more from the client, but let every reply that is due go out first."""
+        await self._flush()
+        self.reason = self.reason or reason
+        self._end_by(self._limits.half_close_seconds)
+
+    def _client_said_eof(self) -> None:
+        conversation = self.conversation
+        self._client_ended = True
+        self.reason = self.reason or "client closed"
+        if self._to_upstream is None or conversation.streaming or not conversation.in_flight:
+            self._scope.cancel()
+            return
+        self._to_upstream.transport.send_eof()
+        self._end_by(self._limits.half_close_seconds)
+
+    def _end_by(self, seconds: float) -> None:
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
+
+    def _client_gone(self, reason: str) -> None:
+        """The client can be sent nothing; give upstream the chance to read what is on its way."""
+        self.reason = self.reason or reason
+        self._client.close()
+        self._client_said_eof()
+
+    # ------------------------------------------------------------------ upstream to client
+
+    async def _pump_replies(self, upstream: Transport) -> None:
+        conversation = self.conversation
+        to_client = self._to_client
+        on_upstream = conversation.on_upstream
+        now = trio.current_time
+        client_listens = True
+        try:
+            while data := await upstream.receive():
+                self._received_upstream += len(data)
+                on_upstream(data, now())
+                if conversation.to_client:
+                    if client_listens:
+                        try:
+                            await to_client.flush()
+                        except PeerGoneError as error:
+                            client_listens = False
+                            self._client_gone(f"client: {error}")
+                    else:
+                        conversation.to_client.clear()
+                if conversation.to_upstream and self._to_upstream is not None:
+                    await self._to_upstream.flush()
+                if self._unblocked is not None and not conversation.blocked:
+                    self._unblocked.set()
+                    self._unblocked = None
+                if conversation.close:
+                    self.stop(conversation.close)
+                elif self._client_ended and not conversation.in_flight:
+                    self.stop("client closed")
+                elif self._draining and not self.busy:
+                    self.stop("draining")
+            self._client.send_eof()
+            self.stop("upstream closed")
+        except PeerGoneError as error:
+            self.stop(f"upstream: {error}")
+
+
+class _UpstreamGoneError(Exception):
+    """The upstream side failed where the client side's errors are expected too."""

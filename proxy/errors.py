@@ -13,6 +13,13 @@ class WireError(Exception):
     """
 
 
+class TooManyFieldsError(WireError):
+    """A document that servers would read, but with more fields than anybody needs.
+
+    Nothing that depends on it can be decided, so it must not be forwarded either.
+    """
+
+
 @dataclass(frozen=True)
 class CommandError(Exception):
     """A refusal in the server's own form: ``{ok: 0, errmsg, code, codeName}``.

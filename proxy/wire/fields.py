@@ -10,7 +10,7 @@ from __future__ import annotations
 from struct import error as StructError
 from typing import Final, NamedTuple
 
-from proxy.errors import WireError
+from proxy.errors import TooManyFieldsError, WireError
 from proxy.wire.opcodes import INT32, INT64
 
 DOUBLE: Final = 0x01
@@ -103,8 +103,8 @@ def walk(data: bytes, start: int, limit: int, max_elements: int = MAX_ELEMENTS) 
     Values are skipped by their declared size and are not looked into.
 
     Raises:
-        WireError: the document or an element overruns, a type is unknown, or there are more
-            than ``max_elements``.
+        TooManyFieldsError: there are more than ``max_elements``.
+        WireError: the document or an element overruns, or a type is unknown.
     """
     end = document_end(data, start, limit) - 1
     fields = Fields()
@@ -154,7 +154,7 @@ def walk(data: bytes, start: int, limit: int, max_elements: int = MAX_ELEMENTS) 
             else:
                 fields[name] = element
             if len(fields) + len(repeats) > max_elements:
-                raise WireError(f"more than {max_elements} elements")
+                raise TooManyFieldsError(f"more than {max_elements} elements")
     except (ValueError, StructError) as error:
         raise WireError("a BSON element overruns its document") from error
     if pos != end:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from proxy.errors import WireError
+from proxy.errors import TooManyFieldsError, WireError
 from proxy.wire import opcodes
 from proxy.wire.checksum import checksum_matches, with_checksum
 from proxy.wire.compression import compressor_of, deflate, inflate
@@ -141,7 +141,8 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
 
     Raises:
         WireError: an OP_COMPRESSED frame that does not inflate, for which the server would
-            close the connection too; or an opcode that no server accepts.
+            close the connection too; an opcode that no server accepts; or a command with too
+            many fields to be judged.
     """
     if message is None:
         message = inflate(frame) if HEADER.unpack_from(frame)[3] == OP_COMPRESSED else frame
@@ -166,6 +167,8 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
             return request
     try:
         read_body(request)
+    except TooManyFieldsError:
+        raise
     except WireError as error:
         request.problem = str(error)
         request.command = ""

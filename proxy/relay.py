@@ -178,7 +178,8 @@ class Relay:
             except FramingError as error:
                 frames, problem = error.frames, str(error)
             if frames:
-                scope.deadline = math.inf
+                if scope.deadline != math.inf:
+                    scope.deadline = math.inf
                 for frame in frames:
                     await self._on_request(frame)
             if problem:

@@ -73,6 +73,8 @@ class Telemetry:
     """
 
     def __init__(self, version: str) -> None:
+        #: Called before each page, to count what is only counted when somebody looks.
+        self.on_page: Callable[[], None] = lambda: None
         # The text format would show each counter's _created as a series of its own.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
@@ -169,6 +171,7 @@ class Telemetry:
 
     def page(self, accept: str = "") -> tuple[str, bytes]:
         """The metrics page as (content type, body), in the format that ``accept`` asks for."""
+        self.on_page()
         encode, content_type = choose_encoder(accept)
         make: Callable[[CollectorRegistry], bytes] = encode
         return content_type, make(self.registry)

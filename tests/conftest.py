@@ -1,7 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import hypothesis
+import pytest
+import structlog
 
 # The same examples on every run, and none too slow for a busy machine.
 hypothesis.settings.register_profile("proxy", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("proxy")
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """What a test does to logging ends with it."""
+    yield
+    structlog.reset_defaults()

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy import logs
+
+SECRET = "hunter2hunter2"
+
+
+class _Full(io.StringIO):
+    def write(self, _text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def lines(format: str = "json", level: str = "debug", conn: int | None = None) -> Any:
+    """A logger and the stream that its lines go to."""
+    stream = io.StringIO()
+    logs.configure(format, level, stream)
+    return logs.logger() if conn is None else logs.connection_logger(conn), stream
+
+
+def test_json_lines_hold_the_event_and_its_fields() -> None:
+    log, stream = lines()
+    log.info("client connected", client="127.0.0.1:5", requests=3)
+    line = json.loads(stream.getvalue())
+    timestamp = line.pop("timestamp")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", timestamp)
+    assert line == {
+        "event": "client connected",
+        "level": "info",
+        "client": "127.0.0.1:5",
+        "requests": 3,
+    }
+
+
+def test_text_lines_are_one_line_each() -> None:
+    log, stream = lines("text")
+    log.info("client connected", client="127.0.0.1:5")
+    log.warning("client gone", reason="bye")
+    first, second = stream.getvalue().splitlines()
+    assert "client connected" in first
+    assert "client=127.0.0.1:5" in first
+    assert "warning" in second
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_every_line_of_a_connection_has_its_id(format: str) -> None:
+    log, stream = lines(format, conn=42)
+    log.debug("one")
+    log.bind(client="x").info("two")
+    log.error("three")
+    found = stream.getvalue().splitlines()
+    assert len(found) == 3
+    assert all(re.search(r'conn=42\b|"conn": 42\b', line) for line in found)
+
+
+def test_the_level_is_a_floor() -> None:
+    log, stream = lines(level="warning")
+    log.debug("no")
+    log.info("no")
+    log.warning("yes")
+    log.error("yes too")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == [
+        "yes",
+        "yes too",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"mongodb://app:{SECRET}@db:27017/",
+        f"mongodb+srv://app:{SECRET}@db/",
+        f"mongodb://app:p@ss/{SECRET}@db:27017/?x=1",
+        f"mongodb://:{SECRET}@db",
+        f"authMechanismProperties=AWS_SESSION_TOKEN:{SECRET}",
+        f"tlsCertificateKeyFilePassword={SECRET}&x=1",
+        f"{{'saslStart': 1, 'payload': b'n,,n=u,r={SECRET}'}}",
+        f"{{'payload': Binary(b'{SECRET}', 0), 'x': 1}}",
+        f"{{'pwd': '{SECRET}'}}",
+        f"{{'pwd': 'it\\'s {SECRET}'}}",
+        f'{{"password": "{SECRET}"}}',
+        f"pwd={SECRET}",
+        f"Authorization: {SECRET}",
+        f"c=biws,r=abc,p={SECRET}",
+        f"v={SECRET}=",
+        f"r=abcdefgh,s={SECRET}==,i=15000",
+        f"bearer eyJhbGciOiJIUzI1NiJ9.{SECRET}.{SECRET}",
+    ],
+)
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_no_credential_in_a_text_is_written(format: str, text: str) -> None:
+    log, stream = lines(format, conn=1)
+    log.info(text)
+    log.info("seen", text=text, deep={"list": [{"text": text}]}, error=ValueError(text))
+    try:
+        raise ValueError(text)
+    except ValueError:
+        log.exception("failed")
+    assert SECRET not in stream.getvalue()
+    assert logs.REDACTED in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "payload",
+        "pwd",
+        "password",
+        "Password",
+        "client_password",
+        "jwt",
+        "access_token",
+        "secretAccessKey",
+        "credential",
+        "storedKey",
+        "serverSignature",
+        "salt",
+    ],
+)
+def test_no_value_under_a_secret_name_is_written(key: str) -> None:
+    log, stream = lines()
+    log.info("seen", **{key: SECRET})
+    log.info("seen", document={"saslStart": 1, "inner": [{key: {"bytes": SECRET}}]})
+    assert SECRET not in stream.getvalue()
+
+
+def test_bytes_are_counted_not_shown() -> None:
+    assert logs.redact({"frame": b"secret", "more": [bytearray(3), memoryview(b"12")]}) == {
+        "frame": "<6 bytes>",
+        "more": ["<3 bytes>", "<2 bytes>"],
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["127.0.0.1:27017", "mongodb://a:27017,b:27017/?replicaSet=rs0", "find", "[::1]:5", "r=1"],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert logs.redact(text) == text
+
+
+@given(st.text())
+def test_no_text_forges_a_line_or_steers_a_terminal(text: str) -> None:
+    log, stream = lines("text", conn=1)
+    log.info("seen", application=text)
+    written = stream.getvalue()
+    assert written.endswith("\n")
+    assert written[:-1].isprintable()
+
+
+def test_a_traceback_keeps_its_lines() -> None:
+    log, stream = lines("text")
+    try:
+        raise ValueError("first\x1b[31m\nsecond")
+    except ValueError:
+        log.exception("failed")
+    assert "Traceback" in stream.getvalue()
+    assert "\nValueError: first\\x1b[31m\nsecond" in stream.getvalue()
+
+
+def test_a_log_that_cannot_be_written_ends_nothing() -> None:
+    stream = _Full()
+    logs.configure("json", "info", stream)
+    logs.logger().info("lost")
+    assert stream.getvalue() == ""
+
+
+def test_a_closed_stream_ends_nothing() -> None:
+    log, stream = lines()
+    stream.close()
+    log.info("lost")
+    assert stream.closed

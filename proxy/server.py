@@ -187,25 +187,21 @@ class Server:
         """Open listeners for members that appeared and close those of members that went."""
         if self._stop.is_set() or self._accepting is None:
             return
-        wanted = {member.address for member in self.topology.members()}
+        wanted = set(self.topology.members())
         for address in [a for a in self._listeners if a not in wanted]:
             self.topology.closed(address)
             self._listeners.pop(address).close()
             self.log.info("listener closed", upstream=str(address))
         for member in self.topology.members():
-            if member.address in self._listeners:
+            if member in self._listeners:
                 continue
             try:
-                listener = await open_next_listener(
-                    self._first, member.address, self.config.listen.backlog
-                )
+                listener = await open_next_listener(self._first, member, self.config.listen.backlog)
             except OSError as error:
-                self.log.error("no listener", upstream=str(member.address), problem=str(error))
+                self.log.error("no listener", upstream=str(member), problem=str(error))
                 continue
             self._start(listener)
-            self.log.info(
-                "listener opened", upstream=str(member.address), address=str(listener.address)
-            )
+            self.log.info("listener opened", upstream=str(member), address=str(listener.address))
 
     def _close_listeners(self) -> None:
         for listener in self._listeners.values():

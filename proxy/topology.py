@@ -31,14 +31,6 @@ _MAX_HOSTS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """An upstream process that has to have a listener: ``slot`` 0 is the first listener's."""
-
-    address: Address
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Seen:
     """One member's latest hello, as far as the topology depends on it. Names in lower case."""
 
@@ -91,9 +83,9 @@ class Topology:
         self._names: dict[Address, str] = {}
         self._config: _Config | None = None
         self._primary: Address | None = None
-        self._members: tuple[Member, ...] = ()
-        self._slots: dict[Address, int] = {}
-        self._open: dict[Address, tuple[str, int]] = {}
+        self._members: tuple[Address, ...] = ()
+        self._open: set[Address] = set()
+        self._where: dict[Address, tuple[str, int]] = {}
         self._maps: dict[str, dict[str, str]] = {}
         self._settle()
 
@@ -115,10 +107,10 @@ class Topology:
 
     def targets(self) -> tuple[Address, ...]:
         """Whom to ask: every seed, and every member that has a listener."""
-        return tuple(dict.fromkeys((*self._seeds, *(m.address for m in self._members))))
+        return tuple(dict.fromkeys((*self._seeds, *self._members)))
 
-    def members(self) -> tuple[Member, ...]:
-        """Who has to have a listener now, seeds first."""
+    def members(self) -> tuple[Address, ...]:
+        """Who has to have a listener now: seeds first, then the others as the set lists them."""
         return self._members
 
     # ------------------------------------------------------------------ what was heard
@@ -187,33 +179,13 @@ class Topology:
     # ------------------------------------------------------------------ who has a listener
 
     def _settle(self) -> None:
-        """Work out the members anew; whoever stays keeps the slot."""
-        members = [
-            Member(seed, slot) for slot, seed in enumerate(self._seeds) if self._seed_stands(slot)
-        ]
+        """Work out the members anew, and forget who is none."""
+        members = [seed for slot, seed in enumerate(self._seeds) if self._seed_stands(slot)]
         if self.grows and self._config is not None:
-            taken = {self._names.get(member.address) for member in members}
-            taken.update(str(member.address) for member in members)
-            others = [
-                parse_address(name)
-                for name in self._config.names[:MAX_MEMBERS]
-                if name not in taken
-            ]
-        else:
-            others = []
-        self._slots = {
-            address: self._slots[address] for address in others if address in self._slots
-        }
-        free = len(self._seeds)
-        used = set(self._slots.values())
-        for address in others:
-            if address not in self._slots:
-                while free in used:
-                    free += 1
-                self._slots[address] = free
-                used.add(free)
-            members.append(Member(address, self._slots[address]))
-        self._members = tuple(members)
+            taken = {self._names.get(seed, str(seed)) for seed in members}
+            others = [name for name in self._config.names[:MAX_MEMBERS] if name not in taken]
+            members += map(parse_address, others)
+        self._members = tuple(dict.fromkeys(members))
         self._maps.clear()
         for known in (self._seen, self._names):
             for gone in known.keys() - self.targets():
@@ -244,22 +216,24 @@ class Topology:
 
         ``host`` is the name or number to advertise; "" for the one that each client came by.
         """
-        self._open[address] = (host, port)
+        self._open.add(address)
+        self._where[address] = (host, port)
         self._maps.clear()
 
     def closed(self, address: Address) -> None:
         """The member's listener is closed: nobody is sent to it from now on."""
-        self._open.pop(address, None)
+        self._open.discard(address)
         self._maps.clear()
 
     def own(self, address: Address, local_host: str = "") -> str:
-        """The advertised address of the member's listener, which is open, in lower case.
+        """The advertised address of the member's listener, in lower case.
 
-        ``local_host`` is the proxy's side of the client's connection (a number).
+        The listener is open, or was when the client came. ``local_host`` is the proxy's side of
+        the client's connection (a number).
         """
         if address in self._given:
             return self._given[address]
-        host, port = self._open[address]
+        host, port = self._where[address]
         return str(Address((host or _number(local_host)).lower(), port))
 
     def addresses(self, local_host: str = "") -> Mapping[str, str]:
@@ -277,9 +251,9 @@ class Topology:
 
     def _map(self, local_host: str) -> dict[str, str]:
         standing = [
-            (member.address, self.own(member.address, local_host))
+            (member, self.own(member, local_host))
             for member in self._members
-            if member.address in self._open or member.address in self._given
+            if member in self._open or member in self._given
         ]
         named = {self._names[address]: own for address, own in standing if address in self._names}
         given = {str(address): own for address, own in self._given.items()}

@@ -1,0 +1,1 @@
+"""What the proxy knows of logical sessions, and what it decides about them. No I/O, no clock."""

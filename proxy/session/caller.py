@@ -1,0 +1,111 @@
+"""Who sends a request, as far as sessions are concerned."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from proxy.identity import NO_OWNER, Identity
+from proxy.session import refusals
+
+if TYPE_CHECKING:
+    from proxy.errors import CommandError
+
+#: ``user@db`` of an owner must be shorter than this, in bytes (manual and server agree).
+MAX_USER_NAME: Final = 10_000
+
+
+def owner_name(user: str, database: str) -> str:
+    """``user@db``; empty where both are, as the server prints an owner-less session."""
+    return f"{user}@{database}" if user or database else ""
+
+
+def digest_of(user: str, database: str) -> bytes:
+    """The uid of ``user@db``: SHA-256 over its bytes as stored, 32 bytes."""
+    return hashlib.sha256(owner_name(user, database).encode("utf-8", "surrogateescape")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One connection's identity with what follows from it; make one whenever it changes.
+
+    ``authorization`` is whether upstream enforces it, None where nobody could find out.
+    ``has_transactions`` is whether upstream is a replica set member or mongos, None where
+    unknown. ``digest`` is the uid of the caller's own sessions, None where there is none;
+    then ``digest_error`` is what the server says to whoever needs it. ``users`` are the digests
+    of everybody authenticated. ``name`` owns the sessions that the caller creates.
+    """
+
+    identity: Identity
+    authorization: bool | None
+    has_transactions: bool | None
+    digest: bytes | None
+    digest_error: CommandError | None
+    users: frozenset[bytes]
+    name: str
+
+    @classmethod
+    def of(
+        cls,
+        identity: Identity,
+        authorization: bool | None,
+        has_transactions: bool | None = None,
+    ) -> Caller:
+        """The caller behind ``identity``.
+
+        With authorization off every digest is that of nobody, even for who has authenticated
+        (reference 2.4); the name is kept, so that operators see who made a session.
+        """
+        users = frozenset(digest_of(user, database) for user, database in identity.users)
+        digest: bytes | None = None
+        error: CommandError | None = None
+        name = identity.name
+        if authorization is False or (authorization is None and not identity.users):
+            digest = NO_OWNER
+        elif not identity.users:
+            error = refusals.NO_USERS
+        elif len(identity.users) > 1:
+            error = refusals.TOO_MANY_USERS
+        elif len(name.encode("utf-8", "surrogateescape")) >= MAX_USER_NAME:
+            error = refusals.NAME_TOO_LONG
+        else:
+            (digest,) = users
+        return cls(identity, authorization, has_transactions, digest, error, users, name)
+
+    @property
+    def anonymous(self) -> bool:
+        """Nobody is authenticated although upstream demands it."""
+        return self.authorization is True and not self.identity.users
+
+    def may(self, action: str) -> bool:
+        """Whether the caller has ``action`` on the cluster resource."""
+        return self.authorization is False or action in self.identity.cluster_actions
+
+    def own_digest(self) -> bytes:
+        """The uid of the caller's own sessions.
+
+        Raises:
+            CommandError: nobody or several are authenticated, or the name is too long.
+        """
+        if self.digest is None:
+            raise self.digest_error or refusals.NO_USERS
+        return self.digest
+
+    def session_uid(self, uid: bytes | None, *actions: str) -> bytes:
+        """The uid that an lsid with this ``uid`` (None: not given) stands for.
+
+        ``actions`` allow somebody else's besides ``impersonate`` (reference 1.1).
+
+        Raises:
+            CommandError: as :meth:`own_digest`, or 13 for a uid the caller may not use.
+        """
+        if uid is None:
+            return self.own_digest()
+        if self.authorization is None and not self.identity.users:
+            return uid
+        if self.may("impersonate") or any(self.may(action) for action in actions):
+            return uid
+        if self.own_digest() != uid:
+            raise refusals.FOREIGN_DIGEST
+        return uid

@@ -1,0 +1,251 @@
+"""Strict structs and arrays over raw BSON, judged as the server's generated parsers judge them.
+
+Every function works on offsets into ``data`` and raises :class:`CommandError` with the
+server's own code and text. A struct's fields are judged in document order; then duplicates;
+then what is missing. ``null`` and ``undefined`` stand for an absent field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from proxy.errors import CommandError, WireError
+from proxy.session import refusals
+from proxy.wire.fields import (
+    ARRAY,
+    BINARY,
+    BOOL,
+    DOCUMENT,
+    INT64_TYPE,
+    NULL,
+    STRING,
+    Element,
+    Fields,
+    walk,
+)
+from proxy.wire.opcodes import INT32, INT64
+
+UNDEFINED: Final = 0x06
+GENERAL: Final = 0
+UUID_SUBTYPE: Final = 4
+
+#: Entries that one list may have. The server has no limit but the message size; this one keeps
+#: a single command from holding the loop. Drivers send 10,000 at a time.
+MAX_ENTRIES: Final = 100_000
+
+_TYPE_NAMES: Final = {
+    0x01: "double",
+    0x02: "string",
+    0x03: "object",
+    0x04: "array",
+    0x05: "binData",
+    0x06: "undefined",
+    0x07: "objectId",
+    0x08: "bool",
+    0x09: "date",
+    0x0A: "null",
+    0x0B: "regex",
+    0x0C: "dbPointer",
+    0x0D: "javascript",
+    0x0E: "symbol",
+    0x0F: "javascriptWithScope",
+    0x10: "int",
+    0x11: "timestamp",
+    0x12: "long",
+    0x13: "decimal",
+    0x7F: "maxKey",
+    0xFF: "minKey",
+}
+_SUBTYPE_NAMES: Final = {
+    0: "general",
+    1: "function",
+    2: "byte(deprecated)",
+    3: "UUID(deprecated)",
+    4: "UUID",
+    5: "MD5",
+    128: "Custom",
+}
+
+_int32 = INT32.unpack_from
+_int64 = INT64.unpack_from
+
+# `{id: UUID}` as every driver sends it: 30 bytes of which only the UUID varies.
+_PLAIN_LSID: Final = b"\x1e\0\0\0\x05id\0\x10\0\0\0\x04"
+PLAIN_LSID_SIZE: Final = 30
+
+
+def type_name(kind: int) -> str:
+    """A BSON type's name in the server's error texts."""
+    return _TYPE_NAMES.get(kind, "invalid")
+
+
+def is_absent(element: Element | None) -> bool:
+    """Whether the server takes the field for not given."""
+    return element is None or element.type in (NULL, UNDEFINED)
+
+
+def _fields(data: bytes, element: Element, max_elements: int) -> Fields:
+    try:
+        return walk(data, element.value, element.end, max_elements)
+    except WireError as error:
+        # The server validates BSON before it parses a command and uses this code.
+        raise CommandError(22, "InvalidBSON", str(error)) from error
+
+
+def struct(
+    data: bytes, element: Element, path: str, known: tuple[bytes, ...]
+) -> Iterator[tuple[bytes, Element]]:
+    """The fields of a strict struct in document order, absent ones included.
+
+    The caller judges each as it comes, so that the first fault is the one reported.
+    """
+    fields = _fields(data, element, 64)
+    for name, field in fields.items():
+        if name not in known:
+            raise refusals.unknown_field(f"{path}.{name.decode('utf-8', 'replace')}")
+        yield name, field
+    if fields.duplicates:
+        raise refusals.duplicate_field(f"{path}.{fields.duplicates[0].decode()}")
+
+
+def _index(name: bytes) -> int | None:
+    """The number an array's field name stands for, in the bases the server reads; else None."""
+    digits = name[1:] if name[:1] == b"+" else name
+    try:
+        if digits[:2] in (b"0x", b"0X"):
+            number = int(digits[2:], 16)
+        elif not digits.isdigit():
+            return None
+        elif digits[:1] == b"0" and len(digits) > 1:
+            number = int(digits, 8)
+        elif len(digits) > 10:
+            return None
+        else:
+            number = int(digits)
+    except ValueError:
+        return None
+    return number if number < 1 << 32 else None
+
+
+def entries(data: bytes, element: Element, name: str, path: str) -> Iterator[tuple[int, Element]]:
+    """The elements of an array field with their positions, absent ones included.
+
+    A document does for an array, as on the server, if its field names are 0, 1, 2 and so on.
+
+    Raises:
+        CommandError: 10065, 40422, 40423, or 22 where there are more than ``MAX_ENTRIES``.
+    """
+    if element.type not in (ARRAY, DOCUMENT):
+        raise refusals.not_an_array(name)
+    fields = _fields(data, element, MAX_ENTRIES)
+    expected = 0
+    for key, entry in fields.items():
+        if key != b"%d" % expected:
+            number = _index(key)
+            if number is None:
+                raise refusals.array_field_name(path, key.decode("utf-8", "replace"))
+            if number != expected:
+                raise refusals.array_field_order(path, number, expected)
+        yield expected, entry
+        expected += 1
+    if fields.duplicates:
+        number = _index(fields.duplicates[0]) or 0
+        raise refusals.array_field_order(path, number, expected)
+
+
+def string(data: bytes, element: Element, path: str) -> str:
+    """A string field's text; bytes that are not UTF-8 survive as lone surrogates."""
+    if element.type != STRING:
+        raise refusals.wrong_type(path, type_name(element.type), "string")
+    return data[element.value + 4 : element.end - 1].decode("utf-8", "surrogateescape")
+
+
+def boolean(data: bytes, element: Element, path: str) -> bool:
+    """A bool field's value; numbers are refused."""
+    if element.type != BOOL:
+        raise refusals.wrong_type(path, type_name(element.type), "bool")
+    return data[element.value] != 0
+
+
+def long(data: bytes, element: Element, path: str) -> int:
+    """An int64 field's value; other numbers are refused."""
+    if element.type != INT64_TYPE:
+        raise refusals.wrong_type(path, type_name(element.type), "long")
+    return int(_int64(data, element.value)[0])
+
+
+def _binary(data: bytes, element: Element, path: str, subtype: int) -> bytes:
+    if element.type != BINARY:
+        raise refusals.wrong_type(path, type_name(element.type), "binData")
+    found = data[element.value + 4]
+    if found != subtype:
+        name = _SUBTYPE_NAMES.get(found, "invalid")
+        raise refusals.wrong_subtype(path, name, _SUBTYPE_NAMES[subtype])
+    return data[element.value + 5 : element.end]
+
+
+def uuid(data: bytes, element: Element, path: str) -> bytes:
+    """A UUID field's 16 bytes."""
+    value = _binary(data, element, path, UUID_SUBTYPE)
+    if len(value) != 16:
+        raise refusals.INVALID_UUID
+    return value
+
+
+def digest(data: bytes, element: Element, path: str) -> bytes:
+    """An owner digest field's 32 bytes."""
+    value = _binary(data, element, path, GENERAL)
+    if len(value) != 32:
+        raise refusals.digest_length(len(value))
+    return value
+
+
+def plain_lsid(data: bytes, element: Element) -> bytes | None:
+    """The id of an lsid in the form that every driver sends; None for any other form."""
+    start = element.value
+    if (
+        element.type == DOCUMENT
+        and element.end - start == PLAIN_LSID_SIZE
+        and data[start : start + 13] == _PLAIN_LSID
+        and data[element.end - 1] == 0
+    ):
+        return data[start + 13 : start + 29]
+    return None
+
+
+def lsid(data: bytes, element: Element, path: str) -> tuple[bytes, bytes | None]:
+    """``{id: UUID, uid?: digest}`` as ``(id, uid or None)``.
+
+    An ``id`` of null counts as missing, as on servers from 4.2 on: older ones take it for the
+    all-zero UUID, which would be one session shared by everybody.
+    """
+    if element.type != DOCUMENT:
+        raise refusals.wrong_type(path, type_name(element.type), "object")
+    plain = plain_lsid(data, element)
+    if plain is not None:
+        return plain, None
+    session_id: bytes | None = None
+    uid: bytes | None = None
+    for name, field in struct(data, element, path, (b"id", b"uid")):
+        if is_absent(field):
+            continue
+        if name == b"id":
+            session_id = uuid(data, field, f"{path}.id")
+        else:
+            uid = digest(data, field, f"{path}.uid")
+    if session_id is None:
+        raise refusals.missing_field(f"{path}.id")
+    return session_id, uid
+
+
+def name_pair(data: bytes, element: Element, path: str, first: str) -> tuple[str, str]:
+    """``{user: string, db: string}`` or, with ``first="role"``, ``{role: string, db: string}``."""
+    values: dict[str, str] = {}
+    for name, field in struct(data, element, path, (first.encode(), b"db")):
+        if not is_absent(field):
+            values[name.decode()] = string(data, field, f"{path}.{name.decode()}")
+    for required in (first, "db"):
+        if required not in values:
+            raise refusals.missing_field(f"{path}.{required}")
+    return values[first], values["db"]

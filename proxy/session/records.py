@@ -1,0 +1,176 @@
+"""What the store keeps per session, and the groups that sessions share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.sharded import Sharded
+from proxy.session.transactions import State, Tracker
+
+
+class Ending(Enum):
+    """How a session's life was last cut short; it stays usable after each."""
+
+    ENDED = "ended"
+    KILLED = "killed"
+
+
+class Owner:
+    """The sessions of one uid that one user made; the name is ``""`` where nobody did.
+
+    With authorization off all sessions have the same uid, but not the same name.
+    """
+
+    __slots__ = (
+        "active",
+        "killed_at",
+        "killed_epoch",
+        "name",
+        "open_transactions",
+        "sessions",
+        "uid",
+    )
+
+    def __init__(self, uid: bytes, name: str) -> None:
+        self.uid = uid
+        self.name = name
+        self.sessions: Sharded[Session] = Sharded()
+        #: Those with operations, cursors or an open transaction: all that a kill can hit.
+        self.active: dict[Session, None] = {}
+        self.open_transactions = 0
+        #: The last kill of all of them at once: its number and time.
+        self.killed_epoch = 0
+        self.killed_at = float("-inf")
+
+
+class OriginGroup:
+    """One origin that many sessions share, with their number."""
+
+    __slots__ = ("origin", "sessions")
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.sessions = 0
+
+
+class Operation:
+    """One request in flight under a session, from its forwarding to its last reply.
+
+    ``connection`` is the caller's number for the client connection, ``upstream`` the address
+    behind it. ``vivified`` says that the session did not exist before this request.
+    """
+
+    __slots__ = (
+        "command",
+        "connection",
+        "request_id",
+        "session",
+        "started",
+        "upstream",
+        "vivified",
+    )
+
+    def __init__(
+        self,
+        session: Session,
+        connection: int,
+        request_id: int,
+        command: str,
+        upstream: str,
+        started: float,
+        vivified: bool,
+    ) -> None:
+        self.session = session
+        self.connection = connection
+        self.request_id = request_id
+        self.command = command
+        self.upstream = upstream
+        self.started = started
+        self.vivified = vivified
+
+
+class CursorId(NamedTuple):
+    """A cursor's key: ids are unique only within one upstream process."""
+
+    upstream: str
+    id: int
+
+
+class Activity:
+    """What only a busy session has: operations in flight and open cursors with namespaces."""
+
+    __slots__ = ("cursors", "operations")
+
+    def __init__(self) -> None:
+        self.operations: dict[Operation, None] = {}
+        self.cursors: dict[CursorId, str] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.operations or self.cursors)
+
+
+class Session:
+    """One logical session. Only the store changes it; times are in seconds."""
+
+    __slots__ = (
+        "activity",
+        "ended",
+        "ended_at",
+        "epoch",
+        "first_use",
+        "group",
+        "id",
+        "last_use",
+        "owner",
+        "transaction",
+    )
+
+    def __init__(
+        self, session_id: bytes, owner: Owner, group: OriginGroup, now: float, epoch: int
+    ) -> None:
+        self.id = session_id
+        self.owner = owner
+        self.group = group
+        self.first_use = now
+        self.last_use = now
+        self.epoch = epoch
+        self.transaction: Tracker | None = None
+        self.activity: Activity | None = None
+        self.ended: Ending | None = None
+        self.ended_at = 0.0
+
+    @property
+    def key(self) -> LogicalSessionId:
+        return LogicalSessionId(self.id, self.owner.uid)
+
+    @property
+    def origin(self) -> Origin:
+        return self.group.origin
+
+    @property
+    def state(self) -> State:
+        return self.transaction.state if self.transaction is not None else State.NONE
+
+    @property
+    def txn_number(self) -> int:
+        """The highest txnNumber seen accepted; -1 before the first."""
+        return self.transaction.number if self.transaction is not None else -1
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which sessions a command means: everybody's, those of some uids, some exact keys."""
+
+    everything: bool = False
+    uids: frozenset[bytes] = frozenset()
+    keys: frozenset[LogicalSessionId] = field(default_factory=frozenset)
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.uids) or bool(self.keys)
+
+    def __contains__(self, session: Session) -> bool:
+        uid = session.owner.uid
+        return self.everything or uid in self.uids or (session.id, uid) in self.keys

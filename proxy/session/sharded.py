@@ -1,0 +1,64 @@
+"""A dict over session ids that never rehashes more than a slice of itself at once.
+
+Growing one dict of a million entries holds the loop for 25 ms; growing 256 small ones, for
+less than 1 ms each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+#: Entries from which on a single dict is split.
+_SPLIT_AT: Final = 4096
+PARTS: Final = 256
+
+
+class Sharded(Generic[T]):
+    """Values by 16-byte id. The last byte, random in UUIDs of version 4, chooses the part."""
+
+    __slots__ = ("_mask", "_parts", "count")
+
+    def __init__(self) -> None:
+        self._parts: list[dict[bytes, T]] = [{}]
+        self._mask = 0
+        self.count = 0
+
+    def get(self, key: bytes) -> T | None:
+        return self._parts[key[15] & self._mask].get(key)
+
+    def put(self, key: bytes, value: T) -> None:
+        """Set ``key``, new or not."""
+        part = self._parts[key[15] & self._mask]
+        before = len(part)
+        part[key] = value
+        if len(part) != before:
+            self.count += 1
+            if self.count == _SPLIT_AT and not self._mask:
+                self._split()
+
+    def remove(self, key: bytes) -> None:
+        """Remove ``key``, which must be there."""
+        del self._parts[key[15] & self._mask][key]
+        self.count -= 1
+
+    def part(self, number: int) -> list[T]:
+        """A copy of the values of part ``number`` (below :meth:`parts`)."""
+        return list(self._parts[number].values())
+
+    def parts(self) -> int:
+        """How many parts there are: 1, later ``PARTS``. Stays what it has become."""
+        return len(self._parts)
+
+    def __iter__(self) -> Iterator[T]:
+        for part in self._parts:
+            yield from part.values()
+
+    def _split(self) -> None:
+        (old,) = self._parts
+        self._mask = PARTS - 1
+        self._parts = [{} for _ in range(PARTS)]
+        for key, value in old.items():
+            self._parts[key[15] & self._mask][key] = value

@@ -15,6 +15,8 @@ from proxy.relay import Relay
 from proxy.transport import PeerGoneError, SocketTransport, Transport, open_socket, start_tls
 
 if TYPE_CHECKING:
+    import ssl
+
     from structlog.typing import FilteringBoundLogger
 
     from proxy.addresses import Address
@@ -48,6 +50,7 @@ class Connection:
     __slots__ = (
         "_conversation",
         "_counted",
+        "_draining",
         "_log",
         "_shared",
         "_sock",
@@ -67,7 +70,8 @@ class Connection:
         self._log: FilteringBoundLogger = logs.connection_logger(number)
         self._conversation: Conversation | None = None
         self._counted = (0, 0, 0, 0)
-        self._tls_context: Any = None
+        self._draining = False
+        self._tls_context: ssl.SSLContext | None = None
         self.id = number
         self.peer = peer
         self.upstream = upstream
@@ -89,6 +93,12 @@ class Connection:
             self.count_bytes()
             telemetry.connection_closed(reason.partition(":")[0])
             self._log.info("client gone", reason=reason, **self._totals())
+
+    def drain(self) -> None:
+        """End as soon as no work is in flight."""
+        self._draining = True
+        if self.relay is not None:
+            self.relay.drain()
 
     async def _serve(self) -> str:
         shared = self._shared
@@ -124,6 +134,8 @@ class Connection:
         self.relay = Relay(
             client, self._dial, self._conversation, shared.config.limits, shared.budget
         )
+        if self._draining:
+            self.relay.drain()
         try:
             await self.relay.run()
         finally:

@@ -92,6 +92,12 @@ def parse_upstream(text: str) -> UpstreamUri:
         ValueError: in words that never repeat credentials.
     """
     scheme, found, rest = text.partition("://")
+    # Anywhere: unescaped "/" and "?" in a password would push it out of its place.
+    if "@" in text and not text.startswith("/"):
+        raise ValueError(
+            "leave the credentials out: clients log in themselves, the proxy does not"
+            " (an @ of another meaning is written %40)"
+        )
     if not found:
         return UpstreamUri((_seed(text),))
     if scheme == "mongodb+srv":
@@ -100,9 +106,6 @@ def parse_upstream(text: str) -> UpstreamUri:
         raise ValueError(f"{scheme[:20]!r} is not a scheme of MongoDB's: write mongodb://")
     location, _, query = rest.partition("?")
     hosts, _, database = location.partition("/")
-    # An unescaped "/" in a password would push the "@" behind it.
-    if "@" in location:
-        raise ValueError("leave the credentials out: clients log in themselves, the proxy does not")
     if database:
         raise ValueError("leave the database out: it only serves to log in, which clients do")
     seeds: list[Address] = []

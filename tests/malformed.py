@@ -62,59 +62,63 @@ FRAMING = [
     for length in (-(2**31), -1, 0, 15, MAX_MESSAGE_SIZE + 1, 2**31 - 1)
 ]
 
-UNREADABLE = [
-    Malformed(f"OP_MSG of {16 + n} bytes", frame(OP_MSG, bytes(n)), "wire", "close")
-    for n in range(4)
-] + [
-    Malformed(f"opcode {opcode}", frame(opcode, _PLAIN), "wire", "close")
-    for opcode in (0, 1, 1000, 2003, 2008, 2011, 2014, -1)
-] + [
-    Malformed(name, message, "wire", "close")
-    for name, message in {
-        "no room for the compression prefix": frame(OP_COMPRESSED, bytes(8)),
-        "unknown compressor": op_compressed(_PLAIN, len(_PLAIN), 4),
-        "compressor 255": op_compressed(_PLAIN, len(_PLAIN), 255),
-        "nested compression": op_compressed(
-            command(PING), len(command(PING)), 0, opcode=OP_COMPRESSED
-        ),
-        "negative inflated size": op_compressed(_PLAIN, -1, 0),
-        "inflated size over the limit": op_compressed(_PLAIN, MAX_MESSAGE_SIZE - 15, 0),
-        "noop, one byte less than declared": op_compressed(_PLAIN, len(_PLAIN) + 1, 0),
-        "noop, one byte more than declared": op_compressed(_PLAIN, len(_PLAIN) - 1, 0),
-        "snappy, one byte less than declared": op_compressed(
-            bytes(cramjam.snappy.compress_raw(_PLAIN)), len(_PLAIN) + 1, 1
-        ),
-        "snappy, one byte more than declared": op_compressed(
-            bytes(cramjam.snappy.compress_raw(_PLAIN)), len(_PLAIN) - 1, 1
-        ),
-        "zlib, one byte less than declared": op_compressed(
-            zlib.compress(_PLAIN), len(_PLAIN) + 1, 2
-        ),
-        "zlib, one byte more than declared": op_compressed(
-            zlib.compress(_PLAIN), len(_PLAIN) - 1, 2
-        ),
-        "zstd, one byte less than declared": op_compressed(
-            zstd.compress(_PLAIN), len(_PLAIN) + 1, 3
-        ),
-        "zstd, one byte more than declared": op_compressed(
-            zstd.compress(_PLAIN), len(_PLAIN) - 1, 3
-        ),
-        "snappy of nothing": op_compressed(b"", len(_PLAIN), 1),
-        "snappy garbage": op_compressed(bytes([len(_PLAIN)]) + b"\xff" * 20, len(_PLAIN), 1),
-        "zlib of nothing": op_compressed(b"", len(_PLAIN), 2),
-        "zlib garbage": op_compressed(b"\xff" * 20, len(_PLAIN), 2),
-        "zlib cut short": op_compressed(zlib.compress(_PLAIN)[:-1], len(_PLAIN), 2),
-        "zstd of nothing": op_compressed(b"", len(_PLAIN), 3),
-        "zstd garbage": op_compressed(b"\xff" * 20, len(_PLAIN), 3),
-        "zstd cut short": op_compressed(zstd.compress(_PLAIN)[:-1], len(_PLAIN), 3),
-        "zlib bomb": op_compressed(zlib.compress(_MEGABYTE), len(_PLAIN), 2),
-        "zstd bomb": op_compressed(zstd.compress(_MEGABYTE), len(_PLAIN), 3),
-        "snappy bomb": op_compressed(
-            bytes(cramjam.snappy.compress_raw(_MEGABYTE)), len(_PLAIN), 1
-        ),
-        "OP_MSG without flags, compressed": deflate(frame(OP_MSG, bytes(3)), 2),
-    }.items()
-]
+UNREADABLE = (
+    [
+        Malformed(f"OP_MSG of {16 + n} bytes", frame(OP_MSG, bytes(n)), "wire", "close")
+        for n in range(4)
+    ]
+    + [
+        Malformed(f"opcode {opcode}", frame(opcode, _PLAIN), "wire", "close")
+        for opcode in (0, 1, 1000, 2003, 2008, 2011, 2014, -1)
+    ]
+    + [
+        Malformed(name, message, "wire", "close")
+        for name, message in {
+            "no room for the compression prefix": frame(OP_COMPRESSED, bytes(8)),
+            "unknown compressor": op_compressed(_PLAIN, len(_PLAIN), 4),
+            "compressor 255": op_compressed(_PLAIN, len(_PLAIN), 255),
+            "nested compression": op_compressed(
+                command(PING), len(command(PING)), 0, opcode=OP_COMPRESSED
+            ),
+            "negative inflated size": op_compressed(_PLAIN, -1, 0),
+            "inflated size over the limit": op_compressed(_PLAIN, MAX_MESSAGE_SIZE - 15, 0),
+            "noop, one byte less than declared": op_compressed(_PLAIN, len(_PLAIN) + 1, 0),
+            "noop, one byte more than declared": op_compressed(_PLAIN, len(_PLAIN) - 1, 0),
+            "snappy, one byte less than declared": op_compressed(
+                bytes(cramjam.snappy.compress_raw(_PLAIN)), len(_PLAIN) + 1, 1
+            ),
+            "snappy, one byte more than declared": op_compressed(
+                bytes(cramjam.snappy.compress_raw(_PLAIN)), len(_PLAIN) - 1, 1
+            ),
+            "zlib, one byte less than declared": op_compressed(
+                zlib.compress(_PLAIN), len(_PLAIN) + 1, 2
+            ),
+            "zlib, one byte more than declared": op_compressed(
+                zlib.compress(_PLAIN), len(_PLAIN) - 1, 2
+            ),
+            "zstd, one byte less than declared": op_compressed(
+                zstd.compress(_PLAIN), len(_PLAIN) + 1, 3
+            ),
+            "zstd, one byte more than declared": op_compressed(
+                zstd.compress(_PLAIN), len(_PLAIN) - 1, 3
+            ),
+            "snappy of nothing": op_compressed(b"", len(_PLAIN), 1),
+            "snappy garbage": op_compressed(bytes([len(_PLAIN)]) + b"\xff" * 20, len(_PLAIN), 1),
+            "zlib of nothing": op_compressed(b"", len(_PLAIN), 2),
+            "zlib garbage": op_compressed(b"\xff" * 20, len(_PLAIN), 2),
+            "zlib cut short": op_compressed(zlib.compress(_PLAIN)[:-1], len(_PLAIN), 2),
+            "zstd of nothing": op_compressed(b"", len(_PLAIN), 3),
+            "zstd garbage": op_compressed(b"\xff" * 20, len(_PLAIN), 3),
+            "zstd cut short": op_compressed(zstd.compress(_PLAIN)[:-1], len(_PLAIN), 3),
+            "zlib bomb": op_compressed(zlib.compress(_MEGABYTE), len(_PLAIN), 2),
+            "zstd bomb": op_compressed(zstd.compress(_MEGABYTE), len(_PLAIN), 3),
+            "snappy bomb": op_compressed(
+                bytes(cramjam.snappy.compress_raw(_MEGABYTE)), len(_PLAIN), 1
+            ),
+            "OP_MSG without flags, compressed": deflate(frame(OP_MSG, bytes(3)), 2),
+        }.items()
+    ]
+)
 
 SECTIONS = [
     Malformed("required flag 2", op_msg(_PING, flags=1 << 2), "command", "close"),
@@ -206,9 +210,7 @@ CHECKSUMS = [
     Malformed(
         "a wrong checksum", _CHECKED[:-1] + bytes([_CHECKED[-1] ^ 1]), "command", "code", (53, 229)
     ),
-    Malformed(
-        "a checksum flag and nothing else", op_msg(flags=1), "problem", "code", (51251,)
-    ),
+    Malformed("a checksum flag and nothing else", op_msg(flags=1), "problem", "code", (51251,)),
     Malformed(
         "a checksum flag and three bytes",
         frame(OP_MSG, UINT32.pack(1) + b"abc"),
@@ -252,9 +254,7 @@ COMMANDS = [
         "OP_COMMAND with two names", op_command("admin", "ping", {"find": 1}), "problem", "close"
     ),
     Malformed("OP_COMMAND without a body", frame(2010, b""), "problem", "close"),
-    Malformed(
-        "OP_COMMAND without arguments", frame(2010, b"admin\0ping\0"), "problem", "close"
-    ),
+    Malformed("OP_COMMAND without arguments", frame(2010, b"admin\0ping\0"), "problem", "close"),
 ]
 
 ODD = [

@@ -15,6 +15,8 @@ from proxy import __version__
 from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from proxy.config import Config
 
 _NAME: Final = "mongo-session-proxy"
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command is None:
             return _complain([*problems, f"say what to do; {_NAME} --help lists the commands"])
         if options.command == "demo":
-            return _complain(problems) if problems else _demo()
+            return _complain(problems) if problems else int(_demonstration().main())
         config = _settings(options, problems)
         if options.command == "check-config":
             print(f"{options.config}: fine")
@@ -184,12 +186,16 @@ def _serve(config: Config) -> int:
     import trio
 
     from proxy import logs
-    from proxy.server import serve
 
     logs.configure(config.log.format, config.log.level)
     status = _OK
     try:
-        trio.run(serve, config)
+        if config.embedded is None:
+            from proxy.server import serve
+
+            trio.run(serve, config)
+        else:
+            trio.run(_try_out, config, config.embedded.set_name, _demonstration())
     except* KeyboardInterrupt:
         status = _INTERRUPTED
     except* ConfigError as group:
@@ -199,10 +205,30 @@ def _serve(config: Config) -> int:
     return status
 
 
-def _demo() -> int:
-    from proxy.demo import main as demo
+async def _try_out(config: Config, set_name: str, demonstration: ModuleType) -> None:
+    import trio
 
-    return demo()
+    async with trio.open_nursery() as nursery:
+        running = await nursery.start(demonstration.serve_embedded, config)
+        where = ",".join(running.addresses).replace("/", "%2F")
+        lines = ["A proxy in front of a built-in upstream, which keeps nothing. Ctrl-C ends it."]
+        lines.append(f"  connect with   mongodb://{where}/?replicaSet={set_name}")
+        if running.admin:
+            pages = ("metrics", "connections", "sessions")
+            lines += [f"  {page:<13}  http://{running.admin}/{page}" for page in pages]
+        print("\n".join(lines), flush=True)
+
+
+def _demonstration() -> ModuleType:
+    """:mod:`proxy.demo`, which needs what production does not install."""
+    try:
+        from proxy import demo
+    except ModuleNotFoundError as error:
+        if error.name != "mongomock":
+            raise
+        install = "pip install 'mongo-session-proxy[embedded]'"
+        raise ConfigError([f"the built-in upstream is not installed: {install}"]) from error
+    return demo
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[Any]:

@@ -1,0 +1,224 @@
+"""A short conversation with PyMongo through a proxy, and what the proxy saw of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import pymongo
+import trio
+from pymongo.errors import PyMongoError
+
+from proxy import logs
+from proxy.config import Config, load
+from proxy.embedded import EmbeddedUpstream, EmbeddedUser
+from proxy.server import Running, Server, serve
+
+if TYPE_CHECKING:
+    from pymongo.client_session import ClientSession
+
+Document = dict[str, Any]
+Client = pymongo.MongoClient[Document]
+
+_LOCAL: Final = "127.0.0.1"
+_DEADLINE: Final = 30.0
+_USERS: Final = (
+    EmbeddedUser("alice", "admin", "wonderland", (("readWrite", "shop"),)),
+    EmbeddedUser("olivia", "admin", "operations", (("root", "admin"),)),
+)
+
+#: Columns worth a terminal's width, of those a listing has.
+_COLUMNS: Final = (
+    "conn", "session", "id", "owner", "user", "application", "driver", "driver_version",
+    "transaction", "txn_number", "cursors", "ended", "requests", "command",
+)  # fmt: skip
+
+
+async def serve_embedded(
+    config: Config,
+    users: tuple[EmbeddedUser, ...] = (),
+    *,
+    task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """As :func:`proxy.server.serve`, in front of a built-in upstream of its own.
+
+    With ``users`` the upstream demands that clients log in.
+    """
+    name = config.embedded.set_name if config.embedded else "embedded"
+    upstream = EmbeddedUpstream(authorization=bool(users), users=users, set_name=name)
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(upstream.serve, _LOCAL, 0)
+        behind = config.upstream.model_copy(update={"address": f"{_LOCAL}:{port}"})
+        await serve(config.model_copy(update={"upstream": behind}), task_status=task_status)
+        nursery.cancel_scope.cancel()
+
+
+def main(say: Callable[[str], None] = print) -> int:
+    """Hold the conversation and print it and what the proxy saw; 0 if all went as it should."""
+    logs.configure("text", "error")
+    return trio.run(_main, say)
+
+
+async def _main(say: Callable[[str], None]) -> int:
+    config = load(None, {"listen": {"address": f"{_LOCAL}:0"}, "admin": {"address": ""}})
+    async with trio.open_nursery() as nursery:
+        running: Running = await nursery.start(serve_embedded, config, _USERS)
+        say(f"A conversation through the proxy on {running.addresses[0]}\n")
+        token = trio.lowlevel.current_trio_token()
+
+        def look() -> None:
+            trio.from_thread.run_sync(_show, running.server, say, trio_token=token)
+
+        with trio.fail_after(_DEADLINE):
+            failed = await trio.to_thread.run_sync(
+                _converse, running.addresses[0], say, look, abandon_on_cancel=True
+            )
+        nursery.cancel_scope.cancel()
+    return 1 if failed else 0
+
+
+# ---------------------------------------------------------------------- the conversation
+
+
+def _converse(address: str, say: Callable[[str], None], look: Callable[[], None]) -> int:
+    """Take every step, let the proxy be looked at, and return how many steps failed."""
+    uri = f"mongodb://{address}/?replicaSet=embedded"
+    failed = 0
+    with (
+        _connect(uri, "shop-frontend", _USERS[0]) as alice,
+        _connect(uri, "operations", _USERS[1]) as olivia,
+    ):
+        for client, title, step in (
+            (alice, "alice logs in", _who),
+            (alice, "insert 120 orders", _insert),
+            (alice, "find them, 50 at a time", _find),
+            (alice, "a retryable write", _update),
+            (alice, "a transaction, committed", _commit),
+            (alice, "a transaction, aborted", _abort),
+            (alice, "a session, started, refreshed and ended", _session),
+            (alice, "the same _id twice", _duplicate),
+            (alice, "a command nobody knows", _unknown),
+            (olivia, "olivia kills a session of alice's", lambda client: _kill(client, alice)),
+        ):
+            try:
+                outcome = step(client)
+            except PyMongoError as error:
+                failed += 1
+                outcome = f"FAILED: {error}"
+            say(f"  {title:<42}{outcome}")
+        look()
+    return failed
+
+
+def _connect(uri: str, application: str, user: EmbeddedUser) -> Client:
+    return pymongo.MongoClient(
+        uri,
+        appname=application,
+        username=user.name,
+        password=user.password,
+        serverSelectionTimeoutMS=int(_DEADLINE * 1000),
+    )
+
+
+def _who(client: Client) -> str:
+    info = client.admin.command("connectionStatus")["authInfo"]["authenticatedUsers"]
+    return ", ".join(f"{user['user']}@{user['db']}" for user in info)
+
+
+def _insert(client: Client) -> str:
+    result = client.shop.orders.insert_many({"_id": n, "paid": n % 3 == 0} for n in range(120))
+    return f"{len(result.inserted_ids)} inserted"
+
+
+def _find(client: Client) -> str:
+    with client.shop.orders.find(batch_size=50) as cursor:
+        return f"{len(list(cursor))} read: find, getMore, getMore"
+
+
+def _update(client: Client) -> str:
+    result = client.shop.orders.update_one({"_id": 1}, {"$set": {"paid": True}})
+    return f"{result.modified_count} modified; it carries lsid and txnNumber"
+
+
+def _commit(client: Client) -> str:
+    def pay(session: ClientSession) -> None:
+        client.shop.orders.update_one({"_id": 4}, {"$set": {"paid": True}}, session=session)
+        client.shop.payments.insert_one({"order": 4}, session=session)
+
+    with client.start_session() as session:
+        session.with_transaction(pay)
+    return f"payments: {client.shop.payments.count_documents({})}"
+
+
+def _abort(client: Client) -> str:
+    with client.start_session() as session:
+        session.start_transaction()
+        client.shop.payments.insert_one({"order": 5}, session=session)
+        session.abort_transaction()
+    return f"payments: still {client.shop.payments.count_documents({})}"
+
+
+def _session(client: Client) -> str:
+    lsid = {"id": client.admin.command("startSession")["id"]["id"]}
+    client.admin.command("refreshSessions", [lsid])
+    client.admin.command("endSessions", [lsid])
+    return str(lsid["id"].as_uuid())
+
+
+def _duplicate(client: Client) -> str:
+    return _refusal(lambda: client.shop.orders.insert_one({"_id": 1}))
+
+
+def _unknown(client: Client) -> str:
+    return _refusal(lambda: client.admin.command("makeCoffee"))
+
+
+def _kill(operator: Client, victim: Client) -> str:
+    with victim.start_session() as session:
+        cursor = victim.shop.orders.find(batch_size=10, session=session)
+        next(cursor)
+        operator.admin.command("killAllSessions", [{"user": "alice", "db": "admin"}])
+        return "her cursor: " + _refusal(lambda: list(cursor))
+
+
+def _refusal(attempt: Callable[[], object]) -> str:
+    try:
+        attempt()
+    except PyMongoError as error:
+        code = getattr(error, "code", None)
+        details = getattr(error, "details", None) or {}
+        if code is None:
+            raise
+        return f"refused: {code} {details.get('codeName', '')}".rstrip()
+    return "accepted"
+
+
+# ---------------------------------------------------------------------- what the proxy saw
+
+
+def _show(server: Server, say: Callable[[str], None]) -> None:
+    for title, rows in (("Connections", server.connections()), ("Sessions", server.sessions())):
+        if table := _table(list(rows)):
+            say(f"\n{title} as the proxy saw them\n")
+            for line in table:
+                say(f"  {line}")
+    say("\nMetrics, those that are not 0\n")
+    _, page = server.telemetry.page()
+    for line in page.decode().splitlines():
+        ours = line.startswith("mongo_session_proxy_") and "_bucket{" not in line
+        if ours and not line.endswith(" 0.0"):
+            say(f"  {line}")
+
+
+def _table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Rows as aligned lines under a heading; columns that are empty everywhere are left out."""
+    rows = list(rows)
+    names = [name for name in _COLUMNS if any(row.get(name) not in (None, "") for row in rows)]
+    if not names:
+        return []
+    cells = [names, *([str(row.get(name, "")) for name in names] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]

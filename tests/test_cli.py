@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import proxy
+from proxy import cli
+from proxy.errors import ConfigError
+
+PATIENCE = 30
+ANY_PORT = "127.0.0.1:0"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "proxy", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """A running proxy with the log line in which it says that it listens."""
+    command = [sys.executable, "-m", "proxy", "serve", "--log-format", "json", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        try:
+            said = next(json.loads(line) for line in process.stderr if '"listening"' in line)
+            yield process, said
+        finally:
+            process.kill()
+
+
+def errors(capsys: pytest.CaptureFixture[str], arguments: Sequence[str]) -> list[str]:
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert all(line.startswith("mongo-session-proxy: ") for line in lines)
+    return [line.removeprefix("mongo-session-proxy: ") for line in lines]
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"mongo-session-proxy {proxy.__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["check-config", "-h"]])
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: mongo-session-proxy")
+
+
+def test_help_names_every_command_and_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, names in (
+        (["--help"], ["serve", "check-config", "demo", "--version"]),
+        (["serve", "--help"], ["--config", "--embedded", *cli._SETTINGS]),
+    ):
+        with pytest.raises(SystemExit):
+            cli.main(arguments)
+        out = capsys.readouterr().out
+        assert [name for name in names if name not in out] == []
+
+
+def test_no_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert errors(capsys, []) == ["say what to do; mongo-session-proxy --help lists the commands"]
+
+
+@pytest.mark.parametrize("arguments", [["bogus"], ["check-config"], ["serve", "--listen"]])
+def test_a_wrong_shape_is_an_error(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_every_wrong_argument_and_setting_is_reported_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "proxy.toml"
+    path.write_text("[limits]\nconnections = 0\n")
+    arguments = ["serve", "--config", str(path), "--listen", "nowhere", "--bogus"]
+    assert errors(capsys, [*arguments, "--log-level", "loud", "--log-format=xml"]) == [
+        "--bogus: no such argument",
+        "--listen: 'nowhere' has no port",
+        "limits.connections: should be greater than or equal to 1, not 0",
+        "--log-format: should be 'text' or 'json', not 'xml'",
+        "--log-level: should be 'debug', 'info', 'warning' or 'error', not 'loud'",
+    ]
+
+
+def test_flags_are_not_guessed_from_their_beginning(capsys: pytest.CaptureFixture[str]) -> None:
+    assert errors(capsys, ["serve", "--list", "--adm"]) == [
+        "--list: no such argument",
+        "--adm: no such argument",
+    ]
+
+
+@pytest.mark.parametrize("command", [["demo", "now"], ["check-config", "x.toml", "now"]])
+def test_what_is_too_much_is_an_error(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "now: no such argument" in errors(capsys, command)
+
+
+def test_check_config_accepts_a_good_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "proxy.toml"
+    path.write_text('[upstream]\naddress = "db:27017"\n')
+    assert cli.main(["check-config", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: fine\n"
+
+
+@pytest.mark.parametrize("command", [["check-config"], ["serve", "--config"]])
+def test_a_bad_file_is_reported_without_a_traceback(command: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "proxy.toml"
+    path.write_text('[listen]\naddress = "x"\n[log]\nlevel = 1\nbogus = 2\n')
+    done = run(*command, str(path))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "mongo-session-proxy: listen.address: 'x' has no port",
+        "mongo-session-proxy: log.level: should be 'debug', 'info', 'warning' or 'error', not 1",
+        "mongo-session-proxy: log.bogus: unknown setting",
+    ]
+
+
+def test_flags_reach_the_settings_they_name() -> None:
+    parser = cli._parser()
+    values = {
+        "--listen": "127.0.0.1:1",
+        "--advertise": "proxy.example",
+        "--upstream": "db:2",
+        "--hello": "pass",
+        "--compression": "strip",
+        "--admin": "",
+        "--log-format": "json",
+        "--log-level": "debug",
+    }
+    assert values.keys() == cli._SETTINGS.keys()
+    given = [word for item in values.items() for word in item]
+    config = cli._settings(parser.parse_args(["serve", *given]), [])
+    assert (config.listen.address, config.listen.advertise) == ("127.0.0.1:1", "proxy.example")
+    assert (config.upstream.address, config.upstream.hello) == ("db:2", "pass")
+    assert (config.upstream.compression, config.admin.address) == ("strip", None)
+    assert (config.log.format, config.log.level) == ("json", "debug")
+    assert config.embedded is None
+
+
+def test_flags_override_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "proxy.toml"
+    path.write_text('[listen]\naddress = "127.0.0.1:1"\nbacklog = 5\n')
+    options = cli._parser().parse_args(
+        ["serve", "--config", str(path), "--listen", "[::1]:2", "--embedded"]
+    )
+    config = cli._settings(options, [])
+    assert (config.listen.address, config.listen.backlog) == ("[::1]:2", 5)
+    assert config.embedded is not None
+
+
+def test_problems_found_before_are_kept() -> None:
+    options = cli._parser().parse_args(["serve"])
+    with pytest.raises(ConfigError, match=r"^first$"):
+        cli._settings(options, ["first"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_accepts_and_ends_cleanly(number: signal.Signals) -> None:
+    with serving("--listen", ANY_PORT, "--admin", ANY_PORT) as (process, said):
+        address = said["connect"].removeprefix("mongodb://").rstrip("/")
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=PATIENCE):
+            os.kill(process.pid, number)
+            _, rest = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert "Traceback" not in rest
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--admin"])
+def test_a_port_in_use_is_one_clear_line(flag: str) -> None:
+    other = {"--listen": "--admin", "--admin": "--listen"}[flag]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run("serve", flag, address, other, ANY_PORT, "--log-level", "error")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [f"mongo-session-proxy: {address}: Address already in use"]
+    assert done.stdout == ""
+
+
+def test_a_certificate_that_is_none_is_a_wrong_setting(tmp_path: Path) -> None:
+    (tmp_path / "proxy.pem").write_text("no certificate")
+    path = tmp_path / "proxy.toml"
+    path.write_text(f'listen = {{ address = "{ANY_PORT}", tls.certificate = "proxy.pem" }}')
+    done = run("serve", "--config", str(path), "--admin", "")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "proxy.pem" in done.stderr
+
+
+def test_without_its_engine_the_built_in_upstream_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['mongomock'] = None; from proxy.cli import main; "
+        "sys.exit(main(['demo']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "mongo-session-proxy: the built-in upstream is not installed: "
+        "pip install 'mongo-session-proxy[embedded]'"
+    ]
+
+
+def test_embedded_says_what_to_connect_with() -> None:
+    with serving("--embedded", "--listen", ANY_PORT, "--admin", ANY_PORT) as (process, said):
+        assert process.stdout is not None
+        out = [process.stdout.readline() for _ in range(5)]
+        assert f"  connect with   {said['connect']}?replicaSet=embedded\n" in out
+        assert f"  metrics        http://{said['admin']}/metrics\n" in out
+        process.terminate()
+        assert process.wait(PATIENCE) == 0

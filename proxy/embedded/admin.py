@@ -1,0 +1,231 @@
+"""What operators and drivers' start-up code ask: status, parameters, operations in progress."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from bson import Int64
+
+from proxy.embedded.auth import _BUILD
+from proxy.embedded.call import Answer, Call, Command, Later, on_cluster
+from proxy.embedded.engine import Document
+from proxy.embedded.failures import failure
+from proxy.embedded.node import milliseconds
+
+_PARAMETERS: Final[Document] = {
+    "authenticationMechanisms": ["SCRAM-SHA-1", "SCRAM-SHA-256"],
+    "enableTestCommands": 1,
+    "localLogicalSessionTimeoutMinutes": 30,
+    "logicalSessionRefreshMillis": 300_000,
+    "maxSessions": 1_000_000,
+    "transactionLifetimeLimitSeconds": 60,
+    "wiredTigerMaxCacheOverflowSizeGB": 0.0,
+}
+
+
+def current_operations(call: Call) -> list[Document]:
+    """The commands in progress as ``currentOp`` shows them, this one included."""
+    return [
+        {
+            "type": "op",
+            "host": call.node.address,
+            "desc": "conn",
+            "client": operation.client,
+            "appName": operation.app_name,
+            "active": True,
+            "opid": operation.id,
+            "secs_running": Int64(int(call.now - operation.started)),
+            "microsecs_running": Int64(int((call.now - operation.started) * 1e6)),
+            "op": "command",
+            "ns": operation.ns,
+            "command": operation.body,
+            **(
+                {"lsid": {"id": operation.body["lsid"]["id"], "uid": operation.session.uid}}
+                if operation.session
+                else {}
+            ),
+        }
+        for operation in call.node.operations.values()
+    ]
+
+
+def _current_op(call: Call) -> Answer:
+    return {"inprog": current_operations(call)}
+
+
+def _kill_op(call: Call) -> Answer:
+    operation = call.node.operations.get(call.number("op", -1))
+    if operation is not None:
+        operation.killed = failure(11601, "operation was interrupted")
+        call.node.wake()
+    return {"info": "attempting to kill op"}
+
+
+def _may_kill_op(call: Call) -> None:
+    operation = call.node.operations.get(call.number("op", -1))
+    own = operation is not None and set(operation.users) & {user.full_name for user in call.users}
+    if not own and not call.may_on_cluster("killop"):
+        raise call.not_authorized()
+
+
+def _server_status(call: Call) -> Answer:
+    node = call.node
+    uptime = call.now - node.started
+    host, _, port = node.address.rpartition(":")
+    status: Document = {
+        "host": f"{host}:{port}",
+        "version": _BUILD["version"],
+        "process": "mongod",
+        "pid": Int64(0),
+        "uptime": uptime,
+        "uptimeMillis": Int64(int(uptime * 1000)),
+        "uptimeEstimate": Int64(int(uptime)),
+        "localTime": milliseconds(call.now),
+        "connections": {
+            "current": node.connections,
+            "available": 100_000 - node.connections,
+            "totalCreated": node.connections,
+            "active": len(node.operations),
+        },
+        "opcounters": {
+            "insert": node.counters["insert"],
+            "query": node.counters["find"],
+            "update": node.counters["update"],
+            "delete": node.counters["delete"],
+            "getmore": node.counters["getMore"],
+            "command": sum(node.counters.values()),
+        },
+        "logicalSessionRecordCache": {"activeSessionsCount": sum(1 for _ in node.sessions)},
+        "transactions": {"retriedStatementsCount": Int64(node.counters["retryable statements"])},
+        "metrics": {"cursor": {"open": {"total": Int64(len(node.cursors))}}},
+        "storageEngine": {"name": "ephemeralForTest", "persistent": False},
+    }
+    if node.replica_set:
+        status["repl"] = {
+            "setName": node.set_name,
+            "ismaster": True,
+            "secondary": False,
+            "primary": node.address,
+            "me": node.address,
+            "hosts": [node.address],
+        }
+    return status
+
+
+def _get_parameter(call: Call) -> Answer:
+    wanted = call.body["getParameter"]
+    known: Document = {
+        **_PARAMETERS,
+        "featureCompatibilityVersion": {
+            "version": "4.4" if call.node.max_wire_version >= 9 else "4.2"
+        },
+        **call.node.parameters,
+    }
+    if wanted == "*":
+        return known
+    found = {name: known[name] for name in call.body if name in known}
+    if not found:
+        raise failure(72, "no option found to get")
+    return found
+
+
+def _set_parameter(call: Call) -> Answer:
+    names = [name for name in call.body if name in _PARAMETERS]
+    if not names:
+        raise failure(72, "no option found to set, use help:true to see options ")
+    was = call.node.parameters.get(names[0], _PARAMETERS[names[0]])
+    for name in names:
+        call.node.parameters[name] = call.body[name]
+    return {"was": was}
+
+
+def _host_info(call: Call) -> Answer:
+    return {
+        "system": {
+            "currentTime": milliseconds(call.now),
+            "hostname": call.node.address,
+            "cpuAddrSize": 64,
+            "memSizeMB": Int64(0),
+            "numCores": 1,
+            "cpuArch": "x86_64",
+            "numaEnabled": False,
+        },
+        "os": {"type": "embedded", "name": "embedded", "version": ""},
+        "extra": {},
+    }
+
+
+def _get_log(call: Call) -> Answer:
+    if call.body["getLog"] == "*":
+        return {"names": ["global", "startupWarnings"]}
+    if call.body["getLog"] not in ("global", "startupWarnings"):
+        raise failure(96, f"no RamLog named: {call.body['getLog']}")
+    return {"totalLinesWritten": 0, "log": []}
+
+
+def _command_line(call: Call) -> Answer:
+    options: Document = {"net": {"port": int(call.node.address.rpartition(":")[2] or 0)}}
+    if call.node.replica_set:
+        options["replication"] = {"replSet": call.node.set_name}
+    if call.node.authorization:
+        options["security"] = {"authorization": "enabled"}
+    return {"argv": ["embedded"], "parsed": options}
+
+
+def _sleep(call: Call) -> Answer:
+    seconds = call.number("secs") + call.number("millis") / 1000
+    until = call.now + (seconds or 10.0)
+    return Later(until, lambda now: {} if now >= until else None)
+
+
+def _configure_fail_point(call: Call) -> Answer:
+    call.node.fail_points.configure(call.body)
+    return {"count": 0}
+
+
+def _list_commands(call: Call) -> Answer:
+    from proxy.embedded.dispatch import COMMANDS as ALL
+
+    shown: Any = {
+        name: {"help": "", "requiresAuth": not command.public, "adminOnly": command.admin_only}
+        for name, command in sorted(ALL.items())
+    }
+    return {"commands": shown}
+
+
+def _free_monitoring(call: Call) -> Answer:
+    return {"state": "disabled"}
+
+
+def _features(call: Call) -> Answer:
+    return {"oidMachine": 0}
+
+
+def _top(call: Call) -> Answer:
+    return {"totals": {}}
+
+
+def _refresh_cache(call: Call) -> Answer:
+    call.node.sessions.expire(call.now)
+    return {}
+
+
+COMMANDS: Final = {
+    "currentOp": Command(_current_op, on_cluster("inprog"), admin_only=True),
+    "killOp": Command(_kill_op, _may_kill_op, admin_only=True),
+    "serverStatus": Command(_server_status, on_cluster("serverStatus")),
+    "getParameter": Command(_get_parameter, on_cluster("getParameter"), admin_only=True),
+    "setParameter": Command(_set_parameter, on_cluster("setParameter"), admin_only=True),
+    "hostInfo": Command(_host_info, on_cluster("hostInfo")),
+    "getLog": Command(_get_log, on_cluster("getLog"), admin_only=True),
+    "getCmdLineOpts": Command(_command_line, on_cluster("getCmdLineOpts"), admin_only=True),
+    "getFreeMonitoringStatus": Command(
+        _free_monitoring, on_cluster("checkFreeMonitoringStatus"), admin_only=True
+    ),
+    "features": Command(_features),
+    "top": Command(_top, on_cluster("top"), admin_only=True),
+    "listCommands": Command(_list_commands),
+    "sleep": Command(_sleep, admin_only=True),
+    "configureFailPoint": Command(_configure_fail_point, admin_only=True),
+    "refreshLogicalSessionCacheNow": Command(_refresh_cache),
+}

@@ -1,0 +1,197 @@
+"""Logging in and out, and who one is: sasl*, authenticate, logout, connectionStatus."""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b64decode
+from typing import Any, Final
+
+from bson import Int64
+
+from proxy.embedded.call import Answer, Call, Command
+from proxy.embedded.engine import Document
+from proxy.embedded.failures import failure
+from proxy.embedded.roles import Privileges
+from proxy.embedded.scram import MECHANISMS, Conversation, Credential
+from proxy.embedded.users import User
+
+_REFUSED: Final = "Authentication failed."
+
+
+def _payload(body: Document) -> bytes:
+    payload = body.get("payload", b"")
+    if isinstance(payload, str):
+        try:
+            return b64decode(payload, validate=True)
+        except ValueError as error:
+            raise failure(18, _REFUSED) from error
+    if not isinstance(payload, bytes):
+        raise failure(14, "payload must be binary data or a string")
+    return bytes(payload)
+
+
+def _start(call: Call, database: str, body: Document) -> Document:
+    mechanism = body.get("mechanism")
+    connection = call.connection
+    connection.conversation = None
+    if mechanism == "PLAIN" and database == "$external":
+        return _plain(call, body)
+    if not isinstance(mechanism, str) or mechanism not in MECHANISMS:
+        raise failure(
+            334, f"Received authentication for mechanism {mechanism} which is not enabled"
+        )
+
+    def credential(name: str) -> Credential | None:
+        user = call.node.users.find(name, database)
+        return None if user is None else user.credentials.get(mechanism)
+
+    options = body.get("options")
+    skip = isinstance(options, dict) and options.get("skipEmptyExchange") is True
+    connection.conversation = Conversation(mechanism, credential, skip)
+    connection.conversation_database = database
+    return _advance(call, body)
+
+
+def _plain(call: Call, body: Document) -> Document:
+    parts = _payload(body).split(b"\0")
+    if len(parts) != 3:
+        raise failure(18, _REFUSED)
+    name, password = parts[1].decode("utf-8", "replace"), parts[2]
+    user = call.node.users.find(name, "$external")
+    if user is None or not hmac.compare_digest(user.password.encode(), password):
+        raise failure(18, _REFUSED)
+    _log_in(call, user)
+    return {"conversationId": 1, "done": True, "payload": b""}
+
+
+def _advance(call: Call, body: Document) -> Document:
+    connection = call.connection
+    conversation = connection.conversation
+    assert conversation is not None
+    try:
+        answer = conversation.step(_payload(body))
+    except Exception:
+        connection.conversation = None
+        raise
+    if conversation.done:
+        connection.conversation = None
+        _log_in(call, call.node.users.get(conversation.user, connection.conversation_database))
+    return {"conversationId": 1, "done": conversation.done, "payload": answer}
+
+
+def _log_in(call: Call, user: User) -> None:
+    """One user per database: a second one of the same database takes the first one's place."""
+    users = call.connection.users
+    for index, other in enumerate(users):
+        if other.database == user.database:
+            users[index] = user
+            return
+    users.append(user)
+
+
+def speculative(call: Call, body: Document) -> Document:
+    """The answer to a saslStart inside hello; raises where the server leaves it out."""
+    database = body.get("db")
+    if "saslStart" not in body or not isinstance(database, str):
+        raise failure(2, "speculativeAuthenticate needs saslStart and db")
+    return _start(call, database, body)
+
+
+def _sasl_start(call: Call) -> Answer:
+    return _start(call, call.database, call.body)
+
+
+def _sasl_continue(call: Call) -> Answer:
+    connection = call.connection
+    if connection.conversation is None:
+        raise failure(17, "No SASL session state found")
+    if call.body.get("conversationId") != 1:
+        raise failure(17, "sasl: Mismatched conversation id")
+    if call.database != connection.conversation_database:
+        raise failure(17, "Attempt to switch database target during SASL authentication.")
+    return _advance(call, call.body)
+
+
+def _authenticate(call: Call) -> Answer:
+    mechanism = call.body.get("mechanism")
+    raise failure(334, f"Received authentication for mechanism {mechanism} which is not enabled")
+
+
+def _logout(call: Call) -> Answer:
+    users = call.connection.users
+    users[:] = [user for user in users if user.database != call.database]
+    return {}
+
+
+def _get_nonce(call: Call) -> Answer:
+    return {"nonce": f"{hash((call.connection.id, call.now)) & 0xFFFFFFFFFFFFFFFF:016x}"}
+
+
+def shown_privileges(privileges: Privileges) -> list[Any]:
+    return [
+        {"resource": dict(resource), "actions": sorted(actions)}
+        for resource, actions in privileges.items()
+    ]
+
+
+def _connection_status(call: Call) -> Answer:
+    users = call.users
+    roles = [role for user in users for role in user.roles]
+    info: Document = {
+        "authenticatedUsers": [{"user": user.name, "db": user.database} for user in users],
+        "authenticatedUserRoles": [{"role": role, "db": database} for role, database in roles],
+    }
+    if call.option("showPrivileges"):
+        info["authenticatedUserPrivileges"] = shown_privileges(call.privileges())
+    return {"authInfo": info}
+
+
+def _whats_my_uri(call: Call) -> Answer:
+    return {"you": call.connection.client}
+
+
+def _ping(call: Call) -> Answer:
+    return {}
+
+
+_BUILD: Final[Document] = {
+    "version": "4.4.0",
+    "gitVersion": "embedded",
+    "modules": ["embedded"],
+    "allocator": "system",
+    "javascriptEngine": "none",
+    "sysInfo": "deprecated",
+    "versionArray": [4, 4, 0, 0],
+    "openssl": {"running": "disabled", "compiled": "disabled"},
+    "buildEnvironment": {},
+    "bits": 64,
+    "debug": False,
+    "maxBsonObjectSize": 16_777_216,
+    "storageEngines": ["ephemeralForTest"],
+}
+
+
+def _build_info(call: Call) -> Answer:
+    if call.node.max_wire_version >= 9:
+        return dict(_BUILD)
+    return {**_BUILD, "version": "4.2.0", "versionArray": [4, 2, 0, 0]}
+
+
+def _last_error(call: Call) -> Answer:
+    return {"connectionId": Int64(call.connection.id), "n": 0, "err": None}
+
+
+COMMANDS: Final = {
+    "saslStart": Command(_sasl_start, public=True),
+    "saslContinue": Command(_sasl_continue, public=True),
+    "authenticate": Command(_authenticate, public=True),
+    "logout": Command(_logout, public=True),
+    "getnonce": Command(_get_nonce, public=True),
+    "connectionStatus": Command(_connection_status, public=True),
+    "whatsmyuri": Command(_whats_my_uri, public=True),
+    "ping": Command(_ping, public=True),
+    "buildInfo": Command(_build_info, public=True),
+    "buildinfo": Command(_build_info, public=True),
+    "getLastError": Command(_last_error, public=True),
+    "getlasterror": Command(_last_error, public=True),
+}

@@ -1,0 +1,231 @@
+"""What a command handler is given, and how it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from proxy.embedded.engine import Document, Engine, Namespace
+from proxy.embedded.failures import failure, unauthorized
+from proxy.embedded.node import Node, Operation
+from proxy.embedded.printing import printed_command, type_name
+from proxy.embedded.roles import CLUSTER, Privileges, Resource, collection, covers
+from proxy.embedded.sessions import ClientLsid, Session, SessionKey
+from proxy.embedded.users import User
+from proxy.identity import NO_OWNER, user_digest
+
+if TYPE_CHECKING:
+    from proxy.embedded.connection import Connection
+
+    from proxy.embedded.transactions import Transaction
+
+#: ``user@db`` in bytes must stay below this for a session to be keyed by it.
+MAX_USER_NAME = 10_000
+
+
+@dataclass(slots=True)
+class Later:
+    """A command that waits: ``attempt(now)`` gives its reply, or None to wait on.
+
+    It is called whenever something changed and at ``deadline`` (Unix time), by when it must
+    have an answer.
+    """
+
+    deadline: float
+    attempt: Callable[[float], Document | None]
+
+
+Answer = Document | Later
+
+
+@dataclass(slots=True)
+class Call:
+    """One command on one connection. ``now`` is Unix time in seconds."""
+
+    node: Node
+    connection: Connection
+    name: str
+    database: str
+    body: Document
+    now: float
+    sequences: tuple[str, ...] = ()
+    exhaust: bool = False
+    session: Session | None = None
+    txn_number: int | None = None
+    #: The open multi-document transaction that this command belongs to.
+    transaction: Transaction | None = None
+    operation: Operation | None = None
+    more_to_come: bool = field(default=False)
+
+    @property
+    def key(self) -> SessionKey | None:
+        return self.session.key if self.session else None
+
+    @property
+    def users(self) -> list[User]:
+        return self.connection.users
+
+    def privileges(self) -> Privileges:
+        roles = [role for user in self.users for role in user.roles]
+        return self.node.users.privileges(roles)
+
+    def may(self, resource: Resource, *actions: str) -> bool:
+        """Whether every one of ``actions`` is allowed; always, with authorization off."""
+        if not self.node.authorization:
+            return True
+        granted = self.privileges()
+        return all(covers(granted, resource, action) for action in actions)
+
+    def may_on_cluster(self, *actions: str) -> bool:
+        return self.may(CLUSTER, *actions)
+
+    def need(self, resource: Resource, *actions: str) -> None:
+        if not self.may(resource, *actions):
+            raise self.not_authorized()
+
+    def not_authorized(self) -> Exception:
+        """13 with the whole command printed."""
+        return unauthorized(
+            f"not authorized on {self.database} to execute command {printed_command(self.body)}"
+        )
+
+    def own_digest(self, *, check_length: bool = True) -> bytes:
+        """The uid of the caller's own sessions.
+
+        Raises:
+            CommandError: 13 where not exactly one user is authenticated, 2 for a name too long.
+        """
+        if not self.node.authorization:
+            return NO_OWNER
+        user = self.only_user()
+        if check_length and len(user.full_name.encode()) >= MAX_USER_NAME:
+            raise failure(2, "Username too long to use with logical sessions")
+        return user_digest(user.name, user.database)
+
+    def only_user(self) -> User:
+        if not self.users:
+            raise unauthorized("there are no users authenticated")
+        if len(self.users) > 1:
+            raise unauthorized("too many users are authenticated")
+        return self.users[0]
+
+    def owner_name(self) -> str | None:
+        """What a session record says of its owner; None with authorization off."""
+        if not self.node.authorization or len(self.users) != 1:
+            return None
+        return self.users[0].full_name
+
+    def session_key(self, lsid: ClientLsid, *actions: str) -> SessionKey:
+        """The session that an ``lsid`` names. One of ``actions`` allows a foreign uid."""
+        own = self.own_digest()
+        if lsid.uid is None or lsid.uid == own:
+            return SessionKey(lsid.id, own)
+        if not any(self.may_on_cluster(action) for action in actions):
+            raise unauthorized("Unauthorized to set user digest in LogicalSessionId")
+        return SessionKey(lsid.id, lsid.uid)
+
+    @property
+    def ns(self) -> Namespace:
+        """The namespace that the command's first value names.
+
+        Raises:
+            CommandError: 73 where it is no collection's name.
+        """
+        name = self.body[self.name]
+        if not isinstance(name, str):
+            raise failure(73, f"collection name has invalid type {type_name(name)}")
+        if not name or name.startswith(".") or "\0" in name:
+            raise failure(73, f"Invalid namespace specified '{self.database}.{name}'")
+        return (self.database, name)
+
+    @property
+    def resource(self) -> Resource:
+        return collection(*self.ns)
+
+    def engine(self, ns: Namespace) -> Engine:
+        """Where to read and write ``ns``: the transaction's own view or the shared one."""
+        if self.transaction is None:
+            return self.node.engine
+        return self.transaction.engine(self.node.engine, ns)
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """A field's value; ``default`` where it is missing or null."""
+        value = self.body.get(name)
+        return default if value is None else value
+
+    def number(self, name: str, default: int = 0) -> int:
+        """A numeric field as an int.
+
+        Raises:
+            CommandError: 14.
+        """
+        value = self.option(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise failure(14, f"Failed to parse: {name}: '{name}' field must be numeric.")
+        return int(value)
+
+    def document(self, name: str) -> Document:
+        value = self.option(name, {})
+        if not isinstance(value, dict):
+            raise failure(
+                14,
+                f"Expected field '{name}' to be of type object, found {type_name(value)}",
+            )
+        return value
+
+    def deadline(self) -> float:
+        """Until when the command may wait: its maxTimeMS, else for ever."""
+        limit = self.number("maxTimeMS")
+        return self.now + limit / 1000 if limit > 0 else float("inf")
+
+
+Handler = Callable[[Call], Answer]
+Check = Callable[[Call], None]
+
+
+def nothing(call: Call) -> None:
+    """A command that needs no privilege."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One row of the command table.
+
+    ``check`` raises 13 where privileges lack; ``parse`` judges the arguments before anything else
+    does. ``public`` commands run unauthenticated.
+    """
+
+    run: Handler
+    check: Check = nothing
+    parse: Check | None = None
+    public: bool = False
+    admin_only: bool = False
+    sequences: tuple[str, ...] = ()
+    in_transaction: bool = False
+    retryable: bool = False
+    write_concern: bool = False
+    read_concern: bool = False
+    ends_transaction: bool = False
+
+
+def on_cluster(*actions: str) -> Check:
+    def check(call: Call) -> None:
+        if not call.may_on_cluster(*actions):
+            raise call.not_authorized()
+
+    return check
+
+
+def on_collection(*actions: str) -> Check:
+    def check(call: Call) -> None:
+        call.need(call.resource, *actions)
+
+    return check
+
+
+def on_database(*actions: str) -> Check:
+    def check(call: Call) -> None:
+        call.need(collection(call.database, ""), *actions)
+
+    return check

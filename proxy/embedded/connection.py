@@ -1,0 +1,208 @@
+"""One client connection to the embedded server: frames in, steps out. No I/O, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
+
+from proxy.embedded import legacy
+from proxy.embedded.call import Call, Later
+from proxy.embedded.dispatch import dispatch, failed
+from proxy.embedded.engine import Document
+from proxy.embedded.failures import failure
+from proxy.embedded.messages import HangUp, read_sections
+from proxy.embedded.node import Node
+from proxy.embedded.printing import type_name
+from proxy.embedded.scram import Conversation
+from proxy.embedded.users import User
+from proxy.errors import CommandError, WireError
+from proxy.wire.messages import Request, read_request
+from proxy.wire.opcodes import EXHAUST_ALLOWED, MORE_TO_COME, OP_MSG, OP_QUERY
+from proxy.wire.replies import reply_frame
+
+CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
+
+
+@dataclass(slots=True)
+class Step:
+    """What to do next on the connection.
+
+    Send ``frames``; then close if ``close``; else, if ``wait_until`` is set, call
+    :meth:`Connection.resume` whenever something changed and at that time; else, if ``more``,
+    call :meth:`Connection.proceed` once the frames are sent; else read the next request.
+    """
+
+    frames: list[bytes] = field(default_factory=list)
+    close: bool = False
+    wait_until: float | None = None
+    more: bool = False
+
+
+@dataclass(slots=True)
+class _Exhaust:
+    """A stream of replies to one request; each answers the one before it."""
+
+    request: Request
+    body: Document
+    database: str
+
+
+class Connection:
+    """Per-connection state: who is authenticated, client metadata, a reply stream under way."""
+
+    def __init__(self, node: Node, client: str) -> None:
+        self.node = node
+        self.client = client
+        self.id = node.next_connection_id()
+        self.users: list[User] = []
+        self.conversation: Conversation | None = None
+        self.conversation_database = ""
+        self.metadata: Document | None = None
+        self.compressors: list[str] = []
+        self.closing = False
+        self._waiting: tuple[Request, Call, Later] | None = None
+        self._exhaust: _Exhaust | None = None
+        node.connections += 1
+
+    @property
+    def app_name(self) -> str:
+        application = (self.metadata or {}).get("application")
+        name = application.get("name", "") if isinstance(application, dict) else ""
+        return str(name)
+
+    def receive(self, frame: bytes, now: float) -> Step:
+        """Take one whole frame from the client."""
+        try:
+            request = read_request(frame)
+        except WireError:
+            return Step(close=True)
+        if request.opcode == OP_MSG:
+            return self._message(request, now)
+        if request.opcode == OP_QUERY and request.command:
+            return self._query_command(request, now)
+        return Step(legacy.handle(self.node, request, now))
+
+    def resume(self, now: float) -> Step:
+        """Let a waiting command look again; call only while one waits."""
+        assert self._waiting is not None
+        request, call, later = self._waiting
+        document = later.attempt(now)
+        if document is None:
+            return Step(wait_until=later.deadline)
+        self._waiting = None
+        return self._reply(request, call, document)
+
+    def proceed(self, now: float) -> Step:
+        """The next reply of an exhaust stream."""
+        assert self._exhaust is not None
+        stream, self._exhaust = self._exhaust, None
+        return self._execute(stream.request, stream.body, stream.database, (), (), now)
+
+    def gone(self) -> None:
+        """The client hung up: give up what waits for it. Frames already read may still come."""
+        if self._waiting is not None:
+            operation = self._waiting[1].operation
+            if operation is not None:
+                self.node.operations.pop(operation.id, None)
+            transaction = self._waiting[1].transaction
+            if transaction is not None:
+                transaction.abort(self.node.locks)
+            self._waiting = None
+        if self._exhaust is not None:
+            cursor = self._exhaust.body.get("getMore")
+            if isinstance(cursor, int):
+                self.node.cursors.close(cursor)
+            self._exhaust = None
+
+    def close(self) -> None:
+        """The connection has ended."""
+        self.gone()
+        self.node.connections -= 1
+
+    def _message(self, request: Request, now: float) -> Step:
+        try:
+            sections = read_sections(request)
+            body = _decoded(sections.body or b"")
+            for name, documents in sections.sequences.items():
+                if name in body or any(key.startswith(f"{name}.") for key in body):
+                    raise failure(
+                        40433, f"Duplicate field between body and document sequence {name}"
+                    )
+                body[name] = [_decoded(document) for document in documents]
+            if "$db" not in body:
+                raise failure(40571, "OP_MSG requests require a $db argument")
+            database = body["$db"]
+            if not isinstance(database, str):
+                raise failure(
+                    14,
+                    f"BSON field '$db' is the wrong type '{type_name(database)}', expected type 'string'",
+                )
+            if not database or any(character in database for character in '/\\. "$\0'):
+                raise failure(73, f"Invalid database name: '{database}'")
+        except HangUp:
+            return Step(close=True)
+        except CommandError as error:
+            return self._refuse(request, error, now)
+        # The server prints and counts what came as a sequence as if it stood in the body, $db last.
+        body["$db"] = body.pop("$db")
+        duplicates = tuple(name.decode("utf-8", "replace") for name in request.fields.duplicates)
+        sequences = tuple(sections.sequences)
+        return self._execute(request, body, database, sequences, duplicates, now)
+
+    def _query_command(self, request: Request, now: float) -> Step:
+        try:
+            body = _decoded(request.body_bytes())
+        except CommandError as error:
+            return self._refuse(request, error, now)
+        duplicates = tuple(name.decode("utf-8", "replace") for name in request.fields.duplicates)
+        return self._execute(request, body, request.database or "", (), duplicates, now)
+
+    def _execute(
+        self,
+        request: Request,
+        body: Document,
+        database: str,
+        sequences: tuple[str, ...],
+        duplicates: tuple[str, ...],
+        now: float,
+    ) -> Step:
+        exhaust = bool(request.opcode == OP_MSG and request.flags & EXHAUST_ALLOWED)
+        name = next(iter(body))
+        call = Call(self.node, self, name, database, body, now, sequences, exhaust)
+        answer = dispatch(call, duplicates)
+        if isinstance(answer, Later):
+            self._waiting = (request, call, answer)
+            return Step(wait_until=answer.deadline)
+        return self._reply(request, call, answer)
+
+    def _refuse(self, request: Request, error: CommandError, now: float) -> Step:
+        call = Call(self.node, self, "", "", {}, now)
+        return self._reply(request, call, failed(call, error))
+
+    def _reply(self, request: Request, call: Call, document: Document) -> Step:
+        if self.closing:
+            return Step(close=True)
+        if not request.expects_reply:
+            return Step()
+        more = call.exhaust and call.more_to_come and document["ok"] == 1.0
+        request_id = self.node.next_request_id()
+        flags = MORE_TO_COME if more else 0
+        frame = reply_frame(request, request_id, document, flags=flags)
+        if more:
+            # The server makes up the next request itself, with this reply's id.
+            request.request_id = request_id
+            self._exhaust = _Exhaust(request, call.body, call.database)
+        return Step([frame], more=more)
+
+
+def _decoded(document: bytes) -> Document:
+    try:
+        return bson.decode(document, CODEC)
+    except (BSONError, ValueError, OverflowError, RecursionError) as error:
+        raise failure(22, f"invalid BSON: {error}") from error

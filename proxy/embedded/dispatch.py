@@ -1,0 +1,263 @@
+"""From a command document to its reply: lookup, order of checks, generic fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from proxy.embedded import (
+    admin,
+    auth,
+    catalog,
+    hello,
+    indexes,
+    queries,
+    session_commands,
+    users_admin,
+    writes,
+)
+from proxy.embedded.call import Answer, Call, Command, Later
+from proxy.embedded.engine import Document
+from proxy.embedded.failures import failure, unauthorized
+from proxy.embedded.node import Operation
+from proxy.embedded.printing import printed, type_name
+from proxy.embedded.sessions import judge_transaction_fields, parse_session_info
+from proxy.errors import CommandError
+from proxy.wire.replies import error_document
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    **hello.COMMANDS,
+    **auth.COMMANDS,
+    **users_admin.COMMANDS,
+    **queries.COMMANDS,
+    **writes.COMMANDS,
+    **catalog.COMMANDS,
+    **indexes.COMMANDS,
+    **session_commands.COMMANDS,
+    **admin.COMMANDS,
+}
+
+_NO_TRANSACTION_DATABASES: Final = ("config", "local")
+
+
+def failed(call: Call, error: CommandError) -> Document:
+    """``error`` as a reply, with the cluster's times where the server puts them."""
+    times = call.node.times()
+    document = {"operationTime": times["operationTime"]} if times else {}
+    document |= error_document(error)
+    if times:
+        document["$clusterTime"] = times["$clusterTime"]
+    return document
+
+
+def dispatch(call: Call, duplicates: tuple[str, ...]) -> Answer:
+    """Carry out one command. Never raises: what is wrong becomes an error reply.
+
+    ``duplicates`` are the top-level names that occur more than once.
+    """
+    try:
+        answer = _run(call, duplicates)
+    except CommandError as error:
+        return _finish_failed(call, error)
+    if isinstance(answer, Later):
+        return Later(answer.deadline, _resumed(call, answer))
+    return _finish(call, answer)
+
+
+def _resumed(call: Call, later: Later):  # type: ignore[no-untyped-def]
+    def attempt(now: float) -> Document | None:
+        call.now = now
+        try:
+            if call.operation is not None and call.operation.killed is not None:
+                raise call.operation.killed
+            document = later.attempt(now)
+        except CommandError as error:
+            return _finish_failed(call, error)
+        return None if document is None else _finish(call, document)
+
+    return attempt
+
+
+def _end_operation(call: Call) -> None:
+    if call.operation is not None:
+        call.node.operations.pop(call.operation.id, None)
+
+
+def _finish(call: Call, document: Document) -> Document:
+    if call.operation is not None and call.operation.killed is not None:
+        return _finish_failed(call, call.operation.killed)
+    _end_operation(call)
+    return {**document, "ok": 1.0, **call.node.times()}
+
+
+def _finish_failed(call: Call, error: CommandError) -> Document:
+    _end_operation(call)
+    if call.transaction is not None:
+        call.transaction.abort(call.node.locks)
+        call.node.wake()
+    return failed(call, error)
+
+
+def _run(call: Call, duplicates: tuple[str, ...]) -> Answer:
+    command = COMMANDS.get(call.name)
+    if command is None:
+        raise failure(59, f"no such command: '{call.name}'")
+    call.node.counters[call.name] += 1
+    _may_attempt(call, command)
+    if duplicates:
+        raise failure(
+            40413, f"BSON field 'OperationSessionInfo.{duplicates[0]}' is a duplicate field"
+        )
+    if set(call.sequences) - set(command.sequences):
+        raise failure(40472, f"The {call.name} command does not support document sequences.")
+    if command.parse is not None:
+        command.parse(call)
+    _bind_session(call, command)
+    command.check(call)
+    _check_concerns(call, command)
+    _start_operation(call)
+    fault = call.node.fail_points.hit(call.name, call.connection.app_name)
+    if fault is not None:
+        if fault.block_seconds:
+            until = call.now + fault.block_seconds
+            return Later(until, lambda now: None if now < until else _faulty(call, command, fault))
+        return _faulty(call, command, fault)
+    return _carry_out(call, command)
+
+
+def _faulty(call: Call, command: Command, fault) -> Document:  # type: ignore[no-untyped-def]
+    if fault.close:
+        call.connection.closing = True
+        raise failure(11600, "connection closed by failCommand")
+    if fault.error is not None:
+        raise fault.error
+    answer = _carry_out(call, command)
+    assert not isinstance(answer, Later)
+    if fault.write_concern_error is not None:
+        answer["writeConcernError"] = dict(fault.write_concern_error)
+    return answer
+
+
+def _may_attempt(call: Call, command: Command) -> None:
+    if command.admin_only and call.database != "admin":
+        raise unauthorized(f"{call.name} may only be run against the admin database.")
+    if command.public or not call.node.authorization or call.users:
+        return
+    # The localhost exception: while there are no users, the first one may be made.
+    if call.name == "createUser" and not len(call.node.users):
+        return
+    raise unauthorized(f"command {call.name} requires authentication")
+
+
+def _bind_session(call: Call, command: Command) -> None:
+    info = parse_session_info(call.body)
+    if command.public:
+        if info.autocommit is not None:
+            raise failure(263, "This command is not supported in transactions")
+        if info.txn_number is not None:
+            raise failure(50889, "It is illegal to provide a txnNumber for this command")
+    if call.node.authorization and not call.users:
+        return
+    if info.lsid is not None:
+        key = call.session_key(info.lsid, "impersonate")
+        call.session = call.node.sessions.vivify(key, call.owner_name(), call.now)
+    judge_transaction_fields(info, replica_set=call.node.replica_set)
+    call.txn_number = info.txn_number
+    if info.txn_number is None:
+        return
+    if info.autocommit is None:
+        if not command.retryable:
+            raise failure(
+                50768,
+                "txnNumber may only be provided for multi-document transactions and retryable write "
+                "commands. autocommit:false was not provided, and "
+                f"{call.name} is not a retryable write command.",
+            )
+    elif not command.in_transaction:
+        text = f"Cannot run '{call.name}' in a multi-document transaction."
+        if call.name == "count":
+            text += (
+                " Please see http://dochub.mongodb.org/core/transaction-count for a recommended "
+                "alternative."
+            )
+        raise failure(263, text)
+    elif call.database in _NO_TRANSACTION_DATABASES or (
+        call.database == "admin"
+        and not command.admin_only
+        and call.name not in ("getMore", "killCursors")
+    ):
+        raise failure(
+            263, f"Cannot run command against the '{call.database}' database in a transaction"
+        )
+
+
+def _check_concerns(call: Call, command: Command) -> None:
+    if call.option("writeConcern") is not None and not command.write_concern:
+        raise failure(72, "Command does not support writeConcern")
+    concern = call.option("readConcern")
+    if concern is None:
+        return
+    if not isinstance(concern, dict):
+        raise failure(
+            14, f'"readConcern" had the wrong type. Expected object, found {type_name(concern)}'
+        )
+    level = concern.get("level", "local")
+    in_transaction = call.body.get("autocommit") is not None
+    if not (command.read_concern or in_transaction) and level != "local":
+        raise failure(
+            72, f"Command does not support read concern {printed({'readConcern': concern})}"
+        )
+
+
+def _start_operation(call: Call) -> None:
+    node = call.node
+    first = call.body.get(call.name)
+    call.operation = Operation(
+        node.next_operation_id(),
+        call.name,
+        f"{call.database}.{first if isinstance(first, str) else '$cmd'}",
+        call.connection.client,
+        call.connection.app_name,
+        call.key,
+        tuple(user.full_name for user in call.users),
+        call.body,
+        call.now,
+    )
+    node.operations[call.operation.id] = call.operation
+
+
+def _carry_out(call: Call, command: Command) -> Answer:
+    if call.txn_number is not None:
+        _enter_transaction(call, command)
+    return command.run(call)
+
+
+def _enter_transaction(call: Call, command: Command) -> None:
+    session = call.session
+    assert session is not None
+    assert call.txn_number is not None
+    transaction, label, locks = session.transaction, str(session.key), call.node.locks
+    if call.body.get("autocommit") is None:
+        transaction.begin_retryable(call.txn_number, label, locks)
+        return
+    starts = call.body.get("startTransaction") is True
+    if starts and (command.ends_transaction or call.name == "killCursors"):
+        raise failure(263, _NO_START[call.name])
+    if not starts and call.option("readConcern"):
+        raise failure(72, "Only the first command in a transaction may specify a readConcern")
+    if call.option("writeConcern") is not None and not command.ends_transaction:
+        raise failure(72, "writeConcern is not allowed within a multi-statement transaction")
+    if starts:
+        transaction.begin(call.txn_number, label, call.now, locks)
+    else:
+        commit = call.name == "commitTransaction"
+        transaction.resume(call.txn_number, label, call.now, locks, commit=commit)
+    if not command.ends_transaction:
+        call.transaction = transaction
+
+
+_NO_START: Final = {
+    "commitTransaction": "Cannot start a transaction with a commit",
+    "abortTransaction": "Cannot start a transaction with an abort",
+    "killCursors": "Cannot run killCursors as the first operation in a multi-document transaction.",
+}

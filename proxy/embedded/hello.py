@@ -1,0 +1,214 @@
+"""``hello`` and ``isMaster``: who the server is, what it can, and waiting for that to change."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bson import Int64, encode
+
+from proxy.embedded import auth
+from proxy.embedded.call import Answer, Call, Command, Later
+from proxy.embedded.engine import Document
+from proxy.embedded.failures import failure
+from proxy.embedded.node import ELECTION_ID, milliseconds
+from proxy.embedded.sessions import TIMEOUT_MINUTES
+from proxy.errors import CommandError
+from proxy.wire.opcodes import MAX_MESSAGE_SIZE
+
+_COMPRESSORS: Final = ("snappy", "zlib", "zstd")
+_MAX_METADATA: Final = 512
+_MAX_APP_NAME: Final = 128
+
+
+def _hello(call: Call) -> Answer:
+    _take_metadata(call)
+    version = call.option("topologyVersion")
+    wait = call.option("maxAwaitTimeMS")
+    if (version is None) != (wait is None):
+        raise failure(
+            31368,
+            "A request with a 'topologyVersion' must include 'maxAwaitTimeMS'"
+            if wait is None
+            else "A request with 'maxAwaitTimeMS' must include a 'topologyVersion'",
+        )
+    if version is None or wait is None:
+        return _reply(call)
+    return _awaitable(call, version, wait)
+
+
+def _awaitable(call: Call, version: object, wait: object) -> Answer:
+    node = call.node
+    if not isinstance(version, dict) or not isinstance(wait, int | float) or wait < 0:
+        raise failure(
+            14, "topologyVersion must be an object, maxAwaitTimeMS a number of at least 0"
+        )
+    # Every reply of a stream waits in its own right, so the stream begins with an immediate answer
+    # only where the client's version is out of date.
+    counter = version.get("counter", -1)
+    current = node.topology_version()
+    call.more_to_come = call.exhaust
+    if version.get("processId") != current["processId"]:
+        return _streamed(call)
+    if counter > current["counter"]:
+        raise failure(
+            31382,
+            f"Received a topology version with counter: {counter} which is greater than the "
+            f"server topology version counter: {current['counter']}",
+        )
+    if counter < current["counter"]:
+        return _streamed(call)
+    until = call.now + wait / 1000
+
+    def attempt(now: float) -> Document | None:
+        changed = node.topology_counter != counter
+        return _streamed(call) if changed or now >= until else None
+
+    return Later(until, attempt)
+
+
+def _streamed(call: Call) -> Document:
+    if call.more_to_come:
+        # What the server would be asked next: the same, with the version just given.
+        call.body = {**call.body, "topologyVersion": call.node.topology_version()}
+    return _reply(call)
+
+
+def _take_metadata(call: Call) -> None:
+    metadata = call.option("client")
+    if metadata is not None:
+        if call.connection.metadata is not None:
+            raise failure(
+                186, "The client metadata document may only be sent in the first isMaster"
+            )
+        if not isinstance(metadata, dict):
+            raise failure(14, "The client metadata document must be a document")
+        for name in ("driver", "os"):
+            if name not in metadata:
+                raise failure(
+                    183, f"Missing required sub-document '{name}' in the client metadata document"
+                )
+        if len(encode(metadata)) > _MAX_METADATA * 2:
+            raise failure(
+                185, "The client metadata document must be less then or equal to 512bytes"
+            )
+        application = metadata.get("application") or {}
+        if len(str(application.get("name", "")).encode()) > _MAX_APP_NAME:
+            raise failure(
+                184,
+                "The 'client.application.name' field must be less then or equal to 128 bytes in length",
+            )
+        call.connection.metadata = metadata
+    offered = call.body.get("compression")
+    if isinstance(offered, list):
+        call.connection.compressors = [name for name in offered if name in _COMPRESSORS]
+
+
+def _reply(call: Call) -> Document:
+    node = call.node
+    reply: Document = {}
+    if call.option("helloOk"):
+        reply["helloOk"] = True
+    primary = "isWritablePrimary" if call.name == "hello" else "ismaster"
+    if node.max_wire_version >= 9:
+        reply["topologyVersion"] = node.topology_version()
+    if node.replica_set:
+        written = milliseconds(int(node.written_at))
+        reply |= {
+            "hosts": [node.address],
+            "setName": node.set_name,
+            "setVersion": 1,
+            primary: True,
+            "secondary": False,
+            "primary": node.address,
+            "me": node.address,
+            "electionId": ELECTION_ID,
+            "lastWrite": {
+                "opTime": node.op_time(),
+                "lastWriteDate": written,
+                "majorityOpTime": node.op_time(),
+                "majorityWriteDate": written,
+            },
+        }
+    else:
+        reply[primary] = True
+    reply |= {
+        "maxBsonObjectSize": 16_777_216,
+        "maxMessageSizeBytes": MAX_MESSAGE_SIZE,
+        "maxWriteBatchSize": 100_000,
+        "localTime": milliseconds(call.now),
+        "logicalSessionTimeoutMinutes": TIMEOUT_MINUTES,
+        "connectionId": call.connection.id,
+        "minWireVersion": 0,
+        "maxWireVersion": node.max_wire_version,
+        "readOnly": False,
+    }
+    if "compression" in call.body and call.connection.compressors:
+        reply["compression"] = call.connection.compressors
+    mechanisms = call.option("saslSupportedMechs")
+    if isinstance(mechanisms, str):
+        database, _, name = mechanisms.partition(".")
+        user = node.users.find(name, database)
+        if user is not None:
+            reply["saslSupportedMechs"] = list(user.mechanisms)
+    speculative = call.option("speculativeAuthenticate")
+    if isinstance(speculative, dict) and node.max_wire_version >= 9:
+        # Failing is not said: the client then starts over with saslStart.
+        try:
+            reply["speculativeAuthenticate"] = auth.speculative(call, speculative)
+        except CommandError:
+            call.connection.conversation = None
+    return reply
+
+
+def _replica_set_status(call: Call) -> Answer:
+    node = call.node
+    if not node.replica_set:
+        raise failure(76, "not running with --replSet")
+    member = {
+        "_id": 0,
+        "name": node.address,
+        "health": 1.0,
+        "state": 1,
+        "stateStr": "PRIMARY",
+        "uptime": int(call.now - node.started),
+        "optime": node.op_time(),
+        "optimeDate": milliseconds(int(node.written_at)),
+        "electionTime": node.written,
+        "configVersion": 1,
+        "self": True,
+    }
+    return {
+        "set": node.set_name,
+        "date": milliseconds(call.now),
+        "myState": 1,
+        "term": Int64(1),
+        "heartbeatIntervalMillis": Int64(2000),
+        "members": [member],
+    }
+
+
+def _replica_set_config(call: Call) -> Answer:
+    node = call.node
+    if not node.replica_set:
+        raise failure(76, "not running with --replSet")
+    member = {"_id": 0, "host": node.address, "priority": 1.0, "votes": 1, "hidden": False}
+    return {"config": {"_id": node.set_name, "version": 1, "members": [member]}}
+
+
+def _status_allowed(*actions: str):  # type: ignore[no-untyped-def]
+    from proxy.embedded.call import on_cluster
+
+    return on_cluster(*actions)
+
+
+COMMANDS: Final = {
+    "hello": Command(_hello, public=True),
+    "isMaster": Command(_hello, public=True),
+    "ismaster": Command(_hello, public=True),
+    "replSetGetStatus": Command(
+        _replica_set_status, _status_allowed("replSetGetStatus"), admin_only=True
+    ),
+    "replSetGetConfig": Command(
+        _replica_set_config, _status_allowed("replSetGetConfig"), admin_only=True
+    ),
+}

@@ -1,0 +1,130 @@
+"""The embedded server as a whole: its data, users, sessions, cursors and cluster time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any, Final
+
+from bson import Int64, ObjectId, Timestamp
+
+from proxy.embedded.cursors import CursorStore
+from proxy.embedded.engine import Document, Engine, Namespace
+from proxy.embedded.failpoints import FailPoints
+from proxy.embedded.sessions import SessionKey, SessionStore
+from proxy.embedded.transactions import Locks
+from proxy.embedded.users import EmbeddedUser, UserStore
+from proxy.errors import CommandError
+
+TERM: Final = Int64(1)
+ELECTION_ID: Final = ObjectId("7fffffff0000000000000001")
+
+
+@dataclass(slots=True, eq=False)
+class Operation:
+    """One command that is being carried out, as ``currentOp`` and the kill commands see it."""
+
+    id: int
+    name: str
+    ns: str
+    client: str
+    app_name: str
+    session: SessionKey | None
+    users: tuple[str, ...]
+    body: Document
+    started: float
+    #: What the command is answered with once it was interrupted.
+    killed: CommandError | None = None
+
+
+def milliseconds(now: float) -> datetime:
+    """Unix seconds as a BSON date."""
+    return datetime.fromtimestamp(round(now, 3), UTC).replace(tzinfo=None)
+
+
+@dataclass
+class Node:
+    """State shared by all connections. No I/O: ``wake`` is called when a blocked command may go on."""
+
+    authorization: bool
+    users: UserStore
+    set_name: str | None
+    max_wire_version: int
+    address: str
+    started: float
+    engine: Engine = field(default_factory=Engine)
+    sessions: SessionStore = field(default_factory=SessionStore)
+    cursors: CursorStore = field(default_factory=CursorStore)
+    locks: Locks = field(default_factory=Locks)
+    fail_points: FailPoints = field(default_factory=FailPoints)
+    operations: dict[int, Operation] = field(default_factory=dict)
+    options: dict[Namespace, Document] = field(default_factory=dict)
+    uuids: dict[Namespace, Any] = field(default_factory=dict)
+    parameters: Document = field(default_factory=dict)
+    counters: Counter[str] = field(default_factory=Counter)
+    connections: int = 0
+    process_id: ObjectId = field(default_factory=ObjectId)
+    topology_counter: int = 6
+    wake: Callable[[], None] = lambda: None
+    written: Timestamp = Timestamp(1, 1)
+    written_at: float = 0.0
+    _ids: Iterator[int] = field(default_factory=lambda: count(1))
+    _connection_ids: Iterator[int] = field(default_factory=lambda: count(1))
+    _operation_ids: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def __post_init__(self) -> None:
+        self.written = Timestamp(int(self.started), 1)
+        self.written_at = self.started
+
+    def next_request_id(self) -> int:
+        """The next message's requestID: one counter for the whole process."""
+        return next(self._ids) & 0x7FFFFFFF
+
+    def next_connection_id(self) -> int:
+        return next(self._connection_ids)
+
+    def next_operation_id(self) -> int:
+        return next(self._operation_ids)
+
+    @property
+    def replica_set(self) -> bool:
+        return self.set_name is not None
+
+    def advance(self, now: float, writes: int = 1) -> None:
+        """Let the oplog's time move on by ``writes`` entries."""
+        seconds = max(int(now), self.written.time)
+        first = self.written.inc if seconds == self.written.time else 0
+        self.written = Timestamp(seconds, first + writes)
+        self.written_at = now
+        self.wake()
+
+    def op_time(self) -> Document:
+        return {"ts": self.written, "t": TERM}
+
+    def times(self) -> Document:
+        """``operationTime`` and ``$clusterTime`` for a reply; nothing on a standalone."""
+        if not self.replica_set:
+            return {}
+        signature = {"hash": b"\0" * 20, "keyId": Int64(0)}
+        return {
+            "$clusterTime": {"clusterTime": self.written, "signature": signature},
+            "operationTime": self.written,
+        }
+
+    def topology_version(self) -> Document:
+        return {"processId": self.process_id, "counter": Int64(self.topology_counter)}
+
+
+def make_node(
+    *,
+    authorization: bool,
+    users: Iterable[EmbeddedUser],
+    set_name: str | None,
+    max_wire_version: int,
+    address: str,
+    now: float,
+) -> Node:
+    return Node(authorization, UserStore(users), set_name, max_wire_version, address, now)

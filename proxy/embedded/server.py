@@ -1,0 +1,150 @@
+"""The embedded server's sockets: one task reads a connection, one answers it (trio)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+import trio
+
+from proxy.embedded.connection import Connection, Step
+from proxy.embedded.node import make_node
+from proxy.embedded.users import EmbeddedUser
+from proxy.errors import WireError
+from proxy.wire.frames import FrameBuffer
+
+#: Requests read ahead of the one being answered; a client beyond that waits in its socket.
+_READ_AHEAD: Final = 64
+
+
+class EmbeddedUpstream:
+    """A small MongoDB replica-set primary in this process, for demonstrations and tests.
+
+    It keeps everything in memory, has one member, and no change streams. ``set_name`` None makes
+    it a standalone. ``address`` is the name it goes by in ``hello``; it becomes the real
+    ``host:port`` once it listens.
+    """
+
+    def __init__(
+        self,
+        *,
+        authorization: bool = False,
+        users: Iterable[EmbeddedUser] = (),
+        set_name: str | None = "embedded",
+        max_wire_version: int = 9,
+        address: str = "127.0.0.1:27117",
+    ) -> None:
+        self.node = make_node(
+            authorization=authorization,
+            users=users,
+            set_name=set_name,
+            max_wire_version=max_wire_version,
+            address=address,
+            now=time.time(),
+        )
+        self._changed = trio.Event()
+        self.node.wake = self._wake
+
+    @property
+    def address(self) -> str:
+        return self.node.address
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Listen and answer until cancelled; ``task_status`` gives the port."""
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        bound = int(listeners[0].socket.getsockname()[1])
+        self.node.address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(trio.serve_listeners, self._serve_one, listeners))
+            task_status.started(bound)
+
+    async def _serve_one(self, stream: trio.SocketStream) -> None:
+        peer = stream.socket.getpeername()
+        connection = Connection(self.node, f"{peer[0]}:{peer[1]}")
+        try:
+            async with stream:
+                await _Conversation(self, connection, stream).run()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionError):
+            pass  # A client may go whenever it likes.
+        finally:
+            connection.close()
+
+
+class _Conversation:
+    """One connection's two tasks. The reader notices a client that goes while a command waits."""
+
+    def __init__(
+        self, upstream: EmbeddedUpstream, connection: Connection, stream: trio.SocketStream
+    ) -> None:
+        self._upstream = upstream
+        self._connection = connection
+        self._stream = stream
+        self._gone = False
+
+    async def run(self) -> None:
+        send, receive = trio.open_memory_channel[bytes](_READ_AHEAD)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read, send)
+            async with receive:
+                async for frame in receive:
+                    if not await self._answer(frame):
+                        break
+            nursery.cancel_scope.cancel()
+
+    async def _read(self, send: trio.MemorySendChannel[bytes]) -> None:
+        buffer = FrameBuffer()
+        async with send:
+            try:
+                async for chunk in self._stream:
+                    for frame in buffer.feed(bytes(chunk)):
+                        await send.send(frame)
+            except (WireError, trio.BrokenResourceError):
+                pass  # Framing or the peer is lost: what came whole is still carried out.
+            self._gone = True
+            self._upstream.node.wake()
+
+    async def _answer(self, frame: bytes) -> bool:
+        """Carry out one request to its last reply; False when the connection is to close."""
+        connection = self._connection
+        step = connection.receive(frame, time.time())
+        while True:
+            for reply in step.frames:
+                await self._stream.send_all(reply)
+            if step.close:
+                return False
+            if step.wait_until is None and not step.more:
+                # Without replies nothing above lets other tasks run.
+                await trio.lowlevel.checkpoint()
+                return True
+            if self._gone:
+                connection.gone()
+                return True
+            step = await self._wait(step) if step.wait_until is not None else self._next()
+
+    def _next(self) -> Step:
+        return self._connection.proceed(time.time())
+
+    async def _wait(self, step: Step) -> Step:
+        assert step.wait_until is not None
+        changed = self._upstream._changed
+        with trio.move_on_after(max(0.0, min(step.wait_until - time.time(), _LONG))):
+            await changed.wait()
+        if self._gone:
+            return step
+        return self._connection.resume(time.time())
+
+
+#: Waiting for ever is cut into pieces, so that transactions held open expire meanwhile.
+_LONG: Final = 1.0

@@ -1,0 +1,101 @@
+"""The stages ``$listLocalSessions`` and ``$listSessions``."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from proxy.embedded.call import Call
+from proxy.embedded.engine import Document
+from proxy.embedded.failures import failure
+from proxy.embedded.node import milliseconds
+from proxy.embedded.printing import type_name
+from proxy.embedded.sessions import Session, missing_field, unknown_field
+from proxy.identity import user_digest
+
+_LOCAL: Final = "$listLocalSessions"
+_STORED: Final = "$listSessions"
+
+
+def is_listing(stage: str) -> bool:
+    return stage in (_LOCAL, _STORED)
+
+
+class _Wanted:
+    """The stage's options: everybody's sessions, or those of some users (None: the caller's)."""
+
+    def __init__(self, stage: str, spec: Any) -> None:
+        if not isinstance(spec, dict):
+            raise failure(
+                14, f"{stage} options must be specified in an object, but found: {type_name(spec)}"
+            )
+        self.all = False
+        self.users: list[tuple[str, str]] | None = None
+        for name, value in spec.items():
+            if name == "allUsers":
+                self.all = bool(value)
+            elif name == "users":
+                self.users = [_user(stage, user) for user in value or ()]
+            else:
+                raise unknown_field(stage, name)
+        if self.all and self.users:
+            raise failure(
+                12,
+                f"{stage} may not specify {{allUsers:true}} and {{users:[...]}} at the same time",
+            )
+
+
+def _user(stage: str, user: Any) -> tuple[str, str]:
+    for name in ("user", "db"):
+        if not isinstance(user, dict) or name not in user:
+            raise missing_field(f"{stage}.users", name)
+    return (str(user["user"]), str(user["db"]))
+
+
+def check_listing(call: Call, stage: str, spec: Any) -> None:
+    """Refuse the stage in the wrong place, with wrong options, or about others without leave."""
+    name = call.body["aggregate"]
+    if stage == _STORED and (call.database, name) != ("config", "system.sessions"):
+        raise failure(73, "$listSessions may only be run against config.system.sessions")
+    if stage == _LOCAL and isinstance(name, str):
+        raise failure(
+            73,
+            "$listLocalSessions must be run against the database with {aggregate: 1}, "
+            "not a collection",
+        )
+    wanted = _Wanted(stage, spec)
+    if not call.node.authorization:
+        return
+    if not wanted.all:
+        own = call.only_user()
+        if all(user == (own.name, own.database) for user in wanted.users or ()):
+            return
+    if not call.may_on_cluster("listSessions"):
+        raise call.not_authorized()
+
+
+def list_sessions(call: Call, stage: str, spec: Any) -> list[Document]:
+    """The sessions that the stage asks for."""
+    if stage == _STORED:
+        # Nothing is flushed to config.system.sessions, as within a server's first five minutes.
+        return []
+    wanted = _Wanted(stage, spec)
+    if wanted.all:
+        found = list(call.node.sessions)
+    else:
+        digests = {user_digest(*user) for user in wanted.users or ()}
+        if wanted.users is None or not digests:
+            digests = {call.own_digest(check_length=False)}
+        found = call.node.sessions.matching(lambda key: key.uid in digests)
+    return [_shown(session) for session in found]
+
+
+def _shown(session: Session) -> Document:
+    from bson import Binary
+
+    shown: Document = {
+        "_id": {"id": Binary(session.key.id, 4), "uid": session.key.uid},
+        "lastUse": milliseconds(session.last_use),
+    }
+    if session.user is not None:
+        shown["user"] = session.user
+    return shown

@@ -1,0 +1,181 @@
+"""txnNumber of one session: retryable writes and multi-document transactions.
+
+A transaction works on its own copy of the collections that it touches. Its writes go to the
+shared collections at commit, so nobody else sees them before and abort has nothing to undo.
+Documents that it wrote are its own until it ends: a second transaction that writes one of them
+fails with a write conflict, as on the real server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+import bson
+
+from proxy.embedded.engine import Document, Engine, Namespace
+from proxy.embedded.failures import TRANSIENT, failure
+
+#: ``transactionLifetimeLimitSeconds``.
+LIFETIME: Final = 60.0
+
+
+class State(Enum):
+    """What the session's active txnNumber stands for."""
+
+    NONE = "none"
+    RETRYABLE = "retryable write"
+    OPEN = "in progress"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+
+
+def id_key(value: Any) -> bytes:
+    """A hashable form of an ``_id`` of whatever type."""
+    return bson.encode({"": value})
+
+
+class Locks:
+    """Which open transaction wrote which document."""
+
+    def __init__(self) -> None:
+        self._holders: dict[tuple[Namespace, bytes], Transaction] = {}
+
+    def holder(self, ns: Namespace, key: Any) -> Transaction | None:
+        return self._holders.get((ns, id_key(key)))
+
+    def take(self, ns: Namespace, key: Any, transaction: Transaction) -> None:
+        self._holders[ns, id_key(key)] = transaction
+
+    def release(self, transaction: Transaction) -> None:
+        self._holders = {
+            at: holder for at, holder in self._holders.items() if holder is not transaction
+        }
+
+    def __bool__(self) -> bool:
+        return bool(self._holders)
+
+
+@dataclass(slots=True, eq=False)
+class Transaction:
+    """A session's active txnNumber (−1 before the first) and what became of it."""
+
+    number: int = -1
+    state: State = State.NONE
+    started: float = 0.0
+    #: Replies to executed statements of a retryable write, by stmtId.
+    executed: dict[int, Document] = field(default_factory=dict)
+    _engine: Engine | None = None
+    _copied: dict[Namespace, dict[bytes, Document]] = field(default_factory=dict)
+    _written: dict[tuple[Namespace, bytes], Any] = field(default_factory=dict)
+
+    def begin_retryable(self, number: int, label: str, locks: Locks) -> None:
+        """A write with a txnNumber and without autocommit. ``label`` is the session's text form.
+
+        Raises:
+            CommandError: 225 where a newer number has started, 217 where it was a transaction.
+        """
+        self._refuse_older(number, label)
+        if number > self.number:
+            self.abort(locks)
+            self._reset(number, State.RETRYABLE)
+        elif self.state is not State.RETRYABLE:
+            raise failure(
+                217, "Cannot retry a retryable write that has been converted into a transaction"
+            )
+
+    def begin(self, number: int, label: str, now: float, locks: Locks) -> None:
+        """The first command of a transaction."""
+        self._refuse_older(number, label)
+        if number == self.number:
+            raise failure(
+                117,
+                "Only servers in a sharded cluster can start a new transaction at the active "
+                "transaction number",
+            )
+        self.abort(locks)
+        self._reset(number, State.OPEN)
+        self.started = now
+        self._engine = Engine()
+
+    def resume(self, number: int, label: str, now: float, locks: Locks, *, commit: bool) -> None:
+        """A later command of a transaction; ``commit`` for commitTransaction itself.
+
+        Raises:
+            CommandError: 251 (labelled) where it is unknown or aborted, 256 where committed.
+        """
+        self._refuse_older(number, label)
+        self.expire(now, locks)
+        if number > self.number or self.state in (State.NONE, State.RETRYABLE):
+            raise failure(
+                251,
+                f"Given transaction number {number} does not match any in-progress transactions. "
+                f"The active transaction number is {self.number}",
+                TRANSIENT,
+            )
+        if self.state is State.ABORTED:
+            raise failure(251, f"Transaction {number} has been aborted.", TRANSIENT)
+        if self.state is State.COMMITTED and not commit:
+            raise failure(256, f"Transaction {number} has been committed.")
+
+    def expire(self, now: float, locks: Locks) -> None:
+        """Abort the transaction if it is open longer than the server allows."""
+        if self.state is State.OPEN and now - self.started > LIFETIME:
+            self.abort(locks)
+
+    def engine(self, base: Engine, ns: Namespace) -> Engine:
+        """The transaction's own view, with ``ns`` in it as it was when first touched."""
+        assert self._engine is not None
+        if ns not in self._copied:
+            self._engine.copy(base, ns)
+            self._copied[ns] = {id_key(found["_id"]): found for found in base.find(ns)}
+        return self._engine
+
+    def claim(self, base: Engine, locks: Locks, ns: Namespace, key: Any) -> None:
+        """Make the document with ``_id`` ``key`` this transaction's to write.
+
+        Raises:
+            CommandError: 112 where another open transaction wrote it, or where it has changed
+                since this transaction first looked at its collection.
+        """
+        holder = locks.holder(ns, key)
+        seen = self._copied[ns].get(id_key(key))
+        if holder is not self and (holder is not None or base.get(ns, key) != seen):
+            raise failure(112, "WriteConflict", TRANSIENT)
+        locks.take(ns, key, self)
+        self._written[ns, id_key(key)] = key
+
+    def commit(self, base: Engine, locks: Locks) -> bool:
+        """Publish the writes; False where there was nothing to write."""
+        wrote = bool(self._written)
+        if self.state is State.OPEN and self._engine is not None:
+            for (ns, _), key in self._written.items():
+                base.put(ns, key, self._engine.get(ns, key))
+            self._end(State.COMMITTED, locks)
+        return wrote
+
+    def abort(self, locks: Locks) -> None:
+        """Drop an open transaction; nothing where none is open."""
+        if self.state is State.OPEN:
+            self._end(State.ABORTED, locks)
+
+    def _refuse_older(self, number: int, label: str) -> None:
+        if number < self.number:
+            raise failure(
+                225,
+                f"Cannot start transaction {number} on session {label} because a newer "
+                f"transaction {self.number} has already started.",
+            )
+
+    def _reset(self, number: int, state: State) -> None:
+        self.number = number
+        self.state = state
+        self.executed = {}
+
+    def _end(self, state: State, locks: Locks) -> None:
+        locks.release(self)
+        self.state = state
+        self._engine = None
+        self._copied = {}
+        self._written = {}

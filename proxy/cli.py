@@ -7,6 +7,7 @@ that is imported when it runs, so that the proxy accepts connections soon after 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command is None:
             return _complain([*problems, f"say what to do; {_NAME} --help lists the commands"])
         if options.command == "demo":
-            return _complain(problems) if problems else int(_demonstration().main())
+            return _complain(problems) if problems else _demo(_demonstration())
         config = _settings(options, problems)
         if options.command == "check-config":
             print(f"{options.config}: fine")
@@ -217,6 +218,16 @@ async def _try_out(config: Config, set_name: str, demonstration: ModuleType) -> 
             pages = ("metrics", "connections", "sessions")
             lines += [f"  {page:<13}  http://{running.admin}/{page}" for page in pages]
         print("\n".join(lines), flush=True)
+
+
+def _demo(demonstration: ModuleType) -> int:
+    status = _OK
+    try:
+        status = demonstration.main()
+    except* BrokenPipeError:
+        # Whoever read along (head, less) has seen enough. Python flushes stdout once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
 
 
 def _demonstration() -> ModuleType:

@@ -24,7 +24,7 @@ _LOCAL: Final = "127.0.0.1"
 _DEADLINE: Final = 30.0
 _USERS: Final = (
     EmbeddedUser("alice", "admin", "wonderland", (("readWrite", "shop"),)),
-    EmbeddedUser("olivia", "admin", "operations", (("root", "admin"),)),
+    EmbeddedUser("olivia", "admin", "looking-glass", (("root", "admin"),)),
 )
 
 #: Columns worth a terminal's width, of those a listing has.

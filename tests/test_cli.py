@@ -240,3 +240,19 @@ def test_embedded_says_what_to_connect_with() -> None:
         assert f"  metrics        http://{said['admin']}/metrics\n" in out
         process.terminate()
         assert process.wait(PATIENCE) == 0
+
+
+def test_demo_ends_quietly_when_nobody_reads_on() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "proxy", "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("A conversation")
+        process.stdout.close()
+        process.stdout = None
+        _, complaints = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, complaints) == (0, "")

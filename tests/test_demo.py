@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from proxy.demo import _table
+
+PATIENCE = 60
+
+
+@pytest.fixture(scope="module")
+def demo() -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "proxy", "demo"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def test_it_succeeds_and_logs_nothing(demo: subprocess.CompletedProcess[str]) -> None:
+    assert demo.stderr == ""
+    assert "FAILED" not in demo.stdout
+    assert demo.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("step", "outcome"),
+    [
+        ("alice logs in", "alice@admin"),
+        ("insert 120 orders", "120 inserted"),
+        ("find them, 50 at a time", "120 read"),
+        ("a retryable write", "1 modified"),
+        ("a transaction, committed", "payments: 1"),
+        ("a transaction, aborted", "payments: still 1"),
+        ("the same _id twice", "refused: 11000"),
+        ("a command nobody knows", "refused: 59 CommandNotFound"),
+        ("olivia kills a session of alice's", "her cursor: refused: 43 CursorNotFound"),
+    ],
+)
+def test_each_step_has_its_outcome(
+    demo: subprocess.CompletedProcess[str], step: str, outcome: str
+) -> None:
+    line = next(line for line in demo.stdout.splitlines() if line.strip().startswith(step))
+    assert line.strip().removeprefix(step).strip().startswith(outcome)
+
+
+def test_it_shows_who_was_there(demo: subprocess.CompletedProcess[str]) -> None:
+    rows = [line.split() for line in demo.stdout.splitlines()]
+    assert any({"alice@admin", "shop-frontend"} <= set(row) for row in rows)
+    assert any({"olivia@admin", "operations"} <= set(row) for row in rows)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'mongo_session_proxy_requests_total{command="commitTransaction"} 1.0',
+        'mongo_session_proxy_requests_total{command="abortTransaction"} 1.0',
+        'mongo_session_proxy_requests_total{command="startSession"} 1.0',
+        'mongo_session_proxy_requests_total{command="killAllSessions"} 1.0',
+        'mongo_session_proxy_replies_total{result="error"} 3.0',
+    ],
+)
+def test_it_shows_what_was_counted(demo: subprocess.CompletedProcess[str], line: str) -> None:
+    assert f"  {line}" in demo.stdout.splitlines()
+
+
+@pytest.mark.parametrize("word", ["wonderland", "looking-glass", "payload"])
+def test_it_shows_no_credentials(demo: subprocess.CompletedProcess[str], word: str) -> None:
+    assert word not in demo.stdout
+
+
+def test_a_table_is_aligned_and_leaves_empty_columns_out() -> None:
+    rows = [
+        {"conn": 1, "user": "", "command": "find", "unknown": 1},
+        {"conn": 20, "user": None, "command": ""},
+    ]
+    assert _table(rows) == ["conn  command", "1     find", "20"]
+
+
+def test_a_table_of_nothing_is_nothing() -> None:
+    assert _table([]) == []
+    assert _table([{"conn": None}]) == []

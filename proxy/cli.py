@@ -92,10 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "demo":
             return _complain(problems) if problems else _demo(_demonstration())
         config = _settings(options, problems)
-        if options.command == "check-config":
-            print(f"{options.config}: fine")
-            return _OK
-        return _serve(config)
+        if options.command == "serve":
+            return _serve(config)
+        _check_certificates(config)
+        print(f"{options.config}: fine")
+        return _OK
     except ConfigError as error:
         return _complain(error.problems)
     except KeyboardInterrupt:
@@ -138,7 +139,8 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "check-config",
         help="say what is wrong with a configuration file",
-        description="Read a configuration file and report everything wrong with it at once.",
+        description="Read a configuration file and the certificates it names, and report "
+        "everything wrong with them at once.",
     )
     check.add_argument("config", metavar="FILE")
     add(
@@ -176,6 +178,24 @@ def _settings(options: argparse.Namespace, problems: list[str]) -> Config:
     if problems:
         raise ConfigError(problems)
     return loaded
+
+
+def _check_certificates(config: Config) -> None:
+    """Load what ``serve`` would.
+
+    Raises:
+        ConfigError: with what is wrong on both sides.
+    """
+    from proxy import tls
+
+    problems: list[str] = []
+    for load in (tls.listener_tls, tls.upstream_tls):
+        try:
+            load(config)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
 
 
 def _by_flag(problem: str, flags: Mapping[str, str]) -> str:

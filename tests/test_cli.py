@@ -217,6 +217,19 @@ def test_a_certificate_that_is_none_is_a_wrong_setting(tmp_path: Path) -> None:
     assert "proxy.pem" in done.stderr
 
 
+def test_check_config_reads_the_certificates_of_both_sides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "none.pem").write_text("no certificate")
+    path = tmp_path / "proxy.toml"
+    path.write_text('listen.tls.certificate = "none.pem"\nupstream.tls.ca = "none.pem"\n')
+    found = errors(capsys, ["check-config", str(path)])
+    assert [problem.partition(": ")[0] for problem in found] == [
+        "listen.tls.certificate",
+        "upstream.tls.ca",
+    ]
+
+
 def test_without_its_engine_the_built_in_upstream_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['mongomock'] = None; from proxy.cli import main; "

@@ -31,7 +31,8 @@ MAX_METADATA_TEXT: Final = 128
 
 _LISTS: Final = (b"hosts", b"passives", b"arbiters")
 _X509: Final = b"MONGODB-X509"
-_COMPRESSORS: Final = frozenset(name.encode() for name in compression.NAMES)
+#: "none" is what the Node driver offers for no compressor at all; no server has one of the name.
+_COMPRESSORS: Final = frozenset(name.encode() for name in (*compression.NAMES, "none"))
 _NESTED: Final = (DOCUMENT, ARRAY)
 
 

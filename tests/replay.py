@@ -47,6 +47,8 @@ class Recording:
 
     name: str
     connections: dict[int, list[Step]]
+    #: Where the recorded server listened, as its hello replies name it.
+    address: bytes = b"127.0.0.1:27120"
 
     @classmethod
     def load(cls, path: Path) -> Recording:
@@ -69,6 +71,26 @@ class Recording:
             connections[conn] = steps
         return cls(path.stem, connections)
 
+    def moved(self, port: int) -> Recording:
+        """The same recording as if its server had listened on ``port`` (of five digits).
+
+        Only hello replies name the server's own address.
+        """
+        new = b"127.0.0.1:%05d" % port
+        connections = {
+            conn: [
+                Step(
+                    step.request,
+                    [reply.replace(self.address, new) for reply in step.replies]
+                    if is_hello(step.request)
+                    else step.replies,
+                )
+                for step in steps
+            ]
+            for conn, steps in self.connections.items()
+        }
+        return Recording(self.name, connections, new)
+
     @classmethod
     def load_all(cls) -> list[Recording]:
         return [cls.load(path) for path in sorted(STREAMS.glob("*.jsonl"))]
@@ -80,7 +102,7 @@ def request_id(frame: bytes) -> int:
 
 def plain(frame: bytes) -> bytes:
     """``frame`` without compression."""
-    return inflate(frame)[0] if HEADER.unpack_from(frame)[3] == OP_COMPRESSED else frame
+    return inflate(frame) if HEADER.unpack_from(frame)[3] == OP_COMPRESSED else frame
 
 
 def document(frame: bytes) -> dict[str, Any]:
@@ -108,6 +130,11 @@ def command(frame: bytes) -> str:
 
 def is_hello(frame: bytes) -> bool:
     return command(frame) in _HELLO
+
+
+def opening(frame: bytes) -> tuple[int, str]:
+    """What tells a connection's first frame from those of others, even where hello is edited."""
+    return request_id(frame), repr(document(frame).get("client"))
 
 
 def op_msg(id_: int, response_to: int, body: dict[str, Any], flags: int = 0) -> bytes:
@@ -155,7 +182,12 @@ class Exchange:
 
     recorded: list[bytes]
     seen: list[bytes] = field(default_factory=list)
-    ended: bool = False
+    #: Set when the conversation is over: the other side closed, or this one hung up.
+    end: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def ended(self) -> bool:
+        return self.end.is_set()
 
     def differences(self, alike: Callable[[bytes, bytes], bool] = bytes.__eq__) -> list[str]:
         """Every frame that is not ``alike`` the recorded one, and every one too many or missing."""
@@ -172,8 +204,8 @@ class Exchange:
 class ReplayUpstream:
     """Answers a recording's replies to its requests.
 
-    A connection is known by the requestID of its first frame. After the last step the upstream
-    waits for the client to close, or closes first with ``hang_up``.
+    A connection is known by the requestID and the client metadata of its first frame. After the
+    last step the upstream waits for the client to close, or closes first with ``hang_up``.
     """
 
     def __init__(
@@ -194,8 +226,8 @@ class ReplayUpstream:
         self.strangers: list[bytes] = []
         self._users = users
         self._hang_up = hang_up
-        self._conn_by_id = {
-            request_id(steps[0].request): conn for conn, steps in recording.connections.items()
+        self._conn_by_opening = {
+            opening(steps[0].request): conn for conn, steps in recording.connections.items()
         }
 
     async def serve(
@@ -205,9 +237,13 @@ class ReplayUpstream:
         *,
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve until cancelled; reports the port that it listens on."""
+        """Serve until cancelled; reports the port that it listens on.
+
+        From then on `recording` is the one of a server on that port.
+        """
         listeners = await trio.open_tcp_listeners(port, host=host)
         bound: int = listeners[0].socket.getsockname()[1]
+        self.recording = self.recording.moved(bound)
         task_status.started(bound)
         await trio.serve_listeners(self.handle, listeners)
 
@@ -218,9 +254,9 @@ class ReplayUpstream:
             first = await frames.receive()
             if first is None:
                 return
-            conn = self._conn_by_id.get(request_id(first))
+            conn = self._conn_by_opening.get(opening(first))
             try:
-                if conn is None or not is_hello(first):
+                if conn is None:
                     await self._stranger(frames, first)
                 else:
                     await self._replay(frames, first, conn)
@@ -236,17 +272,18 @@ class ReplayUpstream:
                 await frames.send(answered(frame, 1, self._connection_status()))
                 frame = await frames.receive()
             if frame is None:
-                exchange.ended = True
+                exchange.end.set()
                 return
             exchange.seen.append(frame)
             await frames.send(b"".join(step.replies))
             if step is self.recording.connections[conn][-1] and self._hang_up:
+                exchange.end.set()
                 return
             frame = await frames.receive()
         while frame is not None:
             exchange.seen.append(frame)
             frame = await frames.receive()
-        exchange.ended = True
+        exchange.end.set()
 
     def _is_injected(self, frame: bytes, expected: bytes) -> bool:
         return request_id(frame) != request_id(expected) and command(frame) == "connectionStatus"
@@ -303,14 +340,14 @@ async def play(
             for _ in step.replies:
                 reply = await frames.receive()
                 if reply is None:
-                    exchange.ended = True
+                    exchange.end.set()
                     nursery.cancel_scope.cancel()
                     return exchange
                 exchange.seen.append(reply)
         if await_end:
             extra = await frames.receive()
             if extra is None:
-                exchange.ended = True
+                exchange.end.set()
             else:
                 exchange.seen.append(extra)
     return exchange

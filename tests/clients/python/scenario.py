@@ -471,9 +471,11 @@ class Scenario:
 
     def on_71_list(self) -> object:
         names = self.client.list_database_names()
+        collections = sorted(c["name"] for c in self.db.list_collections())
+        self.commands.take()
         return [
             "app" in names,
-            sorted(c["name"] for c in self.db.list_collections()),
+            collections,
             self.db.c.create_index("a"),
             sorted(self.db.c.index_information()),
         ]
@@ -528,7 +530,7 @@ class Scenario:
         self.db.batch.drop()
         docs = [{"_id": n, "s": "z" * 1_000_000} for n in range(100)]
         inserted = len(self.db.batch.insert_many(docs).inserted_ids)
-        total = sum(len(doc["s"]) for doc in self.db.batch.find())
+        total = sum(len(doc["s"]) for doc in self.db.batch.find(batch_size=40))
         self.db.batch.drop()
         self.commands.take()
         return [inserted, total]

@@ -23,14 +23,10 @@ import com.mongodb.connection.ServerDescription;
 import com.mongodb.event.CommandFailedEvent;
 import com.mongodb.event.CommandListener;
 import com.mongodb.event.CommandSucceededEvent;
-import com.mongodb.event.ServerHeartbeatFailedEvent;
-import com.mongodb.event.ServerHeartbeatSucceededEvent;
-import com.mongodb.event.ServerMonitorListener;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.TreeSet;
 import java.util.concurrent.Callable;
-import java.util.concurrent.ConcurrentSkipListSet;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
@@ -53,7 +49,6 @@ public final class Main {
     private static final CodecRegistry CODECS = MongoClientSettings.getDefaultCodecRegistry();
 
     private final List<Object> commands = new ArrayList<>();
-    private final ConcurrentSkipListSet<String> heartbeats = new ConcurrentSkipListSet<>();
     private final String uri;
     private final MongoClient client;
     private final MongoDatabase db;
@@ -74,18 +69,6 @@ public final class Main {
                         add(event.getCommandName(), told(event.getThrowable()));
                     }
                 })
-                .applyToServerSettings(s -> s.addServerMonitorListener(new ServerMonitorListener() {
-                    @Override
-                    public void serverHeartbeatSucceeded(ServerHeartbeatSucceededEvent event) {
-                        heartbeats.add(
-                            event.getConnectionId().getServerId().getAddress().toString());
-                    }
-
-                    @Override
-                    public void serverHeartbeatFailed(ServerHeartbeatFailedEvent event) {
-                        heartbeats.add("failed");
-                    }
-                }))
                 .build());
         this.db = client.getDatabase("app");
         this.c = db.getCollection("j");
@@ -322,12 +305,6 @@ public final class Main {
             pool.shutdown();
             take();
             return right;
-        });
-        step("heartbeats", () -> {
-            for (int n = 0; n < 500 && heartbeats.isEmpty(); n++) {
-                Thread.sleep(10);
-            }
-            return new ArrayList<>(heartbeats);
         });
         take();
         client.close();

@@ -1,0 +1,410 @@
+"""Every form of a command is the same request, and nothing but errors comes of nonsense."""
+
+from __future__ import annotations
+
+import bson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.errors import TooManyFieldsError, WireError
+from proxy.wire import opcodes
+from proxy.wire.checksum import checksum_matches
+from proxy.wire.compression import deflate, inflate
+from proxy.wire.fields import MAX_ELEMENTS
+from proxy.wire.messages import Request, read_reply, read_request
+from proxy.wire.opcodes import EXHAUST_ALLOWED, HEADER, MORE_TO_COME, OP_COMPRESSED, OP_MSG
+from tests.build import (
+    body,
+    command,
+    element,
+    frame,
+    op_command,
+    op_delete,
+    op_get_more,
+    op_insert,
+    op_kill_cursors,
+    op_msg,
+    op_query,
+    op_reply,
+    op_update,
+    raw_document,
+    recorded,
+    reply,
+    sequence,
+)
+from tests.malformed import ALL, CHECKSUMS, FRAMING
+
+LSID = {"id": bson.Binary(bytes(16), 4)}
+INSERT = {"insert": "c", "ordered": True, "lsid": LSID, "txnNumber": bson.Int64(3)}
+IN_MSG = {**INSERT, "$db": "app"}
+DOCUMENTS = sequence("documents", {"_id": 1}, {"_id": 2})
+
+#: The same command in every form. Only OP_MSG carries $db itself.
+FORMS = {
+    "body alone": op_msg(body(IN_MSG)),
+    "body first": op_msg(body(IN_MSG), DOCUMENTS),
+    "body last": op_msg(DOCUMENTS, body(IN_MSG)),
+    "body between": op_msg(DOCUMENTS, body(IN_MSG), sequence("more")),
+    "behind an empty sequence": op_msg(sequence(""), body(IN_MSG)),
+    "checksum": op_msg(body(IN_MSG), DOCUMENTS, checksum=True),
+    "checksum, body last": op_msg(DOCUMENTS, body(IN_MSG), checksum=True),
+    "exhaust": op_msg(body(IN_MSG), flags=EXHAUST_ALLOWED),
+    "unacknowledged": op_msg(body(IN_MSG), DOCUMENTS, flags=MORE_TO_COME),
+    "unknown optional flags": op_msg(body(IN_MSG), flags=0x7FFE0000),
+    "token": op_msg(b"\2token\0", body(IN_MSG)),
+    "OP_QUERY": op_query("app.$cmd", INSERT),
+    "OP_QUERY with $query": op_query(
+        "app.$cmd", {"$query": INSERT, "$readPreference": {"mode": "primary"}}
+    ),
+    "OP_QUERY with query": op_query("app.$cmd", {"query": INSERT}),
+    "OP_QUERY with an array for $query": op_query(
+        "app.$cmd", raw_document(b"\x04$query\0" + bson.encode(INSERT))
+    ),
+    "OP_QUERY with projection": op_query("app.$cmd", INSERT, projection={"_id": 1}),
+    "OP_COMMAND": op_command("app", "insert", INSERT, {"$ssm": {}}),
+}
+MANY = raw_document(element("saslContinue", 1), element("a", None) * MAX_ELEMENTS)
+COMPRESSORS = [None, 0, 1, 2, 3]
+
+
+def values(request: Request) -> dict[str, object]:
+    """What a reader gets of the command, but for $db, which only OP_MSG has in it."""
+    return {
+        name: value for name, value in bson.decode(request.body_bytes()).items() if name != "$db"
+    }
+
+
+@pytest.mark.parametrize("compressor", COMPRESSORS)
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_the_same_request(form, compressor):
+    sent = FORMS[form]
+    if compressor is not None:
+        sent = deflate(sent, compressor)
+    request = read_request(sent)
+    assert request.command == "insert"
+    assert request.database == "app"
+    assert not request.problem
+    assert values(request) == INSERT
+    assert request.integer(b"txnNumber") == 3
+    assert request.text(b"insert") == "c"
+    assert request.integer(b"ordered") is request.text(b"nothing") is None
+    assert request.fields.keys() - {b"$db"} == {b"insert", b"ordered", b"lsid", b"txnNumber"}
+    assert request.expects_reply == (form != "unacknowledged")
+    assert request.compressor == compressor
+    assert request.frame is sent
+    assert request.has_valid_checksum()
+
+
+@pytest.mark.parametrize("compressor", COMPRESSORS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("text", ["", "x" * 1000])
+def test_every_form_can_be_edited(form, compressor, text):
+    sent = FORMS[form] if compressor is None else deflate(FORMS[form], compressor)
+    before = read_request(sent)
+    changed = before.with_fields({b"ordered": element("comment", text), b"lsid": None})
+    after = read_request(changed)
+    assert values(after) == {"insert": "c", "comment": text, "txnNumber": 3}
+    assert (after.command, after.database, after.sequences, after.opcode, after.flags) == (
+        before.command,
+        before.database,
+        before.sequences,
+        before.opcode,
+        before.flags,
+    )
+    assert after.compressor == compressor
+    assert after.request_id == before.request_id
+    assert after.has_valid_checksum()
+    assert HEADER.unpack_from(changed)[0] == len(changed)
+    # Behind and before the command nothing has changed but lengths and checksum.
+    untouched = after.with_fields({})
+    assert read_request(untouched).message == after.message
+    start, end = after.body, after.body + len(after.body_bytes())
+    tail = len(before.message) - before.body - len(before.body_bytes())
+    checksum = 4 if before.opcode == OP_MSG and before.flags & 1 else 0
+    assert (
+        after.message[end : len(after.message) - checksum]
+        == (before.message[len(before.message) - tail : len(before.message) - checksum])
+    )
+    assert len(after.message) == start + len(after.body_bytes()) + tail
+
+
+def test_a_wrapped_command_keeps_its_wrapper_well_formed():
+    sent = op_query("t.$cmd", {"$query": {"ping": 1, "x": 1}, "$readPreference": {"mode": "a"}})
+    changed = read_request(sent).with_fields({b"x": element("x", "longer")})
+    assert changed == op_query(
+        "t.$cmd", {"$query": {"ping": 1, "x": "longer"}, "$readPreference": {"mode": "a"}}
+    )
+
+
+def test_sequences_are_named_in_order():
+    request = read_request(op_msg(sequence("ops", {}), body(IN_MSG), sequence("nsInfo", {}, {})))
+    assert request.sequences == (b"ops", b"nsInfo")
+
+
+# ------------------------------------------------------------------ recordings
+
+
+def test_recorded_requests_are_read_and_come_out_again():
+    commands = set()
+    for where, data in recorded("request"):
+        request = read_request(data)
+        assert not request.problem, where
+        assert request.command, where
+        assert request.database, where
+        assert request.has_valid_checksum(), where
+        if request.opcode == OP_MSG:
+            assert request.expects_reply == (not request.message[16] & MORE_TO_COME)
+        untouched = request.with_fields({})
+        if request.compressor is None:
+            assert untouched == data, where
+        else:
+            assert inflate(untouched) == request.message, where
+        decoded = bson.decode(request.body_bytes())
+        assert [name.decode() for name in request.fields] == list(decoded), where
+        commands.add(request.command)
+    assert {"isMaster", "ismaster", "saslStart", "saslContinue", "insert", "getMore"} <= commands
+
+
+def test_recorded_replies_are_read_and_come_out_again():
+    streams = 0
+    for where, data in recorded("reply"):
+        got = read_reply(data)
+        assert b"ok" in got.fields, where
+        assert got.ok() == (bson.decode(got.body_bytes())["ok"] == 1), where
+        untouched = got.with_fields({})
+        if got.message is data:
+            assert untouched == data, where
+        else:
+            assert inflate(untouched) == got.message, where
+        streams += got.more_to_come
+    assert streams > 0
+
+
+# ------------------------------------------------------------------ what is no command
+
+
+@pytest.mark.parametrize(
+    ("sent", "expects_reply"),
+    [
+        (op_insert("t.c", {"_id": 1}), False),
+        (op_update("t.c", {}, {}), False),
+        (op_delete("t.c", {}), False),
+        (op_kill_cursors(1, 2), False),
+        (op_get_more("t.c", 5), True),
+        (op_query("t.c", {"find": "c"}), True),
+        (op_query("t.$cmd.sys.inprog", {"ping": 1}), True),
+        (op_query("t", {"ping": 1}), True),
+        (frame(opcodes.OP_INSERT, b""), False),
+        (frame(opcodes.OP_GET_MORE, b"\0"), True),
+    ],
+)
+@pytest.mark.parametrize("compressor", COMPRESSORS)
+def test_legacy_opcodes_have_a_reply_or_not(sent, expects_reply, compressor):
+    if compressor is not None:
+        sent = deflate(sent, compressor)
+    request = read_request(sent)
+    assert request.expects_reply == expects_reply
+    assert (request.command, request.problem, request.body) == ("", "", 0)
+    assert not request.fields
+    assert request.has_valid_checksum()
+
+
+def test_op_query_flags_are_the_requests():
+    assert read_request(op_query("t.c", {}, flags=1 << 6)).flags == 1 << 6
+
+
+def test_an_array_or_document_is_unwrapped_once_and_other_types_are_not():
+    twice = {"$query": {"$query": {"ping": 1}}}
+    assert read_request(op_query("t.$cmd", twice)).command == "$query"
+    assert read_request(op_query("t.$cmd", {"$query": 1})).command == "$query"
+    assert read_request(op_query("t.$cmd", {"ping": 1, "$query": {"find": 1}})).command == "ping"
+    # In OP_MSG the wrapper is the name of a command that nobody has.
+    assert read_request(command({"$query": {"ping": 1}, "$db": "t"})).command == "$query"
+
+
+# ------------------------------------------------------------------ malformed
+
+
+@pytest.mark.parametrize("malformed", [m for m in ALL if m not in FRAMING], ids=lambda m: m.name)
+def test_malformed_messages(malformed):
+    if malformed.reading == "wire":
+        with pytest.raises(WireError):
+            read_request(malformed.frame)
+        return
+    request = read_request(malformed.frame)
+    assert bool(request.problem) == (malformed.reading == "problem")
+    assert bool(request.command) == (malformed.reading == "command")
+    if request.problem:
+        assert (request.body, dict(request.fields)) == (0, {})
+    assert request.expects_reply
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [m for m in ALL if m.reading == "problem" and HEADER.unpack_from(m.frame)[3] == OP_MSG],
+    ids=lambda m: m.name,
+)
+def test_what_is_malformed_and_unacknowledged_has_no_reply(malformed):
+    sent = malformed.frame[:16] + bytes([malformed.frame[16] | MORE_TO_COME]) + malformed.frame[17:]
+    assert not read_request(sent).expects_reply
+    assert not read_request(deflate(sent, 2)).expects_reply
+
+
+def test_wrong_checksums_are_told():
+    wrong, alone, three, _, without = CHECKSUMS
+    for malformed in (wrong, alone, three, without):
+        assert not read_request(malformed.frame).has_valid_checksum(), malformed.name
+        assert not read_request(deflate(malformed.frame, 1)).has_valid_checksum(), malformed.name
+
+
+def test_the_first_of_equal_fields_counts():
+    document = raw_document(
+        element("ping", 1), element("$db", "first"), element("find", 1), element("$db", "second")
+    )
+    request = read_request(command(document))
+    assert (request.command, request.database) == ("ping", "first")
+    assert request.fields.duplicates == (b"$db",)
+    changed = read_request(request.with_fields({b"$db": element("$db", "third")}))
+    assert changed.database == "third"
+    assert changed.fields.duplicates == ()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        command(MANY),
+        command(MANY, flags=MORE_TO_COME),
+        op_query("admin.$cmd", MANY),
+        op_query("admin.$cmd", raw_document(b"\x03$query\0" + MANY)),
+        op_command("admin", "saslContinue", MANY),
+        deflate(command(MANY), 2),
+    ],
+)
+def test_more_fields_than_can_be_judged_are_an_error_in_every_form(sent):
+    with pytest.raises(TooManyFieldsError):
+        read_request(sent)
+
+
+def test_millions_of_sections_do_not_hold_the_reader():
+    empty = sequence("")
+    for section in (empty, b"\2\0"):
+        sent = op_msg(section * (2_000_000 // len(section)), body(IN_MSG))
+        assert read_request(sent).problem
+
+
+@given(st.binary(max_size=120))
+@settings(max_examples=300)
+def test_arbitrary_bytes_in_a_frame_raise_only_wire_errors(payload):
+    for opcode in (2004, 2005, 2010, 2012, 2013, 1, 2011):
+        for read in (read_request, read_reply):
+            try:
+                read(frame(opcode, payload))
+            except WireError:
+                continue
+
+
+REAL = [data for _, data in recorded()]
+REAL_PLAIN = [inflate(d) if HEADER.unpack_from(d)[3] == OP_COMPRESSED else d for d in REAL]
+SHAPES = [*REAL_PLAIN, *FORMS.values(), *[m.frame for m in ALL if m not in FRAMING]]
+
+
+@given(
+    st.sampled_from(SHAPES),
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=4),
+    st.none() | st.integers(0, 10_000),
+)
+@settings(max_examples=1000)
+def test_changed_messages_raise_only_wire_errors(message, changes, cut):
+    data = bytearray(message)
+    for at, value in changes:
+        at = 16 + at % max(1, len(data) - 16)
+        if at < len(data):
+            data[at] = value
+    if cut is not None:
+        del data[16 + cut % max(1, len(data) - 15) :]
+    changed = HEADER.pack(len(data), *HEADER.unpack_from(message)[1:]) + bytes(data[16:])
+    for read in (read_request, read_reply):
+        try:
+            got = read(changed)
+        except WireError:
+            continue
+        if got.body and got.fields:
+            # What could be read can be edited and read again.
+            again = read(got.with_fields({b"nothing": None}))
+            assert again.fields.keys() == got.fields.keys()
+
+
+# ------------------------------------------------------------------ replies
+
+
+def test_op_msg_replies():
+    got = read_reply(reply({"ok": 1.0, "n": 3}, 7, request_id=8, flags=MORE_TO_COME))
+    assert (got.request_id, got.response_to, got.opcode) == (8, 7, OP_MSG)
+    assert got.more_to_come
+    assert got.integer(b"n") == 3
+    assert got.cursor_id == 0
+    changed = got.with_fields({b"n": element("n", "text")})
+    assert changed == reply({"ok": 1.0, "n": "text"}, 7, request_id=8, flags=MORE_TO_COME)
+
+
+def test_edited_replies_keep_their_checksum_right():
+    got = read_reply(reply({"ok": 1.0}, 7, checksum=True))
+    changed = got.with_fields({b"ok": element("ok", 0.0)})
+    assert checksum_matches(changed)
+    assert bson.decode(read_reply(changed).body_bytes()) == {"ok": 0.0}
+
+
+def test_op_replies():
+    got = read_reply(op_reply({"ok": 1.0}, {"b": 2}, response_to=7, cursor_id=-5))
+    assert (got.response_to, got.cursor_id, got.more_to_come) == (7, -5, False)
+    assert bson.decode(got.body_bytes()) == {"ok": 1.0}
+    changed = got.with_fields({b"ok": None})
+    assert changed == op_reply({}, {"b": 2}, response_to=7, cursor_id=-5)
+    empty = read_reply(op_reply(response_to=7, cursor_id=9))
+    assert (empty.cursor_id, empty.body, empty.body_bytes()) == (9, 0, b"")
+    assert not empty.ok()
+
+
+def test_command_replies():
+    sent = frame(opcodes.OP_COMMAND_REPLY, bson.encode({"ok": 1}) + bson.encode({}), 5, 4)
+    assert read_reply(sent).ok()
+
+
+@pytest.mark.parametrize(
+    ("value", "ok"),
+    [
+        (1.0, True),
+        (1, True),
+        (bson.Int64(1), True),
+        (True, True),
+        (0.0, False),
+        (0, False),
+        (False, False),
+        (2, False),
+        ("1", False),
+        (None, False),
+        (-1.0, False),
+    ],
+)
+def test_ok(value, ok):
+    assert read_reply(reply({"ok": value}, 1)).ok() == ok
+    assert not read_reply(reply({"fine": value}, 1)).ok()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        frame(OP_MSG, bytes(3), 1, 1),
+        frame(OP_MSG, bytes(4), 1, 1),
+        frame(opcodes.OP_REPLY, bytes(19), 1, 1),
+        frame(opcodes.OP_REPLY, bytes(21), 1, 1),
+        frame(opcodes.OP_QUERY, bytes(40), 1, 1),
+        frame(2014, bytes(40), 1, 1),
+        op_msg(body(b"\6\0\0\0\0"), response_to=1),
+        deflate(frame(opcodes.OP_REPLY, bytes(19), 1, 1), 1),
+    ],
+)
+def test_what_is_no_reply(sent):
+    with pytest.raises(WireError):
+        read_reply(sent)

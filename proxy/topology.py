@@ -202,11 +202,12 @@ class Topology:
         config, seen = self._config, self._seen.get(seed)
         if config is None or name in config.names:
             return True
-        # Hidden members are listed nowhere, and a new one may know before the primary is asked.
+        # Hidden members are listed nowhere, a new one may know before the primary is asked, and
+        # a server that does not list itself is one all the same.
         return (
             seen is not None
             and seen.set_name == config.set_name
-            and (seen.hidden or seen.version > config.version)
+            and (seen.hidden or seen.version >= config.version)
         )
 
     # ------------------------------------------------------------------ addresses for clients

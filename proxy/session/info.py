@@ -19,6 +19,9 @@ _STRUCT: Final = "OperationSessionInfo"
 _FIELDS: Final = frozenset((b"lsid", b"txnNumber", b"autocommit", b"startTransaction"))
 _STATEMENTS: Final = frozenset((b"stmtId", b"stmtIds"))
 
+#: Commands that a server parses before it looks at the session fields.
+_TYPED: Final = frozenset(("insert", "update", "delete"))
+
 #: Commands that need no authentication in 4.2; session fields mean less on them. A wrong
 #: entry can only misplace the words of a refusal that upstream gives as well.
 PRE_AUTH: Final = frozenset(
@@ -106,6 +109,8 @@ def _read(request: Request, caller: Caller, info: OperationSessionInfo) -> None:
     pre_auth = request.command in PRE_AUTH
     if caller.anonymous and not pre_auth:
         raise refusals.requires_authentication(request.command)
+    if request.command in _TYPED and not request.fields.keys().isdisjoint(_STATEMENTS):
+        _read_statements(request, info)
     lsid = _parse(request, info)
     if pre_auth:
         if info.autocommit is not None:
@@ -120,7 +125,9 @@ def _read(request: Request, caller: Caller, info: OperationSessionInfo) -> None:
         raise refusals.TXN_WITHOUT_LSID
     _judge_transaction(caller, info)
     if info.txn_number is not None and not request.fields.keys().isdisjoint(_STATEMENTS):
-        _read_statements(request, info)
+        if request.command not in _TYPED:
+            _read_statements(request, info)
+        info.forbidden = _against_the_manual(info)
 
 
 def _parse(request: Request, info: OperationSessionInfo) -> tuple[bytes, bytes | None] | None:
@@ -163,7 +170,7 @@ def _judge_transaction(caller: Caller, info: OperationSessionInfo) -> None:
 
 
 def _read_statements(request: Request, info: OperationSessionInfo) -> None:
-    """``stmtId`` and ``stmtIds`` of a request with a txnNumber (reference 1.5).
+    """``stmtId`` and ``stmtIds`` (reference 1.5).
 
     A list as a document and nulls in it count as the server counts them, or a forbidden list
     could hide in another form.
@@ -182,7 +189,6 @@ def _read_statements(request: Request, info: OperationSessionInfo) -> None:
         )
         if info.stmt_id is not None:
             raise refusals.BOTH_STMT_ID_FORMS
-    info.forbidden = _against_the_manual(info)
 
 
 def _against_the_manual(info: OperationSessionInfo) -> CommandError | None:

@@ -1,0 +1,101 @@
+"""Commands for upstream, put together from raw elements so that nothing is re-encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from proxy.wire.opcodes import INT32, INT64
+
+if TYPE_CHECKING:
+    from proxy.session.ids import LogicalSessionId
+    from proxy.wire.messages import Request
+
+#: Entries per command: at 90 bytes each they stay well below the 16 MiB of one document.
+BATCH: Final = 50_000
+
+#: Fields of a session-control command that mean nothing to another command or in another place.
+_OWN: Final = frozenset(
+    (b"lsid", b"txnNumber", b"autocommit", b"startTransaction", b"stmtId", b"stmtIds", b"$db")
+)
+#: Fields that every command of every version takes.
+_GENERIC: Final = frozenset((b"maxTimeMS", b"readConcern", b"$clusterTime", b"$readPreference"))
+
+_UUID_HEAD: Final = b"\x05id\0\x10\0\0\0\x04"
+_UID_HEAD: Final = b"\x05uid\0\x20\0\0\0\0"
+
+
+def document(*elements: bytes) -> bytes:
+    """A document of raw elements (type, name, value)."""
+    size = 5 + sum(map(len, elements))
+    return b"".join((INT32.pack(size), *elements, b"\0"))
+
+
+def text(name: str, value: str) -> bytes:
+    """A string element."""
+    raw = value.encode("utf-8", "surrogateescape")
+    return b"\x02%b\0%b%b\0" % (name.encode(), INT32.pack(len(raw) + 1), raw)
+
+
+def number(name: str, value: int) -> bytes:
+    """An int32 element."""
+    return b"\x10%b\0%b" % (name.encode(), INT32.pack(value))
+
+
+def nested(name: str, value: bytes) -> bytes:
+    """An element that holds a document."""
+    return b"\x03%b\0%b" % (name.encode(), value)
+
+
+def array(name: str, documents: Sequence[bytes]) -> bytes:
+    """An element that holds an array of documents."""
+    parts = [b"\x03%d\0%b" % (position, one) for position, one in enumerate(documents)]
+    return b"\x04%b\0%b" % (name.encode(), document(*parts))
+
+
+def longs(name: str, values: Iterable[int]) -> bytes:
+    """An element that holds an array of int64."""
+    parts = [b"\x12%d\0%b" % (at, INT64.pack(value)) for at, value in enumerate(values)]
+    return b"\x04%b\0%b" % (name.encode(), document(*parts))
+
+
+def session(key: LogicalSessionId, own: bytes | None) -> bytes:
+    """``{id}``, with ``uid`` where the owner is another than ``own``."""
+    if key.uid == own:
+        return document(_UUID_HEAD + key.id)
+    return document(_UUID_HEAD + key.id, _UID_HEAD + key.uid)
+
+
+def exact(key: LogicalSessionId) -> bytes:
+    """``{lsid: {id, uid}}``."""
+    return document(nested("lsid", document(_UUID_HEAD + key.id, _UID_HEAD + key.uid)))
+
+
+def of_owner(uid: bytes) -> bytes:
+    """``{uid}``."""
+    return document(_UID_HEAD + uid)
+
+
+def carried(request: Request, *, same_command: bool, with_lsid: bool) -> list[bytes]:
+    """The request's other fields for the command that is sent in its place, and ``$db``.
+
+    ``same_command`` keeps what the client added, which upstream may ignore or refuse as it
+    does; otherwise only what every command takes goes along.
+    """
+    kept = []
+    for position, (name, element) in enumerate(request.fields.items()):
+        if not position or (name in _OWN and not (with_lsid and name == b"lsid")):
+            continue
+        if same_command or name in _GENERIC or name == b"lsid":
+            kept.append(request.message[element.start : element.end])
+    kept.append(text("$db", request.database or "admin"))
+    return kept
+
+
+def batches(name: str, entries: Sequence[bytes], rest: Iterable[bytes]) -> tuple[bytes, ...]:
+    """``{name: [entries], …rest}``, as several commands where the entries are too many."""
+    tail = list(rest)
+    return tuple(
+        document(array(name, entries[start : start + BATCH]), *tail)
+        for start in range(0, max(len(entries), 1), BATCH)
+    )

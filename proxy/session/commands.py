@@ -1,0 +1,342 @@
+"""The six session-control commands: what each request is allowed to do, in the server's order.
+
+Design section 4 decides, and says where the manual wins over the server. Everything else is as
+a server 4.2 answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bson.binary import UUID_SUBTYPE, Binary
+
+from proxy.errors import CommandError
+from proxy.session import bsonout, idl, refusals
+from proxy.session.asking import questions
+from proxy.session.caller import Caller, digest_of
+from proxy.session.ids import LogicalSessionId
+from proxy.session.patterns import (
+    Learnt,
+    Pattern,
+    names_only,
+    read_pattern,
+    select,
+    select_own,
+)
+from proxy.session.plans import CARRIER, Ask, Forward, Plan, Refusal
+from proxy.session.records import Selection
+from proxy.session.shelltext import document_text
+from proxy.wire.fields import BOOL, DOCUMENT, NULL, Element
+from proxy.wire.opcodes import INT32
+
+if TYPE_CHECKING:
+    from proxy.session.info import OperationSessionInfo
+    from proxy.session.known import KnownUsers
+    from proxy.session.store import SessionStore
+    from proxy.wire.messages import Request
+
+Decision = Refusal | Forward | Ask | Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What deciding needs to know beside the request.
+
+    ``random`` gives 16 random bytes. ``timeout_minutes`` is upstream's own. ``learnt`` is what
+    came of an :class:`Ask`, None before. ``native`` is false where upstream lacks the session
+    commands: then a plan's ``upstream`` is only a ``ping``.
+    """
+
+    caller: Caller
+    store: SessionStore
+    known: KnownUsers
+    random: Callable[[], bytes]
+    timeout_minutes: int = 30
+    native: bool = True
+    learnt: Learnt | None = None
+
+
+@dataclass(slots=True)
+class _Case:
+    """One request on its way through the rules."""
+
+    request: Request
+    info: OperationSessionInfo
+    facts: Facts
+    argument: Element
+
+    @property
+    def command(self) -> str:
+        return self.request.command
+
+
+def is_session_control(request: Request) -> bool:
+    """Whether the request is one of the six commands (exact case, as on the server)."""
+    return request.command in _COMMANDS
+
+
+def decide(request: Request, info: OperationSessionInfo, facts: Facts) -> Decision:
+    """What to do about a session-control command. Changes nothing and raises nothing.
+
+    ``info`` is what :func:`proxy.session.info.read_operation_session_info` read.
+    """
+    argument = next(iter(request.fields.values()))
+    case = _Case(request, info, facts, argument)
+    try:
+        _check_envelope(case)
+        if _asks_for_help(request):
+            return Forward()
+        decision = _COMMANDS[request.command](case)
+    except CommandError as error:
+        return Refusal(error)
+    if isinstance(decision, Plan) and not facts.native:
+        decision.upstream = (_carrier(case),)
+    return decision
+
+
+def _check_envelope(case: _Case) -> None:
+    """All that the server checks before it asks what the caller may do."""
+    request, info, command = case.request, case.info, case.command
+    if case.facts.caller.anonymous:
+        raise refusals.requires_authentication(command)
+    if request.sequences:
+        raise refusals.no_sequences(command)
+    if request.database is None:
+        raise CommandError(40571, "Location40571", "OP_MSG requests require a $db argument")
+    if info.malformed is not None:
+        raise info.malformed
+    if info.autocommit is not None:
+        raise refusals.not_in_transactions(
+            f"Cannot run '{command}' in a multi-document transaction."
+        )
+    if info.txn_number is not None:
+        raise refusals.not_retryable(command)
+    if request.fields.duplicates:
+        raise refusals.duplicate_key(request.fields.duplicates[0].decode("utf-8", "replace"))
+
+
+def _asks_for_help(request: Request) -> bool:
+    element = request.fields.get(b"help")
+    if element is None or element.type == NULL:
+        return False
+    value = request.message[element.value : element.end]
+    if element.type == BOOL or element.type in (0x01, 0x10, 0x12):
+        return any(value) and value != b"\0\0\0\0\0\0\0\x80"
+    return True
+
+
+def _not_authorized(case: _Case) -> CommandError:
+    request = case.request
+    end = request.body + INT32.unpack_from(request.message, request.body)[0]
+    extra = "" if b"$db" in request.fields else f'$db: "{request.database}"'
+    printed = document_text(request.message, request.body, end, extra=extra)
+    return refusals.unauthorized(
+        f"not authorized on {request.database} to execute command {printed}"
+    )
+
+
+def _carrier(case: _Case) -> bytes:
+    rest = bsonout.carried(case.request, same_command=False, with_lsid=False)
+    return bsonout.document(bsonout.number(CARRIER, 1), *rest)
+
+
+def _check_concern(case: _Case) -> None:
+    # readConcern, maxTimeMS and their like go along upstream, which refuses them in its words.
+    if b"writeConcern" in case.request.fields:
+        raise refusals.NO_WRITE_CONCERN
+
+
+# startSession, refreshSessions, endSessions
+
+
+def _start_session(case: _Case) -> Decision:
+    facts = case.facts
+    caller = facts.caller
+    uid = caller.digest
+    if uid is None:
+        # The limit on names is not checked here: the session is made, and of no use.
+        if len(caller.users) != 1:
+            raise caller.digest_error or refusals.NO_USERS
+        (uid,) = caller.users
+    _check_concern(case)
+    if facts.store.full:
+        raise refusals.TOO_MANY_SESSIONS
+    made = bytearray(facts.random())
+    made[6] = made[6] & 0x0F | 0x40
+    made[8] = made[8] & 0x3F | 0x80
+    lsid = LogicalSessionId(bytes(made), uid)
+    # A refresh makes upstream list the session too, as its own startSession would, and brings
+    # its refusals and times; without a digest upstream could not take it.
+    if caller.digest is None:
+        upstream: tuple[bytes, ...] = (_carrier(case),)
+    else:
+        rest = bsonout.carried(case.request, same_command=False, with_lsid=True)
+        upstream = bsonout.batches("refreshSessions", [bsonout.session(lsid, uid)], rest)
+    reply = {
+        "id": {"id": Binary(lsid.id, UUID_SUBTYPE)},
+        "timeoutMinutes": facts.timeout_minutes,
+    }
+    return Plan(case.command, caller, upstream, reply, lsids=(lsid,), own_lsid=case.info.lsid)
+
+
+def _refresh_or_end(case: _Case) -> Decision:
+    caller = case.facts.caller
+    if caller.authorization is not False and caller.identity.users and len(caller.users) != 1:
+        raise _not_authorized(case)
+    _check_concern(case)
+    struct = case.command[0].upper() + case.command[1:] + "CmdFromClient"
+    path = f"{struct}.{case.command}"
+    given = _read_lsids(case, path, refuse_absent=False)
+    lsids = tuple(
+        dict.fromkeys(LogicalSessionId(one, caller.session_uid(uid)) for one, uid in given)
+    )
+    entries = [bsonout.session(lsid, caller.digest) for lsid in lsids]
+    rest = bsonout.carried(case.request, same_command=True, with_lsid=True)
+    upstream = bsonout.batches(case.command, entries, rest)
+    return Plan(case.command, caller, upstream, lsids=lsids, own_lsid=case.info.lsid)
+
+
+# killSessions, killAllSessions, killAllSessionsByPattern
+
+
+def _kill_sessions(case: _Case) -> Decision:
+    caller = case.facts.caller
+    _check_concern(case)
+    given = _read_lsids(case, "KillSessionsCmd.killSessions", refuse_absent=True)
+    if not given:
+        # Upstream's own form for "all of mine"; without authorization that is everybody's.
+        own = caller.users
+        everything = not own or caller.authorization is False
+        selection = Selection(everything=True) if everything else Selection(uids=own)
+        return _kill_plan(case, selection, "killSessions", [])
+    keys = dict.fromkeys(
+        LogicalSessionId(one, caller.session_uid(uid, "killAnySession")) for one, uid in given
+    )
+    entries = [bsonout.session(key, caller.digest) for key in keys]
+    return _kill_plan(case, Selection(keys=frozenset(keys)), "killSessions", entries)
+
+
+def _kill_all_sessions(case: _Case) -> Decision:
+    caller = case.facts.caller
+    if not caller.may("killAnySession"):
+        try:
+            users = _read_users(case)
+        except CommandError:
+            raise _not_authorized(case) from None
+        named = {digest_of(user, database) for user, database in users}
+        if caller.digest is None or named != {caller.digest}:
+            raise _not_authorized(case)
+        _check_concern(case)
+        return _kill_plan(case, Selection(uids=caller.users), "killSessions", [])
+    _check_concern(case)
+    users = _read_users(case)
+    if not users:
+        return _kill_plan(case, Selection(everything=True), case.command, [])
+    # Upstream is given the names, not digests: only it can say that a user does not exist.
+    entries = [
+        bsonout.document(bsonout.text("user", user), bsonout.text("db", database))
+        for user, database in users
+    ]
+    selection = Selection(uids=frozenset(digest_of(*names) for names in users))
+    return _kill_plan(case, selection, case.command, entries)
+
+
+def _kill_by_pattern(case: _Case) -> Decision:
+    facts = case.facts
+    caller = facts.caller
+    if not caller.may("killAnySession"):
+        try:
+            patterns = _read_patterns(case)
+        except CommandError:
+            raise _not_authorized(case) from None
+        if not patterns or caller.digest is None or not names_only(patterns, caller):
+            raise _not_authorized(case)
+        _check_concern(case)
+        own = select_own(patterns, caller.digest)
+        entries = [] if own.uids else [bsonout.session(key, caller.digest) for key in own.keys]
+        return _kill_plan(case, own, "killSessions", entries)
+    _check_concern(case)
+    patterns = _read_patterns(case)
+    if any(one.impersonates for one in patterns) and not caller.may("impersonate"):
+        raise refusals.NO_IMPERSONATION
+    if not patterns or any(one.is_everybody for one in patterns):
+        return _kill_plan(case, Selection(everything=True), case.command, [])
+    learnt = facts.learnt
+    if learnt is None:
+        asked = questions(patterns, caller)
+        if asked is not None and facts.native:
+            return asked
+        learnt = Learnt()
+    selection = select(patterns, caller, facts.store, facts.known, learnt)
+    entries = [bsonout.of_owner(uid) for uid in selection.uids]
+    entries += [bsonout.exact(key) for key in selection.keys if key.uid not in selection.uids]
+    if not entries:
+        # An empty list upstream would mean everybody, where nobody is meant.
+        return Plan(case.command, caller, (_carrier(case),), unknown="; ".join(learnt.gaps))
+    return _kill_plan(case, selection, case.command, entries, "; ".join(learnt.gaps))
+
+
+def _kill_plan(
+    case: _Case, selection: Selection, name: str, entries: list[bytes], unknown: str = ""
+) -> Plan:
+    # Without the lsid: servers up to 4.2 let a kill interrupt itself.
+    rest = bsonout.carried(case.request, same_command=True, with_lsid=False)
+    upstream = bsonout.batches(name, entries, rest)
+    return Plan(case.command, case.facts.caller, upstream, selection=selection, unknown=unknown)
+
+
+# Arguments
+
+
+def _kill_list(case: _Case, path: str) -> Iterator[tuple[int, Element]]:
+    """The elements of a kill command's list; ``null`` and ``{}`` would mean everybody."""
+    element = case.argument
+    if element.type == DOCUMENT and element.end - element.value == 5:
+        raise refusals.wrong_type(path, "object", "array")
+    return _documents(case, path, refuse_absent=True)
+
+
+def _documents(case: _Case, path: str, *, refuse_absent: bool) -> Iterator[tuple[int, Element]]:
+    for position, entry in idl.entries(case.request.message, case.argument, case.command, path):
+        if idl.is_absent(entry) and not refuse_absent:
+            continue
+        if entry.type != DOCUMENT:
+            kind = idl.type_name(entry.type)
+            raise refusals.wrong_type(f"{path}.{position}", kind, "object")
+        yield position, entry
+
+
+def _read_lsids(case: _Case, path: str, *, refuse_absent: bool) -> list[tuple[bytes, bytes | None]]:
+    data = case.request.message
+    elements = (
+        _kill_list(case, path) if refuse_absent else _documents(case, path, refuse_absent=False)
+    )
+    return [idl.lsid(data, entry, path) for _, entry in elements]
+
+
+def _read_users(case: _Case) -> list[tuple[str, str]]:
+    path = "KillAllSessionsCmd.killAllSessions"
+    data = case.request.message
+    pairs = (idl.name_pair(data, entry, path, "user") for _, entry in _kill_list(case, path))
+    return list(dict.fromkeys(pairs))
+
+
+def _read_patterns(case: _Case) -> list[Pattern]:
+    path = "KillAllSessionsByPatternCmd.killAllSessionsByPattern"
+    data = case.request.message
+    return [
+        read_pattern(data, entry, f"{path}.{position}")
+        for position, entry in _kill_list(case, path)
+    ]
+
+
+_COMMANDS: Final[dict[str, Callable[[_Case], Decision]]] = {
+    "startSession": _start_session,
+    "refreshSessions": _refresh_or_end,
+    "endSessions": _refresh_or_end,
+    "killSessions": _kill_sessions,
+    "killAllSessions": _kill_all_sessions,
+    "killAllSessionsByPattern": _kill_by_pattern,
+}

@@ -1,0 +1,191 @@
+"""What a session-control command comes to: a refusal, or what to send, answer and remember."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.session import bsonout
+from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.records import Operation, Selection
+from proxy.session.store import SessionStore
+from proxy.session.transactions import State
+
+if TYPE_CHECKING:
+    from proxy.errors import CommandError
+    from proxy.session.caller import Caller
+
+#: Tells nothing and changes nothing, but brings upstream's operationTime and $clusterTime.
+CARRIER: Final = "ping"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The command is not carried out; upstream's times may be fetched with a ``ping``."""
+
+    error: CommandError
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """The request has no effect on sessions (``help``): relay it as it came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask upstream these commands (BSON) on the caller's connection, then decide again."""
+
+    commands: tuple[bytes, ...]
+    subjects: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Plan:
+    """A command that is to be carried out.
+
+    Send ``upstream`` (BSON commands, in order, on the caller's own connection), each without
+    anything added. If all succeed, call :func:`commit` and answer ``reply`` + ``ok: 1`` + the
+    last reply's times; otherwise hand the failed reply to the client. Where upstream lacks the
+    command, carry out :func:`emulation` instead.
+
+    ``selection`` is what a kill hits, ``lsids`` what is started, refreshed or ended,
+    ``own_lsid`` the session the command itself works under. ``unknown`` says in words what the
+    decision could not cover, for the audit log.
+    """
+
+    command: str
+    caller: Caller
+    upstream: tuple[bytes, ...]
+    reply: dict[str, Any] = field(default_factory=dict)
+    selection: Selection = field(default_factory=Selection)
+    lsids: tuple[LogicalSessionId, ...] = ()
+    own_lsid: LogicalSessionId | None = None
+    unknown: str = ""
+
+    @property
+    def kills(self) -> bool:
+        return self.command.startswith("kill")
+
+    def targets(self, store: SessionStore) -> int:
+        """How many sessions that the store knows it means; for the audit log and previews."""
+        return store.count(self.selection) if self.kills else len(self.lsids)
+
+
+@dataclass(frozen=True, slots=True)
+class Emulation:
+    """The same effect as a kill, for an upstream without session commands.
+
+    Send ``commands`` (BSON) on the caller's connection, errors ignored; answer each operation
+    with 11601 and close its upstream connection.
+    """
+
+    commands: tuple[bytes, ...]
+    operations: tuple[Operation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a plan would hit, as far as the store knows."""
+
+    sessions: int
+    operations: int
+    cursors: int
+    transactions: int
+
+
+def emulation(plan: Plan, store: SessionStore, upstream: str) -> Emulation:
+    """What the plan's kill comes to on ``upstream`` (an address). Nothing for other commands."""
+    if not plan.kills:
+        return Emulation((), ())
+    cursors: dict[str, list[int]] = {}
+    aborts: list[bytes] = []
+    operations: list[Operation] = []
+    for session in store.active(plan.selection):
+        if session.activity is not None:
+            operations.extend(o for o in session.activity.operations if o.upstream == upstream)
+            for cursor, namespace in session.activity.cursors.items():
+                if cursor.upstream == upstream:
+                    cursors.setdefault(namespace, []).append(cursor.id)
+        tracker = session.transaction
+        if tracker is None or tracker.state is not State.IN_PROGRESS:
+            continue
+        if tracker.upstream == upstream:
+            aborts.append(abort_command(session.key, tracker.number, plan.caller.digest))
+    kills = [kill_cursors_command(namespace, ids) for namespace, ids in cursors.items()]
+    return Emulation((*kills, *aborts), tuple(operations))
+
+
+def kill_cursors_command(namespace: str, ids: list[int]) -> bytes:
+    """``killCursors`` for cursors of one ``db.collection``."""
+    database, _, collection = namespace.partition(".")
+    return bsonout.document(
+        bsonout.text("killCursors", collection),
+        bsonout.longs("cursors", ids),
+        bsonout.text("$db", database),
+    )
+
+
+def abort_command(key: LogicalSessionId, txn_number: int, own: bytes | None) -> bytes:
+    """``abortTransaction`` for one session; ``own`` is the digest of whoever sends it."""
+    return bsonout.document(
+        bsonout.number("abortTransaction", 1),
+        bsonout.nested("lsid", bsonout.session(key, own)),
+        b"\x12txnNumber\0" + txn_number.to_bytes(8, "little", signed=True),
+        b"\x08autocommit\0\0",
+        bsonout.text("$db", "admin"),
+    )
+
+
+def preview(plan: Plan, store: SessionStore) -> Preview:
+    """What the plan would hit on all upstreams together."""
+    operations = cursors = transactions = 0
+    for session in store.active(plan.selection):
+        if session.activity is not None:
+            operations += len(session.activity.operations)
+            cursors += len(session.activity.cursors)
+        transactions += session.state is State.IN_PROGRESS
+    return Preview(plan.targets(store), operations, cursors, transactions)
+
+
+def commit(
+    plan: Plan, store: SessionStore, now: float, *, upstream: str | None, origin: Origin
+) -> None:
+    """Note what has happened, once upstream has said so.
+
+    ``upstream`` is the address that carried it out: a kill closes cursors and transactions
+    there only, as servers act on themselves.
+    """
+    _EFFECTS[plan.command](plan, store, now, upstream, origin)
+    if plan.own_lsid is not None and not plan.kills:
+        store.use(plan.own_lsid, now, plan.caller.name, origin)
+
+
+Effect = Callable[[Plan, SessionStore, float, "str | None", Origin], None]
+
+
+def _use(plan: Plan, store: SessionStore, now: float, upstream: str | None, origin: Origin) -> None:
+    for lsid in plan.lsids:
+        own = lsid.uid == plan.caller.digest
+        store.use(lsid, now, plan.caller.name if own else "", origin)
+
+
+def _end(plan: Plan, store: SessionStore, now: float, upstream: str | None, origin: Origin) -> None:
+    store.end(plan.lsids, now)
+
+
+def _kill(
+    plan: Plan, store: SessionStore, now: float, upstream: str | None, origin: Origin
+) -> None:
+    if plan.selection:
+        store.kill(plan.selection, now, upstream)
+
+
+_EFFECTS: Final[dict[str, Effect]] = {
+    "startSession": _use,
+    "refreshSessions": _use,
+    "endSessions": _end,
+    "killSessions": _kill,
+    "killAllSessions": _kill,
+    "killAllSessionsByPattern": _kill,
+}

@@ -1,16 +1,33 @@
-"""What operators and drivers' start-up code ask: status, parameters, operations in progress."""
+"""What operators and drivers' start-up code ask: build, status, parameters, log."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bson import Int64
 
-from proxy.embedded.auth import _BUILD
-from proxy.embedded.call import Answer, Call, Command, Later, on_cluster
-from proxy.embedded.engine import Document
+from proxy.embedded.call import Answer, Call, Command, on_cluster
 from proxy.embedded.failures import failure
 from proxy.embedded.node import milliseconds
+
+if TYPE_CHECKING:
+    from proxy.embedded.engine import Document
+
+_BUILD: Final[Document] = {
+    "version": "4.4.0",
+    "gitVersion": "embedded",
+    "modules": ["embedded"],
+    "allocator": "system",
+    "javascriptEngine": "none",
+    "sysInfo": "deprecated",
+    "versionArray": [4, 4, 0, 0],
+    "openssl": {"running": "disabled", "compiled": "disabled"},
+    "buildEnvironment": {},
+    "bits": 64,
+    "debug": False,
+    "maxBsonObjectSize": 16_777_216,
+    "storageEngines": ["ephemeralForTest"],
+}
 
 _PARAMETERS: Final[Document] = {
     "authenticationMechanisms": ["SCRAM-SHA-1", "SCRAM-SHA-256"],
@@ -23,49 +40,22 @@ _PARAMETERS: Final[Document] = {
 }
 
 
-def current_operations(call: Call) -> list[Document]:
-    """The commands in progress as ``currentOp`` shows them, this one included."""
-    return [
-        {
-            "type": "op",
-            "host": call.node.address,
-            "desc": "conn",
-            "client": operation.client,
-            "appName": operation.app_name,
-            "active": True,
-            "opid": operation.id,
-            "secs_running": Int64(int(call.now - operation.started)),
-            "microsecs_running": Int64(int((call.now - operation.started) * 1e6)),
-            "op": "command",
-            "ns": operation.ns,
-            "command": operation.body,
-            **(
-                {"lsid": {"id": operation.body["lsid"]["id"], "uid": operation.session.uid}}
-                if operation.session
-                else {}
-            ),
-        }
-        for operation in call.node.operations.values()
-    ]
+def _whats_my_uri(call: Call) -> Answer:
+    return {"you": call.connection.client}
 
 
-def _current_op(call: Call) -> Answer:
-    return {"inprog": current_operations(call)}
+def _ping(call: Call) -> Answer:
+    return {}
 
 
-def _kill_op(call: Call) -> Answer:
-    operation = call.node.operations.get(call.number("op", -1))
-    if operation is not None:
-        operation.killed = failure(11601, "operation was interrupted")
-        call.node.wake()
-    return {"info": "attempting to kill op"}
+def _build_info(call: Call) -> Answer:
+    if call.node.max_wire_version >= 9:
+        return dict(_BUILD)
+    return {**_BUILD, "version": "4.2.0", "versionArray": [4, 2, 0, 0]}
 
 
-def _may_kill_op(call: Call) -> None:
-    operation = call.node.operations.get(call.number("op", -1))
-    own = operation is not None and set(operation.users) & {user.full_name for user in call.users}
-    if not own and not call.may_on_cluster("killop"):
-        raise call.not_authorized()
+def _last_error(call: Call) -> Answer:
+    return {"connectionId": Int64(call.connection.id), "n": 0, "err": None}
 
 
 def _server_status(call: Call) -> Answer:
@@ -172,27 +162,6 @@ def _command_line(call: Call) -> Answer:
     return {"argv": ["embedded"], "parsed": options}
 
 
-def _sleep(call: Call) -> Answer:
-    seconds = call.number("secs") + call.number("millis") / 1000
-    until = call.now + (seconds or 10.0)
-    return Later(until, lambda now: {} if now >= until else None)
-
-
-def _configure_fail_point(call: Call) -> Answer:
-    call.node.fail_points.configure(call.body)
-    return {"count": 0}
-
-
-def _list_commands(call: Call) -> Answer:
-    from proxy.embedded.dispatch import COMMANDS as ALL
-
-    shown: Any = {
-        name: {"help": "", "requiresAuth": not command.public, "adminOnly": command.admin_only}
-        for name, command in sorted(ALL.items())
-    }
-    return {"commands": shown}
-
-
 def _free_monitoring(call: Call) -> Answer:
     return {"state": "disabled"}
 
@@ -211,8 +180,12 @@ def _refresh_cache(call: Call) -> Answer:
 
 
 COMMANDS: Final = {
-    "currentOp": Command(_current_op, on_cluster("inprog"), admin_only=True),
-    "killOp": Command(_kill_op, _may_kill_op, admin_only=True),
+    "ping": Command(_ping, public=True),
+    "whatsmyuri": Command(_whats_my_uri, public=True),
+    "buildInfo": Command(_build_info, public=True),
+    "buildinfo": Command(_build_info, public=True),
+    "getLastError": Command(_last_error, public=True),
+    "getlasterror": Command(_last_error, public=True),
     "serverStatus": Command(_server_status, on_cluster("serverStatus")),
     "getParameter": Command(_get_parameter, on_cluster("getParameter"), admin_only=True),
     "setParameter": Command(_set_parameter, on_cluster("setParameter"), admin_only=True),
@@ -224,8 +197,5 @@ COMMANDS: Final = {
     ),
     "features": Command(_features),
     "top": Command(_top, on_cluster("top"), admin_only=True),
-    "listCommands": Command(_list_commands),
-    "sleep": Command(_sleep, admin_only=True),
-    "configureFailPoint": Command(_configure_fail_point, admin_only=True),
     "refreshLogicalSessionCacheNow": Command(_refresh_cache),
 }

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hmac
 from base64 import b64decode
-from typing import Any, Final
-
-from bson import Int64
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.embedded.call import Answer, Call, Command
-from proxy.embedded.engine import Document
 from proxy.embedded.failures import failure
-from proxy.embedded.roles import Privileges
 from proxy.embedded.scram import MECHANISMS, Conversation, Credential
-from proxy.embedded.users import User
+
+if TYPE_CHECKING:
+    from proxy.embedded.engine import Document
+    from proxy.embedded.roles import Privileges
+    from proxy.embedded.users import User
 
 _REFUSED: Final = "Authentication failed."
 
@@ -146,41 +146,6 @@ def _connection_status(call: Call) -> Answer:
     return {"authInfo": info}
 
 
-def _whats_my_uri(call: Call) -> Answer:
-    return {"you": call.connection.client}
-
-
-def _ping(call: Call) -> Answer:
-    return {}
-
-
-_BUILD: Final[Document] = {
-    "version": "4.4.0",
-    "gitVersion": "embedded",
-    "modules": ["embedded"],
-    "allocator": "system",
-    "javascriptEngine": "none",
-    "sysInfo": "deprecated",
-    "versionArray": [4, 4, 0, 0],
-    "openssl": {"running": "disabled", "compiled": "disabled"},
-    "buildEnvironment": {},
-    "bits": 64,
-    "debug": False,
-    "maxBsonObjectSize": 16_777_216,
-    "storageEngines": ["ephemeralForTest"],
-}
-
-
-def _build_info(call: Call) -> Answer:
-    if call.node.max_wire_version >= 9:
-        return dict(_BUILD)
-    return {**_BUILD, "version": "4.2.0", "versionArray": [4, 2, 0, 0]}
-
-
-def _last_error(call: Call) -> Answer:
-    return {"connectionId": Int64(call.connection.id), "n": 0, "err": None}
-
-
 COMMANDS: Final = {
     "saslStart": Command(_sasl_start, public=True),
     "saslContinue": Command(_sasl_continue, public=True),
@@ -188,10 +153,4 @@ COMMANDS: Final = {
     "logout": Command(_logout, public=True),
     "getnonce": Command(_get_nonce, public=True),
     "connectionStatus": Command(_connection_status, public=True),
-    "whatsmyuri": Command(_whats_my_uri, public=True),
-    "ping": Command(_ping, public=True),
-    "buildInfo": Command(_build_info, public=True),
-    "buildinfo": Command(_build_info, public=True),
-    "getLastError": Command(_last_error, public=True),
-    "getlasterror": Command(_last_error, public=True),
 }

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.embedded.engine import Document, Engine, Namespace
 from proxy.embedded.failures import failure, unauthorized
-from proxy.embedded.node import Node, Operation
 from proxy.embedded.printing import printed_command, type_name
 from proxy.embedded.roles import CLUSTER, Privileges, Resource, collection, covers
 from proxy.embedded.sessions import ClientLsid, Session, SessionKey
-from proxy.embedded.users import User
 from proxy.identity import NO_OWNER, user_digest
 
 if TYPE_CHECKING:
     from proxy.embedded.connection import Connection
-
+    from proxy.embedded.node import Node, Operation
     from proxy.embedded.transactions import Transaction
+    from proxy.embedded.users import User
 
 #: ``user@db`` in bytes must stay below this for a session to be keyed by it.
 MAX_USER_NAME = 10_000
@@ -149,7 +148,7 @@ class Call:
             return self.node.engine
         return self.transaction.engine(self.node.engine, ns)
 
-    def option(self, name: str, default: Any = None) -> Any:
+    def option(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - a BSON value
         """A field's value; ``default`` where it is missing or null."""
         value = self.body.get(name)
         return default if value is None else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import bson
@@ -11,12 +11,20 @@ from bson import Binary, Int64
 from proxy.embedded.call import Answer, Call, Command, on_cluster, on_collection, on_database
 from proxy.embedded.engine import Document, Engine, Namespace
 from proxy.embedded.failures import failure
-from proxy.embedded.node import Node
 from proxy.embedded.queries import batch_size
 from proxy.embedded.roles import collection
 
+if TYPE_CHECKING:
+    from proxy.embedded.node import Node
+
 _OPTIONS: Final = (
-    "capped size max validator validationLevel validationAction collation timeseries".split()
+    "capped",
+    "size",
+    "max",
+    "validator",
+    "validationLevel",
+    "validationAction",
+    "collation",
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -12,17 +12,19 @@ from bson.errors import BSONError
 from proxy.embedded import legacy
 from proxy.embedded.call import Call, Later
 from proxy.embedded.dispatch import dispatch, failed
-from proxy.embedded.engine import Document
 from proxy.embedded.failures import failure
 from proxy.embedded.messages import HangUp, read_sections
-from proxy.embedded.node import Node
 from proxy.embedded.printing import type_name
-from proxy.embedded.scram import Conversation
-from proxy.embedded.users import User
 from proxy.errors import CommandError, WireError
 from proxy.wire.messages import Request, read_request
 from proxy.wire.opcodes import EXHAUST_ALLOWED, MORE_TO_COME, OP_MSG, OP_QUERY
 from proxy.wire.replies import reply_frame
+
+if TYPE_CHECKING:
+    from proxy.embedded.engine import Document
+    from proxy.embedded.node import Node
+    from proxy.embedded.scram import Conversation
+    from proxy.embedded.users import User
 
 CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO
@@ -141,7 +143,8 @@ class Connection:
             if not isinstance(database, str):
                 raise failure(
                     14,
-                    f"BSON field '$db' is the wrong type '{type_name(database)}', expected type 'string'",
+                    f"BSON field '$db' is the wrong type '{type_name(database)}', "
+                    "expected type 'string'",
                 )
             if not database or any(character in database for character in '/\\. "$\0'):
                 raise failure(73, f"Invalid database name: '{database}'")

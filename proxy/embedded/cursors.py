@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import bson
 from bson import Int64
 
-from proxy.embedded.engine import Document, Namespace
 from proxy.embedded.failures import failure
-from proxy.embedded.sessions import SessionKey
+
+if TYPE_CHECKING:
+    from proxy.embedded.engine import Document, Namespace
+    from proxy.embedded.sessions import SessionKey
 
 #: A batch stops growing at this many bytes of BSON, as the server's does.
 BATCH_BYTES: Final = 16_777_216

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from proxy.embedded import (
     admin,
@@ -11,19 +11,36 @@ from proxy.embedded import (
     catalog,
     hello,
     indexes,
+    operations,
     queries,
+    replication,
     session_commands,
     users_admin,
     writes,
 )
 from proxy.embedded.call import Answer, Call, Command, Later
-from proxy.embedded.engine import Document
 from proxy.embedded.failures import failure, unauthorized
 from proxy.embedded.node import Operation
 from proxy.embedded.printing import printed, type_name
 from proxy.embedded.sessions import judge_transaction_fields, parse_session_info
 from proxy.errors import CommandError
 from proxy.wire.replies import error_document
+
+if TYPE_CHECKING:
+    from proxy.embedded.engine import Document
+    from proxy.embedded.failpoints import Fault
+
+
+_NO_TRANSACTION_DATABASES: Final = ("config", "local")
+
+
+def _list_commands(call: Call) -> Answer:
+    shown = {
+        name: {"help": "", "requiresAuth": not command.public, "adminOnly": command.admin_only}
+        for name, command in sorted(COMMANDS.items())
+    }
+    return {"commands": shown}
+
 
 COMMANDS: Final[Mapping[str, Command]] = {
     **hello.COMMANDS,
@@ -35,9 +52,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
     **indexes.COMMANDS,
     **session_commands.COMMANDS,
     **admin.COMMANDS,
+    **operations.COMMANDS,
+    **replication.COMMANDS,
+    "listCommands": Command(_list_commands),
 }
-
-_NO_TRANSACTION_DATABASES: Final = ("config", "local")
 
 
 def failed(call: Call, error: CommandError) -> Document:
@@ -64,7 +82,7 @@ def dispatch(call: Call, duplicates: tuple[str, ...]) -> Answer:
     return _finish(call, answer)
 
 
-def _resumed(call: Call, later: Later):  # type: ignore[no-untyped-def]
+def _resumed(call: Call, later: Later) -> Callable[[float], Document | None]:
     def attempt(now: float) -> Document | None:
         call.now = now
         try:
@@ -125,7 +143,7 @@ def _run(call: Call, duplicates: tuple[str, ...]) -> Answer:
     return _carry_out(call, command)
 
 
-def _faulty(call: Call, command: Command, fault) -> Document:  # type: ignore[no-untyped-def]
+def _faulty(call: Call, command: Command, fault: Fault) -> Document:
     if fault.close:
         call.connection.closing = True
         raise failure(11600, "connection closed by failCommand")
@@ -169,8 +187,8 @@ def _bind_session(call: Call, command: Command) -> None:
         if not command.retryable:
             raise failure(
                 50768,
-                "txnNumber may only be provided for multi-document transactions and retryable write "
-                "commands. autocommit:false was not provided, and "
+                "txnNumber may only be provided for multi-document transactions and retryable "
+                "write commands. autocommit:false was not provided, and "
                 f"{call.name} is not a retryable write command.",
             )
     elif not command.in_transaction:

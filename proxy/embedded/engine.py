@@ -20,6 +20,10 @@ Document = dict[str, Any]
 Namespace = tuple[str, str]
 
 
+def _has_operators(change: object) -> bool:
+    return isinstance(change, Mapping) and next(iter(change), "").startswith("$")
+
+
 class Updated(NamedTuple):
     """What one update statement did: matched, modified, and the ``_id`` it upserted."""
 
@@ -80,7 +84,7 @@ class Engine:
     def __init__(self) -> None:
         self._client: Any = mongomock.MongoClient()
 
-    def _collection(self, ns: Namespace) -> Any:
+    def _collection(self, ns: Namespace) -> Any:  # noqa: ANN401 - mongomock has no types
         return self._client[ns[0]][ns[1]]
 
     def databases(self) -> list[str]:
@@ -136,7 +140,7 @@ class Engine:
         found = self.find(ns, query, projection={"_id": 1}, sort=sort, limit=limit)
         return [document["_id"] for document in found]
 
-    def get(self, ns: Namespace, key: Any) -> Document | None:
+    def get(self, ns: Namespace, key: object) -> Document | None:
         with _Translated():
             found: Document | None = self._collection(ns).find_one({"_id": {"$eq": key}})
             return found
@@ -160,7 +164,7 @@ class Engine:
         self,
         ns: Namespace,
         query: Mapping[str, Any],
-        change: Any,
+        change: object,
         *,
         multi: bool = False,
         upsert: bool = False,
@@ -171,7 +175,7 @@ class Engine:
         before = self.find(ns, query, limit=0 if multi else 1)
         with _Translated(), _AllOrNothing(self, ns, before):
             try:
-                if not isinstance(change, list) and not next(iter(change), "").startswith("$"):
+                if not isinstance(change, list) and not _has_operators(change):
                     result = collection.replace_one(dict(query), change, upsert=upsert)
                 elif multi:
                     result = collection.update_many(
@@ -189,11 +193,11 @@ class Engine:
                 return Updated(result.matched_count, result.modified_count)
             return Updated(1, 0, (upserted,))
 
-    def delete(self, ns: Namespace, key: Any) -> int:
+    def delete(self, ns: Namespace, key: object) -> int:
         with _Translated():
             return int(self._collection(ns).delete_one({"_id": {"$eq": key}}).deleted_count)
 
-    def put(self, ns: Namespace, key: Any, document: Document | None) -> None:
+    def put(self, ns: Namespace, key: object, document: Document | None) -> None:
         """Make the document with this ``_id`` be ``document``; None removes it."""
         with _Translated():
             if document is None:
@@ -201,7 +205,8 @@ class Engine:
             elif self.get(ns, key) is None:
                 self.insert(ns, document)
             else:
-                self._collection(ns).replace_one({"_id": {"$eq": key}}, document)
+                # mongomock would take an operator here for a change of the _id.
+                self._collection(ns).replace_one({"_id": key}, document)
 
     def distinct(self, ns: Namespace, key: str, query: Mapping[str, Any]) -> list[Any]:
         with _Translated():
@@ -259,7 +264,8 @@ class Engine:
         error = DuplicateKeyFailure(
             11000,
             "DuplicateKey",
-            f"E11000 duplicate key error collection: {ns[0]}.{ns[1]} index: {name} dup key: {{ {shown} }}",
+            f"E11000 duplicate key error collection: {ns[0]}.{ns[1]} index: {name} "
+            f"dup key: {{ {shown} }}",
         )
         object.__setattr__(error, "pattern", pattern)
         object.__setattr__(error, "value", value)

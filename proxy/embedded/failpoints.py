@@ -1,4 +1,4 @@
-"""``configureFailPoint: "failCommand"``: make commands fail, block or hang up (server test hook)."""
+"""``failCommand``, the servers' test hook: make commands fail, block or hang up."""
 
 from __future__ import annotations
 

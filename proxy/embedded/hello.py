@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from bson import Int64, encode
+from bson import encode
 
 from proxy.embedded import auth
 from proxy.embedded.call import Answer, Call, Command, Later
-from proxy.embedded.engine import Document
 from proxy.embedded.failures import failure
 from proxy.embedded.node import ELECTION_ID, milliseconds
 from proxy.embedded.sessions import TIMEOUT_MINUTES
 from proxy.errors import CommandError
 from proxy.wire.opcodes import MAX_MESSAGE_SIZE
+
+if TYPE_CHECKING:
+    from proxy.embedded.engine import Document
 
 _COMPRESSORS: Final = ("snappy", "zlib", "zstd")
 _MAX_METADATA: Final = 512
@@ -160,55 +162,8 @@ def _reply(call: Call) -> Document:
     return reply
 
 
-def _replica_set_status(call: Call) -> Answer:
-    node = call.node
-    if not node.replica_set:
-        raise failure(76, "not running with --replSet")
-    member = {
-        "_id": 0,
-        "name": node.address,
-        "health": 1.0,
-        "state": 1,
-        "stateStr": "PRIMARY",
-        "uptime": int(call.now - node.started),
-        "optime": node.op_time(),
-        "optimeDate": milliseconds(int(node.written_at)),
-        "electionTime": node.written,
-        "configVersion": 1,
-        "self": True,
-    }
-    return {
-        "set": node.set_name,
-        "date": milliseconds(call.now),
-        "myState": 1,
-        "term": Int64(1),
-        "heartbeatIntervalMillis": Int64(2000),
-        "members": [member],
-    }
-
-
-def _replica_set_config(call: Call) -> Answer:
-    node = call.node
-    if not node.replica_set:
-        raise failure(76, "not running with --replSet")
-    member = {"_id": 0, "host": node.address, "priority": 1.0, "votes": 1, "hidden": False}
-    return {"config": {"_id": node.set_name, "version": 1, "members": [member]}}
-
-
-def _status_allowed(*actions: str):  # type: ignore[no-untyped-def]
-    from proxy.embedded.call import on_cluster
-
-    return on_cluster(*actions)
-
-
 COMMANDS: Final = {
     "hello": Command(_hello, public=True),
     "isMaster": Command(_hello, public=True),
     "ismaster": Command(_hello, public=True),
-    "replSetGetStatus": Command(
-        _replica_set_status, _status_allowed("replSetGetStatus"), admin_only=True
-    ),
-    "replSetGetConfig": Command(
-        _replica_set_config, _status_allowed("replSetGetConfig"), admin_only=True
-    ),
 }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bson import Int64
 
 from proxy.embedded.call import Answer, Call, Command, on_collection
-from proxy.embedded.engine import Document, Namespace
 from proxy.embedded.failures import failure
+from proxy.embedded.printing import printed
+
+if TYPE_CHECKING:
+    from proxy.embedded.engine import Document, Namespace
 
 
 def _create_indexes(call: Call) -> Answer:
@@ -35,7 +38,7 @@ def _create_indexes(call: Call) -> Answer:
     return reply
 
 
-def _create_index(call: Call, ns: Namespace, spec: Any) -> None:
+def _create_index(call: Call, ns: Namespace, spec: object) -> None:
     if not isinstance(spec, dict) or not isinstance(spec.get("key"), dict) or not spec["key"]:
         raise failure(9, "The 'key' field is a required property of an index specification")
     name = spec.get("name")
@@ -65,11 +68,13 @@ def _drop_indexes(call: Call) -> Answer:
     elif isinstance(wanted, dict):
         names = [name for name, details in indexes.items() if details["key"] == wanted]
     else:
-        names = [name for name in ([wanted] if isinstance(wanted, str) else wanted or [])]
-    if wanted == "_id_" or wanted == {"_id": 1}:
+        names = [wanted] if isinstance(wanted, str) else list(wanted or [])
+    if wanted in ("_id_", {"_id": 1}):
         raise failure(72, "cannot drop _id index")
-    for name in names or [wanted]:
-        if name != "*" and (not isinstance(name, str) or name not in indexes):
+    if not names and wanted != "*":
+        raise failure(27, f"can't find index with key: {printed(wanted)}")
+    for name in names:
+        if name not in indexes:
             raise failure(27, f"index not found with name [{name}]")
     for name in names:
         engine.drop_index(ns, name)

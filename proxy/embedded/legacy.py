@@ -8,7 +8,7 @@ import bson
 from bson.errors import BSONError
 
 from proxy.embedded.failures import failure
-from proxy.errors import CommandError
+from proxy.errors import CommandError, WireError
 from proxy.wire.fields import document_end
 from proxy.wire.opcodes import (
     HEADER_SIZE,
@@ -22,7 +22,6 @@ from proxy.wire.opcodes import (
     OP_UPDATE,
 )
 from proxy.wire.replies import op_reply
-from proxy.errors import WireError
 
 if TYPE_CHECKING:
     from proxy.embedded.engine import Document, Namespace

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from proxy.embedded.failures import failure
-from proxy.wire.messages import Request
 from proxy.wire.opcodes import CHECKSUM_PRESENT, HEADER_SIZE, INT32, MORE_TO_COME
+
+if TYPE_CHECKING:
+    from proxy.wire.messages import Request
 
 #: The required flag bits that exist; an unknown one among the low 16 ends the connection.
 _KNOWN_REQUIRED = CHECKSUM_PRESENT | MORE_TO_COME

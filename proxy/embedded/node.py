@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bson import Int64, ObjectId, Timestamp
 
@@ -17,7 +17,9 @@ from proxy.embedded.failpoints import FailPoints
 from proxy.embedded.sessions import SessionKey, SessionStore
 from proxy.embedded.transactions import Locks
 from proxy.embedded.users import EmbeddedUser, UserStore
-from proxy.errors import CommandError
+
+if TYPE_CHECKING:
+    from proxy.errors import CommandError
 
 TERM: Final = Int64(1)
 ELECTION_ID: Final = ObjectId("7fffffff0000000000000001")
@@ -47,7 +49,7 @@ def milliseconds(now: float) -> datetime:
 
 @dataclass
 class Node:
-    """State shared by all connections. No I/O: ``wake`` is called when a blocked command may go on."""
+    """State shared by all connections. ``wake`` is called when a blocked command may go on."""
 
     authorization: bool
     users: UserStore
@@ -69,8 +71,8 @@ class Node:
     process_id: ObjectId = field(default_factory=ObjectId)
     topology_counter: int = 6
     wake: Callable[[], None] = lambda: None
-    written: Timestamp = Timestamp(1, 1)
-    written_at: float = 0.0
+    written: Timestamp = field(init=False)
+    written_at: float = field(init=False)
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
     _connection_ids: Iterator[int] = field(default_factory=lambda: count(1))
     _operation_ids: Iterator[int] = field(default_factory=lambda: count(1))

@@ -65,7 +65,7 @@ def _binary(value: bytes) -> str:
     return f"BinData({kind}, {value.hex().upper()})"
 
 
-def printed(value: Any) -> str:
+def printed(value: object) -> str:
     """``value`` in the notation of the server's BSONObj::toString."""
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bson import Int64
 
 from proxy.embedded.call import Answer, Call, Command, Later, on_collection
 from proxy.embedded.cursors import FIRST_BATCH, Cursor
-from proxy.embedded.engine import Document, Namespace
+from proxy.embedded.engine import Engine
 from proxy.embedded.failures import failure, type_mismatch, unauthorized
+from proxy.embedded.operations import current_operations
 from proxy.embedded.printing import type_name
-from proxy.embedded.roles import collection
+from proxy.embedded.roles import Resource, collection
 from proxy.embedded.session_listing import check_listing, is_listing, list_sessions
+
+if TYPE_CHECKING:
+    from proxy.embedded.engine import Document, Namespace
 
 #: How long an awaitData getMore waits when it names no time.
 _AWAIT_SECONDS: Final = 1.0
@@ -75,7 +79,8 @@ def _find(call: Call) -> Answer:
     if not call.node.options.get(ns, {}).get("capped"):
         raise failure(
             2,
-            f"error processing query: ns={'.'.join(ns)} tailable cursor requested on non capped collection",
+            f"error processing query: ns={'.'.join(ns)} tailable cursor requested on non capped "
+            "collection",
         )
     cursor = _open(call, ns, run())
     cursor.tail = run
@@ -173,7 +178,8 @@ def _kill_cursors(call: Call) -> Answer:
     ids = call.body.get("cursors")
     if not isinstance(ids, list) or not ids:
         raise failure(2, "Must specify at least one cursor id in 'cursors'")
-    killed, missing = [], []
+    killed: list[Int64] = []
+    missing: list[Int64] = []
     for cursor_id in ids:
         if not isinstance(cursor_id, Int64):
             raise failure(9, f"Expected element of type long, found {type_name(cursor_id)}")
@@ -240,7 +246,7 @@ def _check_aggregate(call: Call) -> None:
             call.need(collection(*target), "insert", "remove")
 
 
-def _source(call: Call) -> Any:
+def _source(call: Call) -> Resource:
     if isinstance(call.body["aggregate"], str):
         return call.resource
     return collection(call.database, "$cmd.aggregate")
@@ -259,15 +265,10 @@ def _parse_aggregate(call: Call) -> None:
 
 
 def _aggregate(call: Call) -> Answer:
-    from proxy.embedded.admin import current_operations
-
     pipeline = _pipeline(call)
     size = batch_size(call, call.document("cursor"))
     first = next(iter(pipeline[0]), "") if pipeline else ""
-    if isinstance(call.body["aggregate"], str):
-        ns = call.ns
-    else:
-        ns = (call.database, "$cmd.aggregate")
+    ns = call.ns if isinstance(call.body["aggregate"], str) else (call.database, "$cmd.aggregate")
     if is_listing(first):
         found = list_sessions(call, first, pipeline[0][first])
         return first_batch(call, ns, _rest_of(call, found, pipeline[1:]), size)
@@ -292,8 +293,6 @@ def _rest_of(call: Call, documents: list[Document], pipeline: list[Document]) ->
     """Run the remaining stages over documents that come from no collection."""
     if not pipeline:
         return documents
-    from proxy.embedded.engine import Engine
-
     scratch, ns = Engine(), (call.database, "listing")
     for index, document in enumerate(documents):
         scratch.insert(ns, {"_id": index, "d": document})

@@ -12,6 +12,10 @@ CLUSTER: Final[Resource] = (("cluster", True),)
 ANY: Final[Resource] = (("anyResource", True),)
 
 
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 def collection(database: str, name: str) -> Resource:
     return (("db", database), ("collection", name))
 

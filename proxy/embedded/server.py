@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from proxy.embedded.connection import Connection, Step
 from proxy.embedded.node import make_node
-from proxy.embedded.users import EmbeddedUser
 from proxy.errors import WireError
 from proxy.wire.frames import FrameBuffer
+
+if TYPE_CHECKING:
+    from proxy.embedded.users import EmbeddedUser
 
 #: Requests read ahead of the one being answered; a client beyond that waits in its socket.
 _READ_AHEAD: Final = 64

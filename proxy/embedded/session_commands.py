@@ -139,7 +139,7 @@ def _pattern(path: str, item: Mapping[str, Any]) -> tuple[_Pattern, bool]:
     return (lambda k: True), impersonates
 
 
-def _pattern_lsid(path: str, value: Any) -> SessionKey:
+def _pattern_lsid(path: str, value: object) -> SessionKey:
     if not isinstance(value, Mapping):
         raise type_mismatch(path, value, "object")
     found: dict[str, bytes] = {}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-from proxy.embedded.call import Call
-from proxy.embedded.engine import Document
-from proxy.embedded.failures import failure
+from proxy.embedded.failures import failure, type_mismatch
 from proxy.embedded.node import milliseconds
 from proxy.embedded.printing import type_name
 from proxy.embedded.sessions import Session, missing_field, unknown_field
 from proxy.identity import user_digest
+
+if TYPE_CHECKING:
+    from proxy.embedded.call import Call
+    from proxy.embedded.engine import Document
 
 _LOCAL: Final = "$listLocalSessions"
 _STORED: Final = "$listSessions"
@@ -23,7 +25,7 @@ def is_listing(stage: str) -> bool:
 class _Wanted:
     """The stage's options: everybody's sessions, or those of some users (None: the caller's)."""
 
-    def __init__(self, stage: str, spec: Any) -> None:
+    def __init__(self, stage: str, spec: object) -> None:
         if not isinstance(spec, dict):
             raise failure(
                 14, f"{stage} options must be specified in an object, but found: {type_name(spec)}"
@@ -44,16 +46,20 @@ class _Wanted:
             )
 
 
-def _user(stage: str, user: Any) -> tuple[str, str]:
+def _user(stage: str, user: object) -> tuple[str, str]:
+    if not isinstance(user, dict):
+        raise type_mismatch(f"{stage}.users.0", user, "object")
     for name in ("user", "db"):
-        if not isinstance(user, dict) or name not in user:
+        if name not in user:
             raise missing_field(f"{stage}.users", name)
     return (str(user["user"]), str(user["db"]))
 
 
-def check_listing(call: Call, stage: str, spec: Any) -> None:
+def check_listing(call: Call, stage: str, spec: object) -> None:
     """Refuse the stage in the wrong place, with wrong options, or about others without leave."""
     name = call.body["aggregate"]
+    wanted = _Wanted(stage, spec)
+    own = None if wanted.all or not call.node.authorization else call.only_user()
     if stage == _STORED and (call.database, name) != ("config", "system.sessions"):
         raise failure(73, "$listSessions may only be run against config.system.sessions")
     if stage == _LOCAL and isinstance(name, str):
@@ -62,18 +68,13 @@ def check_listing(call: Call, stage: str, spec: Any) -> None:
             "$listLocalSessions must be run against the database with {aggregate: 1}, "
             "not a collection",
         )
-    wanted = _Wanted(stage, spec)
-    if not call.node.authorization:
+    if own is not None and all(user == (own.name, own.database) for user in wanted.users or ()):
         return
-    if not wanted.all:
-        own = call.only_user()
-        if all(user == (own.name, own.database) for user in wanted.users or ()):
-            return
     if not call.may_on_cluster("listSessions"):
         raise call.not_authorized()
 
 
-def list_sessions(call: Call, stage: str, spec: Any) -> list[Document]:
+def list_sessions(call: Call, stage: str, spec: object) -> list[Document]:
     """The sessions that the stage asks for."""
     if stage == _STORED:
         # Nothing is flushed to config.system.sessions, as within a server's first five minutes.

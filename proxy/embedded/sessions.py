@@ -82,26 +82,28 @@ class SessionStore:
         return [session for session in self._sessions.values() if wanted(session.key)]
 
 
-def parse_uuid(path: str, value: Any) -> bytes:
+def parse_uuid(path: str, value: object) -> bytes:
     if not isinstance(value, bytes):
         raise type_mismatch(path, value, "binData")
     if subtype(value) != 4:
         raise failure(
             14,
-            f"BSON field '{path}' is the wrong bindData type '{subtype_name(value)}', expected type 'UUID'",
+            f"BSON field '{path}' is the wrong bindData type '{subtype_name(value)}', "
+            "expected type 'UUID'",
         )
     if len(value) != 16:
         raise failure(207, "uuid must be a 16-byte binary field with UUID (4) subtype")
     return bytes(value)
 
 
-def parse_uid(path: str, value: Any) -> bytes:
+def parse_uid(path: str, value: object) -> bytes:
     if not isinstance(value, bytes):
         raise type_mismatch(path, value, "binData")
     if subtype(value) != 0:
         raise failure(
             14,
-            f"BSON field '{path}' is the wrong bindData type '{subtype_name(value)}', expected type 'general'",
+            f"BSON field '{path}' is the wrong bindData type '{subtype_name(value)}', "
+            "expected type 'general'",
         )
     if len(value) != 32:
         raise failure(12, f"Unsupported SHA256Block hash length: {len(value)}")
@@ -117,7 +119,7 @@ def missing_field(path: str, name: str) -> Exception:
 
 
 def parse_lsid(path: str, value: Mapping[str, Any]) -> ClientLsid:
-    """An lsid's fields, strictly. ``path`` is where it stands, such as ``KillSessionsCmd.killSessions``."""
+    """An lsid's fields, strictly. ``path`` is where it stands: ``KillSessionsCmd.killSessions``."""
     found: bytes | None = None
     uid: bytes | None = None
     for name, item in value.items():
@@ -134,7 +136,7 @@ def parse_lsid(path: str, value: Mapping[str, Any]) -> ClientLsid:
     return ClientLsid(found, uid)
 
 
-def parse_array(root: str, name: str, value: Any) -> list[Mapping[str, Any]]:
+def parse_array(root: str, name: str, value: object) -> list[Mapping[str, Any]]:
     """A command's array of documents; nulls are skipped and a document passes for an array.
 
     ``name`` is the array's own path below ``root`` (``killSessions``, ``users``).
@@ -144,7 +146,8 @@ def parse_array(root: str, name: str, value: Any) -> list[Mapping[str, Any]]:
             if not key.isdecimal():
                 raise failure(
                     40422,
-                    f"BSON array field '{root}.{name}' has an invalid value '{key}' for an array field name.",
+                    f"BSON array field '{root}.{name}' has an invalid value '{key}' "
+                    "for an array field name.",
                 )
             if key != str(index):
                 raise failure(

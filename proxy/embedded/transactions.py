@@ -31,7 +31,7 @@ class State(Enum):
     ABORTED = "aborted"
 
 
-def id_key(value: Any) -> bytes:
+def id_key(value: object) -> bytes:
     """A hashable form of an ``_id`` of whatever type."""
     return bson.encode({"": value})
 
@@ -42,10 +42,10 @@ class Locks:
     def __init__(self) -> None:
         self._holders: dict[tuple[Namespace, bytes], Transaction] = {}
 
-    def holder(self, ns: Namespace, key: Any) -> Transaction | None:
+    def holder(self, ns: Namespace, key: object) -> Transaction | None:
         return self._holders.get((ns, id_key(key)))
 
-    def take(self, ns: Namespace, key: Any, transaction: Transaction) -> None:
+    def take(self, ns: Namespace, key: object, transaction: Transaction) -> None:
         self._holders[ns, id_key(key)] = transaction
 
     def release(self, transaction: Transaction) -> None:
@@ -59,7 +59,7 @@ class Locks:
 
 @dataclass(slots=True, eq=False)
 class Transaction:
-    """A session's active txnNumber (−1 before the first) and what became of it."""
+    """A session's active txnNumber (-1 before the first) and what became of it."""
 
     number: int = -1
     state: State = State.NONE
@@ -132,7 +132,7 @@ class Transaction:
             self._copied[ns] = {id_key(found["_id"]): found for found in base.find(ns)}
         return self._engine
 
-    def claim(self, base: Engine, locks: Locks, ns: Namespace, key: Any) -> None:
+    def claim(self, base: Engine, locks: Locks, ns: Namespace, key: object) -> None:
         """Make the document with ``_id`` ``key`` this transaction's to write.
 
         Raises:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from proxy.embedded.failures import failure
 from proxy.embedded.roles import Privileges, Resource, built_in, merged
@@ -63,7 +63,7 @@ class UserStore:
     def __len__(self) -> int:
         return len(self._users)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[User]:
         return iter(list(self._users.values()))
 
     def find(self, name: str, database: str) -> User | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from proxy.embedded.auth import shown_privileges
-from proxy.embedded.call import Answer, Call, Command, on_database
-from proxy.embedded.engine import Document
+from proxy.embedded.call import Answer, Call, Command, Handler, on_database
 from proxy.embedded.failures import failure
-from proxy.embedded.roles import CLUSTER, ANY, Privileges, Resource, built_in, collection
+from proxy.embedded.roles import ANY, CLUSTER, Privileges, Resource, built_in, collection
 from proxy.embedded.scram import MECHANISMS
 from proxy.embedded.users import Role, User
+
+if TYPE_CHECKING:
+    from proxy.embedded.engine import Document
 
 
 def _name(call: Call) -> str:
@@ -20,7 +22,7 @@ def _name(call: Call) -> str:
     return name
 
 
-def _roles(call: Call, value: Any) -> tuple[Role, ...]:
+def _roles(call: Call, value: object) -> tuple[Role, ...]:
     roles: list[Role] = []
     if not isinstance(value, list):
         raise failure(2, '"roles" must be an array')
@@ -125,7 +127,7 @@ def _may_see_users(call: Call) -> None:
     call.need(collection(call.database, ""), "viewUser")
 
 
-def _privileges(value: Any) -> Privileges:
+def _privileges(value: object) -> Privileges:
     granted: Privileges = {}
     if not isinstance(value, list):
         raise failure(2, '"privileges" must be an array')
@@ -194,7 +196,7 @@ def _roles_info(call: Call) -> Answer:
     return {"roles": shown}
 
 
-def _on(action: str, run: Any) -> Command:
+def _on(action: str, run: Handler) -> Command:
     return Command(run, on_database(action), write_concern=True)
 
 

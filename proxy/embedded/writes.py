@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from bson import ObjectId
 
@@ -17,14 +17,20 @@ from proxy.errors import CommandError
 MAX_BATCH: Final = 100_000
 _LISTS: Final = {"insert": "documents", "update": "updates", "delete": "deletes"}
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 #: Fields that any command may carry.
-_GENERIC: Final = frozenset(
-    "$db lsid txnNumber autocommit startTransaction $clusterTime $readPreference readConcern "
-    "writeConcern maxTimeMS comment apiVersion apiStrict apiDeprecationErrors $audit $client "
-    "$configServerState $oplogQueryData $queryOptions $replData help allowImplicitCollectionCreation "
-    "shardVersion databaseVersion coordinator".split()
+_GENERIC: Final = _words(
+    "$db lsid txnNumber autocommit startTransaction $clusterTime $readPreference "
+    "readConcern writeConcern maxTimeMS comment apiVersion apiStrict "
+    "apiDeprecationErrors $audit $client $configServerState $oplogQueryData "
+    "$queryOptions $replData help allowImplicitCollectionCreation shardVersion "
+    "databaseVersion coordinator"
 )
-_OWN: Final = frozenset("ordered bypassDocumentValidation stmtId stmtIds let hint".split())
+_OWN: Final = _words("ordered bypassDocumentValidation stmtId stmtIds let hint")
 
 
 def _parse(call: Call) -> None:
@@ -134,7 +140,7 @@ def _delete_one(call: Call, ns: Namespace, statement: Document) -> Outcome:
     return {"n": len(keys), "wrote": len(keys)}
 
 
-def _claim(call: Call, ns: Namespace, key: Any) -> None:
+def _claim(call: Call, ns: Namespace, key: object) -> None:
     if call.transaction is not None:
         call.transaction.claim(call.node.engine, call.node.locks, ns, key)
 
@@ -246,7 +252,7 @@ def _write_error(index: int, error: CommandError) -> Document:
     if isinstance(error, DuplicateKeyFailure):
         entry["keyPattern"] = error.pattern
         # 4.2 release candidates leave the names out of keyValue.
-        entry["keyValue"] = {"": value for value in error.value}
+        entry["keyValue"] = {"": error.value[-1]}
     entry["errmsg"] = error.errmsg
     return entry
 

@@ -33,8 +33,8 @@ _ENCODINGS: Final = {12: "utf-8", 20: "latin-1", 28: "utf-32-be", 30: "utf-16-be
 _SEQUENCE: Final = 0x30
 _VERSION: Final = 0xA0
 
-_SPECIAL: Final = re.compile(r'[\\"+,;<>]|^[ #]| $')
-_ATTRIBUTE: Final = re.compile(r"\s*([\w.]+)\s*=\s*((?:\\.|[^\\,+])*)([,+]|$)", re.DOTALL)
+_SPECIAL: Final = re.compile(r'[\\"+,;<>]|\A[ #]| \Z')
+_ATTRIBUTE: Final = re.compile(r" *([\w.]+) *= *((?:\\.|[^\\,+])*)([,+]|\Z)", re.DOTALL)
 _ESCAPED: Final = re.compile(rb"\\([0-9A-Fa-f]{2}|.)", re.DOTALL)
 
 #: A subject to compare by: sets of (dotted type, value), in the order of the text.

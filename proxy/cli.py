@@ -233,7 +233,8 @@ async def _try_out(config: Config, set_name: str, demonstration: ModuleType) -> 
         running = await nursery.start(demonstration.serve_embedded, config)
         where = ",".join(running.addresses).replace("/", "%2F")
         lines = ["A proxy in front of a built-in upstream, which keeps nothing. Ctrl-C ends it."]
-        lines.append(f"  connect with   mongodb://{where}/?replicaSet={set_name}")
+        options = f"replicaSet={set_name}" + ("&tls=true" if config.listen.tls else "")
+        lines.append(f"  connect with   mongodb://{where}/?{options}")
         if running.admin:
             pages = ("metrics", "connections", "sessions")
             lines += [f"  {page:<13}  http://{running.admin}/{page}" for page in pages]

@@ -96,6 +96,12 @@ def _redact_event(
     return event
 
 
+def _heading_first(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    return {key: event.pop(key) for key in ("timestamp", "level", "event")} | event
+
+
 class _Writer:
     """Writes whole lines; a log that cannot be written must not end a connection."""
 
@@ -130,6 +136,7 @@ def configure(format: str = "text", level: str = "info", stream: TextIO | None =
             _redact_event,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _heading_first,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -99,7 +99,7 @@ def _redact_event(
 def _heading_first(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    return {key: event.pop(key) for key in ("timestamp", "level", "event")} | event
+    return {**{key: event.pop(key) for key in ("timestamp", "level", "event")}, **event}
 
 
 class _Writer:

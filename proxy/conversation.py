@@ -236,17 +236,20 @@ class Conversation:
             data = data[len(passed) :]
             if not data:
                 return
+        problem = ""
         try:
-            for frame in self._replies.feed(data):
+            frames = self._replies.feed(data)
+        except FramingError as error:
+            frames, problem = error.frames, str(error)
+        try:
+            for frame in frames:
                 self._on_reply(frame, now)
                 if self.close:
                     return
-            if self._replies.declared > PASS_ABOVE:
+            if problem:
+                self.upstream_broke("upstream framing", problem)
+            elif self._replies.declared > PASS_ABOVE:
                 self._begin_passing()
-        except FramingError as error:
-            for frame in error.frames:
-                self._on_reply(frame, now)
-            self.upstream_broke("upstream framing", str(error))
         except WireError as error:
             self.upstream_broke("upstream message", str(error))
 

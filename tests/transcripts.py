@@ -98,7 +98,10 @@ def _normalised(value: Any, cursors: Mapping[int, str]) -> Any:
     if isinstance(value, list):
         return [_normalised(item, cursors) for item in value]
     if isinstance(value, Int64):
-        return cursors.get(value, value)
+        return cursors.get(value, f"{value} (long)")
+    if isinstance(value, bool | int | float):
+        # Python holds 1, 1.0 and True for equal, BSON does not.
+        return f"{value} ({type(value).__name__})"
     if isinstance(value, str):
         for number, name in cursors.items():
             value = value.replace(str(number), name)
@@ -135,7 +138,7 @@ Send = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class Replay:
-    """Asks a transcript's requests in order, with the actual cursor ids in place of the recorded."""
+    """Asks a transcript's requests in order, actual cursor ids in place of the recorded ones."""
 
     def __init__(self, transcript: Transcript, send: Send) -> None:
         self._transcript = transcript

@@ -86,7 +86,7 @@ def _server_status(call: Call) -> Answer:
             "command": sum(node.counters.values()),
         },
         "logicalSessionRecordCache": {"activeSessionsCount": sum(1 for _ in node.sessions)},
-        "transactions": {"retriedStatementsCount": Int64(node.counters["retryable statements"])},
+        "transactions": {"retriedStatementsCount": Int64(node.counters["retried statements"])},
         "metrics": {"cursor": {"open": {"total": Int64(len(node.cursors))}}},
         "storageEngine": {"name": "ephemeralForTest", "persistent": False},
     }

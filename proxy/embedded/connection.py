@@ -152,19 +152,20 @@ class Connection:
             return Step(close=True)
         except CommandError as error:
             return self._refuse(request, error, now)
-        # The server prints and counts what came as a sequence as if it stood in the body, $db last.
-        body["$db"] = body.pop("$db")
         duplicates = tuple(name.decode("utf-8", "replace") for name in request.fields.duplicates)
         sequences = tuple(sections.sequences)
         return self._execute(request, body, database, sequences, duplicates, now)
 
     def _query_command(self, request: Request, now: float) -> Step:
         try:
+            legacy.check_command(request)
             body = _decoded(request.body_bytes())
         except CommandError as error:
             return self._refuse(request, error, now)
         duplicates = tuple(name.decode("utf-8", "replace") for name in request.fields.duplicates)
-        return self._execute(request, body, request.database or "", (), duplicates, now)
+        database = request.database or ""
+        body.setdefault("$db", database)
+        return self._execute(request, body, database, (), duplicates, now)
 
     def _execute(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from proxy.embedded.engine import Document
     from proxy.embedded.failpoints import Fault
 
+
+log = logging.getLogger(__name__)
 
 _NO_TRANSACTION_DATABASES: Final = ("config", "local")
 
@@ -73,25 +76,38 @@ def dispatch(call: Call, duplicates: tuple[str, ...]) -> Answer:
 
     ``duplicates`` are the top-level names that occur more than once.
     """
-    try:
-        answer = _run(call, duplicates)
-    except CommandError as error:
-        return _finish_failed(call, error)
+    answer = _guarded(call, call.now, lambda: _run(call, duplicates))
     if isinstance(answer, Later):
         return Later(answer.deadline, _resumed(call, answer))
-    return _finish(call, answer)
+    assert answer is not None
+    return answer
+
+
+def _guarded(call: Call, now: float, work: Callable[[], Answer | None]) -> Answer | None:
+    """``work``'s answer with everything that every reply has, whatever it raises."""
+    call.now = now
+    call.node.expire_transactions(now)
+    try:
+        answer = work()
+    except CommandError as error:
+        return _finish_failed(call, error)
+    except Exception as error:
+        # One client's odd command must not take the others' connections down.
+        log.exception("command %s failed", call.name)
+        return _finish_failed(call, failure(8, f"{type(error).__name__}: {error}"))
+    return answer if answer is None or isinstance(answer, Later) else _finish(call, answer)
 
 
 def _resumed(call: Call, later: Later) -> Callable[[float], Document | None]:
+    def look(now: float) -> Document | None:
+        if call.operation is not None and call.operation.killed is not None:
+            raise call.operation.killed
+        return later.attempt(now)
+
     def attempt(now: float) -> Document | None:
-        call.now = now
-        try:
-            if call.operation is not None and call.operation.killed is not None:
-                raise call.operation.killed
-            document = later.attempt(now)
-        except CommandError as error:
-            return _finish_failed(call, error)
-        return None if document is None else _finish(call, document)
+        answer = _guarded(call, now, lambda: look(now))
+        assert not isinstance(answer, Later)
+        return answer
 
     return attempt
 
@@ -269,7 +285,9 @@ def _enter_transaction(call: Call, command: Command) -> None:
         transaction.begin(call.txn_number, label, call.now, locks)
     else:
         commit = call.name == "commitTransaction"
-        transaction.resume(call.txn_number, label, call.now, locks, commit=commit)
+        lifetime = call.node.transaction_lifetime
+        transaction.expire(call.now, locks, lifetime)
+        transaction.resume(call.txn_number, label, commit=commit)
     if not command.ends_transaction:
         call.transaction = transaction
 

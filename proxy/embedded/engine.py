@@ -267,6 +267,5 @@ class Engine:
             f"E11000 duplicate key error collection: {ns[0]}.{ns[1]} index: {name} "
             f"dup key: {{ {shown} }}",
         )
-        object.__setattr__(error, "pattern", pattern)
-        object.__setattr__(error, "value", value)
+        error.pattern, error.value = pattern, value
         return error

@@ -97,7 +97,8 @@ def _take_metadata(call: Call) -> None:
         if len(str(application.get("name", "")).encode()) > _MAX_APP_NAME:
             raise failure(
                 184,
-                "The 'client.application.name' field must be less then or equal to 128 bytes in length",
+                "The 'client.application.name' field must be less then or equal to 128 bytes in "
+                "length",
             )
         call.connection.metadata = metadata
     offered = call.body.get("compression")

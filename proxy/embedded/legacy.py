@@ -20,6 +20,7 @@ from proxy.wire.opcodes import (
     OP_KILL_CURSORS,
     OP_QUERY,
     OP_UPDATE,
+    QUERY_EXHAUST,
 )
 from proxy.wire.replies import op_reply
 
@@ -32,6 +33,20 @@ _QUERY_FAILURE = 2
 _CURSOR_NOT_FOUND = 1
 _AWAIT_CAPABLE = 8
 _FIRST_BATCH = 101
+
+
+def check_command(request: Request) -> None:
+    """A command by OP_QUERY asks for one document and no stream.
+
+    Raises:
+        CommandError: 16979.
+    """
+    message = request.message
+    wanted = INT32.unpack_from(message, message.index(0, HEADER_SIZE + 4) + 5)[0]
+    if wanted not in (1, -1) or request.flags & QUERY_EXHAUST:
+        raise failure(
+            16979, f"Bad numberToReturn ({wanted}) for $cmd type ns - can only be 1 or -1"
+        )
 
 
 def handle(node: Node, request: Request, now: float) -> list[bytes]:

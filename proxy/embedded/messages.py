@@ -39,7 +39,7 @@ def read_sections(request: Request) -> Sections:
     if request.flags & 0xFFFF & ~_KNOWN_REQUIRED:
         raise HangUp
     if not request.has_valid_checksum():
-        raise failure(CHECKSUM_MISMATCH, "OP_MSG checksum does not match contents")
+        raise failure(288, "OP_MSG checksum does not match contents")
     message = request.message
     limit = len(message) - (4 if request.flags & CHECKSUM_PRESENT else 0)
     found = Sections()
@@ -62,9 +62,6 @@ def read_sections(request: Request) -> Sections:
     if found.body is None:
         raise failure(40587, "OP_MSG messages must have a body")
     return found
-
-
-CHECKSUM_MISMATCH = 288
 
 
 def _document(message: bytes, pos: int, limit: int) -> tuple[bytes, int]:

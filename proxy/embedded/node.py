@@ -15,7 +15,7 @@ from proxy.embedded.cursors import CursorStore
 from proxy.embedded.engine import Document, Engine, Namespace
 from proxy.embedded.failpoints import FailPoints
 from proxy.embedded.sessions import SessionKey, SessionStore
-from proxy.embedded.transactions import Locks
+from proxy.embedded.transactions import LIFETIME, Locks
 from proxy.embedded.users import EmbeddedUser, UserStore
 
 if TYPE_CHECKING:
@@ -102,6 +102,17 @@ class Node:
         self.written = Timestamp(seconds, first + writes)
         self.written_at = now
         self.wake()
+
+    def expire_transactions(self, now: float) -> None:
+        """Abort the transactions that have been open for too long."""
+        if self.locks:
+            for session in self.sessions:
+                session.transaction.expire(now, self.locks, self.transaction_lifetime)
+
+    @property
+    def transaction_lifetime(self) -> float:
+        """Seconds that a transaction may stay open."""
+        return float(self.parameters.get("transactionLifetimeLimitSeconds", LIFETIME))
 
     def op_time(self) -> Document:
         return {"ts": self.written, "t": TERM}

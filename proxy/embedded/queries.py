@@ -183,6 +183,10 @@ def _kill_cursors(call: Call) -> Answer:
     for cursor_id in ids:
         if not isinstance(cursor_id, Int64):
             raise failure(9, f"Expected element of type long, found {type_name(cursor_id)}")
+        cursor = call.node.cursors.find(cursor_id)
+        if cursor is not None and not _made_it(call, cursor):
+            raise call.not_authorized()
+    for cursor_id in ids:
         (killed if call.node.cursors.close(cursor_id) else missing).append(cursor_id)
     call.node.wake()
     return {
@@ -191,6 +195,13 @@ def _kill_cursors(call: Call) -> Answer:
         "cursorsAlive": [],
         "cursorsUnknown": [],
     }
+
+
+def _made_it(call: Call, cursor: Cursor) -> bool:
+    """Whether one of the caller's users opened the cursor, or may do with any."""
+    if call.may_on_cluster("killAnyCursor"):
+        return True
+    return any((user.name, user.database) in cursor.users for user in call.users)
 
 
 def _may_kill_cursors(call: Call) -> None:

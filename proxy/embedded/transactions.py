@@ -99,14 +99,13 @@ class Transaction:
         self.started = now
         self._engine = Engine()
 
-    def resume(self, number: int, label: str, now: float, locks: Locks, *, commit: bool) -> None:
+    def resume(self, number: int, label: str, *, commit: bool) -> None:
         """A later command of a transaction; ``commit`` for commitTransaction itself.
 
         Raises:
             CommandError: 251 (labelled) where it is unknown or aborted, 256 where committed.
         """
         self._refuse_older(number, label)
-        self.expire(now, locks)
         if number > self.number or self.state in (State.NONE, State.RETRYABLE):
             raise failure(
                 251,
@@ -119,9 +118,9 @@ class Transaction:
         if self.state is State.COMMITTED and not commit:
             raise failure(256, f"Transaction {number} has been committed.")
 
-    def expire(self, now: float, locks: Locks) -> None:
-        """Abort the transaction if it is open longer than the server allows."""
-        if self.state is State.OPEN and now - self.started > LIFETIME:
+    def expire(self, now: float, locks: Locks, lifetime: float = LIFETIME) -> None:
+        """Abort the transaction if it is open for longer than ``lifetime`` seconds."""
+        if self.state is State.OPEN and now - self.started > lifetime:
             self.abort(locks)
 
     def engine(self, base: Engine, ns: Namespace) -> Engine:

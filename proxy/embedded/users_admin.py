@@ -47,7 +47,8 @@ def _create_user(call: Call) -> Answer:
     if password is None and call.database != "$external":
         raise failure(
             2,
-            "Must provide a 'pwd' field for all user documents, except those with '$external' as the user's source db",
+            "Must provide a 'pwd' field for all user documents, except those with '$external' as "
+            "the user's source db",
         )
     roles = _roles(call, call.body.get("roles"))
     mechanisms = tuple(call.option("mechanisms", list(MECHANISMS)))

@@ -86,9 +86,10 @@ def _once(call: Call, statement_id: int, run: Callable[[], Outcome]) -> Outcome:
     if call.txn_number is None or call.transaction is not None or call.session is None:
         return run()
     executed = call.session.transaction.executed
-    if statement_id not in executed:
-        executed[statement_id] = run()
-        call.node.counters["retryable statements"] += 1
+    if statement_id in executed:
+        call.node.counters["retried statements"] += 1
+        return {**executed[statement_id], "wrote": 0}
+    executed[statement_id] = run()
     return executed[statement_id]
 
 
@@ -193,8 +194,6 @@ def _wait_for_locks(call: Call, ns: Namespace, statements: list[Document]) -> La
     def attempt(now: float) -> Document | None:
         if now >= deadline:
             raise failure(50, "operation exceeded time limit")
-        for session in call.node.sessions:
-            session.transaction.expire(now, call.node.locks)
         return None if _locked(call, ns, statements) else _run_batch(call, ns, statements)
 
     return Later(deadline, attempt)
@@ -270,7 +269,7 @@ def _reply(
         reply["nModified"] = modified
     if errors:
         reply["writeErrors"] = errors
-    if call.node.replica_set and call.transaction is None:
+    if call.node.replica_set:
         reply["opTime"] = call.node.op_time()
         reply["electionId"] = ELECTION_ID
     return reply
@@ -286,16 +285,17 @@ def _find_and_modify(call: Call) -> Answer:
     query = call.document("query")
 
     def run() -> Document:
-        return _once(call, call.option("stmtId", 0), lambda: _modify(call, ns, query))
+        done = _once(call, call.option("stmtId", 0), lambda: _modify(call, ns, query))
+        return {name: value for name, value in done.items() if name != "wrote"}
 
     if call.transaction is not None or not _locked(call, ns, [{"q": query}]):
-        return dict(run())
+        return run()
     deadline = call.deadline()
 
     def attempt(now: float) -> Document | None:
         if now >= deadline:
             raise failure(50, "operation exceeded time limit")
-        return None if _locked(call, ns, [{"q": query}]) else dict(run())
+        return None if _locked(call, ns, [{"q": query}]) else run()
 
     return Later(deadline, attempt)
 

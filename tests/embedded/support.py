@@ -14,7 +14,7 @@ from proxy.embedded.node import Node, make_node
 from proxy.embedded.users import EmbeddedUser
 from proxy.wire.messages import read_reply
 from proxy.wire.replies import command_frame
-from tests.transcripts import Exchange, Replay, load
+from tests.transcripts import Exchange, Replay, Transcript, load
 
 #: Unix time at which tests run.
 NOW = 1_800_000_000.0
@@ -128,21 +128,23 @@ async def replay(name: str) -> list[Exchange]:
         set_name=None if deployment == "standalone" else "rs0",
     )
 
-    async def once() -> list[Exchange]:
-        client = Client(server)
-
-        async def send(request: dict[str, Any]) -> dict[str, Any]:
-            return client.ask(request)
-
-        for user in transcript.users:
-            assert client.log_in(*user)["done"]
-        return await Replay(transcript, send).run()
-
     if auth:
-        # Collections of the recorded deployment that a user without rights could not have made.
-        alice = Client(server)
-        alice.log_in("alice", "app")
-        for collection in ("cur", "probe"):
-            alice.run("create", collection, db="app")
-    await once()
-    return await once()
+        # Others had held their conversations before: some make collections, all make sessions.
+        for user in (("alice", "app"), ("bob", "app")):
+            if user not in transcript.users:
+                await _converse(server, load("rsauth.alice"), user)
+    await _converse(server, transcript, *transcript.users)
+    return await _converse(server, transcript, *transcript.users)
+
+
+async def _converse(
+    server: Node, transcript: Transcript, *users: tuple[str, str]
+) -> list[Exchange]:
+    client = Client(server)
+    for user in users:
+        assert client.log_in(*user)["done"]
+
+    async def send(request: dict[str, Any]) -> dict[str, Any]:
+        return client.ask(request)
+
+    return await Replay(transcript, send).run()

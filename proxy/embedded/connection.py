@@ -88,7 +88,10 @@ class Connection:
             return self._message(request, now)
         if request.opcode == OP_QUERY and request.command:
             return self._query_command(request, now)
-        return Step(legacy.handle(self.node, request, now))
+        try:
+            return Step(legacy.handle(self.node, request, now))
+        except HangUp:
+            return Step(close=True)
 
     def resume(self, now: float) -> Step:
         """Let a waiting command look again; call only while one waits."""
@@ -132,7 +135,7 @@ class Connection:
             sections = read_sections(request)
             body = _decoded(sections.body or b"")
             for name, documents in sections.sequences.items():
-                if name in body or any(key.startswith(f"{name}.") for key in body):
+                if _has_path(body, name):
                     raise failure(
                         40433, f"Duplicate field between body and document sequence {name}"
                     )
@@ -203,6 +206,15 @@ class Connection:
             request.request_id = request_id
             self._exhaust = _Exhaust(request, call.body, call.database)
         return Step([frame], more=more)
+
+
+def _has_path(body: Document, path: str) -> bool:
+    found: object = body
+    for name in path.split("."):
+        if not isinstance(found, dict) or name not in found:
+            return False
+        found = found[name]
+    return True
 
 
 def _decoded(document: bytes) -> Document:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from struct import error as StructError
 from typing import TYPE_CHECKING
 
 import bson
 from bson.errors import BSONError
 
 from proxy.embedded.failures import failure
+from proxy.embedded.messages import HangUp
 from proxy.errors import CommandError, WireError
 from proxy.wire.fields import document_end
 from proxy.wire.opcodes import (
     HEADER_SIZE,
     INT32,
     INT64,
+    OP_COMMAND,
     OP_DELETE,
     OP_GET_MORE,
     OP_INSERT,
@@ -53,27 +56,29 @@ def handle(node: Node, request: Request, now: float) -> list[bytes]:
     """Carry out a legacy message; the frames to send back, none for writes.
 
     With authorization on everything is refused, as none of these can say who may do what.
+
+    Raises:
+        HangUp: it cannot be read.
     """
     try:
         return _HANDLERS[request.opcode](node, request, now)
-    except (CommandError, WireError, BSONError, IndexError, ValueError) as error:
-        if request.opcode not in (OP_QUERY, OP_GET_MORE):
-            return []
-        return [_failed(node, request, error)]
+    except (WireError, BSONError, IndexError, ValueError, StructError) as error:
+        raise HangUp from error
+    except CommandError as error:
+        return [_failed(node, request, error)] if request.expects_reply else []
 
 
-def _failed(node: Node, request: Request, error: Exception) -> bytes:
-    code = error.code if isinstance(error, CommandError) else 22
-    document = bson.encode({"$err": str(error), "code": code})
+def _failed(node: Node, request: Request, error: CommandError) -> bytes:
+    document = bson.encode({"$err": error.errmsg, "code": error.code})
     flags = _QUERY_FAILURE | _AWAIT_CAPABLE
     return op_reply(request.request_id, node.next_request_id(), [document], flags=flags)
 
 
 def _namespace(node: Node, message: bytes) -> tuple[Namespace, int]:
-    if node.authorization:
-        raise failure(13, "legacy operations are not authorized")
     end = message.index(0, HEADER_SIZE + 4)
     database, _, name = message[HEADER_SIZE + 4 : end].decode().partition(".")
+    if node.authorization:
+        raise failure(13, "legacy operations are not authorized")
     if not database or not name:
         raise failure(73, "Invalid namespace specified")
     return (database, name), end + 1
@@ -172,7 +177,7 @@ def _kill_cursors(node: Node, request: Request, now: float) -> list[bytes]:
 
 
 def _op_command(node: Node, request: Request, now: float) -> list[bytes]:
-    raise failure(13, "OP_COMMAND is for servers among themselves")
+    raise HangUp
 
 
 _HANDLERS = {
@@ -182,5 +187,5 @@ _HANDLERS = {
     OP_UPDATE: _update,
     OP_DELETE: _delete,
     OP_KILL_CURSORS: _kill_cursors,
-    2010: _op_command,
+    OP_COMMAND: _op_command,
 }

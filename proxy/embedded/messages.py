@@ -38,6 +38,8 @@ def read_sections(request: Request) -> Sections:
     """
     if request.flags & 0xFFFF & ~_KNOWN_REQUIRED:
         raise HangUp
+    if request.flags & CHECKSUM_PRESENT and len(request.message) < HEADER_SIZE + 9:
+        raise failure(51251, "Invalid message size for an OP_MSG containing a checksum")
     if not request.has_valid_checksum():
         raise failure(288, "OP_MSG checksum does not match contents")
     message = request.message
@@ -53,6 +55,8 @@ def read_sections(request: Request) -> Sections:
             found.body, pos = _document(message, pos, limit)
         elif kind == 1:
             pos = _sequence(message, pos, limit, found)
+        elif kind == 2 and message.find(0, pos, limit) < 0:
+            raise failure(22, "a security token overruns its message")
         elif kind == 2:
             raise failure(13, "Unsupported Security Token provided")
         else:

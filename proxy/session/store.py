@@ -227,6 +227,7 @@ class SessionStore:
             if session is not None:
                 session.ended = Ending.ENDED
                 session.ended_at = now
+                session.epoch = self._epoch
 
     def kill(self, within: Selection, now: float, upstream: str | None = None) -> None:
         """Note a kill: cursors gone and open transactions aborted, on ``upstream`` (None: all).
@@ -253,6 +254,7 @@ class SessionStore:
             if killed is not None:
                 killed.ended = Ending.KILLED
                 killed.ended_at = now
+                killed.epoch = self._epoch
 
     def forget(self, session: Session) -> bool:
         """Drop a session with all that belongs to it; False where that has happened already."""
@@ -288,7 +290,7 @@ class SessionStore:
         self._count -= 1
         return True
 
-    def expire(self, now: float, budget: int = 1000) -> Swept:
+    def expire(self, now: float, budget: int = 500) -> Swept:
         """Forget what is past its time, looking at ``budget`` sessions at most.
 
         Call it again at once while ``more`` is true, with other work in between. A session
@@ -303,7 +305,9 @@ class SessionStore:
                 budget -= 1
                 session = waiting.pop()
                 deadline = session.last_use + self.timeout
-                if session.activity is not None and session.activity.operations:
+                if deadline <= now and session.activity and session.activity.operations:
+                    # As the server does at each flush: what is running is in use.
+                    session.last_use = now
                     deadline = now + self.timeout
                 if deadline > now:
                     self._await(session, deadline)

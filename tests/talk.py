@@ -1,0 +1,165 @@
+"""Conversations written down as transcripts.
+
+    (
+        Talk()
+        .client(PING)  # the client sends a frame …
+        .upstream_gets(PING)  # … and this is what goes upstream
+        .upstream(PONG)  # upstream sends bytes …
+        .client_gets(PONG)  # … and this is what the client gets
+        .quiet()  # nothing else went anywhere
+    )
+
+What goes out has to be expected before the next bytes come in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bson
+
+from proxy.conversation import Conversation, Presentation
+from proxy.identity import CONNECTION_STATUS, Identity
+from proxy.wire.messages import read_request
+from proxy.wire.opcodes import OP_MSG
+from tests.build import reply
+
+
+class Watching:
+    """An observer that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Any, ...]] = []
+
+    def request(self, command: str) -> None:
+        self.seen.append(("request", command))
+
+    def replied(self, command: str, seconds: float, ok: bool) -> None:
+        self.seen.append(("replied", command, seconds, ok))
+
+    def violation(self, kind: str) -> None:
+        self.seen.append(("violation", kind))
+
+    def identified(self, identity: Identity) -> None:
+        self.seen.append(("identified", identity.name))
+
+    def unknown_member(self) -> None:
+        self.seen.append(("unknown member",))
+
+    def only(self, kind: str) -> list[tuple[Any, ...]]:
+        return [entry[1:] for entry in self.seen if entry[0] == kind]
+
+
+class Talk:
+    """One conversation, driven and checked step by step; its clock stands unless moved."""
+
+    def __init__(self, **presentation: Any) -> None:
+        self.observer = Watching()
+        self.conversation = Conversation(Presentation(**presentation), self.observer)
+        self.now = 0.0
+        self._asked = 0
+
+    def client(self, *frames: bytes) -> Talk:
+        """The client sends whole frames; the relay would not hand over any while blocked."""
+        for frame in frames:
+            assert not self.conversation.blocked, "no request is handed over now"
+            self._expected_all()
+            self.conversation.on_request(frame, self.now)
+        return self
+
+    def upstream(self, *chunks: bytes) -> Talk:
+        """Upstream sends bytes, cut anywhere."""
+        for chunk in chunks:
+            self._expected_all()
+            self.conversation.on_upstream(chunk, self.now)
+        return self
+
+    def upstream_gets(self, *frames: bytes) -> Talk:
+        assert b"".join(self._taken("to_upstream")) == b"".join(frames)
+        return self
+
+    def client_gets(self, *frames: bytes) -> Talk:
+        assert b"".join(self._taken("to_client")) == b"".join(frames)
+        return self
+
+    def client_is_told(self, request: bytes, document: dict[str, Any]) -> Talk:
+        """The client gets a reply that the proxy made, with this document."""
+        [frame] = self._taken("to_client")
+        asked = read_request(request)
+        assert asked.opcode == OP_MSG
+        made = bson.decode(frame[21:])
+        assert frame[8:12] == request[4:8], "responseTo"
+        assert made == document
+        return self
+
+    def upstream_is_asked(self, **more: Any) -> Talk:
+        """The proxy asks upstream who is authenticated."""
+        [frame] = self._taken("to_upstream")
+        question = read_request(frame)
+        assert bson.decode(question.body_bytes()) == {**CONNECTION_STATUS, **more}
+        assert question.flags == 0
+        assert question.frame is question.message
+        assert not question.sequences
+        self._asked = question.request_id
+        assert self.conversation.blocked
+        return self
+
+    def upstream_says(self, document: dict[str, Any]) -> Talk:
+        """Upstream answers the proxy's question."""
+        return self.upstream(reply(document, self._asked))
+
+    def quiet(self) -> Talk:
+        """Nothing more goes anywhere and the connection lives on."""
+        self._expected_all()
+        assert (self.conversation.ending, self.conversation.close) == ("", "")
+        return self
+
+    def idle(self) -> Talk:
+        """As :meth:`quiet`, and nothing is due."""
+        self.quiet()
+        assert self.conversation.in_flight == 0
+        assert not self.conversation.blocked
+        assert not self.conversation.streaming
+        assert self.conversation.idle
+        return self
+
+    def closes(self, kind: str) -> Talk:
+        """The connection closes now, for a reason that begins so."""
+        self._expected_all()
+        assert self.conversation.close.startswith(kind), self.conversation.close
+        return self
+
+    def ends(self, kind: str) -> Talk:
+        """No request is read any more, but replies are still due."""
+        self._expected_all()
+        assert self.conversation.ending.startswith(kind)
+        assert not self.conversation.close
+        return self
+
+    def at(self, now: float) -> Talk:
+        self.now = now
+        return self
+
+    def _taken(self, queue: str) -> list[bytes]:
+        taken: list[bytes] = getattr(self.conversation, queue)
+        frames = taken.copy()
+        taken.clear()
+        return frames
+
+    def _expected_all(self) -> None:
+        assert self._taken("to_upstream") == []
+        assert self._taken("to_client") == []
+
+
+def connection_status(*users: tuple[str, str], actions: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A reply to connectionStatus with these users and actions on the cluster."""
+    return {
+        "authInfo": {
+            "authenticatedUsers": [{"user": user, "db": database} for user, database in users],
+            "authenticatedUserRoles": [],
+            "authenticatedUserPrivileges": [
+                {"resource": {"cluster": True}, "actions": list(actions)}
+            ],
+        },
+        "ok": 1.0,
+    }

@@ -39,6 +39,7 @@ VOLATILE = frozenset(
 #: The same inside texts.
 _VOLATILE_TEXT = (
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "<uuid>"),
+    (re.compile(r"Timestamp\(\d+, \d+\)"), "Timestamp(<time>)"),
     (re.compile(r"(?i)(cursor(?: id)?:?) \d+"), r"\1 <id>"),
 )
 

@@ -8,11 +8,12 @@ times, generated ids) the lines must be equal. Every step catches its own error 
 
 from __future__ import annotations
 
+import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
 import bson
 import pymongo
@@ -77,9 +78,8 @@ class Scenario:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.commands = Commands()
-        self.heartbeats = Heartbeats()
         self.client: pymongo.MongoClient[dict[str, Any]] = self.connect(
-            event_listeners=[self.commands, self.heartbeats]
+            event_listeners=[self.commands]
         )
         self.db = self.client["app"]
 
@@ -101,6 +101,36 @@ class Scenario:
             if saw["details"] is None:
                 saw["text"] = str(error)
         emit(name, {"result": saw, "commands": self.commands.take()})
+
+    def in_one_session(self, *commands: dict[str, Any]) -> list[Any]:
+        """The replies or errors of commands in a session that nobody used before."""
+        replies: list[Any] = []
+        with self.connect() as client, client.start_session() as session:
+            for command in commands:
+                number = Int64(command["txnNumber"])
+                database = "admin" if next(iter(command)).endswith("Transaction") else "app"
+                try:
+                    replies.append(
+                        client[database].command(command | {"txnNumber": number}, session=session)
+                    )
+                except PyMongoError as error:
+                    replies.append([type(error).__name__, getattr(error, "details", None)])
+        return replies
+
+    def raw(self, command: dict[str, Any]) -> object:
+        """The reply to a command as it stands, on a connection of its own without a handshake."""
+        address = self.client.address
+        assert address is not None
+        with socket.create_connection(address, timeout=10) as connection:
+            payload = b"\0\0\0\0\0" + bson.encode(command)
+            header = struct.pack("<iiii", 16 + len(payload), 7, 0, 2013)
+            connection.sendall(header + payload)
+            stream = connection.makefile("rb")
+            header = stream.read(16)
+            if len(header) < 16:
+                return "closed"
+            length, _, response_to, opcode = struct.unpack("<iiii", header)
+            return [response_to, opcode, bson.decode(stream.read(length - 16)[5:])]
 
     def run(self, weight: str) -> None:
         for name in dir(self):
@@ -139,6 +169,11 @@ class Scenario:
             self.client.admin.command("ismaster", helloOk=True),
             self.client.admin.command("hello", comment="x"),
         ]
+
+    def on_01_hello_offers_compression(self) -> object:
+        offers: list[list[str]] = [["zstd", "nope", "zlib", "snappy"], ["snappy"], ["nope"], []]
+        hello = {"isMaster": 1, "helloOk": True, "$db": "admin"}
+        return [self.raw(hello | {"compression": offer}) for offer in offers]
 
     def on_02_build_info(self) -> object:
         return sorted(self.client.server_info())
@@ -359,22 +394,17 @@ class Scenario:
             session.commit_transaction()
         return self.db.tx.count_documents({"_id": 6})
 
-    def on_46_transaction_old_number(self) -> object:
-        lsid = {"id": Binary(uuid4().bytes, 4)}
-        for number in (5, 4):
-            reply = self.db.command(
-                {"insert": "tx", "documents": [{"_id": f"n{number}"}]}
-                | {"lsid": lsid, "txnNumber": Int64(number), "autocommit": False}
-                | {"startTransaction": True}
-            )
-            emit("number", [number, reply])
-        return None
+    def on_46_transaction_numbers_must_grow(self) -> object:
+        def start(number: int) -> dict[str, Any]:
+            command = {"insert": "tx", "documents": [{"_id": f"n{number}"}], "txnNumber": number}
+            return command | {"autocommit": False, "startTransaction": True}
+
+        end = {"abortTransaction": 1, "txnNumber": 6, "autocommit": False}
+        return self.in_one_session(start(5), start(4), start(5), start(6), end)
 
     def on_47_commit_without_transaction(self) -> object:
-        lsid = {"id": Binary(uuid4().bytes, 4)}
-        return self.client.admin.command(
-            "commitTransaction", lsid=lsid, txnNumber=Int64(1), autocommit=False
-        )
+        end = {"txnNumber": 1, "autocommit": False}
+        return self.in_one_session({"commitTransaction": 1} | end, {"abortTransaction": 1} | end)
 
     def on_48_write_conflict(self) -> object:
         with self.client.start_session() as one, self.client.start_session() as two:
@@ -388,33 +418,28 @@ class Scenario:
         return None
 
     def on_50_retryable_write_repeated(self) -> object:
-        lsid = {"id": Binary(uuid4().bytes, 4)}
-        command: dict[str, Any] = {
-            "insert": "c",
-            "documents": [{"_id": "retry"}, {"_id": "retry2"}],
-        }
-        extra = {"lsid": lsid, "txnNumber": Int64(1)}
+        documents = [{"_id": "retry"}, {"_id": "retry2"}]
+        command = {"insert": "c", "documents": documents, "txnNumber": 1}
         return [
-            self.db.command(command | extra),
-            self.db.command(command | extra),
+            self.in_one_session(command, command),
             self.db.c.count_documents({"_id": {"$in": ["retry", "retry2"]}}),
         ]
 
     def on_51_retryable_find_and_modify(self) -> object:
-        lsid = {"id": Binary(uuid4().bytes, 4)}
-        command: dict[str, Any] = {
-            "findAndModify": "c",
-            "query": {"_id": 1},
-            "update": {"$inc": {"k": 1}},
-        }
-        extra = {"new": True, "lsid": lsid, "txnNumber": Int64(1)}
-        return [self.db.command(command | extra), self.db.command(command | extra)]
+        command = {"findAndModify": "c", "query": {"_id": 1}, "update": {"$inc": {"k": 1}}}
+        command |= {"new": True, "txnNumber": 1}
+        return self.in_one_session(command, command)
 
     def on_52_older_txn_number(self) -> object:
-        lsid = {"id": Binary(uuid4().bytes, 4)}
-        return self.db.command(
-            {"insert": "c", "documents": [{"_id": "old"}], "lsid": lsid, "txnNumber": Int64(0)}
-        )
+        command = {"insert": "c", "documents": [{"_id": "new"}], "txnNumber": 9}
+        older = {"insert": "c", "documents": [{"_id": "old"}], "txnNumber": 8}
+        return self.in_one_session(command, older)
+
+    def on_53_retryable_with_statement_ids(self) -> object:
+        documents = [{"_id": "s1"}, {"_id": "s2"}]
+        command = {"insert": "c", "documents": documents, "txnNumber": 1, "stmtIds": [3, 7]}
+        again = {"insert": "c", "documents": documents[1:], "txnNumber": 1, "stmtIds": [7]}
+        return self.in_one_session(command, again)
 
     def on_60_session_commands(self) -> object:
         with self.client.start_session() as session:
@@ -449,7 +474,8 @@ class Scenario:
         return self.client.admin.command("killSessions", [{"id": 1}])
 
     def on_66_bad_lsid(self) -> object:
-        return self.db.command({"find": "c", "lsid": {"id": "no uuid"}})
+        bad: list[Any] = [1, {}, {"id": "no uuid"}, {"id": None}, {"id": Binary(b"short", 4)}]
+        return [self.raw({"find": "c", "lsid": lsid, "$db": "app"}) for lsid in bad]
 
     def on_67_causal_consistency(self) -> object:
         with self.client.start_session(causal_consistency=True) as session:
@@ -490,13 +516,13 @@ class Scenario:
         return self.db.big.insert_one({"_id": 2, "s": "y" * 17_000_000})
 
     def on_74_heartbeats(self) -> object:
-        streaming = any(
-            s.topology_version
-            for s in self.client.topology_description.server_descriptions().values()
-        )
-        if streaming:
-            self.heartbeats.awaited.wait(15)
-        return [sorted(self.heartbeats.kinds), sorted(self.heartbeats.addresses)]
+        heartbeats = Heartbeats()
+        with self.connect(event_listeners=[heartbeats], heartbeatFrequencyMS=500) as client:
+            client.admin.command("ping")
+            servers = client.topology_description.server_descriptions().values()
+            if any(server.topology_version for server in servers):
+                heartbeats.awaited.wait(15)
+        return [sorted(heartbeats.kinds), sorted(heartbeats.addresses)]
 
     def on_75_wrong_password(self) -> object:
         with self.connect(username="alice", password="wrong", authSource="app") as client:
@@ -521,8 +547,13 @@ class Scenario:
         self.commands.take()
         return found
 
+    def on_78_insert_10k(self) -> object:
+        docs = [{"_id": n, "a": n % 10} for n in range(10_000)]
+        inserted = len(self.db.batch.insert_many(docs).inserted_ids)
+        return [inserted, self.db.batch.count_documents({"a": 3})]
+
     def heavy_insert_many_100k(self) -> object:
-        docs = [{"_id": n, "a": n % 10} for n in range(100_000)]
+        docs = [{"_id": n, "a": n % 10} for n in range(10_000, 110_000)]
         inserted = len(self.db.batch.insert_many(docs).inserted_ids)
         return [inserted, self.db.batch.count_documents({"a": 3})]
 

@@ -31,6 +31,9 @@ CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
 )
 
 
+_NOT_IN_NAMES: Final = frozenset('/\\. "$\0')
+
+
 @dataclass(slots=True)
 class Step:
     """What to do next on the connection.
@@ -149,7 +152,7 @@ class Connection:
                     f"BSON field '$db' is the wrong type '{type_name(database)}', "
                     "expected type 'string'",
                 )
-            if not database or any(character in database for character in '/\\. "$\0'):
+            if database != "$external" and (not database or set(database) & _NOT_IN_NAMES):
                 raise failure(73, f"Invalid database name: '{database}'")
         except HangUp:
             return Step(close=True)

@@ -175,10 +175,7 @@ def _faulty(call: Call, command: Command, fault: Fault) -> Document:
 def _may_attempt(call: Call, command: Command) -> None:
     if command.admin_only and call.database != "admin":
         raise unauthorized(f"{call.name} may only be run against the admin database.")
-    if command.public or not call.node.authorization or call.users:
-        return
-    # The localhost exception: while there are no users, the first one may be made.
-    if call.name == "createUser" and not len(call.node.users):
+    if command.public or not call.node.authorization or call.users or call.makes_first_user:
         return
     raise unauthorized(f"command {call.name} requires authentication")
 

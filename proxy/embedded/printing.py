@@ -99,12 +99,15 @@ def printed(value: object) -> str:
 
 #: Batches that the server abbreviates to their length when it prints a command.
 _BATCHES: Final = ("documents", "updates", "deletes")
+_SECRETS: Final = ("pwd", "payload")
 
 
 def printed_command(body: Mapping[str, Any]) -> str:
     """A whole command as the authorization error shows it."""
-    shown = {}
+    shown: dict[str, Any] = {}
     for name, value in body.items():
-        batch = name in _BATCHES and isinstance(value, list) and len(value) > 1
-        shown[name] = len(value) if batch else value
+        if name in _BATCHES and isinstance(value, list) and len(value) > 1:
+            shown[name] = len(value)
+        else:
+            shown[name] = "xxx" if name in _SECRETS else value
     return printed(shown)

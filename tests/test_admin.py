@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -11,6 +12,8 @@ import h11
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy import admin, logs
 from proxy.telemetry import Telemetry
@@ -241,6 +244,35 @@ async def test_what_is_no_http_is_refused() -> None:
     async with endpoint(FakeState()) as port, connected(port) as client:
         await client.stream.send_all(b"\x10\x00\x00\x00 what\r\n\r\n")
         assert (await client.stream.receive_some()).startswith(b"HTTP/1.1 400 ")
+
+
+_PIECES = st.sampled_from(
+    [
+        b"GET /metrics HTTP/1.1\r\n",
+        b"POST /sessions?limit=%zz HTTP/1.1\r\n",
+        b"GET //[::1 HTTP/1.0\r\n",
+        b"host: 127.0.0.1\r\n",
+        b"host: [\r\n",
+        b"content-length: 5\r\n",
+        b"transfer-encoding: chunked\r\n",
+        b"expect: 100-continue\r\n",
+        b"upgrade: h2c\r\nconnection: upgrade\r\n",
+        b"\r\n",
+        b"zz\r\n",
+    ]
+)
+
+
+@given(st.lists(_PIECES | st.binary(max_size=40), max_size=12))
+async def test_no_bytes_are_a_bug(pieces: list[bytes]) -> None:
+    log = io.StringIO()
+    logs.configure("text", "info", log)
+    ours, theirs = trio.testing.memory_stream_pair()
+    site = admin._Site(admin.pages(FakeState(), Telemetry("1")), local_only=True)
+    await ours.send_all(b"".join(pieces))
+    await ours.send_eof()
+    await site.handle(theirs)  # type: ignore[arg-type]
+    assert log.getvalue() == ""
 
 
 async def test_endless_headers_are_refused() -> None:

@@ -11,6 +11,7 @@ import trio
 
 from proxy import logs
 from proxy.conversation import Conversation, Presentation
+from proxy.limits import Share
 from proxy.relay import Relay
 from proxy.transport import PeerGoneError, SocketTransport, Transport, open_socket, start_tls
 
@@ -132,7 +133,7 @@ class Connection:
         )
         self._conversation = Conversation(presentation, self)
         self.relay = Relay(
-            client, self._dial, self._conversation, shared.config.limits, shared.budget
+            client, self._dial, self._conversation, shared.config.limits, Share(shared.budget)
         )
         if self._draining:
             self.relay.drain()

@@ -6,27 +6,48 @@ import trio
 
 
 class BufferBudget:
-    """Counts what connections hold beyond a receive buffer; makes them wait at the limit.
+    """What all connections together hold beyond a receive buffer; at the limit they wait.
 
-    Whoever waits holds a message half received, so its own deadline ends the wait: nobody
-    can wait for ever on others that wait too.
+    One of them at a time may go on all the same, so that somebody always finishes: no more
+    than ``limit`` and one message are held, and nobody waits for others that wait too.
     """
 
-    __slots__ = ("_lot", "limit", "used")
+    __slots__ = ("exempt", "limit", "lot", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        self._lot = trio.lowlevel.ParkingLot()
+        self.exempt: Share | None = None
+        self.lot = trio.lowlevel.ParkingLot()
 
-    async def take(self, amount: int) -> None:
-        """Count ``amount`` more bytes, after waiting for room if need be."""
-        while self.used + amount > self.limit and self.used:
-            await self._lot.park()
-        self.used += amount
 
-    def give(self, amount: int) -> None:
-        """Give back what was taken."""
-        self.used -= amount
-        if amount:
-            self._lot.unpark_all()
+class Share:
+    """One connection's part of a budget; ``held`` is what is counted for it."""
+
+    __slots__ = ("_budget", "held")
+
+    def __init__(self, budget: BufferBudget) -> None:
+        self._budget = budget
+        self.held = 0
+
+    async def hold(self, amount: int) -> None:
+        """Count ``amount`` bytes from now on, after waiting for room if that is more."""
+        budget = self._budget
+        while amount > self.held and budget.used + amount - self.held > budget.limit:
+            if budget.exempt is None or budget.exempt is self:
+                budget.exempt = self
+                break
+            await budget.lot.park()
+        if amount < self.held:
+            self.release()
+        budget.used += amount - self.held
+        self.held = amount
+
+    def release(self) -> None:
+        """Count nothing any more."""
+        budget = self._budget
+        budget.used -= self.held
+        self.held = 0
+        if budget.exempt is self:
+            budget.exempt = None
+        budget.lot.unpark_all()

@@ -22,13 +22,16 @@ from proxy.wire.opcodes import HEADER, OP_COMPRESSED
 if TYPE_CHECKING:
     from proxy.config import Limits
     from proxy.conversation import Conversation
-    from proxy.limits import BufferBudget
+    from proxy.limits import Share
 
 #: Inflating more than this happens in a thread: 1 MB of zlib holds the loop for 3.5 ms.
 _INFLATE_IN_THREAD: Final = 262_144
 
 #: A half-received message below this is not counted against the budget; most are.
 _UNCOUNTED: Final = 65_536
+
+#: Requests a client may have sent without their replies: drivers send one, the rest is memory.
+_MOST_PIPELINED: Final = 1_000
 
 #: The slowest sender that the frame deadline still lets through, in bytes per second.
 _SLOWEST: Final = 65_536
@@ -84,13 +87,12 @@ class Relay:
         dial: Callable[[], Awaitable[Transport]],
         conversation: Conversation,
         limits: Limits,
-        budget: BufferBudget,
+        share: Share,
     ) -> None:
         self.conversation = conversation
         self._dial = dial
         self._limits = limits
-        self._budget = budget
-        self._charged = 0
+        self._share = share
         self._client = client
         self._requests = FrameBuffer()
         self._to_client = Outlet(client, conversation.to_client)
@@ -137,7 +139,7 @@ class Relay:
                 async with trio.open_nursery() as nursery:
                     await self._pump_requests(nursery)
         finally:
-            self._budget.give(self._charged)
+            self._share.release()
             self._client.close()
             if self._to_upstream is not None:
                 self._to_upstream.transport.close()
@@ -187,15 +189,16 @@ class Relay:
             if conversation.ending:
                 await self._finish(conversation.ending)
                 return
-            if buffer.buffered:
-                if scope.deadline == math.inf:
-                    # Armed once per message: dribbling does not extend it.
-                    patience = self._limits.frame_seconds + buffer.declared / _SLOWEST
-                    scope.deadline = trio.current_time() + patience
-                if buffer.buffered > _UNCOUNTED:
-                    await self._charge(buffer.buffered)
-            elif self._charged:
-                await self._charge(0)
+            if buffer.buffered and scope.deadline == math.inf:
+                # Armed once per message: dribbling does not extend it.
+                patience = self._limits.frame_seconds + buffer.declared / _SLOWEST
+                scope.deadline = trio.current_time() + patience
+            if buffer.buffered > _UNCOUNTED:
+                await self._share.hold(buffer.buffered)
+            elif self._share.held:
+                self._share.release()
+            if self._draining and not self.busy:
+                self.stop("draining")
 
     async def _on_request(self, frame: bytes) -> None:
         conversation = self.conversation
@@ -207,11 +210,16 @@ class Relay:
             except WireError as error:
                 conversation.on_garbage(str(error))
                 return
-        while conversation.blocked:
+        while self._must_wait():
             self._unblocked = trio.Event()
             await self._unblocked.wait()
         conversation.on_request(frame, trio.current_time(), message)
         await self._flush()
+
+    def _must_wait(self) -> bool:
+        """Whether upstream has to answer something before it may be sent more."""
+        conversation = self.conversation
+        return conversation.blocked or conversation.in_flight >= _MOST_PIPELINED
 
     async def _flush(self) -> None:
         conversation = self.conversation
@@ -224,13 +232,6 @@ class Relay:
             await self._to_client.flush()
         if conversation.close:
             self.stop(conversation.close)
-
-    async def _charge(self, held: int) -> None:
-        if held > self._charged:
-            await self._budget.take(held - self._charged)
-        else:
-            self._budget.give(self._charged - held)
-        self._charged = held
 
     async def _connect(self, nursery: trio.Nursery) -> None:
         try:
@@ -293,7 +294,7 @@ class Relay:
                         conversation.to_client.clear()
                 if conversation.to_upstream and self._to_upstream is not None:
                     await self._to_upstream.flush()
-                if self._unblocked is not None and not conversation.blocked:
+                if self._unblocked is not None and not self._must_wait():
                     self._unblocked.set()
                     self._unblocked = None
                 if conversation.close:

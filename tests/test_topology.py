@@ -488,7 +488,6 @@ class ASetInTrouble(RuleBasedStateMachine):
         self.knows = {m: (1, self.hosts) for m in (A, B, C, D, E)}
         self.thinks_primary = {A: 1}
         self.model.observe(A, self.reply(A), 0)
-        self.newest_told = 1
 
     def reply(self, member: Address) -> dict[str, Any]:
         version, hosts = self.knows[member]
@@ -505,12 +504,15 @@ class ASetInTrouble(RuleBasedStateMachine):
             return
         self.now += 0.1
         before = self.model.members()
-        version = self.knows[member][0]
-        self.model.observe(member, self.reply(member), self.now)
-        if version < self.newest_told:
-            lost = set(before) - set(self.model.members())
-            assert lost <= {A, B}, "a stale member took a listener away"
-        self.newest_told = max(self.newest_told, version)
+        believed = self.model._config
+        assert believed is not None
+        reply = self.reply(member)
+        told = reply["electionId"].binary if "electionId" in reply else believed.election
+        behind = (told, reply["setVersion"]) < (believed.election, believed.version)
+        self.model.observe(member, reply, self.now)
+        if behind:
+            assert set(before) - set(self.model.members()) <= {member}
+            assert set(self.model.members()) - set(before) <= {A, B}
 
     @rule(hosts=st.sets(st.sampled_from([C, D, E])))
     def reconfigures(self, hosts: set[Address]) -> None:
@@ -534,7 +536,6 @@ class ASetInTrouble(RuleBasedStateMachine):
     def primary_tells(self) -> None:
         self.now += 0.1
         self.model.observe(self.primary, self.reply(self.primary), self.now)
-        self.newest_told = self.version
         assert self.model.primary == self.primary
         assert set(self.model.members()) == set(self.hosts)
 

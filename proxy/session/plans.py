@@ -67,6 +67,15 @@ class Plan:
     def kills(self) -> bool:
         return self.command.startswith("kill")
 
+    @property
+    def creates_sessions(self) -> bool:
+        return self.command in ("startSession", "refreshSessions")
+
+    @property
+    def names_sessions(self) -> bool:
+        """Whether the client gave session ids."""
+        return self.command != "startSession" and bool(self.lsids or self.selection.keys)
+
     def targets(self, store: SessionStore) -> int:
         """How many sessions that the store knows it means; for the audit log and previews."""
         return store.count(self.selection) if self.kills else len(self.lsids)

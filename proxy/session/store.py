@@ -84,6 +84,9 @@ class SessionStore:
     def __len__(self) -> int:
         return self._count
 
+    def __contains__(self, lsid: LogicalSessionId) -> bool:
+        return self.get(lsid) is not None
+
     @property
     def full(self) -> bool:
         """Whether another session would be one too many (261 on a server)."""
@@ -397,6 +400,7 @@ class SessionStore:
         info: OperationSessionInfo,
         now: float,
         upstream: str = "",
+        connection: int = 0,
         statements: list[range] | None = None,
     ) -> None:
         """Learn from one reply to a request with a txnNumber."""
@@ -406,7 +410,7 @@ class SessionStore:
         if tracker is None:
             tracker = session.transaction = Tracker()
         before = tracker.state
-        tracker.apply(step, outcome, info.txn_number, now, upstream)
+        tracker.apply(step, outcome, info.txn_number, now, upstream, connection)
         if statements and outcome is Outcome.OK and tracker.number == info.txn_number:
             tracker.executed_statements(statements)
         self._count_transaction(session, before, tracker.state)

@@ -151,11 +151,13 @@ class Tracker:
     """One session's highest accepted txnNumber and what belongs to it.
 
     ``number`` is -1 before anything was accepted. ``started`` and ``last_use`` are times of the
-    open transaction; ``upstream`` is where it is open. ``statements`` are ranges of executed
+    open transaction; ``upstream`` is where it is open and ``connection`` the number of the client
+    connection that used it last. ``statements`` are ranges of executed
     statement ids, None before there are any.
     """
 
     __slots__ = (
+        "connection",
         "last_use",
         "number",
         "started",
@@ -171,9 +173,16 @@ class Tracker:
         self.started = 0.0
         self.last_use = 0.0
         self.upstream = ""
+        self.connection = 0
 
     def apply(
-        self, step: Step, outcome: Outcome, number: int, now: float, upstream: str = ""
+        self,
+        step: Step,
+        outcome: Outcome,
+        number: int,
+        now: float,
+        upstream: str = "",
+        connection: int = 0,
     ) -> None:
         """Learn from one reply to a request with txnNumber ``number``."""
         if number < self.number:
@@ -195,6 +204,7 @@ class Tracker:
             if self.state is not State.IN_PROGRESS:
                 self.started = now
             self.upstream = upstream
+            self.connection = connection
         self.state = state
         self.last_use = now
 

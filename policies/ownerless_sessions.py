@@ -1,0 +1,44 @@
+"""Sessions that nobody owns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from proxy.identity import NO_OWNER
+from proxy.session.ids import LogicalSessionId
+from proxy.session.refusals import unauthorized
+
+if TYPE_CHECKING:
+    from proxy.errors import CommandError
+    from proxy.policy import Context
+
+
+class OwnerlessSessions:
+    """With authorization off anybody may use a session; once it is on, such sessions end.
+
+    The server would silently take the same UUID for another session of whoever authenticated,
+    and a retried write would run twice. A session that its user has used since is let through.
+    """
+
+    name: ClassVar[str] = "ownerless_sessions"
+
+    @dataclass(frozen=True, slots=True)
+    class Settings:
+        pass
+
+    def __init__(self, settings: Settings) -> None:
+        pass
+
+    def refuse(self, context: Context) -> CommandError | None:
+        lsid = context.info.lsid
+        if lsid is None or not context.caller.authorization:
+            return None
+        ownerless = LogicalSessionId(lsid.id, NO_OWNER)
+        if lsid.uid != NO_OWNER and (
+            context.session is not None or context.store.get(ownerless) is None
+        ):
+            return None
+        return unauthorized(
+            f"session {ownerless} has no owner and cannot be used while authorization is enabled"
+        )

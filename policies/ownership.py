@@ -1,0 +1,64 @@
+"""A session belongs to the user who made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from policies.txn_number import concerns_transactions
+from proxy.session import refusals
+from proxy.session.records import CursorId, Session
+from proxy.session.refusals import unauthorized
+
+if TYPE_CHECKING:
+    from proxy.errors import CommandError
+    from proxy.policy import Context
+
+
+class Ownership:
+    """Refuses an lsid of somebody else, a malformed one, and cursors of others' sessions.
+
+    Upstream refuses the first two by itself, in its version's words, so they are left to it
+    unless ``refuse_early`` is set or upstream does not check.
+    """
+
+    name: ClassVar[str] = "ownership"
+
+    @dataclass(frozen=True, slots=True)
+    class Settings:
+        #: Refuse here what upstream would refuse as well, in the words of a server 4.2.
+        refuse_early: bool = False
+
+    def __init__(self, settings: Settings) -> None:
+        self._early = settings.refuse_early
+
+    def refuse(self, context: Context) -> CommandError | None:
+        error = context.info.malformed
+        if error is not None and error != refusals.NAME_TOO_LONG:
+            early = self._early or not context.upstream_checks
+            return error if early and not concerns_transactions(error) else None
+        if context.request.command == "getMore":
+            return _foreign_cursor(context)
+        return None
+
+
+def _foreign_cursor(context: Context) -> CommandError | None:
+    """A getMore on a cursor that a session of another owner opened (reference 1.8)."""
+    caller = context.caller
+    opener = _opener(context)
+    if opener is None or caller.authorization is False or caller.may("impersonate"):
+        return None
+    if opener.owner.uid == caller.digest:
+        return None
+    used = context.info.lsid
+    return unauthorized(
+        f"Cursor session id ({opener.key}) is not the same as the operation context's session"
+        f" id ({used if used is not None else 'none'})"
+    )
+
+
+def _opener(context: Context) -> Session | None:
+    number = context.request.integer(b"getMore")
+    if number is None:
+        return None
+    return context.store.cursor_session(CursorId(context.upstream, number))

@@ -1,0 +1,72 @@
+"""How many sessions one user or one application may have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from policies.kill_guard import holds
+from proxy.session.refusals import TOO_MANY_SESSIONS
+
+if TYPE_CHECKING:
+    from proxy.errors import CommandError
+    from proxy.policy import Context
+
+
+class SessionBudget:
+    """Refuses new sessions over budget with 261, as a full server does; known ones go on.
+
+    Counted is what the proxy knows and has not forgotten. Sessions without a user, and
+    applications that give no name, have no budget of their own.
+    """
+
+    name: ClassVar[str] = "session_budget"
+
+    @dataclass(frozen=True, slots=True)
+    class Settings:
+        #: Sessions per ``user@db``; 0 for any number.
+        per_user: int = 0
+        #: Sessions per ``application.name``; 0 for any number.
+        per_application: int = 0
+        #: Room in the store that only operators may use, so that they can still get in.
+        reserved: int = 0
+        #: What makes an operator: any of these cluster actions or roles ``role@db``.
+        operators: tuple[str, ...] = ("killAnySession",)
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def refuse(self, context: Context) -> CommandError | None:
+        new = _new_sessions(context)
+        if not new:
+            return None
+        settings, store = self._settings, context.store
+        user, application = context.caller.name, context.origin.application
+        if (
+            (settings.per_user and user and store.user_sessions(user) + new > settings.per_user)
+            or (
+                settings.per_application
+                and application
+                and store.application_sessions(application) + new > settings.per_application
+            )
+            or (
+                settings.reserved
+                and len(store) + new > store.max_sessions - settings.reserved
+                and not any(holds(context.caller, one) for one in settings.operators)
+            )
+        ):
+            return TOO_MANY_SESSIONS
+        return None
+
+
+def _new_sessions(context: Context) -> int:
+    """How many sessions the request brings into being."""
+    new = int(context.info.lsid is not None and context.session is None)
+    plan = context.plan
+    if plan is None:
+        return new
+    if plan.kills:
+        return 0
+    if plan.creates_sessions:
+        new += sum(lsid not in context.store for lsid in plan.lsids)
+    return new

@@ -1,0 +1,30 @@
+"""Statement ids of retryable writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from proxy.errors import CommandError
+    from proxy.policy import Context
+
+
+class StmtIds:
+    """Refuses ids that are negative or not strictly increasing, which the manual rules out.
+
+    Servers take them, and doubled ones end the server process for good: whoever may write could
+    take a replica set down. Turn this off only in front of a server known to refuse them.
+    """
+
+    name: ClassVar[str] = "stmt_ids"
+
+    @dataclass(frozen=True, slots=True)
+    class Settings:
+        pass
+
+    def __init__(self, settings: Settings) -> None:
+        pass
+
+    def refuse(self, context: Context) -> CommandError | None:
+        return context.info.forbidden

@@ -129,6 +129,26 @@ func (s *scenario) all(c *mongo.Collection, ctx context.Context, filter any,
 	return found, cursor.All(ctx, &found)
 }
 
+// failing tells what a client of its own sees while its commands fail as data says, once.
+func (s *scenario) failing(data d, run func(*mongo.Collection) (any, error)) (any, error) {
+	client, err := mongo.Connect(options.Client().ApplyURI(s.uri).SetAppName("failing").
+		SetHeartbeatInterval(500 * time.Millisecond))
+	if err != nil {
+		return nil, err
+	}
+	defer client.Disconnect(s.ctx)
+	if err := client.Ping(s.ctx, nil); err != nil {
+		return nil, err
+	}
+	data = append(data, bson.E{"appName", "failing"})
+	fail := d{{"configureFailPoint", "failCommand"}, {"mode", d{{"times", 1}}}, {"data", data}}
+	if _, err := s.command("admin", fail); err != nil {
+		return nil, err
+	}
+	defer s.command("admin", d{{"configureFailPoint", "failCommand"}, {"mode", "off"}})
+	return run(client.Database("app").Collection("g"))
+}
+
 func (s *scenario) run() {
 	s.step("topology", func() (any, error) {
 		if err := s.client.Ping(s.ctx, nil); err != nil {
@@ -381,6 +401,24 @@ func (s *scenario) run() {
 			return nil, err
 		}
 		return s.command("app", command)
+	})
+	s.step("hang up on write", func() (any, error) {
+		return s.failing(d{{"failCommands", bson.A{"insert"}}, {"closeConnection", true}},
+			func(c *mongo.Collection) (any, error) { return c.InsertOne(s.ctx, d{{"_id", "f1"}}) })
+	})
+	s.step("not primary", func() (any, error) {
+		return s.failing(d{{"failCommands", bson.A{"insert"}}, {"errorCode", 10107},
+			{"errorLabels", bson.A{"RetryableWriteError"}}},
+			func(c *mongo.Collection) (any, error) { return c.InsertOne(s.ctx, d{{"_id", "f2"}}) })
+	})
+	s.step("hang up on read", func() (any, error) {
+		return s.failing(d{{"failCommands", bson.A{"find"}}, {"closeConnection", true}},
+			func(c *mongo.Collection) (any, error) { return c.FindOne(s.ctx, d{{"_id", 1}}).Raw() })
+	})
+	s.step("write concern failed", func() (any, error) {
+		return s.failing(d{{"failCommands", bson.A{"insert"}},
+			{"writeConcernError", d{{"code", 64}, {"errmsg", "waiting timed out"}}}},
+			func(c *mongo.Collection) (any, error) { return c.InsertOne(s.ctx, d{{"_id", "f3"}}) })
 	})
 	s.step("refresh and end", func() (any, error) {
 		session, err := s.client.StartSession()

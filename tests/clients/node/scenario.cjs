@@ -32,6 +32,20 @@ function connect(options = {}) {
   });
 }
 
+// What a client of its own sees while its commands fail as `data` says, once.
+async function failing({ client: admin }, data, run) {
+  const client = connect({ appName: "failing", heartbeatFrequencyMS: 500 });
+  const fail = { configureFailPoint: "failCommand", mode: { times: 1 } };
+  try {
+    await client.db("app").command({ ping: 1 });
+    await admin.db("admin").command({ ...fail, data: { appName: "failing", ...data } });
+    return await run(client.db("app").collection("n"), client);
+  } finally {
+    await admin.db("admin").command({ ...fail, mode: "off" });
+    await client.close();
+  }
+}
+
 const steps = {
   async topology({ client }) {
     await client.db("admin").command({ ping: 1 });
@@ -184,15 +198,44 @@ const steps = {
     );
     return [attempts, await tx.find({}).toArray()];
   },
-  async retriedWrite({ db }) {
-    const command = {
-      insert: "n",
-      documents: [{ _id: "retry" }],
-      lsid: { id: new UUID() },
-      txnNumber: Long.fromNumber(1),
-    };
-    return [await db.command(command), await db.command(command)];
+  async retriedWrite() {
+    const client = connect();
+    const command = { insert: "n", documents: [{ _id: "retry" }], txnNumber: Long.fromNumber(1) };
+    try {
+      return await client.withSession(async (session) => [
+        await client.db("app").command(command, { session }),
+        await client.db("app").command(command, { session }),
+      ]);
+    } finally {
+      await client.close();
+    }
   },
+  hangUpOnWrite: (context) =>
+    failing(context, { failCommands: ["insert"], closeConnection: true }, (c) =>
+      c.insertOne({ _id: "f1" }),
+    ),
+  notPrimary: (context) =>
+    failing(
+      context,
+      { failCommands: ["insert"], errorCode: 10107, errorLabels: ["RetryableWriteError"] },
+      (c) => c.insertOne({ _id: "f2" }),
+    ),
+  hangUpOnRead: (context) =>
+    failing(context, { failCommands: ["find"], closeConnection: true }, (c) =>
+      c.findOne({ _id: 1 }),
+    ),
+  writeConcernFailed: (context) =>
+    failing(
+      context,
+      { failCommands: ["insert"], writeConcernError: { code: 64, errmsg: "waiting timed out" } },
+      (c) => c.insertOne({ _id: "f3" }),
+    ),
+  hangUpOnCommit: (context) =>
+    failing(context, { failCommands: ["commitTransaction"], closeConnection: true }, (c, client) =>
+      client.withSession((session) =>
+        session.withTransaction(() => c.insertOne({ _id: "f4" }, { session })),
+      ),
+    ),
   async sessionCommands({ client, db, c }) {
     return client.withSession(async (session) => {
       await c.findOne({}, { session });

@@ -70,6 +70,24 @@ class Heartbeats(monitoring.ServerHeartbeatListener):
         self.kinds.add(f"failed {event.reply!r}")
 
 
+class Servers(monitoring.ServerListener):
+    """The server types that the driver goes through."""
+
+    def __init__(self) -> None:
+        self.changes: list[str] = []
+
+    def opened(self, event: monitoring.ServerOpeningEvent) -> None:
+        pass
+
+    def description_changed(self, event: monitoring.ServerDescriptionChangedEvent) -> None:
+        old, new = event.previous_description, event.new_description
+        if old.server_type_name != new.server_type_name:
+            self.changes.append(f"{old.server_type_name} to {new.server_type_name}")
+
+    def closed(self, event: monitoring.ServerClosedEvent) -> None:
+        pass
+
+
 def emit(step: str, saw: object) -> None:
     print(json_util.dumps({"step": step, "saw": saw}, json_options=LINES, default=repr), flush=True)
 
@@ -131,6 +149,26 @@ class Scenario:
                 return "closed"
             length, _, response_to, opcode = struct.unpack("<iiii", header)
             return [response_to, opcode, bson.decode(stream.read(length - 16)[5:])]
+
+    def failing(self, run: Callable[[Any], object], times: int = 1, **fault: Any) -> object:
+        """What a client of its own sees, and how it judges the server, while commands fail."""
+        servers = Servers()
+        with self.connect(
+            event_listeners=[servers], appname="failing", heartbeatFrequencyMS=500
+        ) as client:
+            client.admin.command("ping")
+            self.client.admin.command(
+                "configureFailPoint", "failCommand", mode={"times": times},
+                data={"appName": "failing"} | fault,
+            )  # fmt: skip
+            try:
+                saw = run(client["app"]["c"])
+            except PyMongoError as error:
+                saw = [type(error).__name__, getattr(error, "details", None)]
+                saw.append(sorted(error._error_labels))
+            finally:
+                self.client.admin.command("configureFailPoint", "failCommand", mode="off")
+        return [saw, servers.changes]
 
     def run(self, weight: str) -> None:
         for name in dir(self):
@@ -546,6 +584,79 @@ class Scenario:
             thread.join()
         self.commands.take()
         return found
+
+    def on_80_write_retried_after_hang_up(self) -> object:
+        return self.failing(
+            lambda c: c.insert_one({"_id": "f1"}).acknowledged,
+            failCommands=["insert"],
+            closeConnection=True,
+        )
+
+    def on_81_write_retried_after_not_primary(self) -> object:
+        return self.failing(
+            lambda c: c.insert_one({"_id": "f2"}).acknowledged,
+            failCommands=["insert"],
+            errorCode=10107,
+            errorLabels=["RetryableWriteError"],
+        )
+
+    def on_82_write_not_retried_twice(self) -> object:
+        return self.failing(
+            lambda c: c.insert_one({"_id": "f3"}).acknowledged,
+            times=2,
+            failCommands=["insert"],
+            errorCode=91,
+            errorLabels=["RetryableWriteError"],
+        )
+
+    def on_83_read_retried_after_hang_up(self) -> object:
+        return self.failing(
+            lambda c: c.find_one({"_id": 1}), failCommands=["find"], closeConnection=True
+        )
+
+    def on_84_get_more_not_retried(self) -> object:
+        return self.failing(
+            lambda c: len(list(c.find({}, batch_size=3))),
+            failCommands=["getMore"],
+            closeConnection=True,
+        )
+
+    def on_85_write_concern_error(self) -> object:
+        error = {"code": 64, "codeName": "WriteConcernFailed", "errmsg": "waiting timed out"}
+        return self.failing(
+            lambda c: c.insert_one({"_id": "f4"}).acknowledged,
+            failCommands=["insert"],
+            writeConcernError=error,
+        )
+
+    def on_86_commit_retried_after_hang_up(self) -> object:
+        return self.failing(
+            self.transaction, failCommands=["commitTransaction"], closeConnection=True
+        )
+
+    def on_87_transaction_retried_after_hang_up(self) -> object:
+        return self.failing(self.transaction, failCommands=["update"], closeConnection=True)
+
+    def on_88_commit_unknown(self) -> object:
+        return self.failing(self.transaction, failCommands=["commitTransaction"], errorCode=91)
+
+    def on_89_slow_reply_timed_out(self) -> object:
+        def run(c: Any) -> object:
+            with pymongo.timeout(0.3):
+                return c.update_one({"_id": 1}, {"$set": {"slow": 1}}).acknowledged
+
+        return self.failing(run, failCommands=["update"], blockConnection=True, blockTimeMS=700)
+
+    def transaction(self, c: Any) -> object:
+        attempts: list[int] = []
+
+        def body(session: Any) -> None:
+            attempts.append(1)
+            c.update_one({"_id": 1}, {"$inc": {"t": 1}}, session=session)
+
+        with c.database.client.start_session() as session:
+            session.with_transaction(body)
+        return [len(attempts), c.find_one({"_id": 1}, {"t": 1})]
 
     def on_78_insert_10k(self) -> object:
         docs = [{"_id": n, "a": n % 10} for n in range(10_000)]

@@ -31,6 +31,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
 import org.bson.BsonBinary;
 import org.bson.BsonDocument;
 import org.bson.Document;
@@ -135,6 +136,25 @@ public final class Main {
         List<Document> list = new ArrayList<>();
         found.forEach(list::add);
         return list;
+    }
+
+    /** What a client of its own sees while its commands fail as {@code data} says, once. */
+    private Object failing(Document data, Function<MongoCollection<Document>, Object> run) {
+        MongoDatabase admin = client.getDatabase("admin");
+        try (MongoClient other = MongoClients.create(
+                settings()
+                    .applicationName("failing")
+                    .applyToServerSettings(s -> s.heartbeatFrequency(500, TimeUnit.MILLISECONDS))
+                    .build())) {
+            other.getDatabase("app").runCommand(doc("ping", 1));
+            admin.runCommand(doc("configureFailPoint", "failCommand", "mode", doc("times", 1),
+                "data", data.append("appName", "failing")));
+            try {
+                return run.apply(other.getDatabase("app").getCollection("j"));
+            } finally {
+                admin.runCommand(doc("configureFailPoint", "failCommand", "mode", "off"));
+            }
+        }
     }
 
     private void run() {
@@ -270,6 +290,15 @@ public final class Main {
                 "lsid", lsid, "txnNumber", 1L);
             return List.of(db.runCommand(insert), db.runCommand(insert));
         });
+        step("hangUpOnWrite", () -> failing(doc("failCommands", List.of("insert"),
+            "closeConnection", true), n -> n.insertOne(doc("_id", "f1"))));
+        step("notPrimary", () -> failing(doc("failCommands", List.of("insert"), "errorCode", 10107,
+            "errorLabels", List.of("RetryableWriteError")), n -> n.insertOne(doc("_id", "f2"))));
+        step("hangUpOnRead", () -> failing(doc("failCommands", List.of("find"),
+            "closeConnection", true), n -> n.find(doc("_id", 1)).first()));
+        step("writeConcernFailed", () -> failing(doc("failCommands", List.of("insert"),
+            "writeConcernError", doc("code", 64, "errmsg", "waiting timed out")),
+            n -> n.insertOne(doc("_id", "f3"))));
         step("refreshAndEnd", () -> {
             try (ClientSession session = client.startSession()) {
                 BsonDocument id = session.getServerSession().getIdentifier();

@@ -1,0 +1,126 @@
+"""``python -m benchmarks``: run everything, print tables as they come, write JSON."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks import contenders as contending
+from benchmarks import measure
+from benchmarks.contenders import Contender, MissingError
+from benchmarks.load import Load
+from benchmarks.messages import WORKLOADS
+from benchmarks.report import Results, cell_table, other_tables, write_json
+from benchmarks.responder import Responder
+
+#: Cells of the usual run: workload, connections, whether the loop's lag is probed. All
+#: numbers of connections with the one workload whose messages cost nothing themselves.
+_CELLS: Final = (
+    *(("find-300B", connections, connections == 64) for connections in (1, 16, 64, 256, 1000)),
+    ("insert", 16, False),
+    ("find-100KB", 16, False),
+    ("find-1MB", 1, False),
+    ("find-1MB", 16, True),
+    ("transaction", 16, False),
+    ("unacknowledged", 16, False),
+    ("getMore", 16, False),
+    ("session-control", 16, False),
+)
+_CONNECTIONS: Final = (1, 16, 64, 256, 1000)
+
+_SESSIONS: Final = 100_000
+_IDLE: Final = 2000
+
+
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="per contender and cell (5)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of one round (0.5)")
+    parser.add_argument("--clients", type=int, default=2, help="client processes (2)")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), metavar="FILE")
+    parser.add_argument("--only", action="append", choices=WORKLOADS, help="these workloads")
+    parser.add_argument("--connections", action="append", type=int, help="these numbers")
+    parser.add_argument("--against", action="append", choices=contending.ALL, help="these")
+    parser.add_argument("--full", action="store_true", help="every workload at every number")
+    parser.add_argument("--no-memory", action="store_true", help="the cells alone")
+    return parser.parse_args(given)
+
+
+def _cells(arguments: argparse.Namespace) -> list[tuple[str, int, bool]]:
+    cells = _CELLS
+    if arguments.full or arguments.connections:
+        numbers = arguments.connections or _CONNECTIONS
+        cells = tuple((name, number, number == 64) for name in WORKLOADS for number in numbers)
+    return [cell for cell in cells if arguments.only is None or cell[0] in arguments.only]
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    arguments = _arguments(given)
+    results = Results(
+        {
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.release()}",
+            "processors": os.cpu_count(),
+            "load": os.getloadavg()[0],
+            "rounds": arguments.rounds,
+            "seconds": arguments.seconds,
+        }
+    )
+    with Responder() as responder, Load(arguments.clients) as load:
+        with contextlib.ExitStack() as stack:
+            running: list[Contender] = []
+            for name, start in contending.ALL.items():
+                if arguments.against is not None and name not in arguments.against:
+                    continue
+                try:
+                    running.append(start(responder.port))
+                except MissingError as error:
+                    results.skipped[name] = str(error)
+                else:
+                    stack.callback(running[-1].stop)
+            for workload, connections, probed in _cells(arguments):
+                cell = measure.cell(
+                    load,
+                    running,
+                    workload,
+                    connections,
+                    rounds=arguments.rounds,
+                    seconds=arguments.seconds,
+                    probed=probed,
+                )
+                results.cells.append(cell)
+                print(cell_table(cell), flush=True)
+            if not arguments.no_memory:
+                judged = [c for c in running if c.name in ("direct", "proxy")]
+                results.lists = measure.long_lists(load, judged, ids=10_000, rounds=3)
+        if not arguments.no_memory:
+            _memory(results, load, responder.port, arguments)
+    print(other_tables(results))
+    write_json(results, arguments.json)
+    print(f"\nwritten to {arguments.json}")
+
+
+def _memory(results: Results, load: Load, upstream: int, arguments: argparse.Namespace) -> None:
+    for name, start in contending.ALL.items():
+        if name == "direct" or name in results.skipped:
+            continue
+        if arguments.against is not None and name not in arguments.against:
+            continue
+        contender = start(upstream)
+        try:
+            results.idle_bytes[name] = measure.idle_memory(load, contender, _IDLE)
+        finally:
+            contender.stop()
+    results.session_bytes = measure.session_memory(upstream, _SESSIONS)
+    results.crowd = measure.crowd(
+        load, upstream, rounds=arguments.rounds, seconds=arguments.seconds
+    )
+
+
+if __name__ == "__main__":
+    main()

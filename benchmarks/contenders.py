@@ -1,0 +1,172 @@
+"""What is compared, each a process of its own on a port of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from proxy.config import Config
+
+_START_SECONDS: Final = 15.0
+
+_HAPROXY: Final = """\
+global
+    nbthread {threads}
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+listen bench
+    bind 127.0.0.1:{port}
+    server upstream 127.0.0.1:{upstream}
+"""
+
+
+class Contender:
+    """A running one; ``pid`` is None where there is no process of its own (direct)."""
+
+    def __init__(
+        self,
+        name: str,
+        port: int,
+        process: subprocess.Popen[bytes] | None = None,
+        settings: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.port = port
+        self._process = process
+        self._settings = settings
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    def stop(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._settings is not None:
+            self._settings.unlink()
+
+    def cpu_seconds(self) -> float:
+        """The processor time of all its threads, to the nanosecond where the kernel tells."""
+        if self.pid is None:
+            return 0.0
+        total = 0
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+        return total / 1e9
+
+    def memory(self) -> int:
+        """Its proportional set size in bytes."""
+        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+        return 0
+
+
+class MissingError(Exception):
+    """A contender that cannot run here; the text says what is missing."""
+
+
+def direct(upstream: int) -> Contender:
+    """No proxy at all."""
+    return Contender("direct", upstream)
+
+
+def haproxy(upstream: int, threads: int = 0) -> Contender:
+    """HAProxy in TCP mode, with as many threads as there are processors if not told otherwise."""
+    program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+    if program is None:
+        raise MissingError("haproxy is not installed")
+    port = _free_port()
+    text = _HAPROXY.format(port=port, upstream=upstream, threads=threads or os.cpu_count())
+    settings = _file(text)
+    name = "haproxy" if threads != 1 else "haproxy 1 thread"
+    # Threads in one process, in the foreground: the process started is the one that works.
+    return _start(name, port, [program, "-db", "-q", "-f", str(settings)], settings)
+
+
+def relay(kind: str, upstream: int) -> Contender:
+    """One of the relays that look at nothing, see :mod:`benchmarks.relays`."""
+    port = _free_port()
+    arguments = [sys.executable, "-m", "benchmarks.relays", kind, str(port), str(upstream)]
+    return _start(f"trio {kind}", port, arguments)
+
+
+def proxy(upstream: int, *, tracking: bool = True) -> Contender:
+    """This proxy, with everything on, or with the tracking of sessions off."""
+    port = _free_port()
+    text = f"""
+        [listen]
+        address = "127.0.0.1:{port}"
+        backlog = 4096
+        [upstream]
+        address = "127.0.0.1:{upstream}"
+        [admin]
+        address = "127.0.0.1:{_free_port()}"
+        [limits]
+        connections = 20000
+    """
+    if not tracking:
+        if "sessions" not in Config.model_fields:
+            raise MissingError("this proxy cannot do without tracking")
+        text += "[sessions]\ntracking = false\n"
+    settings = _file(text)
+    arguments = [sys.executable, "-m", "proxy", "serve", "--config", str(settings)]
+    return _start("proxy" if tracking else "proxy untracked", port, arguments, settings)
+
+
+#: What is compared in every cell, in this order.
+ALL: Final[dict[str, Callable[[int], Contender]]] = {
+    "direct": direct,
+    "haproxy": haproxy,
+    "haproxy 1 thread": lambda upstream: haproxy(upstream, 1),
+    "trio streams": lambda upstream: relay("streams", upstream),
+    "trio sockets": lambda upstream: relay("sockets", upstream),
+    "trio bare": lambda upstream: relay("bare", upstream),
+    "proxy": proxy,
+    "proxy untracked": lambda upstream: proxy(upstream, tracking=False),
+}
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _file(text: str) -> Path:
+    """A settings file that its contender removes when it stops."""
+    with tempfile.NamedTemporaryFile("w", suffix=".bench", delete=False) as file:
+        file.write(text)
+    return Path(file.name)
+
+
+def _start(name: str, port: int, arguments: list[str], settings: Path | None = None) -> Contender:
+    root = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen(
+        arguments, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    contender = Contender(name, port, process, settings)
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return contender
+    contender.stop()
+    raise MissingError(f"{name} does not start: {' '.join(arguments)}")

@@ -1,0 +1,143 @@
+"""Upstream: answers every request with a reply made beforehand, from several processes.
+
+What is not of the load (hello, the proxy's own questions) is read and answered as a replica
+set of one member would.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import select
+import socket
+from multiprocessing.connection import Connection
+from typing import Any
+
+import bson
+
+from benchmarks.messages import HEADER, hello, op_msg, reply
+
+_PROCESSES = 2
+_READ = select.EPOLLIN
+_WRITE = select.EPOLLIN | select.EPOLLOUT
+
+
+class Responder:
+    """``_PROCESSES`` processes that share one port; use as a context manager."""
+
+    port: int
+
+    def __enter__(self) -> Responder:
+        with socket.socket() as reserved:
+            # Never listens: it only keeps the number for those that do.
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            reserved.bind(("127.0.0.1", 0))
+            self.port = reserved.getsockname()[1]
+            self._processes = []
+            for _ in range(_PROCESSES):
+                ready, theirs = multiprocessing.Pipe()
+                process = multiprocessing.Process(
+                    target=_serve, args=(self.port, theirs), daemon=True
+                )
+                process.start()
+                ready.recv()
+                self._processes.append(process)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.terminate()
+            process.join()
+
+
+class _Client:
+    __slots__ = ("out", "partial", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.partial = b""
+        self.out = bytearray()
+
+
+def _serve(port: int, ready: Connection) -> None:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(4096)
+    listener.setblocking(False)
+    ready.send(True)
+    clients: dict[int, _Client] = {}
+    replies: dict[bytes, bytes] = {}
+    poll = select.epoll()
+    poll.register(listener, _READ)
+    while True:
+        for fd, event in poll.poll():
+            client = clients.get(fd)
+            if client is None:
+                _accept(listener, clients, poll)
+                continue
+            try:
+                if event & select.EPOLLOUT:
+                    del client.out[: client.sock.send(client.out)]
+                    if not client.out:
+                        poll.modify(fd, _READ)
+                    continue
+                data = client.sock.recv(262_144)
+                if not data:
+                    raise ConnectionResetError
+                answer = None if client.partial else replies.get(data[4:8])
+                if answer is None or int.from_bytes(data[:4], "little") != len(data):
+                    answer = _answers(client, data, replies, port)
+                if client.out:
+                    client.out += answer
+                elif (sent := client.sock.send(answer) if answer else 0) < len(answer):
+                    client.out += memoryview(answer)[sent:]
+                    poll.modify(fd, _WRITE)
+            except BlockingIOError:
+                continue
+            except OSError:
+                poll.unregister(fd)
+                clients.pop(fd).sock.close()
+
+
+def _accept(listener: socket.socket, clients: dict[int, _Client], poll: select.epoll) -> None:
+    try:
+        sock, _ = listener.accept()
+    except BlockingIOError:
+        return
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    clients[sock.fileno()] = _Client(sock)
+    poll.register(sock, _READ)
+
+
+def _answers(client: _Client, data: bytes, replies: dict[bytes, bytes], port: int) -> bytes:
+    """The replies to every request in what was received, half ones kept for later."""
+    data = client.partial + data
+    answers = []
+    while len(data) >= HEADER.size and len(data) >= (length := HEADER.unpack_from(data)[0]):
+        key = data[4:8]
+        answer = replies.get(key)
+        if answer is None:
+            answer = reply(key)
+            if answer is None:
+                answer = _other(data[:length], port)
+            else:
+                replies[key] = answer
+        answers.append(answer)
+        data = data[length:]
+    client.partial = data
+    return b"".join(answers)
+
+
+def _other(frame: bytes, port: int) -> bytes:
+    """The answer to an OP_MSG command that is not of the load."""
+    _, number, _, _ = HEADER.unpack_from(frame)
+    command: dict[str, Any] = bson.decode(frame[HEADER.size + 5 :])
+    document: dict[str, Any] = {"ok": 1.0}
+    name = next(iter(command))
+    if name in ("hello", "isMaster", "ismaster"):
+        document = hello(port)
+    elif name == "connectionStatus":
+        nobody: dict[str, Any] = {"authenticatedUsers": [], "authenticatedUserRoles": []}
+        document = {"authInfo": {**nobody, "authenticatedUserPrivileges": []}, "ok": 1.0}
+    return op_msg(0x5EED, number, document)

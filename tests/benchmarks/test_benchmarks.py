@@ -1,0 +1,130 @@
+"""That the benchmark runs and counts; no figure is judged here."""
+
+from __future__ import annotations
+
+import json
+
+import bson
+import pytest
+
+from benchmarks import __main__ as benchmark
+from benchmarks.load import Load, LoadError, connect, exchange
+from benchmarks.measure import Figures
+from benchmarks.messages import (
+    HEADER,
+    WORKLOADS,
+    control_of_many,
+    handshake,
+    new_lsid,
+    reply,
+)
+from benchmarks.report import Results, targets
+from benchmarks.responder import Responder
+from proxy.wire.messages import read_reply, read_request
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_every_request_is_readable_and_has_the_reply_that_is_awaited(name):
+    script = WORKLOADS[name](new_lsid(), 7)
+    script.advance()
+    for step in script.steps:
+        data, count, awaited = bytes(step.data), 0, b""
+        while data:
+            length = HEADER.unpack_from(data)[0]
+            request = read_request(data[:length])
+            assert not request.problem
+            awaited = reply(data[4:8])
+            assert bool(awaited) is request.expects_reply
+            data, count = data[length:], count + 1
+        assert count == step.count
+        assert read_reply(awaited).ok()
+        assert read_reply(awaited).response_to == step.awaited
+
+
+def test_a_repeated_transaction_has_a_higher_number():
+    script = WORKLOADS["transaction"](new_lsid(), 7)
+    numbers = []
+    for _ in range(2):
+        script.advance()
+        found = {read_request(bytes(s.data)).integer(b"txnNumber") for s in script.steps}
+        assert len(found) == 1
+        numbers += found
+    assert numbers[0] < numbers[1]
+
+
+def test_getmore_goes_on_with_the_cursor_that_find_opened():
+    steps = WORKLOADS["getMore"](new_lsid(), 7).steps
+    replies = [bson.decode(read_reply(reply(bytes(s.data[4:8]))).body_bytes()) for s in steps]
+    asked = [read_request(bytes(s.data)).integer(b"getMore") for s in steps]
+    assert [r["cursor"]["id"] for r in replies] == [7, 7, 7, 0]
+    assert asked == [None, 7, 7, 7]
+
+
+def test_a_request_of_somebody_else_has_no_canned_reply():
+    assert reply(bytes(4)) is None
+
+
+def test_the_responder_answers_the_handshake_and_half_requests():
+    with Responder() as responder, connect(responder.port) as sock:
+        step = WORKLOADS["find-300B"](new_lsid(), 0).steps[0]
+        whole = bytes(handshake().data) + bytes(step.data)
+        sock.sendall(whole[:-100])
+        head = sock.recv(65_536)
+        assert read_reply(head).ok()
+        step.data = bytearray(whole[-100:])
+        assert exchange(sock, step)["cursor"]["id"] == 0
+
+
+def test_a_refusal_is_no_result():
+    with Responder() as responder, connect(responder.port) as sock:
+        step = control_of_many("endSessions", 3)
+        step.awaited += 1
+        with pytest.raises(LoadError, match="something else"):
+            exchange(sock, step)
+
+
+def test_a_contender_that_is_not_there_is_an_error_and_no_result():
+    with Responder() as responder, Load(1) as load:
+        load.open("it", responder.port, "find-300B", 1)
+        load.close("it")
+        with pytest.raises(LoadError):
+            load.close("it")
+
+
+def test_one_short_round_of_the_proxy(tmp_path, capsys):
+    file = tmp_path / "figures.json"
+    benchmark.main(
+        [
+            *("--rounds", "1", "--seconds", "0.05", "--clients", "1", "--json", str(file)),
+            *("--only", "transaction", "--connections", "2", "--no-memory"),
+            *("--against", "direct", "--against", "proxy"),
+        ]
+    )
+    (cell,) = json.loads(file.read_text())["cells"]
+    direct, proxy = cell
+    assert (direct["contender"], direct["cpu"]) == ("direct", None)
+    assert proxy["contender"] == "proxy"
+    assert proxy["cpu"] > 0
+    for figures in cell:
+        assert 0 < figures["p50"] <= figures["p95"] <= figures["p99"]
+    assert "transaction, 2 connections" in capsys.readouterr().out
+
+
+def test_a_target_is_met_or_missed_by_ratio():
+    def figures(name, per_second, p50, cpu):
+        return Figures(name, "find-300B", 1, per_second, p50, p50, p50, cpu)
+
+    results = Results({})
+    results.cells = [
+        [
+            figures("direct", 100.0, 10.0, None),
+            figures("trio streams", 40.0, 50.0, 40.0),
+            figures("trio bare", 60.0, 40.0, 20.0),
+            figures("proxy", 50.0, 60.0, 26.0),
+        ]
+    ]
+    assert [(t.met, round(t.measured, 2)) for t in targets(results)] == [
+        (True, 1.25),
+        (False, 1.25),
+        (True, 1.3),
+    ]

@@ -43,6 +43,9 @@ _HTTP_ANSWER: Final = (
     b"It looks like you are trying to access MongoDB over HTTP on the native driver port.\r\n"
 )
 
+#: How a TLS handshake begins. As a length that is more than any first message has.
+_TLS_RECORDS: Final = (b"\x16\x03\x01", b"\x16\x03\x03")
+
 
 class Outlet:
     """One side's sending end: keeps the order of decisions when both pumps write to it."""
@@ -100,6 +103,7 @@ class Relay:
         self._client_ended = False
         self._unblocked: trio.Event | None = None
         self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
         self._draining = False
         self._received = 0
         self._received_upstream = 0
@@ -132,11 +136,23 @@ class Relay:
         self.reason = self.reason or reason
         self._scope.cancel()
 
+    def flush_soon(self) -> None:
+        """Send what the conversation was made to say from outside the two pumps."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._flush_from_outside)
+
+    async def _flush_from_outside(self) -> None:
+        try:
+            await self._flush()
+        except (PeerGoneError, _UpstreamGoneError) as error:
+            self.stop(str(error))
+
     async def run(self) -> None:
         """Carry the connection to its end; both transports are closed afterwards."""
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
                     await self._pump_requests(nursery)
         finally:
             self._share.release()
@@ -173,6 +189,9 @@ class Relay:
                 if data.startswith(b"GET ") and not buffer.buffered:
                     await self._answer_http()
                     return
+                if data.startswith(_TLS_RECORDS):
+                    self.stop("client: TLS on a port without it")
+                    return
                 await self._connect(nursery)
             problem = ""
             try:
@@ -208,7 +227,7 @@ class Relay:
                 if declared_size(frame) > _INFLATE_IN_THREAD:
                     message = await trio.to_thread.run_sync(inflate, frame)
             except WireError as error:
-                conversation.on_garbage(str(error))
+                conversation.end("client message", str(error))
                 return
         while self._must_wait():
             self._unblocked = trio.Event()

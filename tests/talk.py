@@ -50,12 +50,22 @@ class Watching:
         return [entry[1:] for entry in self.seen if entry[0] == kind]
 
 
+def converse(observer: Watching, **presentation: Any) -> Conversation:
+    """A conversation with nothing said yet."""
+    return Conversation(Presentation(**presentation), observer)
+
+
+def identity(conversation: Conversation) -> Identity:
+    """Who is authenticated, as far as the proxy knows."""
+    return conversation.identity
+
+
 class Talk:
     """One conversation, driven and checked step by step; its clock stands unless moved."""
 
     def __init__(self, **presentation: Any) -> None:
         self.observer = Watching()
-        self.conversation = Conversation(Presentation(**presentation), self.observer)
+        self.conversation = converse(self.observer, **presentation)
         self.now = 0.0
         self._asked = 0
 
@@ -135,6 +145,10 @@ class Talk:
         assert self.conversation.ending.startswith(kind)
         assert not self.conversation.close
         return self
+
+    @property
+    def identity(self) -> Identity:
+        return identity(self.conversation)
 
     def at(self, now: float) -> Talk:
         self.now = now

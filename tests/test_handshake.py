@@ -70,11 +70,11 @@ def test_a_reply_that_lets_somebody_in_waits_for_the_name(step):
     talk = Talk().client(request).upstream_gets(request)
     assert talk.conversation.blocked
     talk.upstream(success).upstream_is_asked().quiet()
-    assert talk.conversation.identity is NOBODY
+    assert talk.identity is NOBODY
     assert not talk.conversation.idle
     talk.upstream_says(ALICE).client_gets(success).idle()
-    assert talk.conversation.identity.name == "alice@app"
-    assert talk.conversation.identity.cluster_actions == {"listSessions"}
+    assert talk.identity.name == "alice@app"
+    assert talk.identity.cluster_actions == {"listSessions"}
     assert talk.observer.only("identified") == [("alice@app",)]
     talk.client(PING).upstream_gets(PING).upstream(PONG).client_gets(PONG).idle()
 
@@ -87,7 +87,7 @@ def test_a_failure_is_passed_on_and_changes_nobody(step):
         failed = op_reply({"ok": 0.0, "code": 18}, response_to=1)
     talk = Talk().client(request).upstream_gets(request).upstream(failed).client_gets(failed)
     talk.idle()
-    assert talk.conversation.identity is NOBODY
+    assert talk.identity is NOBODY
     assert talk.observer.only("identified") == []
 
 
@@ -112,8 +112,8 @@ def test_the_last_word_on_who_is_there_replaces_the_one_before():
     ):
         talk.client(CONTINUE).upstream_gets(CONTINUE).upstream(DONE).upstream_is_asked()
         talk.upstream_says(status).client_gets(DONE).idle()
-        assert talk.conversation.identity.name == name
-    assert talk.conversation.identity == NOBODY
+        assert talk.identity.name == name
+    assert talk.identity == NOBODY
 
 
 def test_requests_before_the_step_are_answered_before_the_question():
@@ -149,7 +149,7 @@ def test_a_step_without_a_reply_is_asked_about_at_once(request_frame):
     talk.upstream_is_asked().upstream(PONG).client_gets(PONG).quiet()
     assert talk.conversation.blocked
     talk.upstream_says(ALICE).idle()
-    assert talk.conversation.identity.name == "alice@app"
+    assert talk.identity.name == "alice@app"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_step_without_a_reply_is_asked_about_at_once(request_frame):
 def test_when_nobody_can_say_who_it_is_the_connection_closes(answer):
     talk = Talk().client(CONTINUE).upstream_gets(CONTINUE).upstream(DONE).upstream_is_asked()
     talk.upstream_says(answer).closes("upstream identity")
-    assert talk.conversation.identity is NOBODY
+    assert talk.identity is NOBODY
 
 
 def test_another_reply_in_place_of_the_answer_closes():
@@ -221,7 +221,7 @@ def test_a_speculative_authentication_that_is_complete_is_held():
     answer = reply({"ok": 1.0, "speculativeAuthenticate": {"done": True, "payload": b""}}, 1)
     talk = Talk().client(request).upstream_gets(request).upstream(answer).upstream_is_asked()
     talk.upstream_says(ALICE).client_gets(answer).idle()
-    assert talk.conversation.identity.name == "alice@app"
+    assert talk.identity.name == "alice@app"
 
 
 def test_x509_is_complete_when_hello_returns():

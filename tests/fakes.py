@@ -1,0 +1,93 @@
+"""A transport in memory, whose other end the test holds."""
+
+from __future__ import annotations
+
+import trio
+
+from proxy.transport import PeerGoneError
+
+
+class FakeTransport:
+    """What the relay sees as one side's connection. The peer is the test.
+
+    ``room`` is how many more bytes the peer's side takes before a send has to wait; None for
+    any number.
+    """
+
+    def __init__(self, room: int | None = None) -> None:
+        self.room = room
+        self.sent = bytearray()
+        self.eof_sent = False
+        self.closed = False
+        self.receives = 0
+        self._incoming: list[bytes] = []
+        self._problem = ""
+        self._changed = trio.Event()
+
+    # ------------------------------------------------------------------ the relay's side
+
+    async def receive(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self.receives += 1
+        while not self._incoming:
+            self._check()
+            await self._change()
+        return self._incoming.pop(0)
+
+    async def send(self, data: bytes) -> None:
+        rest = data
+        while True:
+            self._check()
+            taken = rest if self.room is None else rest[: self.room]
+            self.sent += taken
+            if self.room is not None:
+                self.room -= len(taken)
+            rest = rest[len(taken) :]
+            self._changed.set()
+            if not rest:
+                return
+            await self._change()
+
+    def send_eof(self) -> None:
+        self.eof_sent = True
+        self._changed.set()
+
+    def close(self) -> None:
+        self.closed = True
+        self._changed.set()
+
+    def _check(self) -> None:
+        if self.closed or self._problem:
+            raise PeerGoneError(self._problem or "closed")
+
+    async def _change(self) -> None:
+        if self._changed.is_set():
+            self._changed = trio.Event()
+        await self._changed.wait()
+
+    # ------------------------------------------------------------------ the peer's side
+
+    def feed(self, *chunks: bytes) -> None:
+        """The peer sends; each chunk is one receive. b"" is its end."""
+        self._incoming += chunks
+        self._changed.set()
+
+    def reset(self, problem: str = "reset by peer") -> None:
+        """The peer resets the connection."""
+        self._problem = problem
+        self._changed.set()
+
+    def make_room(self, room: int | None) -> None:
+        self.room = room
+        self._changed.set()
+
+    async def has_got(self, size: int) -> None:
+        """Wait until so many bytes were sent to the peer."""
+        while len(self.sent) < size:
+            await self._change()
+
+    def take(self) -> bytes:
+        """What was sent to the peer since the last call."""
+        taken = bytes(self.sent)
+        self.sent.clear()
+        return taken

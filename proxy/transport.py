@@ -75,6 +75,9 @@ class SocketTransport:
 
     async def receive(self) -> bytes:
         while True:
+            if self._sock.fileno() < 0:
+                # The other pump closed it; trio would take note of descriptor -1.
+                raise PeerGoneError("closed")
             try:
                 await trio.lowlevel.wait_readable(self._sock)
                 return self._sock.recv(RECEIVE_SIZE)

@@ -25,6 +25,7 @@ from pydantic import (
 
 from proxy.addresses import parse_address, parse_upstream
 from proxy.errors import ConfigError
+from proxy.rules import PolicyTables
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -187,6 +188,25 @@ class Limits(Settings):
     drain_seconds: Seconds = 30.0
 
 
+class SessionSettings(Settings):
+    """What is tracked of sessions, and what is known of upstream without finding out.
+
+    ``authorization`` and ``commands`` are found out per upstream process with "auto".
+    """
+
+    tracking: StrictBool = True
+    max_sessions: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] = 1_000_000
+    authorization: Literal["auto", "on", "off"] = "auto"
+    commands: Literal["auto", "native", "emulated"] = "auto"
+    refuse_early: StrictBool = False
+
+
+class Audit(Settings):
+    """The audit log: one JSON line per decision about sessions. No file, no log."""
+
+    file: Path | None = None
+
+
 class Log(Settings):
     """What is written to stderr, and how."""
 
@@ -207,6 +227,9 @@ class Config(Settings):
     upstream: Upstream = Upstream()
     admin: Admin = Admin()
     limits: Limits = Limits()
+    sessions: SessionSettings = SessionSettings()
+    policies: PolicyTables = PolicyTables()
+    audit: Audit = Audit()
     log: Log = Log()
     embedded: Embedded | None = None
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from proxy import logs
 from proxy.conversation import Conversation, Presentation
+from proxy.desk import Desk
 from proxy.limits import Share
 from proxy.relay import Relay
 from proxy.transport import PeerGoneError, SocketTransport, Transport, open_socket, start_tls
@@ -22,11 +24,15 @@ if TYPE_CHECKING:
 
     from proxy.addresses import Address
     from proxy.config import Config
+    from proxy.desk import Sessions
     from proxy.identity import Identity
     from proxy.limits import BufferBudget
+    from proxy.session.records import Operation
     from proxy.telemetry import Telemetry
     from proxy.tls import ListenerTls, UpstreamTls
     from proxy.topology import Topology
+    from proxy.upstreams import Upstreams
+    from proxy.wire.messages import Reply
 
 
 @dataclass(slots=True)
@@ -37,8 +43,12 @@ class Shared:
     telemetry: Telemetry
     budget: BufferBudget
     topology: Topology
+    sessions: Sessions
+    upstreams: Upstreams
     listener_tls: ListenerTls | None
     upstream_tls: UpstreamTls | None
+    #: Ends an operation on whichever connection it is in flight.
+    interrupt: Callable[[Operation], None]
     #: Set once it is known what upstream is: before that no hello can be shown to a client.
     ready: trio.Event = field(default_factory=trio.Event)
     #: A hello named a member without a listener.
@@ -101,6 +111,31 @@ class Connection:
         if self.relay is not None:
             self.relay.drain()
 
+    def end_operation(self, operation: Operation) -> None:
+        """Answer an operation that is in flight here with 11601 and close."""
+        if self._conversation is not None and self.relay is not None:
+            self._conversation.interrupt(operation, trio.current_time())
+            self.relay.flush_soon()
+
+    def could_ask(self, upstream: str, uid: bytes) -> bool:
+        """Whether :meth:`ask` would work now, upstream and as the owner of ``uid``."""
+        conversation = self._conversation
+        return (
+            conversation is not None
+            and self.relay is not None
+            and self.relay.connected
+            and conversation.quiet
+            and conversation.desk.upstream == upstream
+            and conversation.desk.caller.digest == uid
+        )
+
+    def ask(self, question: bytes, handler: Callable[[Reply, float], None]) -> None:
+        """Put a command (BSON) to upstream between the client's own requests."""
+        assert self._conversation is not None
+        assert self.relay is not None
+        self._conversation.ask_between(question, handler, trio.current_time())
+        self.relay.flush_soon()
+
     async def _serve(self) -> str:
         shared = self._shared
         local_host = ""
@@ -131,7 +166,14 @@ class Connection:
             strip_compression=shared.config.upstream.compression == "strip",
             refuse_x509=refuse_x509,
         )
-        self._conversation = Conversation(presentation, self)
+        desk = Desk(
+            shared.sessions,
+            self.id,
+            self.peer.rpartition(":")[0] or self.peer,
+            str(self.upstream),
+            partial(shared.upstreams.of, self.upstream),
+        )
+        self._conversation = Conversation(presentation, self, desk)
         self.relay = Relay(
             client, self._dial, self._conversation, shared.config.limits, Share(shared.budget)
         )
@@ -140,6 +182,7 @@ class Connection:
         try:
             await self.relay.run()
         finally:
+            self._conversation.closed(trio.current_time())
             if self.relay.connected:
                 shared.telemetry.upstream_closed()
         return self.relay.reason or "cancelled"
@@ -184,7 +227,7 @@ class Connection:
         if conversation is not None and relay is not None:
             metadata = conversation.metadata
             row |= {
-                "user": conversation.identity.name,
+                "user": conversation.desk.identity.name,
                 "application": metadata.application if metadata else "",
                 "driver": metadata.driver if metadata else "",
                 "driver_version": metadata.driver_version if metadata else "",
@@ -199,7 +242,10 @@ class Connection:
     def _totals(self) -> dict[str, Any]:
         if self._conversation is None or self.relay is None:
             return {}
-        return {"requests": self._conversation.requests, "user": self._conversation.identity.name}
+        return {
+            "requests": self._conversation.requests,
+            "user": self._conversation.desk.identity.name,
+        }
 
     def count_bytes(self) -> None:
         """Add what was relayed since the last call to the metrics."""
@@ -234,6 +280,9 @@ class Connection:
 
     def identified(self, identity: Identity) -> None:
         self._log.info("authenticated", user=identity.name or "nobody")
+
+    def interrupt(self, operation: Operation) -> None:
+        self._shared.interrupt(operation)
 
     def unknown_member(self) -> None:
         self._shared.unknown_member()

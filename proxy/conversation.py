@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from proxy.control import HANDLERS as CONTROL
 from proxy.errors import CommandError, WireError
 from proxy.handshake import HANDLERS as HANDSHAKE
 from proxy.hello import HELLO_COMMANDS, ClientMetadata
-from proxy.identity import NOBODY, Identity
+from proxy.wire.compression import declared_size
+from proxy.wire.edges import EDGE, Edges
 from proxy.wire.frames import FrameBuffer, FramingError
 from proxy.wire.messages import Reply, Request, read_reply, read_request
 from proxy.wire.opcodes import (
@@ -32,14 +34,26 @@ from proxy.wire.opcodes import (
     QUERY_EXHAUST,
     UINT32,
 )
-from proxy.wire.replies import command_frame, error_document, reply_frame
+from proxy.wire.replies import command_frame, error_document, plain_reply, reply_frame
 
 if TYPE_CHECKING:
+    from proxy.desk import Desk
+    from proxy.identity import Identity
+    from proxy.session.records import Operation
+    from proxy.tracking import Tracked
+
     ReplyHandler = Callable[["Conversation", "Pending", Reply, float], None]
 
 #: A longer reply to an ordinary request is passed on while it arrives instead of being
 #: collected first: a 1 MB reply then costs one receive buffer and no added latency.
 PASS_ABOVE: Final = 65_536
+
+#: A compressed reply that inflates to more than this is not looked into for its cursor.
+_INFLATE_UP_TO: Final = 262_144
+
+_INTERRUPTED: Final = CommandError(11601, "Interrupted", "operation was interrupted")
+
+_HANDLERS: Final = {**HANDSHAKE, **CONTROL}
 
 #: How much of a reply has to be there to see whether another one follows.
 _SMALLEST_REPLY: Final = {OP_MSG: HEADER_SIZE + 4, OP_REPLY: HEADER_SIZE + 20}
@@ -64,6 +78,9 @@ class Observer(Protocol):
 
     def identified(self, identity: Identity) -> None:
         """Upstream said anew who is authenticated on this connection."""
+
+    def interrupt(self, operation: Operation) -> None:
+        """A kill hits this operation, and nobody but the proxy can interrupt it."""
 
     def unknown_member(self) -> None:
         """A hello named a replica-set member that no listener stands for."""
@@ -90,6 +107,7 @@ class Pending:
 
     Without a ``handler`` the reply is passed on; with one it is collected whole and the
     handler decides. ``answer`` is set for what is answered here and waits its turn.
+    ``tracked`` is what the sessions have to hear of the reply.
     """
 
     expected: int
@@ -98,19 +116,22 @@ class Pending:
     exhaust: bool = False
     handler: ReplyHandler | None = None
     answer: bytes = b""
+    tracked: Tracked | None = None
 
 
 class Conversation:
     """Decides what happens with every frame of one client connection."""
 
     __slots__ = (
+        "_head",
         "_passing",
         "_pending",
         "_replies",
+        "_tail",
         "blocked",
         "close",
+        "desk",
         "ending",
-        "identity",
         "metadata",
         "observer",
         "presentation",
@@ -120,12 +141,15 @@ class Conversation:
         "to_upstream",
     )
 
-    def __init__(self, presentation: Presentation, observer: Observer) -> None:
+    def __init__(self, presentation: Presentation, observer: Observer, desk: Desk) -> None:
+        self.desk = desk
         self.presentation = presentation
         self.observer = observer
         self._pending: deque[Pending] = deque()
         self._replies = FrameBuffer()
+        #: Bytes still to come of the long reply that is passing, and the ends of it that are kept.
         self._passing = 0
+        self._head = self._tail = b""
         #: Bytes to send, in order. The relay takes them after every call.
         self.to_client: list[bytes] = []
         self.to_upstream: list[bytes] = []
@@ -138,7 +162,6 @@ class Conversation:
         self.ending = ""
         #: Why both connections close as soon as the bytes to send are sent; "" to go on.
         self.close = ""
-        self.identity: Identity = NOBODY
         #: What the client said of itself; None before its first hello.
         self.metadata: ClientMetadata | None = None
         self.requests = 0
@@ -172,11 +195,15 @@ class Conversation:
         self.requests += 1
         command = request.command
         self.observer.request(command)
-        handler = HANDSHAKE.get(command)
-        if handler is None:
-            self.forward(request, now)
-        else:
+        handler = _HANDLERS.get(command)
+        if handler is not None:
             handler(self, request, now)
+            return
+        verdict = self.desk.admit(request, now)
+        if isinstance(verdict, CommandError):
+            self.refuse(request, verdict, now)
+        else:
+            self.forward(request, now, tracked=verdict)
 
     def on_garbage(self, problem: str) -> None:
         """The client's bytes cannot be framed any more."""
@@ -195,6 +222,7 @@ class Conversation:
         now: float,
         handler: ReplyHandler | None = None,
         frame: bytes | None = None,
+        tracked: Tracked | None = None,
     ) -> None:
         """Send a request upstream, as ``frame`` where it had to be changed."""
         self.to_upstream.append(request.frame if frame is None else frame)
@@ -205,7 +233,7 @@ class Conversation:
                 else request.opcode == OP_QUERY and request.flags & QUERY_EXHAUST
             )
             self._pending.append(
-                Pending(request.request_id, request.command, now, exhaust, handler)
+                Pending(request.request_id, request.command, now, exhaust, handler, b"", tracked)
             )
 
     def refuse(self, request: Request, error: CommandError, now: float) -> None:
@@ -216,11 +244,53 @@ class Conversation:
         self._pending.append(Pending(0, request.command, now, answer=answer))
         self._settle(now)
 
-    def ask(self, question: Mapping[str, Any], handler: ReplyHandler, now: float) -> None:
+    def ask(self, question: Mapping[str, Any] | bytes, handler: ReplyHandler, now: float) -> None:
         """Ask upstream something on the proxy's own account; ``handler`` gets the reply."""
         request_id = next(_own_request_ids)
         self.to_upstream.append(command_frame(request_id, question))
         self._pending.append(Pending(request_id, "", now, handler=handler))
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is under way in either direction: upstream can be asked something."""
+        return not (self._pending or self.blocked or self.ending or self.close)
+
+    def ask_between(
+        self, question: bytes, handler: Callable[[Reply, float], None], now: float
+    ) -> None:
+        """Ask upstream while :attr:`quiet`; the client's next request waits for the answer."""
+
+        def answered(
+            conversation: Conversation, _pending: Pending, reply: Reply, now: float
+        ) -> None:
+            conversation.blocked = False
+            handler(reply, now)
+
+        self.blocked = True
+        self.ask(question, answered, now)
+
+    def interrupt(self, operation: Operation, now: float) -> None:
+        """End an operation that is in flight here with 11601, and the connection with it.
+
+        The server's own interruption cannot be had, so upstream's connection has to go.
+        """
+        first = self._pending[0] if self._pending else None
+        if first is None or first.tracked is None or first.tracked.operation is not operation:
+            return
+        if not self._passing and not self.streaming:
+            document = error_document(_INTERRUPTED)
+            frame = plain_reply(
+                first.tracked.opcode, next(_own_request_ids), first.expected, document
+            )
+            self.release(first, frame, False, now)
+        self.close = "interrupted: the operation's session was killed"
+
+    def closed(self, now: float) -> None:
+        """The connection is over: whatever is in flight will have no reply."""
+        for pending in self._pending:
+            if pending.tracked is not None:
+                self.desk.tracking.lost(pending.tracked, now)
+        self._pending.clear()
 
     # ------------------------------------------------------------------ from upstream
 
@@ -230,9 +300,10 @@ class Conversation:
             passed = data[: self._passing]
             self.to_client.append(passed)
             self._passing -= len(passed)
+            self._tail = (self._tail + passed if len(passed) < EDGE else passed)[-EDGE:]
             if self._passing:
                 return
-            self._finish(self._pending[0], now, ok=True)
+            self._passed(now)
             data = data[len(passed) :]
             if not data:
                 return
@@ -284,7 +355,20 @@ class Conversation:
         self._passing = self._replies.declared
         begun = self._replies.take()
         self._passing -= len(begun)
+        self._head, self._tail = begun[:EDGE], begun[-EDGE:]
         self.to_client.append(begun)
+
+    def _passed(self, now: float) -> None:
+        """The last byte of a long reply is out."""
+        pending = self._pending[0]
+        if pending.tracked is not None:
+            length, _, _, opcode = _header(self._head)
+            edges = None if opcode == OP_COMPRESSED else Edges(self._head, self._tail, length)
+            self.desk.tracking.replied_at_length(
+                pending.tracked, edges, now, last=not self.streaming
+            )
+        self._head = self._tail = b""
+        self._finish(pending, now, ok=True)
 
     def _note_stream(self, pending: Pending, message: bytes, request_id: int, opcode: int) -> None:
         """Expect another reply where this one, of which only the start is needed, says so."""
@@ -303,23 +387,51 @@ class Conversation:
         pending = self._due(response_to)
         if pending is None:
             return
-        if pending.handler is None and not (opcode == OP_COMPRESSED and pending.exhaust):
-            if len(frame) < _SMALLEST_REPLY.get(opcode, HEADER_SIZE):
-                raise WireError("a reply without room for its flags")
+        if pending.handler is not None:
+            reply = read_reply(frame)
+            self._note_stream(pending, reply.message, request_id, reply.opcode)
+            if not self.streaming:
+                self._pending.popleft()
+            pending.handler(self, pending, reply, now)
+            self._settle(now)
+            return
+        known = self._look_into(pending, frame, opcode)
+        if opcode == OP_COMPRESSED and known is not None:
+            self._note_stream(pending, known.message, request_id, known.opcode)
+        elif len(frame) < _SMALLEST_REPLY.get(opcode, HEADER_SIZE):
+            raise WireError("a reply without room for its flags")
+        else:
             self._note_stream(pending, frame, request_id, opcode)
-            self.to_client.append(frame)
-            self._finish(pending, now, _succeeded(frame, opcode))
-            return
-        reply = read_reply(frame)
-        self._note_stream(pending, reply.message, request_id, reply.opcode)
-        if pending.handler is None:
-            self.to_client.append(frame)
-            self._finish(pending, now, reply.ok())
-            return
-        if not self.streaming:
-            self._pending.popleft()
-        pending.handler(self, pending, reply, now)
-        self._settle(now)
+        self.to_client.append(frame)
+        tracked, last = pending.tracked, not self.streaming
+        if tracked is not None and known is not None:
+            self.desk.tracking.replied(tracked, known, now, last=last)
+        elif tracked is not None:
+            self.desk.tracking.replied_at_length(tracked, None, now, last=last)
+        self._finish(pending, now, known is None or known.ok())
+
+    def _look_into(self, pending: Pending, frame: bytes, opcode: int) -> Reply | None:
+        """A plain reply's fields, None where they cannot or need not be read."""
+        # Compressed ones are inflated only for the sessions' sake, and not at any price.
+        unwatched = pending.tracked is None and not pending.exhaust
+        if opcode == OP_COMPRESSED and (
+            unwatched or (not pending.exhaust and declared_size(frame) > _INFLATE_UP_TO)
+        ):
+            return None
+        try:
+            return read_reply(frame)
+        except WireError:
+            if opcode == OP_COMPRESSED:
+                raise
+            return None
+
+    def respond(
+        self, request: Request, document: bytes, ok: bool, started: float, now: float
+    ) -> None:
+        """For handlers: answer a request of the client's with a document (BSON) of one's own."""
+        if request.expects_reply:
+            self.to_client.append(reply_frame(request, next(_own_request_ids), document))
+            self.observer.replied(request.command, now - started, ok)
 
     def release(self, pending: Pending, frame: bytes, ok: bool, now: float) -> None:
         """For handlers: send the client the reply to its request."""
@@ -342,13 +454,3 @@ class Conversation:
             self.release(pending, pending.answer, False, now)
         if self.ending and not queue and not self.blocked:
             self.close = self.ending
-
-
-def _succeeded(frame: bytes, opcode: int) -> bool:
-    """Whether an ordinary reply says ``ok: 1``. Compressed ones are not inflated to count them."""
-    if opcode != OP_MSG:
-        return True
-    try:
-        return read_reply(frame).ok()
-    except WireError:
-        return False

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from proxy.wire.messages import Reply, Request
 
     RequestHandler = Callable[[Conversation, Request, float], None]
-    Continuation = Callable[[float], None]
+    Continuation = Callable[[Reply, float], None]
 
 #: What a server without a client certificate to look at answers to MONGODB-X509.
 _NO_CLIENT_CERTIFICATE: Final = CommandError(
@@ -44,6 +44,7 @@ _API_VERSION_REQUIRED: Final = 498870
 def _on_hello(conversation: Conversation, request: Request, now: float) -> None:
     if conversation.metadata is None:
         conversation.metadata = client_metadata(request)
+        conversation.desk.introduced(conversation.metadata)
     presentation = conversation.presentation
     frame = edited_request(
         request,
@@ -74,7 +75,7 @@ def _on_authentication(conversation: Conversation, request: Request, now: float)
 def _ask_if_silent(conversation: Conversation, request: Request, now: float) -> None:
     if not request.expects_reply:
         # Nobody will say whether it worked, so ask right behind it.
-        ask_identity(conversation, now, lambda _now: None)
+        ask_identity(conversation, now, lambda _reply, _now: None)
 
 
 def _on_hello_reply(conversation: Conversation, pending: Pending, reply: Reply, now: float) -> None:
@@ -128,7 +129,8 @@ def _release_or_ask(
     elif conversation.streaming:
         conversation.upstream_broke("upstream message", "authentication inside an exhaust stream")
     else:
-        ask_identity(conversation, now, partial(conversation.release, pending, frame, ok))
+        release = partial(conversation.release, pending, frame, ok)
+        ask_identity(conversation, now, lambda _reply, now: release(now))
 
 
 def ask_identity(
@@ -151,10 +153,11 @@ def ask_identity(
         except IdentityUnknownError as error:
             conversation.upstream_broke("upstream identity", str(error))
             return
-        conversation.identity = identity
-        conversation.observer.identified(identity)
+        if identity != conversation.desk.identity:
+            conversation.desk.identified(identity)
+            conversation.observer.identified(identity)
         conversation.blocked = False
-        then(now)
+        then(reply, now)
 
     conversation.blocked = True
     conversation.ask(question, bind, now)

@@ -8,11 +8,11 @@ refusal or None, never waits and never changes anything. Rules of one's own are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
 
 from proxy.errors import CommandError, ConfigError
 from proxy.session.ids import UNKNOWN_ORIGIN, Origin
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from proxy.session.records import Session
     from proxy.session.store import SessionStore
     from proxy.wire.messages import Request
+
+
+P = TypeVar("P")
 
 
 @dataclass(slots=True)
@@ -112,6 +115,12 @@ class Policies:
                 if refused:
                     break
         return decisions
+
+    def enforced(self, kind: type[P]) -> Iterator[P]:
+        """The rules of one class that are in mode enforce."""
+        for rule, mode in self._rules:
+            if isinstance(rule, kind) and mode is Mode.ENFORCE:
+                yield rule
 
 
 def refusal(decisions: list[Decision]) -> CommandError | None:

@@ -7,27 +7,39 @@ import itertools
 import resource
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from proxy import __version__, admin, logs, tls
-from proxy.addresses import Address, parse_address, parse_upstream
+from proxy.addresses import parse_address, parse_upstream
+from proxy.audit import AuditLog
 from proxy.connection import Connection, Shared
+from proxy.desk import Sessions
 from proxy.errors import ConfigError
+from proxy.housekeeping import keep_house
 from proxy.limits import BufferBudget
-from proxy.listeners import Listener, accept, open_listener, open_next_listener
+from proxy.listing import session_rows
+from proxy.members import MemberListeners
+from proxy.recording import DecisionRecorder
+from proxy.rules import make_policies
+from proxy.session.store import SessionStore
 from proxy.telemetry import Telemetry
 from proxy.topology import Topology
+from proxy.upstreams import Upstreams
 from proxy.watcher import Watcher
 
 if TYPE_CHECKING:
     import socket
 
     from proxy.config import Config
+    from proxy.listeners import Listener
+    from proxy.session.records import Operation
+
+#: Tables of the configuration that take effect without a restart.
+_RELOADED: Final = ("policies", "limits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,99 +56,114 @@ class Running:
 
 
 async def serve(
-    config: Config, *, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED
+    config: Config,
+    reload: Callable[[], Config] | None = None,
+    *,
+    task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the proxy until SIGTERM or SIGINT (then it drains) or until cancelled.
 
+    ``reload`` reads the configuration again when SIGHUP comes.
+
     Raises:
         OSError: a listener's address cannot be used; ``filename`` is the address.
-        ConfigError: a certificate cannot be used.
+        ConfigError: a certificate or a rule of one's own cannot be used.
     """
-    if config.embedded is None:
-        await Server(config).run(task_status)
-        return
-    from proxy.embedded import (
-        EmbeddedUpstream,  # mongomock, which only this needs, is slow to import
-    )
-
-    async with trio.open_nursery() as nursery:
-        upstream = EmbeddedUpstream(set_name=config.embedded.set_name)
-        port = await nursery.start(upstream.serve, "127.0.0.1", 0)
-        behind = config.upstream.model_copy(update={"address": f"127.0.0.1:{port}"})
-        await Server(config.model_copy(update={"upstream": behind})).run(task_status)
-        nursery.cancel_scope.cancel()
+    await Server(config, reload).run(task_status)
 
 
 class Server:
     """One proxy process. Create it and :meth:`run` it once."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, reload: Callable[[], Config] | None = None) -> None:
         self.config = config
+        self._reload = reload
         self.log = logs.logger()
         self.telemetry = Telemetry(__version__)
         self.telemetry.connections_limit.set(config.limits.connections)
-        self._upstream = parse_upstream(config.upstream.address)
+        self.telemetry.on_page = self._count_bytes
+        uri = parse_upstream(config.upstream.address)
         members = config.upstream.members
         given = {parse_address(m.upstream): m.advertise for m in members}
-        self._listen = {parse_address(m.upstream): parse_address(m.listen) for m in members}
-        seeds = tuple(given) or self._upstream.seeds
+        places = {parse_address(m.upstream): parse_address(m.listen) for m in members}
+        self._seeds = tuple(given) or uri.seeds
+        first = parse_address(config.listen.address)
+        passes = config.upstream.hello == "pass"
         self.topology = Topology(
-            seeds,
+            self._seeds,
             given=given or None,
-            replica_set=self._upstream.replica_set,
-            direct=self._upstream.direct or config.upstream.hello == "pass",
+            replica_set=uri.replica_set,
+            # Members' names are no use to clients of a unix socket, which none of them could dial.
+            direct=uri.direct or passes or bool(first.path),
+        )
+        self._audit = AuditLog(
+            config.audit.file, self.telemetry.audit_written, self.telemetry.audit_lost
+        )
+        self.sessions_shared = Sessions(
+            policies=make_policies(config.policies),
+            recorder=DecisionRecorder(self.telemetry, self._audit),
+            store=SessionStore(max_sessions=config.sessions.max_sessions),
+            enabled=config.sessions.tracking,
+            refuse_early=config.sessions.refuse_early,
+        )
+        self.upstreams = Upstreams(
+            {"on": True, "off": False}.get(config.sessions.authorization),
+            {"native": True, "emulated": False}.get(config.sessions.commands),
         )
         self.shared = Shared(
             config=config,
             telemetry=self.telemetry,
             budget=BufferBudget(config.limits.buffered_bytes),
             topology=self.topology,
+            sessions=self.sessions_shared,
+            upstreams=self.upstreams,
             listener_tls=tls.listener_tls(config),
             upstream_tls=tls.upstream_tls(config),
+            interrupt=self._interrupt,
         )
-        self._seeds = seeds
-        self._first = parse_address(config.listen.address)
         self._numbers = itertools.count(1)
         self._open: dict[int, Connection] = {}
-        self._listeners: dict[Address, Listener] = {}
-        self._accepting: trio.Nursery | None = None
         self._serving: trio.Nursery | None = None
         self._stop = trio.Event()
         self._draining = False
+        self._listeners = MemberListeners(
+            self.topology, config.listen, first, places, self._take, self._exhausted
+        )
         self._watcher = Watcher(
             self.topology,
             self.shared.upstream_tls,
             config.upstream,
-            self._reconcile,
+            self._listeners.reconcile,
             self.shared.ready,
+            self.upstreams,
         )
         self.shared.unknown_member = self._watcher.poke
-        if config.upstream.hello == "pass":
+        if passes:
             # Nothing about upstream has to be known to leave its hello alone.
             self.shared.ready.set()
-        self.telemetry.on_page = self._count_bytes
 
     async def run(self, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED) -> None:
         """As :func:`serve`."""
         _raise_descriptor_limit()
         async with trio.open_nursery() as services:
             services.start_soon(self._obey_signals)
+            services.start_soon(self._audit.run)
+            services.start_soon(keep_house, self.sessions_shared, self.upstreams, self._find_idle)
             try:
                 async with trio.open_nursery() as serving:
                     self._serving = serving
                     async with trio.open_nursery() as accepting:
-                        self._accepting = accepting
-                        await self._open_seeds()
+                        await self._listeners.open_seeds(self._seeds, accepting)
                         where = await self._start_admin(services)
                         services.start_soon(self._watcher.run)
                         self._announce(where)
-                        task_status.started(Running(self.addresses(), where, self))
+                        task_status.started(Running(self._listeners.addresses(), where, self))
                         await self._stop.wait()
-                        self._close_listeners()
+                        self._listeners.close()
                         accepting.cancel_scope.cancel()
                     self._drain(serving)
             finally:
-                self._close_listeners()
+                self._listeners.close()
             self.log.info("stopped")
             services.cancel_scope.cancel()
 
@@ -148,8 +175,31 @@ class Server:
             return
         self._stop.set()
 
-    def reload_certificates(self) -> None:
-        """Read the certificates again for new connections; keep the old ones if they are bad."""
+    def reload(self) -> None:
+        """Read the settings and certificates again; what is bad leaves the old in place.
+
+        Nobody is dropped: rules take effect with the next request, limits and certificates with
+        the next connection. Addresses, topology and logs stay as they are until a restart.
+        """
+        if self._reload is not None:
+            try:
+                config = self._reload()
+                policies = make_policies(config.policies)
+            except ConfigError as error:
+                self.log.error("configuration not reloaded", problems=error.problems)
+            else:
+                self.sessions_shared.policies = policies
+                self.sessions_shared.refuse_early = config.sessions.refuse_early
+                self.config = self.shared.config = self.config.model_copy(
+                    update={name: getattr(config, name) for name in _RELOADED}
+                )
+                self.telemetry.connections_limit.set(config.limits.connections)
+                kept = [
+                    name
+                    for name in type(config).model_fields
+                    if getattr(config, name) != getattr(self.config, name)
+                ]
+                self.log.info("configuration reloaded", needs_restart=",".join(kept) or None)
         for context in (self.shared.listener_tls, self.shared.upstream_tls):
             if context is None:
                 continue
@@ -160,61 +210,12 @@ class Server:
             else:
                 self.log.info("certificates reloaded", side=context.side)
 
-    # ------------------------------------------------------------------ listeners
-
-    def addresses(self) -> list[str]:
-        """Where clients on this machine reach the first listeners."""
-        return [_dialled(self._listeners[seed].address) for seed in self._seeds]
-
-    async def _open_seeds(self) -> None:
-        for seed in self._seeds:
-            if seed in self._listen:
-                listener = await open_listener(self._listen[seed], seed, self.config.listen.backlog)
-            elif not self._listeners:
-                listener = await open_listener(self._first, seed, self.config.listen.backlog)
-                self._first = listener.address
-            else:
-                listener = await open_next_listener(self._first, seed, self.config.listen.backlog)
-            self._start(listener)
-
-    def _start(self, listener: Listener) -> None:
-        assert self._accepting is not None
-        self._listeners[listener.upstream] = listener
-        host = self.config.listen.advertise or ("" if listener.wildcard else listener.address.host)
-        self.topology.opened(listener.upstream, listener.address.port, host)
-        take = partial(self._take, listener)
-        for sock in listener.sockets:
-            self._accepting.start_soon(accept, sock, take, self._exhausted)
-
-    async def _reconcile(self) -> None:
-        """Open listeners for members that appeared and close those of members that went."""
-        if self._stop.is_set() or self._accepting is None:
-            return
-        wanted = set(self.topology.members())
-        for address in [a for a in self._listeners if a not in wanted]:
-            self.topology.closed(address)
-            self._listeners.pop(address).close()
-            self.log.info("listener closed", upstream=str(address))
-        for member in self.topology.members():
-            if member in self._listeners:
-                continue
-            try:
-                listener = await open_next_listener(self._first, member, self.config.listen.backlog)
-            except OSError as error:
-                self.log.error("no listener", upstream=str(member), problem=str(error))
-                continue
-            self._start(listener)
-            self.log.info("listener opened", upstream=str(member), address=str(listener.address))
-
-    def _close_listeners(self) -> None:
-        for listener in self._listeners.values():
-            listener.close()
-
     def _announce(self, where: str | None) -> None:
+        addresses = self._listeners.addresses()
         self.log.info(
             "listening",
             version=__version__,
-            connect=f"mongodb://{','.join(a.replace('/', '%2F') for a in self.addresses())}/",
+            connect=f"mongodb://{','.join(a.replace('/', '%2F') for a in addresses)}/",
             upstream=",".join(map(str, self._seeds)),
             admin=where,
         )
@@ -244,6 +245,18 @@ class Server:
         self.telemetry.rejected("descriptors")
         self.log.error("cannot accept", problem=str(error))
 
+    def _interrupt(self, operation: Operation) -> None:
+        connection = self._open.get(operation.connection)
+        if connection is not None:
+            connection.end_operation(operation)
+
+    def _find_idle(self, upstream: str, uid: bytes) -> Connection | None:
+        """A connection that could ask ``upstream`` something as the owner of ``uid`` now."""
+        for connection in self._open.values():
+            if connection.could_ask(upstream, uid):
+                return connection
+        return None
+
     def _drain(self, serving: trio.Nursery) -> None:
         self._draining = True
         self.telemetry.draining.set(1)
@@ -267,12 +280,13 @@ class Server:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 if number == signal.SIGHUP:
-                    self.reload_certificates()
+                    self.reload()
                 else:
                     self.log.info("stopping", signal=signal.Signals(number).name)
                     self.stop()
 
     def _count_bytes(self) -> None:
+        self.telemetry.sessions.set(len(self.sessions_shared.store))
         for connection in self._open.values():
             connection.count_bytes()
 
@@ -285,7 +299,7 @@ class Server:
 
     def sessions(self) -> Iterable[dict[str, Any]]:
         """One row per session that is known."""
-        return ()
+        return session_rows(self.sessions_shared.store, trio.current_time())
 
     def ready(self) -> tuple[bool, str]:
         """Whether clients can be served, and if not, why."""
@@ -294,12 +308,6 @@ class Server:
     def draining(self) -> bool:
         """Whether the proxy is on its way out."""
         return self._draining
-
-
-def _dialled(address: Address) -> str:
-    """A listener's address as somebody on the same machine dials it."""
-    wildcards = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-    return str(Address(wildcards.get(address.host, address.host), address.port, address.path))
 
 
 def _raise_descriptor_limit() -> None:

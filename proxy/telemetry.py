@@ -114,6 +114,23 @@ class Telemetry:
                 "protocol_violations_total", "What broke the wire protocol's rules.", ["kind"]
             )
         )
+        self._malformed = _Children(
+            self._counter(
+                "malformed_session_fields_total",
+                "Requests whose session fields upstream refuses, by the error's name.",
+                ["code_name"],
+            )
+        )
+        self._policy = self._counter(
+            "policy_decisions_total", "What the rules refused or reported.", ["rule", "decision"]
+        )
+        self._control = self._counter(
+            "session_commands_total", "Session-control commands, by result.", ["command", "result"]
+        )
+        self.audit_written = self._counter("audit_lines_total", "Lines of the audit log.").inc
+        self.audit_lost = self._counter(
+            "audit_lines_lost_total", "Lines that could not be written to the audit log."
+        ).inc
         received = self._counter("received_bytes_total", "Bytes that came in.", ["side"])
         sent = self._counter("sent_bytes_total", "Bytes that went out.", ["side"])
         #: ``inc(n)`` of each is called once per read or write.
@@ -168,6 +185,18 @@ class Telemetry:
     def violation(self, kind: str) -> None:
         """Something broke the protocol; ``kind`` is one of the program's own few."""
         self._violations[kind].inc()
+
+    def malformed(self, code_name: str) -> None:
+        """A request had session fields that upstream will refuse with this error."""
+        self._malformed[code_name].inc()
+
+    def policy(self, rule: str, decision: str) -> None:
+        """A rule decided something other than to let a request go on."""
+        self._policy.labels(rule, decision).inc()
+
+    def control(self, command: str, result: str) -> None:
+        """A session-control command was done, refused or failed upstream."""
+        self._control.labels(command, result).inc()
 
     def page(self, accept: str = "") -> tuple[str, bytes]:
         """The metrics page as (content type, body), in the format that ``accept`` asks for."""

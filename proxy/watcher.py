@@ -1,8 +1,9 @@
 """Asks every member its hello, over connections of its own, and keeps the topology up to date.
 
-Nothing is asked of a member but hello, which needs no authentication, so that the proxy has
-no credentials. Polling is enough: what clients are told comes from hello replies made for
-them, and one that names somebody unknown makes the watcher ask at once (:meth:`Watcher.poke`).
+Nothing is asked of a member but hello and one probe (:mod:`proxy.upstreams`), which need no
+authentication: the proxy has no credentials. Polling is enough: what clients are told comes
+from hello replies made for them, and one that names somebody unknown makes the watcher ask at
+once (:meth:`Watcher.poke`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bson.errors import BSONError
 from proxy import __version__, logs
 from proxy.errors import WireError
 from proxy.transport import PeerGoneError, SocketTransport, Transport, open_socket, start_tls
+from proxy.upstreams import PROBE
 from proxy.wire.frames import FrameBuffer
 from proxy.wire.messages import read_reply
 from proxy.wire.opcodes import HEADER, HEADER_SIZE, OP_QUERY
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from proxy.config import Upstream
     from proxy.tls import UpstreamTls
     from proxy.topology import Topology
+    from proxy.upstreams import Upstreams
 
 #: No hello is longer, and no member may fill the proxy's memory with one.
 MAX_HELLO_SIZE: Final = 1 << 20
@@ -71,12 +74,14 @@ class Watcher:
         settings: Upstream,
         reconcile: Callable[[], Awaitable[None]],
         ready: trio.Event,
+        upstreams: Upstreams | None = None,
     ) -> None:
         self._topology = topology
         self._tls = tls
         self._settings = settings
         self._reconcile = reconcile
         self._ready = ready
+        self._upstreams = upstreams
         self._log = logs.logger()
         self._watched: dict[Address, trio.CancelScope] = {}
         self._problems: dict[Address, str] = {}
@@ -164,6 +169,10 @@ class Watcher:
         try:
             with trio.fail_after(self._settings.connect_seconds):
                 hello = await link.hello()
+                if self._upstreams is not None and hello.get("ok") == 1:
+                    self._upstreams.hello(link.address, hello)
+                    if not link.probed:
+                        self._upstreams.probed(link.address, await link.probe())
         except trio.TooSlowError:
             problem = "no answer in time"
         except (PeerGoneError, WireError, BSONError, RecursionError) as error:
@@ -204,8 +213,11 @@ class _Link:
         self._tls = tls
         self._transport: Transport | None = None
         self._form: Callable[[dict[str, Any]], bytes] | None = None
+        #: What :meth:`probe` finds out holds until the process ends, and so the connection.
+        self.probed = False
 
     def close(self) -> None:
+        self.probed = False
         if self._transport is not None:
             self._transport.close()
             self._transport = None
@@ -229,6 +241,15 @@ class _Link:
                 self._form = form
                 return reply
         self.close()
+        return reply
+
+    async def probe(self) -> dict[str, Any]:
+        """The member's answer to :data:`PROBE`; call it after :meth:`hello`."""
+        assert self._transport is not None
+        version = {"apiVersion": "1"} if self._form is _versioned_hello else {}
+        frame = command_frame(next(_request_ids), {**PROBE, **version})
+        reply = await self._exchange(self._transport, frame)
+        self.probed = True
         return reply
 
     async def _connect(self) -> Transport:

@@ -164,6 +164,22 @@ def walk(data: bytes, start: int, limit: int, max_elements: int = MAX_ELEMENTS) 
     return fields
 
 
+def size_of(kind: int, start: bytes) -> int | None:
+    """The size of a value of this type that begins with ``start`` (4 bytes suffice).
+
+    None where a look at more of it would be needed, or it cannot be.
+    """
+    size = _SIZES[kind]
+    if size >= 0:
+        return size
+    if size not in (_STRING, _DOCUMENT, _BINARY) or len(start) < 4:
+        return None
+    declared = int(_int32(start)[0])
+    if declared < 0:
+        return None
+    return declared + (0 if size == _DOCUMENT else 4 if size == _STRING else 5)
+
+
 def text(data: bytes, element: Element | None) -> str | None:
     """A string element's text; None where it is missing, of another type or not UTF-8."""
     if element is None or element.type != STRING:

@@ -7,6 +7,7 @@ OP_COMPRESSED) comes out as the same :class:`Request`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -361,3 +362,46 @@ def read_reply(frame: bytes) -> Reply:
         raise WireError(f"opcode {opcode} is not a reply")
     reply.fields = walk(message, reply.body, limit)
     return reply
+
+
+def count_documents(request: Request, name: bytes, limit: int) -> int:
+    """How many documents the command's array or document sequence ``name`` holds.
+
+    Counts to ``limit`` at the most. What cannot be read counts as nothing: upstream refuses it.
+    """
+    message = request.message
+    element = request.fields.get(name)
+    try:
+        if element is not None:
+            if element.type != ARRAY:
+                return 0
+            return len(walk(message, element.value, element.end, limit))
+        for start, end in _sequence(message, request.flags, name):
+            count = 0
+            while start < end and count < limit:
+                start = document_end(message, start, end)
+                count += 1
+            return count
+    except TooManyFieldsError:
+        return limit
+    except WireError:
+        pass
+    return 0
+
+
+def _sequence(message: bytes, flags: int, name: bytes) -> Iterator[tuple[int, int]]:
+    """Where the documents of the sequence ``name`` lie in an OP_MSG that parsed."""
+    limit = len(message) - 4 if flags & CHECKSUM_PRESENT else len(message)
+    pos = HEADER_SIZE + 4
+    while pos < limit:
+        kind, pos = message[pos], pos + 1
+        if kind == 2:
+            pos = message.index(0, pos) + 1
+            continue
+        end = pos + _int32(message, pos)[0]
+        if kind == 1:
+            nul = message.index(0, pos + 4, end)
+            if message[pos + 4 : nul] == name:
+                yield nul + 1, end
+                return
+        pos = end

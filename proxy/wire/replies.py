@@ -53,22 +53,32 @@ def reply_frame(
     ``document`` is a mapping or BSON bytes; ``request_id`` is the reply's own id; ``flags`` are
     OP_MSG flag bits.
     """
-    body = document if isinstance(document, bytes) else bson.encode(document)
     if request.opcode == OP_MSG:
-        checksum = bool(request.flags & CHECKSUM_PRESENT)
-        if checksum:
-            flags |= CHECKSUM_PRESENT
-        payload = UINT32.pack(flags) + b"\0" + body
-        plain = HEADER.pack(HEADER_SIZE + len(payload), request_id, request.request_id, OP_MSG)
-        plain = with_checksum(plain + payload) if checksum else plain + payload
-    elif request.opcode == OP_COMMAND:
-        payload = body + b"\5\0\0\0\0"
-        length = HEADER_SIZE + len(payload)
-        plain = HEADER.pack(length, request_id, request.request_id, OP_COMMAND_REPLY) + payload
-    else:
-        plain = op_reply(request.request_id, request_id, [body], flags=_AWAIT_CAPABLE)
+        flags |= request.flags & CHECKSUM_PRESENT
+    plain = plain_reply(request.opcode, request_id, request.request_id, document, flags=flags)
     compressor = request.compressor
     return plain if compressor is None else deflate(plain, compressor)
+
+
+def plain_reply(
+    opcode: int,
+    request_id: int,
+    response_to: int,
+    document: Mapping[str, Any] | bytes,
+    *,
+    flags: int = 0,
+) -> bytes:
+    """An uncompressed reply to a request that came in ``opcode``; ``flags`` are OP_MSG's."""
+    body = document if isinstance(document, bytes) else bson.encode(document)
+    if opcode == OP_MSG:
+        payload = UINT32.pack(flags) + b"\0" + body
+        plain = HEADER.pack(HEADER_SIZE + len(payload), request_id, response_to, OP_MSG) + payload
+        return with_checksum(plain) if flags & CHECKSUM_PRESENT else plain
+    if opcode == OP_COMMAND:
+        payload = body + b"\5\0\0\0\0"
+        length = HEADER_SIZE + len(payload)
+        return HEADER.pack(length, request_id, response_to, OP_COMMAND_REPLY) + payload
+    return op_reply(response_to, request_id, [body], flags=_AWAIT_CAPABLE)
 
 
 def op_reply(

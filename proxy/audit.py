@@ -1,0 +1,94 @@
+"""The audit log: one JSON line for every decision about sessions, written behind the loop's back.
+
+A line is made when the decision falls and written by a thread, in order. A full disk or a slow
+one must not hold up clients: what cannot be queued or written is lost, and counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from proxy import logs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Lines that may wait for the disk; at 500 bytes each, 5 MB.
+MAX_WAITING: Final = 10_000
+
+
+class AuditLog:
+    """Appends to ``path``; without one, decisions are only counted.
+
+    ``written`` and ``lost`` are called with numbers of lines.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        written: Callable[[int], object] = lambda _: None,
+        lost: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self._path = path
+        self._written = written
+        self._lost = lost
+        self._waiting: deque[str] = deque()
+        self._filled = trio.Event()
+        self._failing = False
+
+    def record(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+        """Queue one line. Never waits and never raises for the disk's sake."""
+        if self._path is None:
+            return
+        if len(self._waiting) >= MAX_WAITING:
+            self._lost(1)
+            return
+        self._waiting.append(_line(what))
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Write what is queued until cancelled, then what is left."""
+        try:
+            while True:
+                await self._filled.wait()
+                self._filled = trio.Event()
+                await self._write()
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(5):
+                await self._write()
+            self._lost(len(self._waiting))
+            self._waiting.clear()
+
+    async def _write(self) -> None:
+        lines = len(self._waiting)
+        if not lines or self._path is None:
+            return
+        text = "".join(self._waiting)
+        self._waiting.clear()
+        try:
+            await trio.to_thread.run_sync(_append, self._path, text)
+        except OSError as error:
+            self._lost(lines)
+            if not self._failing:
+                logs.logger().error("audit log not written", problem=str(error))
+            self._failing = True
+        else:
+            self._written(lines)
+            self._failing = False
+
+
+def _line(what: Mapping[str, Any]) -> str:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": now, **what}, ensure_ascii=False, default=str) + "\n"
+
+
+def _append(path: Path, text: str) -> None:
+    # Opened each time, so that the file may be moved away and a new one begins.
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)

@@ -1,0 +1,188 @@
+"""The session-control commands: asked here, decided here, carried out upstream.
+
+Upstream is first asked who the caller is, since privileges may have changed since the login;
+then the decision is made, its commands are sent on the caller's own connection, and the answer
+goes out when they have succeeded. What upstream refuses, the client gets in upstream's words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import bson
+
+from proxy.handshake import ask_identity
+from proxy.session.asking import learn
+from proxy.session.commands import decide
+from proxy.session.info import read_operation_session_info
+from proxy.session.plans import Ask, Forward, Plan, Refusal, commit, emulation
+from proxy.wire.opcodes import INT32
+from proxy.wire.replies import error_document
+
+if TYPE_CHECKING:
+    from proxy.conversation import Conversation, Pending
+    from proxy.errors import CommandError
+    from proxy.session.patterns import Learnt
+    from proxy.wire.messages import Reply, Request
+
+_OPERATION_TIME: Final = b"operationTime"
+_CLUSTER_TIME: Final = b"$clusterTime"
+
+SESSION_COMMANDS: Final = (
+    "startSession",
+    "refreshSessions",
+    "endSessions",
+    "killSessions",
+    "killAllSessions",
+    "killAllSessionsByPattern",
+)
+
+
+def on_session_control(conversation: Conversation, request: Request, now: float) -> None:
+    """Handle one of :data:`SESSION_COMMANDS`."""
+    if not request.has_valid_checksum():
+        conversation.end("client message", "the checksum is wrong")
+        return
+    _Command(conversation, request, now).begin(now)
+
+
+class _Command:
+    """One session-control command on its way through the questions to upstream."""
+
+    def __init__(self, conversation: Conversation, request: Request, started: float) -> None:
+        self._conversation = conversation
+        self._request = request
+        self._started = started
+        #: operationTime and $clusterTime of upstream's latest reply; absent on standalones.
+        self._times: dict[bytes, bytes] = {}
+
+    def begin(self, now: float) -> None:
+        ask_identity(self._conversation, now, self._identified)
+
+    def _identified(self, reply: Reply, now: float) -> None:
+        self._times = _times(reply)
+        self._decide(None, now)
+
+    def _decide(self, learnt: Learnt | None, now: float) -> None:
+        conversation, request = self._conversation, self._request
+        desk = conversation.desk
+        info = read_operation_session_info(request, desk.caller)
+        decision = decide(request, info, desk.facts(learnt))
+        if isinstance(decision, Refusal):
+            desk.decided(request.command, "refused", 0, reason=str(decision.error))
+            self._refuse(decision.error, now)
+        elif isinstance(decision, Forward):
+            conversation.blocked = False
+            conversation.forward(request, now)
+        elif isinstance(decision, Ask):
+            self._run(decision.commands, partial(self._learned, decision), now)
+        else:
+            refusal = desk.refusal(request, info, now, decision)
+            if refusal is not None:
+                self._refuse(refusal, now)
+                return
+            self._carry_out(decision, now)
+
+    def _learned(self, ask: Ask, replies: list[Reply], now: float) -> None:
+        self._decide(learn(ask, [reply.body_bytes() for reply in replies]), now)
+
+    # ------------------------------------------------------------------ the effect
+
+    def _carry_out(self, plan: Plan, now: float) -> None:
+        desk = self._conversation.desk
+        if desk.native:
+            self._effect(plan, [], now)
+            return
+        emulated = emulation(plan, desk.store, desk.upstream)
+        for operation in emulated.operations:
+            self._conversation.observer.interrupt(operation)
+        self._run(emulated.commands, partial(self._effect, plan), now)
+
+    def _effect(self, plan: Plan, _replies: list[Reply], now: float) -> None:
+        self._run(plan.upstream, partial(self._carried_out, plan), now, stop_at_failure=True)
+
+    def _carried_out(self, plan: Plan, replies: list[Reply], now: float) -> None:
+        desk = self._conversation.desk
+        targets = plan.targets(desk.store)
+        if replies and not replies[-1].ok():
+            failed = replies[-1]
+            desk.decided(plan.command, "failed", targets, reason=str(failed.integer(b"code")))
+            self._answer(failed.body_bytes(), False, now)
+            return
+        commit(plan, desk.store, now, upstream=desk.upstream, origin=desk.origin)
+        desk.decided(plan.command, "done", targets, reason=plan.unknown)
+        times = _times(replies[-1]) if replies else self._times
+        # In the order in which 4.2 writes it, here and in a refusal.
+        document = _document(
+            _fields({**plan.reply, "ok": 1.0}),
+            times.get(_CLUSTER_TIME, b""),
+            times.get(_OPERATION_TIME, b""),
+        )
+        self._answer(document, True, now)
+
+    def _run(
+        self,
+        commands: tuple[bytes, ...],
+        then: Callable[[list[Reply], float], None],
+        now: float,
+        *,
+        stop_at_failure: bool = False,
+    ) -> None:
+        """Send ``commands`` one after the other and go on with the replies."""
+        replies: list[Reply] = []
+
+        def step(
+            conversation: Conversation, _pending: Pending | None, reply: Reply | None, now: float
+        ) -> None:
+            if reply is not None:
+                replies.append(reply)
+                if stop_at_failure and not reply.ok():
+                    then(replies, now)
+                    return
+            if len(replies) < len(commands):
+                conversation.ask(commands[len(replies)], step, now)
+            else:
+                then(replies, now)
+
+        self._conversation.blocked = True
+        step(self._conversation, None, None, now)
+
+    # ------------------------------------------------------------------ the answer
+
+    def _refuse(self, error: CommandError, now: float) -> None:
+        document = _document(
+            self._times.get(_OPERATION_TIME, b""),
+            _fields(error_document(error)),
+            self._times.get(_CLUSTER_TIME, b""),
+        )
+        self._answer(document, False, now)
+
+    def _answer(self, document: bytes, ok: bool, now: float) -> None:
+        self._conversation.blocked = False
+        self._conversation.respond(self._request, document, ok, self._started, now)
+
+
+def _times(reply: Reply) -> dict[bytes, bytes]:
+    """The cluster's times in a reply as they stand there; the proxy never makes up its own."""
+    return {
+        name: reply.message[element.start : element.end]
+        for name in (_OPERATION_TIME, _CLUSTER_TIME)
+        if (element := reply.fields.get(name)) is not None
+    }
+
+
+def _fields(document: Mapping[str, Any]) -> bytes:
+    return bson.encode(document)[4:-1]
+
+
+def _document(*parts: bytes) -> bytes:
+    """A BSON document of elements that are BSON already."""
+    body = b"".join(parts)
+    return INT32.pack(len(body) + 5) + body + b"\0"
+
+
+HANDLERS: Final[Mapping[str, Callable[[Conversation, Request, float], None]]] = dict.fromkeys(
+    SESSION_COMMANDS, on_session_control
+)

@@ -1,0 +1,77 @@
+"""Decisions about sessions as metrics and audit lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from proxy import logs
+
+if TYPE_CHECKING:
+    from policies.transaction_guard import Overdue
+    from proxy.audit import AuditLog
+    from proxy.desk import Desk
+    from proxy.errors import CommandError
+    from proxy.policy import Decision
+    from proxy.telemetry import Telemetry
+
+
+class DecisionRecorder:
+    """The process's :class:`proxy.desk.Recorder`."""
+
+    def __init__(self, telemetry: Telemetry, audit: AuditLog) -> None:
+        self._telemetry = telemetry
+        self._audit = audit
+        self._log = logs.logger()
+
+    def malformed(self, error: CommandError) -> None:
+        """Count session fields that upstream will refuse."""
+        self._telemetry.malformed(error.code_name)
+
+    def policy(self, decision: Decision, command: str, desk: Desk) -> None:
+        """Count and write down what a rule said."""
+        verdict = "refused" if decision.refused else "reported"
+        self._telemetry.policy(decision.rule, verdict)
+        if decision.failure is not None:
+            self._log.error(
+                "policy failed", rule=decision.rule, conn=desk.connection, exc_info=decision.failure
+            )
+        self._write(desk, command, verdict, decision.error.errmsg, rule=decision.rule, targets=None)
+
+    def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
+        """Count and write down what became of a session-control command."""
+        self._telemetry.control(command, decision)
+        self._write(desk, command, decision, reason, rule=None, targets=targets)
+
+    def aborted(self, overdue: Overdue, ok: bool) -> None:
+        """Count and write down a transaction that was ended for being open too long."""
+        session = overdue.session
+        decision = "aborted" if ok else "failed"
+        self._telemetry.policy("transaction_guard", decision)
+        self._audit.record(
+            conn=None,
+            owner=session.owner.name,
+            client=session.origin.client,
+            application=session.origin.application,
+            driver=session.origin.driver,
+            session=str(session.key),
+            command="abortTransaction",
+            decision=decision,
+            reason=overdue.reason,
+            rule="transaction_guard",
+            targets=1,
+        )
+
+    def _write(self, desk: Desk, command: str, decision: str, reason: str, **more: Any) -> None:  # noqa: ANN401
+        origin = desk.origin
+        self._audit.record(
+            conn=desk.connection,
+            owner=desk.identity.name,
+            client=origin.client,
+            application=origin.application,
+            driver=origin.driver,
+            upstream=desk.upstream,
+            command=command,
+            decision=decision,
+            reason=logs.redact(reason),
+            **more,
+        )

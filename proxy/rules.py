@@ -1,0 +1,79 @@
+"""The rules as settings: one table each, made from the dataclass that the rule declares."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from policies import POLICIES
+from proxy.policy import Mode, Policies, Policy, load_policy, make_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ModeName = Literal["enforce", "report", "off"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CustomRule(_Table):
+    """A rule of one's own: ``rule`` is ``module:Class``, ``settings`` are those it declares."""
+
+    rule: Annotated[str, Field(min_length=3)]
+    mode: ModeName = "enforce"
+    settings: dict[str, Any] = {}
+
+
+def _table(rule: type[Policy]) -> type[BaseModel]:
+    kinds = get_type_hints(rule.Settings)
+    declared: dict[str, Any] = {
+        one.name: (_positive(kinds[one.name]), one.default) for one in fields(rule.Settings)
+    }
+    made: type[BaseModel] = create_model(
+        rule.__name__, __base__=_Table, __doc__=rule.__doc__, mode=(ModeName, "enforce"), **declared
+    )
+    return made
+
+
+def _positive(kind: Any) -> Any:  # noqa: ANN401 - a type or an annotation of one
+    """Every number that a rule takes is a bound of some kind; 0 is for none."""
+    return Annotated[kind, Field(ge=0, strict=kind is int)] if kind in (int, float) else kind
+
+
+_RULES: Final[tuple[type[Policy], ...]] = POLICIES
+
+#: As (type, default), for pydantic.
+_TABLES: Final[dict[str, Any]] = {}
+for _rule in _RULES:
+    _made = _table(_rule)
+    _TABLES[_rule.name] = (_made, _made())
+
+#: The table ``policies`` of the configuration, with one table for each rule.
+PolicyTables: Final[Any] = create_model(
+    "PolicyTables",
+    __base__=_Table,
+    **_TABLES,
+    custom=(tuple[CustomRule, ...], ()),
+)
+
+
+def make_policies(tables: Any) -> Policies:  # noqa: ANN401 - a PolicyTables
+    """The rules as configured: those that come with the proxy in their order, then one's own.
+
+    Raises:
+        ConfigError: a rule of one's own cannot be had, or not with these settings.
+    """
+    return Policies(_rules(tables))
+
+
+def _rules(tables: Any) -> Iterator[tuple[Policy, Mode]]:  # noqa: ANN401
+    for rule in _RULES:
+        settings = getattr(tables, rule.name).model_dump()
+        mode = Mode(settings.pop("mode"))
+        yield make_policy(rule, settings), mode
+    for custom in tables.custom:
+        yield load_policy(custom.rule, custom.settings), Mode(custom.mode)

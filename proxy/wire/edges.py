@@ -1,0 +1,94 @@
+"""What a long reply says of its cursor, read from its two ends.
+
+A long reply passes through while it arrives and is never held whole. What matters in it
+stands before and behind the batch, whose size the batch itself declares.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from proxy.wire.fields import DOCUMENT, INT64_TYPE, STRING, size_of
+from proxy.wire.opcodes import HEADER, HEADER_SIZE, INT32, INT64, OP_MSG, OP_REPLY
+
+#: Bytes kept of each end. Before the batch stand two names and sizes; behind it the cursor's
+#: id and namespace (120 bytes at most before 4.4, 255 since), ok and the cluster's times.
+EDGE: Final = 1024
+
+
+class Edges(NamedTuple):
+    """The first and the last bytes of a message of ``length`` bytes; they may overlap."""
+
+    head: bytes
+    tail: bytes
+    length: int
+
+    def at(self, pos: int, size: int) -> bytes | None:
+        """``size`` bytes at ``pos``, which may be fewer at the end; None where not kept."""
+        if pos + size <= len(self.head):
+            return self.head[pos : pos + size]
+        pos -= self.length - len(self.tail)
+        if pos < 0:
+            return None
+        return self.tail[pos : pos + size]
+
+
+class Cursor(NamedTuple):
+    """A cursor's id, 0 when it is exhausted, and its ``db.collection``, "" where not seen."""
+
+    id: int
+    namespace: str
+
+
+def cursor(edges: Edges) -> Cursor | None:
+    """The cursor that a long reply belongs to.
+
+    None where there is no cursor in the reply, or it stands where nothing was kept.
+    """
+    opcode = HEADER.unpack_from(edges.head)[3]
+    if opcode == OP_REPLY:
+        return Cursor(INT64.unpack_from(edges.head, HEADER_SIZE + 4)[0], "")
+    if opcode != OP_MSG:
+        return None
+    # flags, section kind, and behind them the document
+    element = _find(edges, HEADER_SIZE + 5, b"cursor")
+    if element is None or element[0] != DOCUMENT:
+        return None
+    number = _find(edges, element[1], b"id")
+    if number is None or number[0] != INT64_TYPE:
+        return None
+    value = edges.at(number[1], INT64.size)
+    if value is None or len(value) < INT64.size:
+        return None
+    return Cursor(INT64.unpack(value)[0], _text(edges, _find(edges, element[1], b"ns")))
+
+
+def _text(edges: Edges, element: tuple[int, int] | None) -> str:
+    if element is None or element[0] != STRING:
+        return ""
+    pos = element[1]
+    declared = edges.at(pos, 4)
+    if declared is None or len(declared) < 4:
+        return ""
+    raw = edges.at(pos + 4, min(INT32.unpack(declared)[0], EDGE))
+    return "" if raw is None else raw[:-1].decode("utf-8", "replace")
+
+
+def _find(edges: Edges, document: int, name: bytes) -> tuple[int, int] | None:
+    """The type and the value's offset of an element of the document at offset ``document``."""
+    pos = document + 4
+    for _ in range(16):
+        start = edges.at(pos, 64)
+        if not start or start[0] == 0:
+            return None
+        nul = start.find(0, 1)
+        if nul < 0:
+            return None
+        if start[1:nul] == name:
+            return start[0], pos + nul + 1
+        value = pos + nul + 1
+        size = size_of(start[0], edges.at(value, 5) or b"")
+        if size is None:
+            return None
+        pos = value + size
+    return None

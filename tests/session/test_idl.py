@@ -18,6 +18,8 @@ from tests.session.sessions import ALICE, uuid
 
 UUID = Binary(uuid(2), 4)
 TOO_SHORT = Binary(bytes(15), 4)
+TOO_LONG = Binary(bytes(17), 4)
+NOT_GENERAL = Binary(bytes(32), 4)
 
 
 def field(value: Any) -> tuple[bytes, Element]:

@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+from typing import Any
+
+import bson
+import pytest
+from bson import Binary, Int64
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.identity import NO_OWNER
+from proxy.session.caller import Caller
+from proxy.session.ids import LogicalSessionId
+from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
+from proxy.wire.messages import read_request
+from proxy.wire.replies import command_frame
+from tests import build
+from tests.session.sessions import (
+    ALICE,
+    ANYBODY,
+    AS_ALICE,
+    BOB,
+    NOBODY,
+    caller,
+    info,
+    lsid,
+    request,
+    uuid,
+)
+
+ONE = Int64(1)
+NO_TXN_HERE = "It is illegal to provide a txnNumber for this command"
+NOT_HERE = "This command is not supported in transactions"
+TWO = Binary(uuid(2), 4)
+
+
+def key(number: int = 2, uid: bytes = ALICE) -> LogicalSessionId:
+    return LogicalSessionId(uuid(number), uid)
+
+
+@pytest.mark.parametrize(
+    ("document", "who", "expected"),
+    [
+        ({"find": "c"}, AS_ALICE, OperationSessionInfo()),
+        ({"find": "c", "lsid": lsid()}, AS_ALICE, OperationSessionInfo(key())),
+        ({"ping": 1, "lsid": lsid()}, AS_ALICE, OperationSessionInfo(key())),
+        ({"find": "c", "lsid": lsid(2, ALICE)}, AS_ALICE, OperationSessionInfo(key())),
+        ({"find": "c", "lsid": None}, AS_ALICE, OperationSessionInfo()),
+        ({"find": "c", "lsid": lsid()}, ANYBODY, OperationSessionInfo(key(2, NO_OWNER))),
+        ({"find": "c", "lsid": lsid(2, BOB)}, ANYBODY, OperationSessionInfo(key(2, BOB))),
+        (
+            {"find": "c", "lsid": lsid()},
+            caller("alice@app", authorization=False),
+            OperationSessionInfo(key(2, NO_OWNER)),
+        ),
+        (
+            {"find": "c", "lsid": lsid(2, BOB)},
+            caller("alice@app", may=("impersonate",)),
+            OperationSessionInfo(key(2, BOB)),
+        ),
+        ({"ping": 1, "lsid": lsid()}, NOBODY, OperationSessionInfo()),
+        (
+            {"insert": "c", "lsid": lsid(), "txnNumber": ONE},
+            AS_ALICE,
+            OperationSessionInfo(key(), 1),
+        ),
+        (
+            {
+                "insert": "c",
+                "lsid": lsid(),
+                "txnNumber": ONE,
+                "autocommit": False,
+                "startTransaction": True,
+            },
+            AS_ALICE,
+            OperationSessionInfo(key(), 1, False, True),
+        ),
+        (
+            {"insert": "c", "lsid": lsid(), "txnNumber": ONE, "stmtIds": [0, 7]},
+            AS_ALICE,
+            OperationSessionInfo(key(), 1, stmt_ids=(0, 7)),
+        ),
+        (
+            {"insert": "c", "lsid": lsid(), "txnNumber": ONE, "stmtId": 4},
+            AS_ALICE,
+            OperationSessionInfo(key(), 1, stmt_id=4),
+        ),
+        (
+            {"findAndModify": "c", "lsid": lsid(), "txnNumber": ONE, "stmtId": 4},
+            AS_ALICE,
+            OperationSessionInfo(key(), 1, stmt_id=4),
+        ),
+    ],
+)
+def test_well_formed(document: dict[str, Any], who: Caller, expected: OperationSessionInfo) -> None:
+    assert info(document, who) == expected
+
+
+def test_nothing_is_made_for_requests_without_session_fields() -> None:
+    assert info({"find": "c"}) is NO_SESSION
+
+
+MALFORMED: list[tuple[dict[str, Any], Caller, int, str]] = [
+    ({"find": "c", "lsid": lsid()}, NOBODY, 13, "command find requires authentication"),
+    ({"find": "c", "lsid": 1}, NOBODY, 13, "command find requires authentication"),
+    (
+        {"ping": 1, "lsid": 1},
+        NOBODY,
+        14,
+        "BSON field 'OperationSessionInfo.lsid' is the wrong type 'int', expected type 'object'",
+    ),
+    ({"ping": 1, "lsid": lsid(), "txnNumber": ONE}, NOBODY, 50889, NO_TXN_HERE),
+    ({"ping": 1, "txnNumber": Int64(-1)}, AS_ALICE, 50889, NO_TXN_HERE),
+    ({"ping": 1, "txnNumber": ONE, "autocommit": False}, AS_ALICE, 263, NOT_HERE),
+    ({"ping": 1, "lsid": lsid(2, BOB), "txnNumber": ONE}, AS_ALICE, 50889, NO_TXN_HERE),
+    (
+        {"find": "c", "lsid": lsid(2, BOB), "txnNumber": Int64(-1)},
+        AS_ALICE,
+        13,
+        "Unauthorized to set user digest in LogicalSessionId",
+    ),
+    (
+        {"find": "c", "lsid": lsid()},
+        caller("a@b", "c@d"),
+        13,
+        "too many users are authenticated",
+    ),
+    (
+        {"find": "c", "lsid": lsid()},
+        caller("a" * 9999 + "@admin"),
+        2,
+        "Username too long to use with logical sessions",
+    ),
+    (
+        {"find": "c", "txnNumber": ONE},
+        AS_ALICE,
+        72,
+        "Transaction number requires a session ID to also be specified",
+    ),
+    (
+        {"find": "c", "lsid": None, "txnNumber": Int64(-1)},
+        AS_ALICE,
+        72,
+        "Transaction number requires a session ID to also be specified",
+    ),
+    (
+        {"find": "c", "lsid": lsid(), "txnNumber": Int64(-1)},
+        AS_ALICE,
+        72,
+        "Transaction number cannot be negative",
+    ),
+    (
+        {"find": "c", "lsid": lsid(), "txnNumber": Int64(-1)},
+        caller("alice@app", has_transactions=False),
+        20,
+        "Transaction numbers are only allowed on a replica set member or mongos",
+    ),
+    (
+        {"find": "c", "lsid": lsid(), "txnNumber": 1},
+        AS_ALICE,
+        14,
+        "BSON field 'OperationSessionInfo.txnNumber' is the wrong type 'int', expected type 'long'",
+    ),
+    (
+        {"find": "c", "txnNumber": "1", "lsid": 1},
+        AS_ALICE,
+        14,
+        "BSON field 'OperationSessionInfo.txnNumber' is the wrong type 'string',"
+        " expected type 'long'",
+    ),
+    (
+        {"find": "c", "lsid": lsid(), "autocommit": 0},
+        AS_ALICE,
+        14,
+        "BSON field 'OperationSessionInfo.autocommit' is the wrong type 'int',"
+        " expected type 'bool'",
+    ),
+    (
+        {"find": "c", "lsid": lsid(), "startTransaction": 1.0},
+        AS_ALICE,
+        14,
+        "BSON field 'OperationSessionInfo.startTransaction' is the wrong type 'double',"
+        " expected type 'bool'",
+    ),
+    (
+        {"find": "c", "lsid": lsid(), "autocommit": True},
+        AS_ALICE,
+        72,
+        "'autocommit' field requires a transaction number to also be specified",
+    ),
+    (
+        {"find": "c", "lsid": lsid(), "txnNumber": ONE, "autocommit": True},
+        AS_ALICE,
+        72,
+        "Specifying autocommit=true is not allowed.",
+    ),
+    (
+        {"find": "c", "lsid": lsid(), "startTransaction": False},
+        AS_ALICE,
+        72,
+        "'startTransaction' field requires 'autocommit' field to also be specified",
+    ),
+    (
+        {
+            "find": "c",
+            "lsid": lsid(),
+            "txnNumber": ONE,
+            "autocommit": False,
+            "startTransaction": False,
+        },
+        AS_ALICE,
+        72,
+        "Specifying startTransaction=false is not allowed.",
+    ),
+    (
+        {"insert": "c", "lsid": lsid(), "txnNumber": ONE, "stmtIds": [ONE]},
+        AS_ALICE,
+        14,
+        "BSON field 'insert.stmtIds.0' is the wrong type 'long', expected type 'int'",
+    ),
+    (
+        {"update": "c", "lsid": lsid(), "txnNumber": ONE, "stmtId": "x"},
+        AS_ALICE,
+        14,
+        "BSON field 'update.stmtId' is the wrong type 'string', expected type 'int'",
+    ),
+    (
+        {"insert": "c", "lsid": lsid(), "txnNumber": ONE, "stmtIds": 1},
+        AS_ALICE,
+        10065,
+        "invalid parameter: expected an object (stmtIds)",
+    ),
+    (
+        {"insert": "c", "lsid": lsid(), "txnNumber": ONE, "stmtIds": [1], "stmtId": 1},
+        AS_ALICE,
+        72,
+        "May not specify both stmtId and stmtIds in write command",
+    ),
+]
+
+
+@pytest.mark.parametrize(("document", "who", "code", "errmsg"), MALFORMED)
+def test_malformed(document: dict[str, Any], who: Caller, code: int, errmsg: str) -> None:
+    found = info(document, who)
+    assert found.malformed is not None
+    assert (found.malformed.code, found.malformed.errmsg) == (code, errmsg)
+    assert found.lsid is None
+    assert not found.malformed.labels
+
+
+@pytest.mark.parametrize("name", ["lsid", "txnNumber", "autocommit", "startTransaction"])
+def test_session_fields_given_twice(name: str) -> None:
+    values = {"lsid": lsid(), "txnNumber": ONE, "autocommit": False, "startTransaction": True}
+    elements = [build.element("find", "c")]
+    elements += [build.element(one, value) for one, value in values.items()]
+    elements += [build.element(name, values[name]), build.element("$db", "app")]
+    one = request(build.raw_document(*elements))
+    found = read_operation_session_info(one, AS_ALICE).malformed
+    assert found is not None
+    assert (found.code, found.errmsg) == (
+        40413,
+        f"BSON field 'OperationSessionInfo.{name}' is a duplicate field",
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"stmtIds": [5, 5]}, "stmtIds must be strictly increasing"),
+        ({"stmtIds": [5, 4]}, "stmtIds must be strictly increasing"),
+        ({"stmtIds": [0, 1, 2, 2]}, "stmtIds must be strictly increasing"),
+        ({"stmtIds": [-1, 0]}, "stmtIds cannot be negative"),
+        ({"stmtIds": [0, -2]}, "stmtIds cannot be negative"),
+        ({"stmtId": -1}, "stmtId cannot be negative"),
+        ({"stmtIds": {"0": 5, "1": 5}}, "stmtIds must be strictly increasing"),
+        ({"stmtIds": [5, None, 5]}, "stmtIds must be strictly increasing"),
+        ({"stmtIds": {"0x0": 5, "01": 5}}, "stmtIds must be strictly increasing"),
+    ],
+)
+@pytest.mark.parametrize("command", ["insert", "update", "delete", "findAndModify", "bulkWrite"])
+def test_against_the_manual(fields: dict[str, Any], reason: str, command: str) -> None:
+    found = info({command: "c", "lsid": lsid(), "txnNumber": ONE, **fields})
+    assert found.malformed is None
+    assert found.forbidden is not None
+    assert (found.forbidden.code, found.forbidden.code_name) == (2, "BadValue")
+    assert found.forbidden.errmsg == reason
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"insert": "c", "lsid": lsid(), "stmtIds": [5, 5]},
+        {"insert": "c", "stmtIds": [5, 5]},
+        {"insert": "c", "lsid": lsid(), "txnNumber": ONE, "stmtIds": []},
+        {"insert": "c", "lsid": lsid(), "txnNumber": ONE, "stmtIds": None, "stmtId": None},
+    ],
+)
+def test_statement_ids_count_only_with_a_txn_number(document: dict[str, Any]) -> None:
+    found = info(document)
+    assert found.forbidden is None
+    assert found.malformed is None
+
+
+def test_the_query_wrapper_hides_nothing() -> None:
+    inner = {"find": "c", "lsid": lsid(), "txnNumber": Int64(-1)}
+    one = read_request(build.op_query("app.$cmd", {"$query": inner}))
+    found = read_operation_session_info(one, AS_ALICE).malformed
+    assert found is not None
+    assert found.errmsg == "Transaction number cannot be negative"
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["lsid", "txnNumber", "autocommit", "startTransaction", "stmtIds"]),
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.integers(-(2**31), 2**31 - 1)
+            | st.binary(max_size=40)
+            | st.builds(Binary, st.binary(min_size=15, max_size=33), st.integers(0, 6))
+            | st.builds(Int64, st.integers(-5, 5)),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["id", "uid", "x", "0"]), inner, max_size=3)
+            ),
+        ),
+    ),
+    st.sampled_from(["find", "insert", "ping"]),
+    st.sampled_from([AS_ALICE, NOBODY, ANYBODY, caller("a@b", "c@d")]),
+)
+def test_anything_is_read_without_raising(
+    fields: dict[str, Any], command: str, who: Caller
+) -> None:
+    found = info({command: "c", **fields}, who)
+    if found.malformed is not None:
+        assert found.lsid is None
+    elif found.lsid is not None:
+        assert isinstance(fields["lsid"], dict)
+
+
+@given(st.binary(max_size=60))
+def test_arbitrary_bytes_as_an_lsid_are_read_without_raising(payload: bytes) -> None:
+    sized = (len(payload) + 5).to_bytes(4, "little") + payload + b"\0"
+    document = build.raw_document(
+        build.element("find", "c"), b"\x03lsid\0" + sized, build.element("$db", "app")
+    )
+    one = read_request(command_frame(1, document))
+    if one.command:
+        read_operation_session_info(one, AS_ALICE)
+    else:
+        assert one.problem
+
+
+def test_the_frame_is_not_touched() -> None:
+    document = bson.encode({"find": "c", "lsid": lsid(), "$db": "app"})
+    one = request(document)
+    read_operation_session_info(one, AS_ALICE)
+    assert one.body_bytes() == document

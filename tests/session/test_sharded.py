@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from proxy.session.sharded import PARTS, SPLIT_AT, Sharded
+
+
+def number(value: int) -> bytes:
+    return value.to_bytes(16, "big")
+
+
+def test_small_and_split_agree() -> None:
+    index: Sharded[int] = Sharded()
+    for value in range(SPLIT_AT - 1):
+        index.put(number(value), value)
+    assert index.parts() == 1
+    index.put(number(SPLIT_AT - 1), SPLIT_AT - 1)
+    assert index.parts() == PARTS
+    assert index.count == SPLIT_AT
+    assert sorted(index) == list(range(SPLIT_AT))
+    assert sorted(index.part(5)) == list(range(5, SPLIT_AT, PARTS))
+    assert index.get(number(77)) == 77
+    assert index.get(number(SPLIT_AT)) is None
+
+
+def test_putting_twice_counts_once() -> None:
+    index: Sharded[int] = Sharded()
+    index.put(number(1), 1)
+    index.put(number(1), 2)
+    assert (index.count, index.get(number(1))) == (1, 2)
+    index.remove(number(1))
+    assert (index.count, list(index)) == (0, [])

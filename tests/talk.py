@@ -19,7 +19,12 @@ from typing import Any
 import bson
 
 from proxy.conversation import Conversation, Presentation
+from proxy.desk import Desk, Sessions
+from proxy.errors import CommandError
 from proxy.identity import CONNECTION_STATUS, Identity
+from proxy.policy import Decision, Policies
+from proxy.session.records import Operation
+from proxy.upstreams import UpstreamFacts
 from proxy.wire.messages import read_request
 from proxy.wire.opcodes import OP_MSG
 from tests.build import reply
@@ -46,18 +51,33 @@ class Watching:
     def unknown_member(self) -> None:
         self.seen.append(("unknown member",))
 
+    def interrupt(self, operation: Operation) -> None:
+        self.seen.append(("interrupt", operation))
+
+    # ------------------------------------------------------------------ and a recorder
+
+    def malformed(self, error: CommandError) -> None:
+        self.seen.append(("malformed", error.code))
+
+    def policy(self, decision: Decision, command: str, desk: Desk) -> None:
+        self.seen.append(("policy", decision.rule, command))
+
+    def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
+        self.seen.append(("control", command, decision, targets, reason))
+
     def only(self, kind: str) -> list[tuple[Any, ...]]:
         return [entry[1:] for entry in self.seen if entry[0] == kind]
 
 
 def converse(observer: Watching, **presentation: Any) -> Conversation:
     """A conversation with nothing said yet."""
-    return Conversation(Presentation(**presentation), observer)
+    desk = Desk(Sessions(Policies(()), observer), 1, "client", "upstream:1", UpstreamFacts)
+    return Conversation(Presentation(**presentation), observer, desk)
 
 
 def identity(conversation: Conversation) -> Identity:
     """Who is authenticated, as far as the proxy knows."""
-    return conversation.identity
+    return conversation.desk.identity
 
 
 class Talk:

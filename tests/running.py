@@ -1,0 +1,166 @@
+"""The proxy, running in this process in front of an upstream, and raw clients for it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import trio
+import trio.testing
+
+from proxy import server
+from proxy.config import load
+from proxy.server import Running
+from proxy.wire.frames import FrameBuffer
+from tests.build import command
+from tests.upstreams import RecordingUpstream, document
+
+#: Short enough for tests; nothing is measured against them.
+QUICK = {"handshake_seconds": 0.5, "frame_seconds": 0.5, "half_close_seconds": 0.5}
+
+
+@asynccontextmanager
+async def proxied(
+    upstream_port: int, limits: dict[str, Any] | None = None, **tables: Any
+) -> AsyncIterator[Running]:
+    """A proxy on a free port in front of 127.0.0.1:``upstream_port``."""
+    config = load(
+        None,
+        {
+            "listen": {"address": "127.0.0.1:0"},
+            "upstream": {"address": f"127.0.0.1:{upstream_port}"},
+            "admin": {"address": ""},
+            "limits": limits or {},
+            "log": {"level": "error"},
+            **tables,
+        },
+    )
+    async with trio.open_nursery() as nursery:
+        yield await nursery.start(partial(server.serve, config))
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def recording(
+    limits: dict[str, Any] | None = None, **tables: Any
+) -> AsyncIterator[tuple[RecordingUpstream, Running]]:
+    """A proxy in front of a recording upstream."""
+    upstream = RecordingUpstream()
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(upstream.serve)
+        async with proxied(port, limits, **tables) as running:
+            yield upstream, running
+        nursery.cancel_scope.cancel()
+
+
+def port_of(running: Running) -> int:
+    return int(running.addresses[0].rpartition(":")[2])
+
+
+class Client:
+    """A raw client: whole frames or any bytes."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._buffer = FrameBuffer()
+        self._frames: list[bytes] = []
+
+    @classmethod
+    async def connect(cls, running: Running | int) -> Client:
+        port = running if isinstance(running, int) else port_of(running)
+        return cls(await trio.open_tcp_stream("127.0.0.1", port))
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def receive(self) -> bytes | None:
+        """The next frame; None when the other side closed or reset."""
+        while not self._frames:
+            try:
+                chunk = await self.stream.receive_some(65_536)
+            except trio.BrokenResourceError:
+                return None
+            if not chunk:
+                return None
+            self._frames = self._buffer.feed(bytes(chunk))
+        return self._frames.pop(0)
+
+    async def ask(self, frame: bytes) -> bytes | None:
+        await self.send(frame)
+        return await self.receive()
+
+    async def ping(self, mark: Any, request_id: int = 1) -> None:
+        """A marked request, whose answer has to be its own."""
+        answer = await self.ask(ping(mark, request_id))
+        assert answer is not None, "closed"
+        assert answer[8:12] == request_id.to_bytes(4, "little", signed=True)
+        assert document(answer) == {"ok": 1.0, "echo": mark}
+
+    def reset(self) -> None:
+        """Close so that the other side sees a reset."""
+        self.stream.socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        self.stream.socket.close()
+
+    async def close(self) -> None:
+        await trio.aclose_forcefully(self.stream)
+
+
+def ping(mark: Any, request_id: int = 1, **how: Any) -> bytes:
+    return command({"ping": 1, "mark": mark, "$db": "admin"}, request_id, **how)
+
+
+class Bystanders:
+    """Connections that play ping-pong all the time and must not notice anything."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self._rounds: list[int] = []
+        self._turned = trio.Event()
+
+    async def play(self, running: Running, number: int) -> None:
+        """One bystander, until cancelled."""
+        self._rounds.append(0)
+        place = len(self._rounds) - 1
+        client = await Client.connect(running)
+        try:
+            while True:
+                self._rounds[place] += 1
+                await client.ping(f"bystander {number} round {self._rounds[place]}", number)
+                self._turned.set()
+                self._turned = trio.Event()
+                await trio.sleep(0.002)
+        except Exception as error:
+            self.problems.append(f"bystander {number}: {error!r}")
+            self._turned.set()
+        finally:
+            with trio.CancelScope(shield=True):
+                await client.close()
+
+    async def go_on(self) -> None:
+        """Every one of them has two more rounds, all of them right."""
+        before = self._rounds.copy()
+        while not self.problems and any(
+            now < then + 2 for now, then in zip(self._rounds, before, strict=True)
+        ):
+            await self._turned.wait()
+        assert self.problems == []
+
+
+@asynccontextmanager
+async def bystanding(running: Running, count: int = 50) -> AsyncIterator[Bystanders]:
+    """``count`` bystanders around whatever happens inside."""
+    bystanders = Bystanders()
+    async with trio.open_nursery() as nursery:
+        for number in range(1, count + 1):
+            nursery.start_soon(bystanders.play, running, number)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await bystanders.go_on()
+        yield bystanders
+        await bystanders.go_on()
+        nursery.cancel_scope.cancel()

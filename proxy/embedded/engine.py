@@ -24,6 +24,25 @@ def _has_operators(change: object) -> bool:
     return isinstance(change, Mapping) and next(iter(change), "").startswith("$")
 
 
+def _keep_id(key: object, change: object) -> None:
+    """Refuse a change of ``_id``, which mongomock notices only when it is too late.
+
+    Raises:
+        CommandError: 66.
+    """
+    if not isinstance(change, Mapping):
+        return
+    changes = {"$set": change} if not _has_operators(change) else change
+    for operator, fields in changes.items():
+        if operator == "$setOnInsert" or not isinstance(fields, Mapping) or "_id" not in fields:
+            continue
+        if operator != "$set" or fields["_id"] != key:
+            raise failure(
+                66,
+                "Performing an update on the path '_id' would modify the immutable field '_id'",
+            )
+
+
 class Updated(NamedTuple):
     """What one update statement did: matched, modified, and the ``_id`` it upserted."""
 
@@ -173,6 +192,8 @@ class Engine:
         """Apply operators or, where ``change`` has none, replace the first match."""
         collection = self._collection(ns)
         before = self.find(ns, query, limit=0 if multi else 1)
+        for document in before:
+            _keep_id(document["_id"], change)
         with _Translated(), _AllOrNothing(self, ns, before):
             try:
                 if not isinstance(change, list) and not _has_operators(change):

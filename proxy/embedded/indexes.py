@@ -23,10 +23,10 @@ def _create_indexes(call: Call) -> Answer:
         raise failure(2, "Must specify at least one index to create")
     created = not engine.exists(ns)
     before = 1 + len(engine.indexes(ns))
+    if created:
+        engine.create(ns)
     for spec in specs:
         _create_index(call, ns, spec)
-    if created and not engine.exists(ns):
-        engine.create(ns)
     call.node.advance(call.now)
     reply: Document = {
         "createdCollectionAutomatically": created,

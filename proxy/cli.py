@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy import __version__
@@ -93,8 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _complain(problems) if problems else _demo(_demonstration())
         config = _settings(options, problems)
         if options.command == "serve":
-            return _serve(config)
-        _check_certificates(config)
+            return _serve(config, partial(_settings, options, []))
+        _check_what_it_names(config)
         print(f"{options.config}: fine")
         return _OK
     except ConfigError as error:
@@ -122,7 +123,8 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         help="run the proxy until SIGTERM or Ctrl-C, then drain",
         description="Run the proxy until SIGTERM or Ctrl-C. It then stops accepting, lets work "
-        "in flight finish, and ends; a second signal ends it at once.",
+        "in flight finish, and ends; a second signal ends it at once. SIGHUP reads rules, limits "
+        "and certificates again.",
         epilog="Flags override the file. Defaults are in parentheses; config.example.toml "
         "documents every setting, TLS, limits and explicit members included.",
     )
@@ -139,8 +141,8 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "check-config",
         help="say what is wrong with a configuration file",
-        description="Read a configuration file and the certificates it names, and report "
-        "everything wrong with them at once.",
+        description="Read a configuration file and the certificates and rules it names, and "
+        "report everything wrong with them at once.",
     )
     check.add_argument("config", metavar="FILE")
     add(
@@ -180,18 +182,24 @@ def _settings(options: argparse.Namespace, problems: list[str]) -> Config:
     return loaded
 
 
-def _check_certificates(config: Config) -> None:
-    """Load what ``serve`` would.
+def _check_what_it_names(config: Config) -> None:
+    """Load the certificates and rules that ``serve`` would.
 
     Raises:
-        ConfigError: with what is wrong on both sides.
+        ConfigError: with everything that is wrong with them.
     """
     from proxy import tls
+    from proxy.rules import make_policies
 
     problems: list[str] = []
-    for load in (tls.listener_tls, tls.upstream_tls):
+    loads: tuple[Callable[[], object], ...] = (
+        partial(tls.listener_tls, config),
+        partial(tls.upstream_tls, config),
+        partial(make_policies, config.policies),
+    )
+    for load in loads:
         try:
-            load(config)
+            load()
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -203,7 +211,7 @@ def _by_flag(problem: str, flags: Mapping[str, str]) -> str:
     return f"{flags.get(path, path)}{colon}{text}"
 
 
-def _serve(config: Config) -> int:
+def _serve(config: Config, reload: Callable[[], Config]) -> int:
     import trio
 
     from proxy import logs
@@ -214,7 +222,7 @@ def _serve(config: Config) -> int:
         if config.embedded is None:
             from proxy.server import serve
 
-            trio.run(serve, config)
+            trio.run(serve, config, reload)
         else:
             trio.run(_try_out, config, config.embedded.set_name, _demonstration())
     except* KeyboardInterrupt:

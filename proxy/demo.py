@@ -29,7 +29,7 @@ _USERS: Final = (
 
 #: Columns worth a terminal's width, of those a listing has.
 _COLUMNS: Final = (
-    "conn", "session", "id", "owner", "user", "application", "driver", "driver_version",
+    "conn", "session", "owner", "user", "application", "driver", "driver_version",
     "transaction", "txn_number", "cursors", "ended", "requests", "command",
 )  # fmt: skip
 
@@ -106,8 +106,17 @@ def _converse(address: str, say: Callable[[str], None], look: Callable[[], None]
                 failed += 1
                 outcome = f"FAILED: {error}"
             say(f"  {title:<42}{outcome}")
-        look()
+        _leave_open(alice, look)
     return failed
+
+
+def _leave_open(client: Client, look: Callable[[], None]) -> None:
+    """Let the proxy be looked at while a transaction and a cursor in it are open."""
+    with client.start_session() as session, session.start_transaction():
+        client.shop.payments.insert_one({"order": 6}, session=session)
+        with client.shop.orders.find(batch_size=10, session=session) as cursor:
+            next(cursor)
+            look()
 
 
 def _connect(uri: str, application: str, user: EmbeddedUser) -> Client:
@@ -216,9 +225,13 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     names = [name for name in _COLUMNS if any(row.get(name) not in (None, "") for row in rows)]
     if not names:
         return []
-    cells = [names, *([str(row.get(name, "")) for name in names] for row in rows)]
+    cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in cells
     ]
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)

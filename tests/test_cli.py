@@ -217,6 +217,15 @@ def test_a_certificate_that_is_none_is_a_wrong_setting(tmp_path: Path) -> None:
     assert "proxy.pem" in done.stderr
 
 
+def test_check_config_loads_rules_of_ones_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "proxy.toml"
+    path.write_text('[[policies.custom]]\nrule = "no_such_module:Rule"\n')
+    (problem,) = errors(capsys, ["check-config", str(path)])
+    assert "no_such_module" in problem
+
+
 def test_check_config_reads_the_certificates_of_both_sides(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,18 @@ def test_it_shows_who_was_there(demo: subprocess.CompletedProcess[str]) -> None:
     assert any({"olivia@admin", "operations"} <= set(row) for row in rows)
 
 
+def test_it_shows_sessions_with_their_owner_and_state(
+    demo: subprocess.CompletedProcess[str],
+) -> None:
+    heading, *rows = (
+        demo.stdout.partition("Sessions as")[2].partition("Metrics")[0].splitlines()[2:]
+    )
+    assert heading.split()[:5] == ["session", "owner", "application", "driver", "driver_version"]
+    assert all("alice@admin" in row for row in rows if row)
+    assert any("in progress" in row for row in rows)
+    assert any(row.endswith("killed") for row in rows)
+
+
 @pytest.mark.parametrize(
     "line",
     [

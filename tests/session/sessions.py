@@ -35,7 +35,7 @@ def uuid(number: int) -> bytes:
 def lsid(number: int = 2, uid: bytes | None = None) -> dict[str, Any]:
     document: dict[str, Any] = {"id": bson.Binary(uuid(number), 4)}
     if uid is not None:
-        document["uid"] = bson.Binary(uid, 0)
+        document["uid"] = uid
     return document
 
 

@@ -59,6 +59,16 @@ def _file(value: Path, info: ValidationInfo) -> Path:
     return path
 
 
+def _output(value: Path, info: ValidationInfo) -> Path:
+    """A file to write in a folder that is there; a relative path as in :func:`_file`."""
+    path = Path((info.context or {}).get("folder", ".")) / value
+    if not path.parent.is_dir():
+        raise ValueError(f"no such folder: {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"is a folder: {path}")
+    return path
+
+
 def _name(value: str) -> str:
     if not value.strip() or any(character in value for character in "/@?\0"):
         raise ValueError("not a host name")
@@ -69,6 +79,7 @@ Address = Annotated[str, AfterValidator(_address)]
 TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 UpstreamAddress = Annotated[str, AfterValidator(_upstream_address)]
 File = Annotated[Path, AfterValidator(_file)]
+OutputFile = Annotated[Path, AfterValidator(_output)]
 HostName = Annotated[str, AfterValidator(_name)]
 Seconds = Annotated[float, Field(strict=True, gt=0, le=_DAY, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
@@ -204,7 +215,7 @@ class SessionSettings(Settings):
 class Audit(Settings):
     """The audit log: one JSON line per decision about sessions. No file, no log."""
 
-    file: Path | None = None
+    file: OutputFile | None = None
 
 
 class Log(Settings):

@@ -159,6 +159,15 @@ def test_every_problem_is_reported_with_its_path(tmp_path: Path) -> None:
         ("limits.buffered_bytes = 1000", "limits.buffered_bytes"),
         ("limits.frame_seconds = inf", "limits.frame_seconds"),
         ("limits.half_close_seconds = 86_401", "limits.half_close_seconds"),
+        ("sessions.max_sessions = 0", "sessions.max_sessions"),
+        ('sessions.authorization = "yes"', "sessions.authorization"),
+        ('policies.ownership.mode = "on"', "policies.ownership.mode"),
+        ("policies.kill_guard.max_sessions = -1", "policies.kill_guard.max_sessions"),
+        ("policies.kill_guard.bogus = 1", "policies.kill_guard.bogus"),
+        ("policies.bogus = {}", "policies.bogus"),
+        ("policies.custom = [{}]", "policies.custom[0].rule"),
+        ('audit.file = "no/such/folder/audit.jsonl"', "audit.file"),
+        ('audit.file = "."', "audit.file"),
         ('log.level = "INFO"', "log.level"),
         ('log.format = "xml"', "log.format"),
         ("embedded = true", "embedded"),
@@ -204,6 +213,12 @@ def test_a_wrong_value_is_named(tmp_path: Path, text: str, path: str) -> None:
 def test_settings_that_contradict_each_other(tmp_path: Path, text: str, problem: str) -> None:
     (tmp_path / "c.pem").touch()
     assert problems(tmp_path, text) == [problem]
+
+
+def test_the_audit_log_lies_beside_the_file_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "proxy.toml"
+    path.write_text('audit.file = "audit.jsonl"')
+    assert load(path).audit.file == tmp_path / "audit.jsonl"
 
 
 def test_overrides_lie_over_the_file(tmp_path: Path) -> None:

@@ -94,6 +94,21 @@ def test_bytes_are_counted_by_side_and_direction(telemetry: Telemetry) -> None:
     assert value(telemetry, "sent_bytes_total", side="client") == 8
 
 
+def test_decisions_about_sessions_are_counted(telemetry: Telemetry) -> None:
+    telemetry.control("killSessions", "done")
+    telemetry.policy("ownership", "refused")
+    telemetry.malformed("TypeMismatch")
+    telemetry.audit_written(3)
+    telemetry.audit_lost(2)
+    control = {"command": "killSessions", "result": "done"}
+    assert value(telemetry, "session_commands_total", **control) == 1
+    refused = {"rule": "ownership", "decision": "refused"}
+    assert value(telemetry, "policy_decisions_total", **refused) == 1
+    assert value(telemetry, "malformed_session_fields_total", code_name="TypeMismatch") == 1
+    assert value(telemetry, "audit_lines_total") == 3
+    assert value(telemetry, "audit_lines_lost_total") == 2
+
+
 def test_gauges_read_state_when_scraped(telemetry: Telemetry) -> None:
     held = [1]
     telemetry.sessions.set_function(lambda: len(held))

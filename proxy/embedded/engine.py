@@ -7,10 +7,12 @@ The only module that knows mongomock. Documents go in and come out as plain dict
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 import mongomock
 import pymongo.errors
+from bson import ObjectId
 
 from proxy.embedded.failures import failure
 from proxy.embedded.printing import printed
@@ -58,6 +60,10 @@ class DuplicateKeyFailure(CommandError):
     value: list[Any]
 
 
+#: Types of ``_id`` that are compared by value and by nothing else.
+_PLAIN: Final = (str, int, float, bytes, ObjectId, datetime)
+
+
 class _Translated:
     """Turns what mongomock raises into server errors."""
 
@@ -102,9 +108,26 @@ class Engine:
 
     def __init__(self) -> None:
         self._client: Any = mongomock.MongoClient()
+        self._single: Any = mongomock.MongoClient().engine.single
 
     def _collection(self, ns: Namespace) -> Any:  # noqa: ANN401 - mongomock has no types
         return self._client[ns[0]][ns[1]]
+
+    def _searched(self, ns: Namespace, query: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """The collection, or one of only the document that the query names by its ``_id``.
+
+        mongomock looks at every document, whatever the query.
+        """
+        collection = self._collection(ns)
+        key = query.get("_id")
+        if isinstance(key, Mapping) and len(key) == 1:
+            key = key.get("$eq")
+        if not isinstance(key, _PLAIN):
+            return collection
+        self._single.drop()
+        if key in collection._store:
+            self._single.insert_one(collection._store[key])
+        return self._single
 
     def databases(self) -> list[str]:
         return sorted(self._client.list_database_names())
@@ -142,7 +165,8 @@ class Engine:
     ) -> list[Document]:
         """The documents that match, in order; 0 is no limit."""
         with _Translated():
-            cursor = self._collection(ns).find(dict(query or {}), projection or None)
+            query = dict(query or {})
+            cursor = self._searched(ns, query).find(query, projection or None)
             if sort:
                 cursor = cursor.sort(list(sort.items()))
             return list(cursor.skip(skip).limit(limit))
@@ -160,9 +184,9 @@ class Engine:
         return [document["_id"] for document in found]
 
     def get(self, ns: Namespace, key: object) -> Document | None:
-        with _Translated():
-            found: Document | None = self._collection(ns).find_one({"_id": {"$eq": key}})
-            return found
+        for document in self.find(ns, {"_id": {"$eq": key}}):
+            return document
+        return None
 
     def count(self, ns: Namespace) -> int:
         return int(self._collection(ns).estimated_document_count())

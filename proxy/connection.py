@@ -94,10 +94,11 @@ class Connection:
         telemetry = self._shared.telemetry
         telemetry.connection_opened()
         self._log.info("client connected", client=self.peer, upstream=str(self.upstream))
-        reason = "bug"
+        reason = "cancelled"
         try:
             reason = await self._serve()
         except Exception:
+            reason = "bug"
             self._log.exception("connection failed")
         finally:
             self._sock.close()

@@ -8,6 +8,6 @@ runs only where somebody asks for it.
 from __future__ import annotations
 
 from proxy.embedded.server import EmbeddedUpstream
-from proxy.embedded.users import EmbeddedUser
+from proxy.embedded.users import EmbeddedRole, EmbeddedUser
 
-__all__ = ["EmbeddedUpstream", "EmbeddedUser"]
+__all__ = ["EmbeddedRole", "EmbeddedUpstream", "EmbeddedUser"]

@@ -16,7 +16,7 @@ from proxy.embedded.engine import Document, Engine, Namespace
 from proxy.embedded.failpoints import FailPoints
 from proxy.embedded.sessions import SessionKey, SessionStore
 from proxy.embedded.transactions import LIFETIME, Locks
-from proxy.embedded.users import EmbeddedUser, UserStore
+from proxy.embedded.users import EmbeddedRole, EmbeddedUser, UserStore
 
 if TYPE_CHECKING:
     from proxy.errors import CommandError
@@ -134,10 +134,13 @@ class Node:
 def make_node(
     *,
     authorization: bool,
-    users: Iterable[EmbeddedUser],
+    users: Iterable[EmbeddedUser] = (),
+    roles: Iterable[EmbeddedRole] = (),
     set_name: str | None,
     max_wire_version: int,
     address: str,
     now: float,
 ) -> Node:
-    return Node(authorization, UserStore(users), set_name, max_wire_version, address, now)
+    """A server as it starts, with its first users and roles; ``now`` is Unix time."""
+    store = UserStore(users, roles)
+    return Node(authorization, store, set_name, max_wire_version, address, now)

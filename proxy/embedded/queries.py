@@ -14,12 +14,22 @@ from proxy.embedded.operations import current_operations
 from proxy.embedded.printing import type_name
 from proxy.embedded.roles import Resource, collection
 from proxy.embedded.session_listing import check_listing, is_listing, list_sessions
+from proxy.embedded.words import words
 
 if TYPE_CHECKING:
     from proxy.embedded.engine import Document, Namespace
 
 #: How long an awaitData getMore waits when it names no time.
 _AWAIT_SECONDS: Final = 1.0
+
+
+#: Every stage of a 4.4 server, those that the engine lacks included.
+_STAGES: Final = words(
+    "$addFields $bucket $bucketAuto $changeStream $collStats $count $currentOp $facet $geoNear "
+    "$graphLookup $group $indexStats $limit $listLocalSessions $listSessions $lookup $match $merge "
+    "$out $planCacheStats $project $redact $replaceRoot $replaceWith $sample $set $skip $sort "
+    "$sortByCount $unionWith $unset $unwind"
+)
 
 
 def first_batch(call: Call, ns: Namespace, documents: list[Document], size: int | None) -> Document:
@@ -238,6 +248,8 @@ def _pipeline(call: Call) -> list[Document]:
             raise failure(
                 40323, "A pipeline stage specification object must contain exactly one field."
             )
+        if next(iter(stage)) not in _STAGES:
+            raise failure(40324, f"Unrecognized pipeline stage name: '{next(iter(stage))}'")
     return pipeline
 
 

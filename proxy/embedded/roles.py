@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from proxy.embedded.failures import failure
+from proxy.embedded.words import words
+
 Resource = tuple[tuple[str, Any], ...]
 Privileges = dict[Resource, frozenset[str]]
 
@@ -12,159 +15,64 @@ CLUSTER: Final[Resource] = (("cluster", True),)
 ANY: Final[Resource] = (("anyResource", True),)
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+def resource_of(document: Mapping[str, Any]) -> Resource:
+    """A resource document as a key.
+
+    Raises:
+        CommandError: 9 where it names none.
+    """
+    if document.get("cluster"):
+        return CLUSTER
+    if document.get("anyResource"):
+        return ANY
+    if "db" in document and "collection" in document:
+        return collection(str(document["db"]), str(document["collection"]))
+    raise failure(9, "resource must have db and collection, cluster or anyResource")
 
 
 def collection(database: str, name: str) -> Resource:
     return (("db", database), ("collection", name))
 
 
-_READ: Final = frozenset(
-    [
-        "changeStream",
-        "collStats",
-        "dbHash",
-        "dbStats",
-        "find",
-        "killCursors",
-        "listCollections",
-        "listIndexes",
-        "planCacheRead",
-    ]
+_READ: Final = words(
+    "changeStream collStats dbHash dbStats find killCursors listCollections "
+    "listIndexes planCacheRead"
 )
-_READ_WRITE: Final = _READ | frozenset(
-    [
-        "convertToCapped",
-        "createCollection",
-        "createIndex",
-        "dropCollection",
-        "dropIndex",
-        "emptycapped",
-        "insert",
-        "remove",
-        "renameCollectionSameDB",
-        "update",
-    ]
+_READ_WRITE: Final = _READ | words(
+    "convertToCapped createCollection createIndex dropCollection dropIndex "
+    "emptycapped insert remove renameCollectionSameDB update"
 )
-_DB_ADMIN: Final = frozenset(
-    [
-        "bypassDocumentValidation",
-        "collMod",
-        "collStats",
-        "compact",
-        "convertToCapped",
-        "createCollection",
-        "createIndex",
-        "dbStats",
-        "dropCollection",
-        "dropDatabase",
-        "dropIndex",
-        "enableProfiler",
-        "indexStats",
-        "listCollections",
-        "listIndexes",
-        "planCacheIndexFilter",
-        "planCacheRead",
-        "planCacheWrite",
-        "reIndex",
-        "renameCollectionSameDB",
-        "storageDetails",
-        "validate",
-    ]
+_DB_ADMIN: Final = words(
+    "bypassDocumentValidation collMod collStats compact convertToCapped "
+    "createCollection createIndex dbStats dropCollection dropDatabase dropIndex "
+    "enableProfiler indexStats listCollections listIndexes planCacheIndexFilter "
+    "planCacheRead planCacheWrite reIndex renameCollectionSameDB storageDetails "
+    "validate"
 )
-_DB_ADMIN_PROFILE: Final = frozenset(
-    [
-        "changeStream",
-        "collStats",
-        "convertToCapped",
-        "createCollection",
-        "dbHash",
-        "dbStats",
-        "dropCollection",
-        "find",
-        "killCursors",
-        "listCollections",
-        "listIndexes",
-        "planCacheRead",
-    ]
+_DB_ADMIN_PROFILE: Final = words(
+    "changeStream collStats convertToCapped createCollection dbHash dbStats "
+    "dropCollection find killCursors listCollections listIndexes planCacheRead"
 )
-_USER_ADMIN: Final = frozenset(
-    [
-        "changeCustomData",
-        "changePassword",
-        "createRole",
-        "createUser",
-        "dropRole",
-        "dropUser",
-        "grantRole",
-        "revokeRole",
-        "setAuthenticationRestriction",
-        "viewRole",
-        "viewUser",
-    ]
+_USER_ADMIN: Final = words(
+    "changeCustomData changePassword createRole createUser dropRole dropUser "
+    "grantRole revokeRole setAuthenticationRestriction viewRole viewUser"
 )
-_HOST_MANAGER: Final = frozenset(
-    [
-        "applicationMessage",
-        "connPoolSync",
-        "cpuProfiler",
-        "dropConnections",
-        "fsync",
-        "invalidateUserCache",
-        "killAnyCursor",
-        "killAnySession",
-        "killop",
-        "logRotate",
-        "resync",
-        "setParameter",
-        "shutdown",
-        "touch",
-        "unlock",
-    ]
+_HOST_MANAGER: Final = words(
+    "applicationMessage connPoolSync cpuProfiler dropConnections fsync "
+    "invalidateUserCache killAnyCursor killAnySession killop logRotate resync "
+    "setParameter shutdown touch unlock"
 )
-_CLUSTER_MONITOR: Final = frozenset(
-    [
-        "checkFreeMonitoringStatus",
-        "connPoolStats",
-        "getCmdLineOpts",
-        "getLog",
-        "getParameter",
-        "getShardMap",
-        "hostInfo",
-        "inprog",
-        "listDatabases",
-        "listSessions",
-        "listShards",
-        "netstat",
-        "replSetGetConfig",
-        "replSetGetStatus",
-        "serverStatus",
-        "setFreeMonitoring",
-        "shardingState",
-        "top",
-    ]
+_CLUSTER_MONITOR: Final = words(
+    "checkFreeMonitoringStatus connPoolStats getCmdLineOpts getLog getParameter "
+    "getShardMap hostInfo inprog listDatabases listSessions listShards netstat "
+    "replSetGetConfig replSetGetStatus serverStatus setFreeMonitoring shardingState "
+    "top"
 )
-_CLUSTER_MANAGER: Final = frozenset(
-    [
-        "addShard",
-        "appendOplogNote",
-        "applicationMessage",
-        "authSchemaUpgrade",
-        "cleanupOrphaned",
-        "flushRouterConfig",
-        "listSessions",
-        "listShards",
-        "removeShard",
-        "replSetConfigure",
-        "replSetGetConfig",
-        "replSetGetStatus",
-        "replSetResizeOplog",
-        "replSetStateChange",
-        "resync",
-        "setFeatureCompatibilityVersion",
-        "trafficRecord",
-    ]
+_CLUSTER_MANAGER: Final = words(
+    "addShard appendOplogNote applicationMessage authSchemaUpgrade cleanupOrphaned "
+    "flushRouterConfig listSessions listShards removeShard replSetConfigure "
+    "replSetGetConfig replSetGetStatus replSetResizeOplog replSetStateChange resync "
+    "setFeatureCompatibilityVersion trafficRecord"
 )
 
 
@@ -195,22 +103,15 @@ def _host_manager(_: str) -> Privileges:
 def _cluster_monitor(_: str) -> Privileges:
     return {
         CLUSTER: _CLUSTER_MONITOR,
-        collection("", ""): frozenset(("collStats", "dbStats", "getDatabaseVersion", "indexStats")),
+        collection("", ""): words("collStats dbStats getDatabaseVersion indexStats"),
         collection("config", ""): _READ,
-        collection("local", "system.replset"): frozenset(("find",)),
+        collection("local", "system.replset"): words("find"),
     }
 
 
 def _cluster_manager(_: str) -> Privileges:
-    sharding = frozenset(
-        [
-            "enableSharding",
-            "getDatabaseVersion",
-            "getShardVersion",
-            "moveChunk",
-            "splitChunk",
-            "splitVector",
-        ]
+    sharding = words(
+        "enableSharding getDatabaseVersion getShardVersion moveChunk splitChunk splitVector"
     )
     return {
         CLUSTER: _CLUSTER_MANAGER,
@@ -220,26 +121,26 @@ def _cluster_manager(_: str) -> Privileges:
 
 
 def _cluster_admin(_: str) -> Privileges:
-    drop: Privileges = {collection("", ""): frozenset(("dropDatabase",))}
+    drop: Privileges = {collection("", ""): words("dropDatabase")}
     return merged((_cluster_manager(""), _cluster_monitor(""), _host_manager(""), drop))
 
 
 def _read_any(_: str) -> Privileges:
-    return merged((_read(""), {CLUSTER: frozenset(("listDatabases",))}))
+    return merged((_read(""), {CLUSTER: words("listDatabases")}))
 
 
 def _read_write_any(_: str) -> Privileges:
-    return merged((_read_write(""), {CLUSTER: frozenset(("listDatabases",))}))
+    return merged((_read_write(""), {CLUSTER: words("listDatabases")}))
 
 
 def _db_admin_any(_: str) -> Privileges:
-    cluster = frozenset(("applicationMessage", "listDatabases"))
+    cluster = words("applicationMessage listDatabases")
     return merged((_db_admin(""), {CLUSTER: cluster}))
 
 
 def _user_admin_any(_: str) -> Privileges:
-    cluster = frozenset(("authSchemaUpgrade", "invalidateUserCache", "listDatabases", "viewUser"))
-    users = _READ | frozenset(("createIndex", "dropIndex"))
+    cluster = words("authSchemaUpgrade invalidateUserCache listDatabases viewUser")
+    users = _READ | words("createIndex dropIndex")
     return {
         CLUSTER: cluster,
         collection("", ""): _USER_ADMIN | {"listCachedAndActiveUsers"},
@@ -252,22 +153,15 @@ def _user_admin_any(_: str) -> Privileges:
 
 
 def _restore(_: str) -> Privileges:
-    actions = frozenset(
-        [
-            "bypassDocumentValidation",
-            "collMod",
-            "convertToCapped",
-            "createCollection",
-            "createIndex",
-            "dropCollection",
-            "insert",
-        ]
+    actions = words(
+        "bypassDocumentValidation collMod convertToCapped createCollection createIndex "
+        "dropCollection insert"
     )
     users = actions | _READ
     everywhere = collection("", "")
     return {
-        CLUSTER: frozenset(["forceUUID", "useUUID", "getParameter"]),
-        ANY: frozenset(("listCollections",)),
+        CLUSTER: words("forceUUID useUUID getParameter"),
+        ANY: words("listCollections"),
         everywhere: actions | _USER_ADMIN,
         collection("", "system.js"): actions,
         collection("", "system.users"): users | {"remove", "update"},
@@ -277,29 +171,29 @@ def _restore(_: str) -> Privileges:
             collection("admin", name): users
             for name in ("system.backup_users", "system.new_users", "system.version")
         },
-        collection("admin", "tempusers"): frozenset(("find",)),
-        collection("admin", "temproles"): frozenset(("find",)),
+        collection("admin", "tempusers"): words("find"),
+        collection("admin", "temproles"): words("find"),
     }
 
 
 def _backup(_: str) -> Privileges:
     return {
-        CLUSTER: frozenset(("appendOplogNote", "getParameter", "listDatabases", "serverStatus")),
-        ANY: frozenset(("collStats", "listCollections", "listIndexes")),
+        CLUSTER: words("appendOplogNote getParameter listDatabases serverStatus"),
+        ANY: words("collStats listCollections listIndexes"),
         collection("local", ""): _READ,
         collection("config", ""): _READ,
         collection("local", "system.js"): _READ,
         collection("config", "system.js"): _READ,
         collection("local", "system.replset"): _READ,
         collection("", "system.users"): _READ,
-        collection("config", "settings"): frozenset(("find", "insert", "update")),
+        collection("config", "settings"): words("find insert update"),
     }
 
 
 def _root(_: str) -> Privileges:
     # What 4.2 shows for root beyond the roles that it is made of.
     extra: Privileges = {
-        ANY: frozenset(("collStats", "listCollections", "listIndexes", "validate")),
+        ANY: words("collStats listCollections listIndexes validate"),
         collection("local", ""): _CLUSTER_LOCAL,
         collection("config", ""): _CLUSTER_LOCAL,
     }
@@ -307,18 +201,9 @@ def _root(_: str) -> Privileges:
     return merged((*(part("") for part in parts), extra))
 
 
-_CLUSTER_LOCAL: Final = frozenset(
-    [
-        "enableSharding",
-        "getDatabaseVersion",
-        "getShardVersion",
-        "indexStats",
-        "moveChunk",
-        "remove",
-        "splitChunk",
-        "splitVector",
-        "update",
-    ]
+_CLUSTER_LOCAL: Final = words(
+    "enableSharding getDatabaseVersion getShardVersion indexStats moveChunk remove "
+    "splitChunk splitVector update"
 )
 
 

@@ -15,10 +15,14 @@ from proxy.errors import WireError
 from proxy.wire.frames import FrameBuffer
 
 if TYPE_CHECKING:
-    from proxy.embedded.users import EmbeddedUser
+    from proxy.embedded.users import EmbeddedRole, EmbeddedUser
 
 #: Requests read ahead of the one being answered; a client beyond that waits in its socket.
 _READ_AHEAD: Final = 64
+
+
+#: What clients of this machine dial where every address is listened on.
+_REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class EmbeddedUpstream:
@@ -34,6 +38,7 @@ class EmbeddedUpstream:
         *,
         authorization: bool = False,
         users: Iterable[EmbeddedUser] = (),
+        roles: Iterable[EmbeddedRole] = (),
         set_name: str | None = "embedded",
         max_wire_version: int = 9,
         address: str = "127.0.0.1:27117",
@@ -41,6 +46,7 @@ class EmbeddedUpstream:
         self.node = make_node(
             authorization=authorization,
             users=users,
+            roles=roles,
             set_name=set_name,
             max_wire_version=max_wire_version,
             address=address,
@@ -67,7 +73,8 @@ class EmbeddedUpstream:
         """Listen and answer until cancelled; ``task_status`` gives the port."""
         listeners = await trio.open_tcp_listeners(port, host=host)
         bound = int(listeners[0].socket.getsockname()[1])
-        self.node.address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
+        name = _REACHABLE.get(host, host)
+        self.node.address = f"[{name}]:{bound}" if ":" in name else f"{name}:{bound}"
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(trio.serve_listeners, self._serve_one, listeners))
             task_status.started(bound)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from proxy.embedded.failures import failure
-from proxy.embedded.roles import Privileges, Resource, built_in, merged
+from proxy.embedded.roles import Privileges, Resource, built_in, merged, resource_of
 from proxy.embedded.scram import MECHANISMS, Credential, credential
 
 Role = tuple[str, str]
@@ -20,6 +20,19 @@ class EmbeddedUser(NamedTuple):
     name: str
     database: str
     password: str
+    roles: tuple[Role, ...] = ()
+
+
+class EmbeddedRole(NamedTuple):
+    """A custom role that exists from the start.
+
+    ``privileges`` are (resource, actions) pairs, a resource being a document as in createRole:
+    ``{"cluster": True}``, ``{"anyResource": True}`` or ``{"db": ..., "collection": ...}``.
+    """
+
+    name: str
+    database: str
+    privileges: tuple[tuple[Mapping[str, Any], tuple[str, ...]], ...] = ()
     roles: tuple[Role, ...] = ()
 
 
@@ -54,9 +67,16 @@ class CustomRole(NamedTuple):
 class UserStore:
     """Users and custom roles by (name, database)."""
 
-    def __init__(self, users: Iterable[EmbeddedUser] = ()) -> None:
+    def __init__(
+        self, users: Iterable[EmbeddedUser] = (), roles: Iterable[EmbeddedRole] = ()
+    ) -> None:
         self._users: dict[tuple[str, str], User] = {}
         self._roles: dict[Role, CustomRole] = {}
+        for role in roles:
+            granted = merged(
+                {resource_of(where): frozenset(actions)} for where, actions in role.privileges
+            )
+            self.add_role((role.name, role.database), granted, role.roles)
         for user in users:
             self.add(User(user.name, user.database, user.password, tuple(user.roles)))
 

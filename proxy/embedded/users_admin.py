@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.embedded.auth import shown_privileges
 from proxy.embedded.call import Answer, Call, Command, Handler, on_database
 from proxy.embedded.failures import failure
-from proxy.embedded.roles import ANY, CLUSTER, Privileges, Resource, built_in, collection
+from proxy.embedded.roles import Privileges, built_in, collection, resource_of
 from proxy.embedded.scram import MECHANISMS
 from proxy.embedded.users import Role, User
 
@@ -133,16 +133,7 @@ def _privileges(value: object) -> Privileges:
     if not isinstance(value, list):
         raise failure(2, '"privileges" must be an array')
     for privilege in value:
-        resource = privilege.get("resource", {})
-        where: Resource
-        if resource.get("cluster"):
-            where = CLUSTER
-        elif resource.get("anyResource"):
-            where = ANY
-        elif "db" in resource and "collection" in resource:
-            where = collection(resource["db"], resource["collection"])
-        else:
-            raise failure(9, "resource must have db and collection, cluster or anyResource")
+        where = resource_of(privilege.get("resource", {}))
         granted[where] = granted.get(where, frozenset()) | frozenset(privilege.get("actions", ()))
     return granted
 

@@ -12,25 +12,22 @@ from proxy.embedded.engine import Document, DuplicateKeyFailure, Namespace
 from proxy.embedded.failures import TRANSIENT, failure, type_mismatch
 from proxy.embedded.node import ELECTION_ID
 from proxy.embedded.sessions import missing_field, unknown_field
+from proxy.embedded.words import words
 from proxy.errors import CommandError
 
 MAX_BATCH: Final = 100_000
 _LISTS: Final = {"insert": "documents", "update": "updates", "delete": "deletes"}
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 #: Fields that any command may carry.
-_GENERIC: Final = _words(
+_GENERIC: Final = words(
     "$db lsid txnNumber autocommit startTransaction $clusterTime $readPreference "
     "readConcern writeConcern maxTimeMS comment apiVersion apiStrict "
     "apiDeprecationErrors $audit $client $configServerState $oplogQueryData "
     "$queryOptions $replData help allowImplicitCollectionCreation shardVersion "
     "databaseVersion coordinator"
 )
-_OWN: Final = _words("ordered bypassDocumentValidation stmtId stmtIds let hint")
+_OWN: Final = words("ordered bypassDocumentValidation stmtId stmtIds let hint")
 
 
 def _parse(call: Call) -> None:
@@ -272,6 +269,12 @@ def _reply(
     if call.node.replica_set:
         reply["opTime"] = call.node.op_time()
         reply["electionId"] = ELECTION_ID
+        if isinstance(concern, dict) and isinstance(concern.get("w"), int) and concern["w"] > 1:
+            reply["writeConcernError"] = {
+                "code": 100,
+                "codeName": "UnsatisfiableWriteConcern",
+                "errmsg": "Not enough data-bearing nodes",
+            }
     return reply
 
 

@@ -11,7 +11,7 @@ import bson
 
 from proxy.embedded.connection import Connection, Step
 from proxy.embedded.node import Node, make_node
-from proxy.embedded.users import EmbeddedUser
+from proxy.embedded.users import EmbeddedRole, EmbeddedUser
 from proxy.wire.messages import read_reply
 from proxy.wire.replies import command_frame
 from tests.transcripts import Exchange, Replay, Transcript, load
@@ -30,28 +30,25 @@ USERS = (
     EmbeddedUser("lister", "admin", PASSWORD, (("lister", "admin"),)),
     EmbeddedUser("root", "admin", PASSWORD, (("root", "admin"),)),
 )
-_CLUSTER = (("cluster", True),)
-ROLES = {
-    ("killer", "admin"): ("killAnySession",),
-    ("imp", "admin"): ("killAnySession", "impersonate"),
-    ("lister", "admin"): ("listSessions",),
-}
+_CLUSTER = {"cluster": True}
+ROLES = (
+    EmbeddedRole("killer", "admin", ((_CLUSTER, ("killAnySession",)),)),
+    EmbeddedRole("imp", "admin", ((_CLUSTER, ("killAnySession", "impersonate")),)),
+    EmbeddedRole("lister", "admin", ((_CLUSTER, ("listSessions",)),)),
+)
 
 
 def node(**settings: Any) -> Node:
     """A server with the recorded users and roles; keywords as of ``make_node``."""
     defaults: dict[str, Any] = {
         "authorization": False,
-        "users": (),
+        "roles": ROLES,
         "set_name": "rs0",
         "max_wire_version": 8,
         "address": "127.0.0.1:27017",
         "now": NOW,
     }
-    made = make_node(**{**defaults, **settings})
-    for role, actions in ROLES.items():
-        made.users.add_role(role, {_CLUSTER: frozenset(actions)}, ())
-    return made
+    return make_node(**{**defaults, **settings})
 
 
 class Client:

@@ -267,6 +267,8 @@ def test_out_needs_leave_to_write() -> None:
         ("c", {"pipeline": [1], "cursor": {}}, 14),
         ("c", {"pipeline": [{}], "cursor": {}}, 40323),
         ("c", {"pipeline": [{"$changeStream": {}}], "cursor": {}}, 115),
+        ("c", {"pipeline": [{"$nix": {}}], "cursor": {}}, 40324),
+        ("c", {"pipeline": [{"$geoNear": {}}], "cursor": {}}, 238),
         (1, {"pipeline": [{"$match": {}}], "cursor": {}}, 73),
         ("c", {"pipeline": [{"$listLocalSessions": {}}], "cursor": {}}, 73),
         (1, {"pipeline": [{"$listSessions": {}}], "cursor": {}}, 73),

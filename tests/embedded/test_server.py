@@ -219,6 +219,16 @@ async def test_authentication(mechanism: str) -> None:
     await serving(work, authorization=True, users=[ALICE])
 
 
+@pytest.mark.parametrize(("host", "name"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")])
+async def test_its_address_can_be_dialled(host: str, name: str) -> None:
+    async with trio.open_nursery() as nursery:
+        upstream = EmbeddedUpstream(address="before:1")
+        assert upstream.address == "before:1"
+        port = await nursery.start(upstream.serve, host)
+        assert upstream.address == f"{name}:{port}"
+        nursery.cancel_scope.cancel()
+
+
 async def test_plain_authentication() -> None:
     bob = EmbeddedUser("bob", "$external", "pw", (("readWrite", "app"),))
 

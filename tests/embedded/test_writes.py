@@ -279,6 +279,13 @@ def test_write_concern_zero_tells_nothing(client: Client) -> None:
     assert reply["ok"] == 1.0
 
 
+@pytest.mark.parametrize(("w", "satisfied"), [(1, True), ("majority", True), (2, False)])
+def test_there_is_only_one_member(client: Client, w: object, satisfied: bool) -> None:
+    reply = client.run("insert", "c", db="app", documents=[{}], writeConcern={"w": w})
+    assert reply["n"] == 1
+    assert ("writeConcernError" not in reply) is satisfied
+
+
 def test_the_oplog_moves_with_every_document(client: Client) -> None:
     first = client.run("insert", "c", db="app", documents=[{}])["opTime"]["ts"]
     second = client.run("insert", "c", db="app", documents=[{}, {}])["opTime"]["ts"]

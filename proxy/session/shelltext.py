@@ -81,6 +81,18 @@ def _binary(data: bytes, element: Element) -> str:
     return f"BinData({subtype}, {raw.hex().upper()})"
 
 
+def _scoped(data: bytes, element: Element, depth: int) -> str:
+    """Code with scope: int32 size, string, document. Its inside was not walked yet."""
+    start, end = element.value, element.end
+    if end - start < 14:
+        return "..."
+    scope = start + 8 + int(_int32(data, start + 4)[0])
+    if not start + 9 <= scope <= end - 5:
+        return "..."
+    code = _text(data[start + 8 : scope - 1])
+    return f"CodeWScope( {code}, {_document(data, scope, end, False, depth + 1)})"
+
+
 def _value(data: bytes, element: Element, depth: int) -> str:
     kind, start, end = element.type, element.value, element.end
     match kind:
@@ -111,10 +123,7 @@ def _value(data: bytes, element: Element, depth: int) -> str:
         case 0x0D:
             return _text(data[start + 4 : end - 1])
         case 0x0F:
-            size = _int32(data, start + 4)[0]
-            code = _text(data[start + 8 : start + 7 + size])
-            scope = _document(data, start + 8 + size, end, False, depth + 1)
-            return f"CodeWScope( {code}, {scope})"
+            return _scoped(data, element, depth)
         case 0x10:
             return str(_int32(data, start)[0])
         case 0x11:

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import Any
+
+import bson
+import pytest
+from bson import Binary, Int64
+
+from proxy.session.asking import learn, questions
+from proxy.session.caller import digest_of
+from proxy.session.patterns import Pattern
+from proxy.session.plans import Ask
+from tests.session.sessions import ALICE, KILLER, caller, uuid
+
+LISTER = caller("root@admin", may=("killAnySession", "listSessions"))
+HOLDERS = Ask((b"",), ("holders of roles",))
+OWNERS = Ask((b"",), ("owners of an lsid without uid",))
+ROLES = Pattern(roles=(("r", "d"),))
+ANY_OWNER = Pattern(lsid=(uuid(2), None))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "who", "commands"),
+    [
+        ([Pattern(uid=ALICE)], LISTER, []),
+        ([Pattern(roles=())], LISTER, []),
+        ([Pattern(lsid=(uuid(2), ALICE))], LISTER, []),
+        ([Pattern(lsid=(uuid(2), None), uid=ALICE)], LISTER, []),
+        ([ROLES], KILLER, ["usersInfo"]),
+        ([ANY_OWNER], KILLER, []),
+        ([ANY_OWNER], LISTER, ["aggregate"]),
+        ([ROLES, ANY_OWNER], LISTER, ["usersInfo", "aggregate"]),
+    ],
+)
+def test_only_what_helps_is_asked(patterns: list[Pattern], who: Any, commands: list[str]) -> None:
+    asked = questions(patterns, who)
+    names = [] if asked is None else [next(iter(bson.decode(one))) for one in asked.commands]
+    assert names == commands
+
+
+def test_holders() -> None:
+    users = [
+        {"user": "a", "db": "d", "roles": [{"role": "r", "db": "d"}, {"role": "s", "db": "e"}]},
+        {"user": "b", "db": "d", "roles": []},
+    ]
+    learnt = learn(HOLDERS, [bson.encode({"users": users, "ok": 1.0})])
+    assert learnt.holders == {
+        digest_of("a", "d"): {("r", "d"), ("s", "e")},
+        digest_of("b", "d"): frozenset(),
+    }
+    assert learnt.gaps == []
+
+
+def test_owners() -> None:
+    batch = [{"_id": {"id": Binary(uuid(2), 4), "uid": uid}} for uid in (ALICE, b"x" * 32)]
+    reply = {"cursor": {"firstBatch": batch, "id": Int64(0), "ns": "x"}, "ok": 1.0}
+    learnt = learn(OWNERS, [bson.encode(reply)])
+    assert learnt.owners == {uuid(2): {ALICE, b"x" * 32}}
+    assert learnt.gaps == []
+
+
+@pytest.mark.parametrize(
+    ("ask", "reply", "gap"),
+    [
+        (HOLDERS, {"ok": 0.0, "errmsg": "not authorized"}, "holders of roles: not authorized"),
+        (HOLDERS, None, "holders of roles: no reply"),
+        (HOLDERS, {"ok": 1.0}, "holders of roles: 'users'"),
+        (HOLDERS, {"ok": 1.0, "users": [1]}, "holders of roles: "),
+        (
+            OWNERS,
+            {"ok": 1.0, "cursor": {"firstBatch": [], "id": Int64(5)}},
+            "owners of an lsid without uid: more than 10000 sessions",
+        ),
+    ],
+)
+def test_what_was_not_told_is_a_gap(ask: Ask, reply: dict[str, Any] | None, gap: str) -> None:
+    learnt = learn(ask, [None if reply is None else bson.encode(reply)])
+    (found,) = learnt.gaps
+    assert found.startswith(gap)
+
+
+def test_a_reply_that_is_no_bson_is_a_gap() -> None:
+    assert len(learn(HOLDERS, [b"junk"]).gaps) == 1

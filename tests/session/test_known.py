@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from proxy.identity import Identity
+from proxy.session import known
+from proxy.session.caller import digest_of
+from proxy.session.known import KnownUsers
+
+READ = ("read", "app")
+WRITE = ("readWrite", "app")
+ALICE, BOB = ("alice", "app"), ("bob", "app")
+
+
+def test_roles_of_those_seen() -> None:
+    users = KnownUsers()
+    users.seen(Identity((ALICE,), (READ, WRITE)))
+    users.seen(Identity((BOB,), (READ,)))
+    users.seen(Identity())
+    assert users.holding([WRITE]) == {digest_of(*ALICE)}
+    assert users.holding([READ, WRITE]) == users.digests()
+    assert users.holding([("read", "other")]) == frozenset()
+    assert users.holding([]) == frozenset()
+
+
+def test_the_latest_roles_count() -> None:
+    users = KnownUsers()
+    users.seen(Identity((ALICE,), (READ,)))
+    users.seen(Identity((ALICE,), (WRITE,)))
+    assert users.holding([READ]) == frozenset()
+
+
+def test_of_two_users_on_a_connection_nobody_knows_whose_roles_they_are() -> None:
+    users = KnownUsers()
+    users.seen(Identity((ALICE,), (READ,)))
+    users.seen(Identity((ALICE, BOB), (READ, WRITE)))
+    assert users.holding([READ]) == {digest_of(*ALICE)}
+    assert users.holding([WRITE]) == frozenset()
+    assert users.digests() == {digest_of(*ALICE), digest_of(*BOB)}
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "_MAX_USERS", 2)
+    users = KnownUsers()
+    for name in ("a", "b", "a", "c"):
+        users.seen(Identity(((name, "d"),), (READ,)))
+    assert users.digests() == {digest_of("a", "d"), digest_of("c", "d")}

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import bson
+import pytest
+from bson import Int64
+
+from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.info import OperationSessionInfo
+from proxy.session.plans import Emulation, Plan, Preview, commit, emulation, preview
+from proxy.session.records import CursorId, Ending, Selection
+from proxy.session.store import SessionStore
+from proxy.session.transactions import Outcome, State, Step
+from tests.session.sessions import ALICE, AS_ALICE, BOB, lsid, uuid
+
+HERE, THERE = "here:27017", "there:27017"
+ORIGIN = Origin("10.0.0.1", "shop")
+
+
+def key(number: int = 2, owner: bytes = ALICE) -> LogicalSessionId:
+    return LogicalSessionId(uuid(number), owner)
+
+
+def kill(selection: Selection) -> Plan:
+    return Plan("killSessions", AS_ALICE, (), selection=selection)
+
+
+@pytest.fixture
+def store() -> SessionStore:
+    """alice: an operation, two cursors and a transaction here, a cursor there; bob: a cursor."""
+    made = SessionStore()
+    operation = made.operation_started(key(), 1.0, user="alice@app", upstream=HERE)
+    assert operation is not None
+    session = operation.session
+    made.cursor_opened(CursorId(HERE, 7), session, "app.c")
+    made.cursor_opened(CursorId(HERE, 8), session, "app.c.d")
+    made.cursor_opened(CursorId(THERE, 7), session, "app.c")
+    info = OperationSessionInfo(txn_number=3)
+    made.transaction_step(session, Step.START, Outcome.OK, info, 1.0, HERE)
+    other = made.use(key(2, BOB), 1.0, "bob@app")
+    assert other is not None
+    made.cursor_opened(CursorId(HERE, 9), other, "app.c")
+    made.use(key(5), 1.0, "alice@app")
+    return made
+
+
+def test_emulation_is_exact(store: SessionStore) -> None:
+    done = emulation(kill(Selection(uids=frozenset((ALICE,)))), store, HERE)
+    assert [bson.decode(one) for one in done.commands] == [
+        {"killCursors": "c", "cursors": [Int64(7)], "$db": "app"},
+        {"killCursors": "c.d", "cursors": [Int64(8)], "$db": "app"},
+        {
+            "abortTransaction": 1,
+            "lsid": lsid(2),
+            "txnNumber": Int64(3),
+            "autocommit": False,
+            "$db": "admin",
+        },
+    ]
+    session = store.get(key())
+    assert session is not None
+    assert [one.session for one in done.operations] == [session]
+
+
+def test_emulation_stays_on_its_upstream(store: SessionStore) -> None:
+    done = emulation(kill(Selection(everything=True)), store, THERE)
+    (command,) = map(bson.decode, done.commands)
+    assert command["cursors"] == [7]
+    assert done.operations == ()
+
+
+def test_a_foreign_transaction_is_aborted_with_its_uid(store: SessionStore) -> None:
+    session = store.get(key(2, BOB))
+    assert session is not None
+    info = OperationSessionInfo(txn_number=1)
+    store.transaction_step(session, Step.START, Outcome.OK, info, 1.0, HERE)
+    done = emulation(kill(Selection(keys=frozenset((key(2, BOB),)))), store, HERE)
+    assert bson.decode(done.commands[-1])["lsid"] == lsid(2, BOB)
+
+
+def test_prepared_transactions_survive(store: SessionStore) -> None:
+    session = store.get(key())
+    assert session is not None
+    info = OperationSessionInfo(txn_number=3)
+    store.transaction_step(session, Step.PREPARE, Outcome.OK, info, 1.0, HERE)
+    done = emulation(kill(Selection(everything=True)), store, HERE)
+    assert all("abortTransaction" not in bson.decode(one) for one in done.commands)
+
+
+@pytest.mark.parametrize("command", ["startSession", "refreshSessions", "endSessions"])
+def test_only_kills_have_something_to_emulate(store: SessionStore, command: str) -> None:
+    plan = Plan(command, AS_ALICE, (), lsids=(key(),))
+    assert emulation(plan, store, HERE) == Emulation((), ())
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (Selection(everything=True), Preview(3, 1, 4, 1)),
+        (Selection(uids=frozenset((ALICE,))), Preview(2, 1, 3, 1)),
+        (Selection(uids=frozenset((ALICE,)), keys=frozenset((key(),))), Preview(2, 1, 3, 1)),
+        (Selection(keys=frozenset((key(2, BOB), key(99)))), Preview(1, 0, 1, 0)),
+        (Selection(), Preview(0, 0, 0, 0)),
+    ],
+)
+def test_preview(store: SessionStore, selection: Selection, expected: Preview) -> None:
+    assert preview(kill(selection), store) == expected
+
+
+def test_committing_a_kill(store: SessionStore) -> None:
+    plan = kill(Selection(uids=frozenset((ALICE,))))
+    plan.own_lsid = key(6)
+    commit(plan, store, 9.0, upstream=HERE, origin=ORIGIN)
+    session = store.get(key())
+    assert session is not None
+    assert store.ending(session) == (Ending.KILLED, 9.0)
+    assert session.state is State.ABORTED
+    assert session.txn_number == 3
+    assert session.activity is not None
+    assert list(session.activity.cursors) == [CursorId(THERE, 7)]
+    assert store.cursor_session(CursorId(HERE, 9)) is not None
+    assert key(6) not in store
+
+
+def test_committing_a_kill_of_nobody_changes_nothing(store: SessionStore) -> None:
+    commit(kill(Selection()), store, 9.0, upstream=None, origin=ORIGIN)
+    assert all(store.ending(session) is None for session in store.page().sessions)
+    assert store.open_transactions == 1
+
+
+@pytest.mark.parametrize("command", ["startSession", "refreshSessions"])
+def test_committing_a_start_or_refresh(store: SessionStore, command: str) -> None:
+    plan = Plan(command, AS_ALICE, (), lsids=(key(5), key(8), key(8, BOB)), own_lsid=key(9))
+    commit(plan, store, 9.0, upstream=HERE, origin=ORIGIN)
+    for one, name in ((key(8), "alice@app"), (key(8, BOB), ""), (key(9), "alice@app")):
+        session = store.get(one)
+        assert session is not None
+        assert (session.owner.name, session.last_use, session.origin) == (name, 9.0, ORIGIN)
+    refreshed = store.get(key(5))
+    assert refreshed is not None
+    assert (refreshed.first_use, refreshed.last_use) == (1.0, 9.0)
+
+
+def test_committing_an_end(store: SessionStore) -> None:
+    plan = Plan("endSessions", AS_ALICE, (), lsids=(key(), key(77)))
+    commit(plan, store, 9.0, upstream=HERE, origin=ORIGIN)
+    session = store.get(key())
+    assert session is not None
+    assert store.ending(session) == (Ending.ENDED, 9.0)
+    assert session.last_use == 1.0
+    assert session.state is State.IN_PROGRESS
+    assert key(77) not in store
+
+
+def test_targets(store: SessionStore) -> None:
+    assert kill(Selection(everything=True)).targets(store) == 3
+    assert Plan("endSessions", AS_ALICE, (), lsids=(key(), key(77))).targets(store) == 2

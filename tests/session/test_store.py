@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.info import OperationSessionInfo
+from proxy.session.records import CursorId, Ending, Selection
+from proxy.session.store import SessionStore
+from proxy.session.transactions import Outcome, Step
+from tests.session.sessions import ALICE, BOB, uuid
+
+
+def key(number: int = 2, owner: bytes = ALICE) -> LogicalSessionId:
+    return LogicalSessionId(uuid(number), owner)
+
+
+def test_forgotten_after_the_last_use_and_not_before() -> None:
+    store = SessionStore(timeout=1800)
+    store.use(key(), 0.25)
+    assert store.expire(1800.25) == (0, False)
+    assert store.expire(1801.0) == (1, False)
+    assert key() not in store
+
+
+def test_use_puts_it_off() -> None:
+    store = SessionStore(timeout=10)
+    store.use(key(), 0.0)
+    store.use(key(), 7.0)
+    assert store.expire(11.0) == (0, False)
+    assert store.expire(16.9) == (0, False)
+    assert store.expire(17.0) == (1, False)
+
+
+def test_neither_end_nor_kill_brings_it_forward() -> None:
+    store = SessionStore(timeout=10)
+    store.use(key(), 0.0)
+    store.end([key()], 1.0)
+    store.kill(Selection(everything=True), 2.0)
+    assert store.expire(9.0) == (0, False)
+    assert key() in store
+
+
+def test_one_call_looks_at_no_more_than_its_budget() -> None:
+    store = SessionStore(timeout=10)
+    for number in range(10):
+        store.use(key(number), 0.0)
+    slices = [store.expire(100.0, 4) for _ in range(3)]
+    assert slices == [(4, True), (4, True), (2, False)]
+
+
+def test_the_timeout_may_change() -> None:
+    store = SessionStore(timeout=10)
+    store.use(key(), 0.0)
+    store.timeout = 20
+    assert store.expire(15.0) == (0, False)
+    assert store.expire(20.0) == (1, False)
+
+
+def test_running_operations_keep_a_session() -> None:
+    store = SessionStore(timeout=10)
+    operation = store.operation_started(key(), 0.0)
+    assert operation is not None
+    assert store.expire(30.0) == (0, False)
+    store.operation_finished(operation, 35.0)
+    assert store.expire(44.0) == (0, False)
+    assert store.expire(45.0) == (1, False)
+
+
+def test_what_upstream_refused_is_dropped_again() -> None:
+    store = SessionStore()
+    first = store.operation_started(key(), 0.0)
+    second = store.operation_started(key(), 0.0)
+    assert first is not None
+    assert second is not None
+    assert (first.vivified, second.vivified) == (True, False)
+    store.operation_finished(first, 1.0, refused=True)
+    assert key() in store
+    store.operation_finished(second, 1.0)
+    assert key() in store
+    third = store.operation_started(key(3), 0.0)
+    assert third is not None
+    store.operation_finished(third, 1.0, refused=True)
+    assert key(3) not in store
+    assert store.expire(1e9) == (1, False)
+
+
+def test_a_full_store_tracks_no_more() -> None:
+    store = SessionStore(max_sessions=1)
+    assert store.use(key(), 0.0) is not None
+    assert store.use(key(3), 0.0) is None
+    assert store.operation_started(key(4), 0.0) is None
+    assert store.use(key(), 0.0) is not None
+    assert (len(store), store.untracked, store.full) == (1, 2, True)
+
+
+def test_ending_and_killing_one_after_the_other() -> None:
+    store = SessionStore()
+    session = store.use(key(), 0.0)
+    assert session is not None
+    store.kill(Selection(everything=True), 1.0)
+    assert store.ending(session) == (Ending.KILLED, 1.0)
+    store.end([key()], 1.0)
+    assert store.ending(session) == (Ending.ENDED, 1.0)
+    store.kill(Selection(uids=frozenset((ALICE,))), 2.0)
+    assert store.ending(session) == (Ending.KILLED, 2.0)
+    store.use(key(), 2.0)
+    assert store.ending(session) is None
+
+
+def test_two_users_with_the_same_uuid() -> None:
+    store = SessionStore()
+    alice = store.use(key(2, ALICE), 0.0, "alice@app")
+    bob = store.use(key(2, BOB), 0.0, "bob@app")
+    assert alice is not None
+    assert bob is not None
+    assert alice is not bob
+    info = OperationSessionInfo(txn_number=1)
+    for session, number in ((alice, 1), (bob, 2)):
+        store.cursor_opened(CursorId("a:1", number), session, "app.c")
+        store.transaction_step(session, Step.START, Outcome.OK, info, 0.0, "a:1")
+    store.kill(Selection(keys=frozenset((key(2, ALICE),))), 1.0)
+    assert store.cursor_session(CursorId("a:1", 1)) is None
+    assert store.cursor_session(CursorId("a:1", 2)) is bob
+    assert [one.key for one in store.open_transaction_sessions()] == [bob.key]
+    store.end([key(2, BOB)], 2.0)
+    assert store.ending(alice) == (Ending.KILLED, 1.0)
+    store.forget(alice)
+    assert store.get(key(2, BOB)) is bob
+
+
+def test_late_news_of_a_forgotten_session_is_ignored() -> None:
+    store = SessionStore()
+    session = store.use(key(), 0.0)
+    assert session is not None
+    assert store.forget(session)
+    assert not store.forget(session)
+    info = OperationSessionInfo(txn_number=1)
+    store.transaction_step(session, Step.START, Outcome.OK, info, 0.0)
+    store.cursor_opened(CursorId("a:1", 1), session, "app.c")
+    assert store.open_transactions == 0
+    assert store.cursor_session(CursorId("a:1", 1)) is None
+
+
+def test_statements_belong_to_the_current_number() -> None:
+    store = SessionStore()
+    session = store.use(key(), 0.0)
+    assert session is not None
+    for number, ids in ((1, range(0, 2)), (2, range(4, 6))):
+        info = OperationSessionInfo(txn_number=number)
+        store.transaction_step(session, Step.WRITE, Outcome.OK, info, 0.0, statements=[ids])
+    assert session.transaction is not None
+    assert session.transaction.statements == [range(4, 6)]
+    assert not store.abort_transaction(session)
+
+
+def test_origins_are_shared() -> None:
+    store = SessionStore()
+    first = store.use(key(1), 0.0, "a@b", Origin("h", "app"))
+    second = store.use(key(2), 0.0, "a@b", Origin("h", "app"))
+    assert first is not None
+    assert second is not None
+    assert first.origin is second.origin
+    assert store.application_sessions("app") == 2

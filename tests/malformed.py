@@ -161,7 +161,7 @@ SECTIONS = [
 _LONG = document({"ping": 1, "$db": "admin", "s": "text"})
 
 OVERRUNS = [
-    Malformed(name, message, "problem", "code", (22, 10, 17))
+    Malformed(name, message, "problem", "code", (22, 10, 17, 40430))
     for name, message in {
         "a body one byte longer than the message": op_msg(_overrun(_PING, 1)),
         "a body of 2 GB": op_msg(_overrun(_PING, 2**31 - 1000)),
@@ -208,7 +208,7 @@ _CHECKED = op_msg(_PING, checksum=True)
 
 CHECKSUMS = [
     Malformed(
-        "a wrong checksum", _CHECKED[:-1] + bytes([_CHECKED[-1] ^ 1]), "command", "code", (53, 229)
+        "a wrong checksum", _CHECKED[:-1] + bytes([_CHECKED[-1] ^ 1]), "command", "code", (288,)
     ),
     Malformed("a checksum flag and nothing else", op_msg(flags=1), "problem", "code", (51251,)),
     Malformed(
@@ -222,7 +222,11 @@ CHECKSUMS = [
         "a checksum and no sections", op_msg(checksum=True), "problem", "code", (51251, 40587)
     ),
     Malformed(
-        "a checksum flag on a body without one", op_msg(_PING, flags=1), "problem", "code", (22, 53)
+        "a checksum flag on a body without one",
+        op_msg(_PING, flags=1),
+        "problem",
+        "code",
+        (22, 288),
     ),
 ]
 

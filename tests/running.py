@@ -12,7 +12,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from proxy import server
+from proxy import logs, server
 from proxy.config import load
 from proxy.server import Running
 from proxy.wire.frames import FrameBuffer
@@ -35,10 +35,10 @@ async def proxied(
             "upstream": {"address": f"127.0.0.1:{upstream_port}"},
             "admin": {"address": ""},
             "limits": limits or {},
-            "log": {"level": "error"},
             **tables,
         },
     )
+    logs.configure("text", "error")
     async with trio.open_nursery() as nursery:
         yield await nursery.start(partial(server.serve, config))
         nursery.cancel_scope.cancel()
@@ -102,9 +102,7 @@ class Client:
 
     def reset(self) -> None:
         """Close so that the other side sees a reset."""
-        self.stream.socket.setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )
+        self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.stream.socket.close()
 
     async def close(self) -> None:
@@ -134,7 +132,7 @@ class Bystanders:
                 await client.ping(f"bystander {number} round {self._rounds[place]}", number)
                 self._turned.set()
                 self._turned = trio.Event()
-                await trio.sleep(0.002)
+                await trio.sleep(0.02)
         except Exception as error:
             self.problems.append(f"bystander {number}: {error!r}")
             self._turned.set()

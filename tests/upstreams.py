@@ -63,9 +63,7 @@ class Seen:
 
     def reset(self) -> None:
         """Close so that the peer sees a reset."""
-        self.stream.socket.setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )
+        self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.stream.socket.close()
 
 
@@ -76,6 +74,8 @@ class RecordingUpstream:
         self.answer: Answer = answer or echo
         self.seen: list[Seen] = []
         self.port = 0
+        self._by_mark: dict[Any, Seen] = {}
+        self._marked = trio.Event()
 
     async def serve(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve on a free port of 127.0.0.1 until cancelled."""
@@ -92,6 +92,10 @@ class RecordingUpstream:
             async for chunk in stream:
                 for frame in buffer.feed(bytes(chunk)):
                     seen.frames.append(frame)
+                    if mark := document(frame).get("mark"):
+                        self._by_mark[mark] = seen
+                        self._marked.set()
+                        self._marked = trio.Event()
                     seen.got.set()
                     seen.got = trio.Event()
                     replies = self.answer(seen, frame)
@@ -110,19 +114,14 @@ class RecordingUpstream:
             await trio.aclose_forcefully(stream)
 
     def with_mark(self, mark: Any) -> Seen:
-        """The connection that brought a request with this mark."""
-        for seen in self.seen:
-            if any(document(frame).get("mark") == mark for frame in seen.frames):
-                return seen
-        raise LookupError(mark)
+        """The connection that brought a request with this mark last."""
+        return self._by_mark[mark]
 
     async def bringing(self, mark: Any) -> Seen:
         """As `with_mark`, after waiting for it."""
-        while True:
-            try:
-                return self.with_mark(mark)
-            except LookupError:
-                await trio.sleep(0.001)
+        while mark not in self._by_mark:
+            await self._marked.wait()
+        return self._by_mark[mark]
 
 
 def document(frame: bytes) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Rules to copy from; none is in use unless the configuration names it."""

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from bson import Int64
+
+from policies.transaction_guard import TransactionGuard
+from proxy.session.caller import Caller
+from proxy.session.ids import LogicalSessionId
+from proxy.session.info import OperationSessionInfo
+from proxy.session.store import SessionStore
+from proxy.session.transactions import Outcome, Step
+from tests.policies.contexts import context
+from tests.session.sessions import ALICE, ANYBODY, AS_ALICE, caller, lsid, uuid
+
+KEY = LogicalSessionId(uuid(2), ALICE)
+
+
+def guard(**settings: Any) -> TransactionGuard:
+    return TransactionGuard(TransactionGuard.Settings(**settings))
+
+
+@pytest.fixture
+def store() -> SessionStore:
+    """alice's transaction 5, open since 100 and last used at 110."""
+    made = SessionStore()
+    session = made.use(KEY, 100.0, "alice@app")
+    assert session is not None
+    info = OperationSessionInfo(txn_number=5)
+    made.transaction_step(session, Step.START, Outcome.OK, info, 100.0, "a:1")
+    made.transaction_step(session, Step.CONTINUE, Outcome.OK, info, 110.0, "a:1")
+    return made
+
+
+def step(number: int = 5, command: str = "insert", session: int = 2, **more: Any) -> dict[str, Any]:
+    txn = {"lsid": lsid(session), "txnNumber": Int64(number), "autocommit": False}
+    return {command: "c", **txn, **more}
+
+
+@pytest.mark.parametrize(
+    ("settings", "now", "document", "refused"),
+    [
+        ({}, 1e6, step(), False),
+        ({"total_seconds": 30}, 129.0, step(), False),
+        ({"total_seconds": 30}, 130.0, step(), True),
+        ({"total_seconds": 30}, 130.0, step(command="commitTransaction"), True),
+        ({"total_seconds": 30}, 130.0, step(command="abortTransaction"), False),
+        ({"total_seconds": 30}, 130.0, step(4), False),
+        ({"total_seconds": 30}, 130.0, step(6, startTransaction=True), False),
+        ({"total_seconds": 30}, 130.0, step(session=3), False),
+        ({"idle_seconds": 5}, 114.0, step(), False),
+        ({"idle_seconds": 5}, 115.0, step(), True),
+        (
+            {"total_seconds": 1},
+            130.0,
+            {"insert": "c", "lsid": lsid(2), "txnNumber": Int64(5)},
+            False,
+        ),
+    ],
+)
+def test_limits_of_time(
+    store: SessionStore,
+    settings: dict[str, Any],
+    now: float,
+    document: dict[str, Any],
+    refused: bool,
+) -> None:
+    error = guard(**settings).refuse(context(document, AS_ALICE, store, now=now))
+    assert (error is not None) is refused
+    if error is not None:
+        assert (error.code, error.code_name) == (251, "NoSuchTransaction")
+        assert error.labels == ("TransientTransactionError",)
+        assert error.errmsg.startswith("Transaction 5 has been aborted: it was ")
+
+
+@pytest.mark.parametrize(
+    ("cap", "who", "document", "refused"),
+    [
+        (0, AS_ALICE, step(1, session=3, startTransaction=True), False),
+        (1, AS_ALICE, step(1, session=3, startTransaction=True), True),
+        (2, AS_ALICE, step(1, session=3, startTransaction=True), False),
+        (1, AS_ALICE, step(6, startTransaction=True), False),
+        (1, AS_ALICE, step(), False),
+        (1, caller("bob@app"), step(1, startTransaction=True), False),
+        (1, ANYBODY, step(1, startTransaction=True), False),
+    ],
+)
+def test_cap(
+    store: SessionStore, cap: int, who: Caller, document: dict[str, Any], refused: bool
+) -> None:
+    error = guard(per_user=cap).refuse(context(document, who, store, now=111.0))
+    assert (error is not None) is refused
+    if error is not None:
+        assert (error.code, error.labels) == (251, ("TransientTransactionError",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "now", "reason"),
+    [
+        ({}, 1e6, None),
+        ({"idle_seconds": 5}, 114.0, None),
+        ({"idle_seconds": 5}, 115.0, "it was idle for more than 5 seconds"),
+        ({"total_seconds": 12.5}, 112.5, "it was open for more than 12.5 seconds"),
+    ],
+)
+def test_what_is_overdue(
+    store: SessionStore, settings: dict[str, Any], now: float, reason: str | None
+) -> None:
+    found = list(guard(**settings).overdue(store, now))
+    session = store.get(KEY)
+    assert found == ([] if reason is None else [(session, 5, reason)])
+
+
+def test_what_is_running_is_not_cut(store: SessionStore) -> None:
+    operation = store.operation_started(KEY, 111.0)
+    assert operation is not None
+    rule = guard(idle_seconds=5, total_seconds=30)
+    assert list(rule.overdue(store, 200.0)) == []
+    assert guard(idle_seconds=5).refuse(context(step(), AS_ALICE, store, now=200.0)) is None
+    store.operation_finished(operation, 201.0)
+    assert len(list(rule.overdue(store, 202.0))) == 1
+
+
+def test_an_aborted_transaction_is_not_overdue_again(store: SessionStore) -> None:
+    rule = guard(total_seconds=30)
+    (found,) = rule.overdue(store, 200.0)
+    assert store.abort_transaction(found.session)
+    assert list(rule.overdue(store, 200.0)) == []
+    assert store.user_transactions("alice@app") == 0

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+
+from proxy.errors import CommandError, ConfigError
+from proxy.policy import Context, Mode, Policies, load_policy, make_policy, refusal
+from tests.policies.contexts import context
+
+NO = CommandError(13, "Unauthorized", "no")
+
+
+class Rule:
+    name: ClassVar[str] = "rule"
+
+    @dataclass(frozen=True)
+    class Settings:
+        error: Any = None
+        positive: int = 1
+
+        def __post_init__(self) -> None:
+            if self.positive < 1:
+                raise ValueError("positive must be positive")
+
+    def __init__(self, settings: Settings) -> None:
+        self.error = settings.error
+        self.asked = 0
+
+    def refuse(self, context: Context) -> CommandError | None:
+        self.asked += 1
+        if isinstance(self.error, ValueError):
+            raise self.error
+        return self.error  # type: ignore[no-any-return]
+
+
+class NotARule:
+    pass
+
+
+def rule(error: Any = None) -> Rule:
+    return Rule(Rule.Settings(error))
+
+
+REQUEST = context({"find": "c"})
+
+
+def test_the_first_refusal_wins() -> None:
+    first, second, third = rule(), rule(NO), rule(CommandError(2, "BadValue", "later"))
+    chain = Policies((one, Mode.ENFORCE) for one in (first, second, third))
+    decisions = chain.decide(REQUEST)
+    assert refusal(decisions) == NO
+    assert len(decisions) == 1
+    assert (first.asked, second.asked, third.asked) == (1, 1, 0)
+
+
+def test_nothing_to_say() -> None:
+    assert Policies([(rule(), Mode.ENFORCE)]).decide(REQUEST) == []
+    assert refusal([]) is None
+
+
+def test_reports_refuse_nothing() -> None:
+    later = rule(CommandError(2, "BadValue", "later"))
+    chain = Policies([(rule(NO), Mode.REPORT), (later, Mode.ENFORCE)])
+    reported, refused = chain.decide(REQUEST)
+    assert (reported.refused, reported.error) == (False, NO)
+    assert (refused.refused, refused.rule) == (True, "rule")
+    assert refusal([reported]) is None
+
+
+def test_off_is_not_asked() -> None:
+    one = rule(NO)
+    assert Policies([(one, Mode.OFF)]).decide(REQUEST) == []
+    assert one.asked == 0
+
+
+def test_a_rule_that_raises_refuses() -> None:
+    failure = ValueError("bug")
+    (decision,) = Policies([(rule(failure), Mode.ENFORCE)]).decide(REQUEST)
+    assert decision.refused
+    assert decision.failed
+    assert decision.failure is failure
+    assert (decision.error.code, decision.error.errmsg) == (1, "the rule rule failed")
+    (decision,) = Policies([(rule(failure), Mode.REPORT)]).decide(REQUEST)
+    assert decision.failed
+    assert not decision.refused
+
+
+def test_loading() -> None:
+    made = load_policy("tests.test_policy:Rule", {"error": NO})
+    assert made.refuse(REQUEST) == NO
+
+
+@pytest.mark.parametrize(
+    ("path", "settings", "problem"),
+    [
+        ("tests.test_policy", {}, "expected module:Class"),
+        ("no_such_module:Rule", {}, "No module named 'no_such_module'"),
+        ("tests.test_policy:Missing", {}, "has no attribute 'Missing'"),
+        ("tests.test_policy:NotARule", {}, "not a rule"),
+        ("tests.test_policy:Rule", {"x": 1}, "unknown setting x"),
+        ("tests.test_policy:Rule", {"positive": 0}, "positive must be positive"),
+    ],
+)
+def test_rules_that_cannot_be_loaded(path: str, settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_policy(path, settings)
+    assert problem in str(caught.value)
+    assert path in str(caught.value)
+
+
+def test_settings_must_be_a_dataclass() -> None:
+    odd = type("Odd", (Rule,), {"Settings": dict})
+    with pytest.raises(ConfigError, match="Settings is not a dataclass"):
+        make_policy(odd, {})

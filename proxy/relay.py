@@ -1,5 +1,9 @@
 """Two pumps around one Conversation: the I/O of one client connection.
 
+What arrives is carried on at once by a plain function (``_take_requests``, ``_take_replies``).
+A pump's task is woken only where something has to be waited for: a peer that does not read, a
+request that may not go yet, a message that is inflated in a thread.
+
 Closing follows what TCP says. A client that sends no more (FIN) may still want its replies,
 so upstream is told the same and gets a bounded time to finish; unacknowledged writes that
 are still on their way are not lost to a reset. Only a stream that nobody reads is cut at once.
@@ -17,12 +21,15 @@ from proxy.errors import WireError
 from proxy.transport import PeerGoneError, Transport
 from proxy.wire.compression import declared_size, inflate
 from proxy.wire.frames import FrameBuffer, FramingError
-from proxy.wire.opcodes import HEADER, OP_COMPRESSED
+from proxy.wire.opcodes import INT32, OP_COMPRESSED
 
 if TYPE_CHECKING:
     from proxy.config import Limits
     from proxy.conversation import Conversation
     from proxy.limits import Share
+
+#: Requests that are handed over before other connections have their turn.
+_AT_ONCE: Final = 100
 
 #: Inflating more than this happens in a thread: 1 MB of zlib holds the loop for 3.5 ms.
 _INFLATE_IN_THREAD: Final = 262_144
@@ -43,6 +50,8 @@ _HTTP_ANSWER: Final = (
     b"It looks like you are trying to access MongoDB over HTTP on the native driver port.\r\n"
 )
 
+_COMPRESSED: Final = INT32.pack(OP_COMPRESSED)
+
 #: How a TLS handshake begins. As a length that is more than any first message has.
 _TLS_RECORDS: Final = (b"\x16\x03\x01", b"\x16\x03\x03")
 
@@ -50,25 +59,43 @@ _TLS_RECORDS: Final = (b"\x16\x03\x01", b"\x16\x03\x03")
 class Outlet:
     """One side's sending end: keeps the order of decisions when both pumps write to it."""
 
-    __slots__ = ("_busy", "_lot", "_queue", "sent", "transport")
+    __slots__ = ("_busy", "_lot", "_queue", "_rest", "sent", "transport")
 
     def __init__(self, transport: Transport, queue: list[bytes]) -> None:
         self.transport = transport
         self._queue = queue
+        self._rest = memoryview(b"")
         self._busy = False
         self._lot = trio.lowlevel.ParkingLot()
         self.sent = 0
+
+    def push(self) -> bool:
+        """Send what the queue holds as far as that needs no waiting; whether all of it is out."""
+        if self._busy or self._rest:
+            return False
+        queue = self._queue
+        if not queue:
+            return True
+        data = queue[0] if len(queue) == 1 else b"".join(queue)
+        queue.clear()
+        sent = self.transport.send_now(data)
+        self.sent += sent
+        if sent == len(data):
+            return True
+        self._rest = memoryview(data)[sent:]
+        return False
 
     async def flush(self) -> None:
         """Send what the queue holds; if the other pump is at it, wait until that is out."""
         while self._busy:
             await self._lot.park()
-        queue = self._queue
         self._busy = True
         try:
-            while queue:
-                data = queue[0] if len(queue) == 1 else b"".join(queue)
-                queue.clear()
+            while self._rest or self._queue:
+                data = self._rest or memoryview(b"".join(self._queue))
+                if not self._rest:
+                    self._queue.clear()
+                self._rest = memoryview(b"")
                 await self.transport.send(data)
                 self.sent += len(data)
         finally:
@@ -98,6 +125,12 @@ class Relay:
         self._share = share
         self._client = client
         self._requests = FrameBuffer()
+        #: Requests that were not handed over yet; the first of them inflated, if it had to be;
+        #: and what is wrong with the bytes behind them.
+        self._frames: list[bytes] = []
+        self._inflated: bytes | None = None
+        self._garbage = ""
+        self._patience = trio.CancelScope()
         self._to_client = Outlet(client, conversation.to_client)
         self._to_upstream: Outlet | None = None
         self._client_ended = False
@@ -123,7 +156,7 @@ class Relay:
     @property
     def busy(self) -> bool:
         """A request is under way or half received."""
-        return bool(self._requests.buffered) or not self.conversation.idle
+        return bool(self._requests.buffered or self._frames) or not self.conversation.idle
 
     def drain(self) -> None:
         """Close as soon as no work is in flight."""
@@ -163,77 +196,114 @@ class Relay:
     # ------------------------------------------------------------------ client to upstream
 
     async def _pump_requests(self, nursery: trio.Nursery) -> None:
-        limits = self._limits
         # One scope for the whole pump, armed only until the first message is whole and while
         # a message is half received: idle clients cost no timer.
-        with trio.CancelScope(deadline=trio.current_time() + limits.handshake_seconds) as scope:
+        self._patience.deadline = trio.current_time() + self._limits.handshake_seconds
+        with self._patience:
             try:
-                await self._read_requests(nursery, scope)
+                await self._read_requests(nursery)
             except PeerGoneError as error:
                 self._client_gone(f"client: {error}")
             except _UpstreamGoneError as error:
                 self.stop(f"upstream: {error}")
-        if scope.cancelled_caught:
+        if self._patience.cancelled_caught:
             first = not self.conversation.requests
             self.stop("handshake timeout" if first else "half-received message timeout")
 
-    async def _read_requests(self, nursery: trio.Nursery, scope: trio.CancelScope) -> None:
-        conversation, buffer, receive = self.conversation, self._requests, self._client.receive
-        while True:
-            data = await receive()
-            if not data:
-                self._client_said_eof()
-                return
-            self._received += len(data)
-            if self._to_upstream is None:
-                if data.startswith(b"GET ") and not buffer.buffered:
-                    await self._answer_http()
+    async def _read_requests(self, nursery: trio.Nursery) -> None:
+        client = self._client
+        data = await client.receive()
+        if data.startswith(b"GET "):
+            await self._answer_http()
+            return
+        if data.startswith(_TLS_RECORDS):
+            self.stop("client: TLS on a port without it")
+            return
+        if data:
+            await self._connect(nursery)
+            more = not self._take_requests(data) or await client.each(self._take_requests)
+            while more:
+                await self._catch_up()
+                if self.conversation.ending:
+                    await self._finish(self.conversation.ending)
                     return
-                if data.startswith(_TLS_RECORDS):
-                    self.stop("client: TLS on a port without it")
-                    return
-                await self._connect(nursery)
-            problem = ""
-            try:
-                frames = buffer.feed(data)
-            except FramingError as error:
-                frames, problem = error.frames, str(error)
-            if frames:
-                if scope.deadline != math.inf:
-                    scope.deadline = math.inf
-                for frame in frames:
-                    await self._on_request(frame)
-            if problem:
-                conversation.on_garbage(problem)
-            if conversation.ending:
-                await self._finish(conversation.ending)
-                return
-            if buffer.buffered and scope.deadline == math.inf:
-                # Armed once per message: dribbling does not extend it.
-                patience = self._limits.frame_seconds + buffer.declared / _SLOWEST
-                scope.deadline = trio.current_time() + patience
-            if buffer.buffered > _UNCOUNTED:
-                await self._share.hold(buffer.buffered)
-            elif self._share.held:
-                self._share.release()
-            if self._draining and not self.busy:
-                self.stop("draining")
+                more = await client.each(self._take_requests)
+        self._client_said_eof()
 
-    async def _on_request(self, frame: bytes) -> None:
-        conversation = self.conversation
-        message: bytes | None = None
-        if HEADER.unpack_from(frame)[3] == OP_COMPRESSED:
-            try:
-                if declared_size(frame) > _INFLATE_IN_THREAD:
-                    message = await trio.to_thread.run_sync(inflate, frame)
-            except WireError as error:
-                conversation.end("client message", str(error))
-                return
-        while self._must_wait():
-            self._unblocked = trio.Event()
-            await self._unblocked.wait()
-        conversation.on_request(frame, trio.current_time(), message)
+    def _take_requests(self, data: bytes) -> bool:
+        """Carry on what the client sent; False if :meth:`_catch_up` has to do the rest."""
+        self._received += len(data)
+        buffer = self._requests
+        try:
+            frames = buffer.feed(data)
+        except FramingError as error:
+            frames, self._garbage = error.frames, str(error)
+        if frames:
+            if self._patience.deadline != math.inf:
+                self._patience.deadline = math.inf
+            self._frames += frames
+            if not self._hand_over():
+                return False
+        return not (
+            buffer.buffered
+            or self._share.held
+            or self._garbage
+            or self._draining
+            or self.conversation.ending
+        )
+
+    def _hand_over(self) -> bool:
+        """Let requests pass until one has to wait; whether all passed and all is sent."""
+        conversation, frames = self.conversation, self._frames
+        now = trio.current_time()
+        for _ in range(min(len(frames), _AT_ONCE)):
+            if self._must_wait() or (self._inflated is None and _is_large(frames[0])):
+                break
+            conversation.on_request(frames.pop(0), now, self._inflated)
+            self._inflated = None
+        try:
+            sent = self._to_upstream is None or self._to_upstream.push()
+        except PeerGoneError as error:
+            raise _UpstreamGoneError(str(error)) from error
+        sent = self._to_client.push() and sent
+        if sent and conversation.close:
+            self.stop(conversation.close)
+        return sent and not frames
+
+    async def _catch_up(self) -> None:
+        """Do what :meth:`_take_requests` left because it has to be waited for."""
+        conversation, buffer = self.conversation, self._requests
         await self._flush()
+        while self._frames:
+            if self._must_wait():
+                self._unblocked = trio.Event()
+                await self._unblocked.wait()
+            elif self._inflated is None and _is_large(self._frames[0]):
+                await self._inflate_next()
+            else:
+                await trio.lowlevel.checkpoint()
+            self._hand_over()
+            await self._flush()
+        if self._garbage:
+            conversation.on_garbage(self._garbage)
+            self._garbage = ""
+        if buffer.buffered and self._patience.deadline == math.inf:
+            # Armed once per message: dribbling does not extend it.
+            patience = self._limits.frame_seconds + buffer.declared / _SLOWEST
+            self._patience.deadline = trio.current_time() + patience
+        if buffer.buffered > _UNCOUNTED:
+            await self._share.hold(buffer.buffered)
+        elif self._share.held:
+            self._share.release()
+        if self._draining and not self.busy:
+            self.stop("draining")
+
+    async def _inflate_next(self) -> None:
+        try:
+            self._inflated = await trio.to_thread.run_sync(inflate, self._frames[0])
+        except WireError as error:
+            self._frames.clear()
+            self.conversation.end("client message", str(error))
 
     def _must_wait(self) -> bool:
         """Whether upstream has to answer something before it may be sent more."""
@@ -242,13 +312,12 @@ class Relay:
 
     async def _flush(self) -> None:
         conversation = self.conversation
-        if conversation.to_upstream and self._to_upstream is not None:
+        if self._to_upstream is not None:
             try:
                 await self._to_upstream.flush()
             except PeerGoneError as error:
                 raise _UpstreamGoneError(str(error)) from error
-        if conversation.to_client:
-            await self._to_client.flush()
+        await self._to_client.flush()
         if conversation.close:
             self.stop(conversation.close)
 
@@ -258,7 +327,7 @@ class Relay:
         except PeerGoneError as error:
             raise _UpstreamGoneError(str(error)) from error
         self._to_upstream = Outlet(upstream, self.conversation.to_upstream)
-        nursery.start_soon(self._pump_replies, upstream)
+        nursery.start_soon(self._pump_replies, upstream, self._to_upstream)
 
     async def _answer_http(self) -> None:
         await self._client.send(_HTTP_ANSWER)
@@ -292,40 +361,58 @@ class Relay:
 
     # ------------------------------------------------------------------ upstream to client
 
-    async def _pump_replies(self, upstream: Transport) -> None:
-        conversation = self.conversation
-        to_client = self._to_client
-        on_upstream = conversation.on_upstream
-        now = trio.current_time
-        client_listens = True
+    async def _pump_replies(self, upstream: Transport, to_upstream: Outlet) -> None:
         try:
-            while data := await upstream.receive():
-                self._received_upstream += len(data)
-                on_upstream(data, now())
-                if conversation.to_client:
-                    if client_listens:
-                        try:
-                            await to_client.flush()
-                        except PeerGoneError as error:
-                            client_listens = False
-                            self._client_gone(f"client: {error}")
-                    else:
-                        conversation.to_client.clear()
-                if conversation.to_upstream and self._to_upstream is not None:
-                    await self._to_upstream.flush()
-                if self._unblocked is not None and not self._must_wait():
-                    self._unblocked.set()
-                    self._unblocked = None
-                if conversation.close:
-                    self.stop(conversation.close)
-                elif self._client_ended and not conversation.in_flight:
-                    self.stop("client closed")
-                elif self._draining and not self.busy:
-                    self.stop("draining")
+            while await upstream.each(self._take_replies):
+                try:
+                    await self._to_client.flush()
+                except PeerGoneError as error:
+                    self._client_gone(f"client: {error}")
+                await to_upstream.flush()
+                self._replied()
             self._client.send_eof()
             self.stop("upstream closed")
         except PeerGoneError as error:
             self.stop(f"upstream: {error}")
+
+    def _take_replies(self, data: bytes) -> bool:
+        """Carry on what upstream sent; False if something is left to send."""
+        conversation = self.conversation
+        self._received_upstream += len(data)
+        conversation.on_upstream(data, trio.current_time())
+        try:
+            sent = self._to_client.push()
+        except PeerGoneError as error:
+            self._client_gone(f"client: {error}")
+            sent = True
+        if conversation.to_upstream and self._to_upstream is not None:
+            sent = self._to_upstream.push() and sent
+        if sent:
+            self._replied()
+        return sent
+
+    def _replied(self) -> None:
+        """See what may happen now that upstream has answered."""
+        conversation = self.conversation
+        if self._unblocked is not None and not self._must_wait():
+            self._unblocked.set()
+            self._unblocked = None
+        if conversation.close:
+            self.stop(conversation.close)
+        elif self._client_ended and not conversation.in_flight:
+            self.stop("client closed")
+        elif self._draining and not self.busy:
+            self.stop("draining")
+
+
+def _is_large(frame: bytes) -> bool:
+    """Whether inflating the frame would hold the loop for long."""
+    if frame[12:16] != _COMPRESSED:
+        return False
+    try:
+        return declared_size(frame) > _INFLATE_IN_THREAD
+    except WireError:
+        return False
 
 
 class _UpstreamGoneError(Exception):

@@ -1,7 +1,7 @@
 """One side's byte stream: a raw socket, or TLS around one.
 
-Plain sockets are used without trio's stream layer: a send tries the system call at once and
-a receive is exactly one wait and one read, which is what makes a relayed message cheap.
+Plain sockets are used without trio's stream layer, and what arrives is handed to a plain
+function: :mod:`proxy.readiness` says what that saves.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
+
+from proxy import readiness
 
 if TYPE_CHECKING:
     from proxy.addresses import Address
@@ -41,11 +44,28 @@ class Transport(Protocol):
             PeerGoneError: the connection broke.
         """
 
-    async def send(self, data: bytes) -> None:
+    async def each(self, handle: Callable[[bytes], bool]) -> bool:
+        """Call ``handle`` with whatever arrives, as :meth:`receive` would return it.
+
+        ``handle`` does what can be done without waiting and returns False if that was not all:
+        then this returns True. Returns False when the peer will send no more.
+
+        Raises:
+            PeerGoneError: the connection broke. Also whatever ``handle`` raises.
+        """
+
+    async def send(self, data: bytes | memoryview) -> None:
         """Send all of ``data``.
 
         Raises:
             PeerGoneError: the connection broke; how much was sent is unknown.
+        """
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """Send what can be sent without waiting; returns how many bytes that was.
+
+        Raises:
+            PeerGoneError: the connection broke.
         """
 
     def send_eof(self) -> None:
@@ -67,11 +87,14 @@ def set_options(sock: socket.socket) -> None:
 class SocketTransport:
     """A non-blocking TCP or unix socket."""
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_outcome", "_parked", "_sock")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
+        #: The task inside :meth:`each`, and what it returns or raises when it is woken.
+        self._parked: trio.lowlevel.Task | None = None
+        self._outcome: bool | Exception = False
 
     async def receive(self) -> bytes:
         while True:
@@ -86,17 +109,64 @@ class SocketTransport:
             except (OSError, trio.ClosedResourceError) as error:
                 raise PeerGoneError(str(error)) from error
 
-    async def send(self, data: bytes) -> None:
-        # No checkpoint where the kernel takes everything, which is nearly always: every
-        # relayed message passes one in receive().
+    async def each(self, handle: Callable[[bytes], bool]) -> bool:
+        sock = self._sock
+        if sock.fileno() < 0:
+            raise PeerGoneError("closed")
+
+        def on_readable() -> None:
+            try:
+                data = sock.recv(RECEIVE_SIZE)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._wake(PeerGoneError(str(error)))
+                return
+            try:
+                if not data or not handle(data):
+                    self._wake(bool(data))
+            except Exception as error:
+                self._wake(error)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._unpark()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        readiness.current().watch(sock.fileno(), on_readable)
+        self._parked = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+    def _unpark(self) -> trio.lowlevel.Task | None:
+        """The task inside :meth:`each`, which nothing is handed to any more; None for no task."""
+        task, self._parked = self._parked, None
+        if task is not None:
+            readiness.current().forget(self._sock.fileno())
+        return task
+
+    def _wake(self, outcome: bool | Exception) -> None:
+        # What was handed over may have ended the wait already, by closing or by cancelling.
+        task = self._unpark()
+        if task is not None:
+            self._outcome = outcome
+            trio.lowlevel.reschedule(task)
+
+    def send_now(self, data: bytes | memoryview) -> int:
         try:
-            sent = self._sock.send(data)
+            return self._sock.send(data)
         except BlockingIOError:
-            sent = 0
+            return 0
         except OSError as error:
             raise PeerGoneError(str(error)) from error
-        if sent < len(data):
-            await self._send_rest(memoryview(data)[sent:])
+
+    async def send(self, data: bytes | memoryview) -> None:
+        # No checkpoint where the kernel takes everything, which is nearly always.
+        rest = memoryview(data)
+        rest = rest[self.send_now(rest) :]
+        if rest:
+            await self._send_rest(rest)
 
     async def _send_rest(self, rest: memoryview) -> None:
         while rest:
@@ -114,6 +184,7 @@ class SocketTransport:
 
     def close(self) -> None:
         if self._sock.fileno() >= 0:
+            self._wake(PeerGoneError("closed"))
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()
 
@@ -135,7 +206,16 @@ class TlsTransport:
         except _TLS_ERRORS as error:
             raise PeerGoneError(_tls_reason(error)) from error
 
-    async def send(self, data: bytes) -> None:
+    async def each(self, handle: Callable[[bytes], bool]) -> bool:
+        while data := await self.receive():
+            if not handle(data):
+                return True
+        return False
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        return 0  # what TLS makes of it may have to wait
+
+    async def send(self, data: bytes | memoryview) -> None:
         try:
             await self._stream.send_all(data)
         except _TLS_ERRORS as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from proxy.transport import PeerGoneError
@@ -34,19 +36,25 @@ class FakeTransport:
             await self._change()
         return self._incoming.pop(0)
 
-    async def send(self, data: bytes) -> None:
+    async def each(self, handle: Callable[[bytes], bool]) -> bool:
+        while data := await self.receive():
+            if not handle(data):
+                return True
+        return False
+
+    async def send(self, data: bytes | memoryview) -> None:
         rest = data
-        while True:
-            self._check()
-            taken = rest if self.room is None else rest[: self.room]
-            self.sent += taken
-            if self.room is not None:
-                self.room -= len(taken)
-            rest = rest[len(taken) :]
-            self._changed.set()
-            if not rest:
-                return
+        while rest := rest[self.send_now(rest) :]:
             await self._change()
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        self._check()
+        taken = data if self.room is None else data[: self.room]
+        self.sent += taken
+        if self.room is not None:
+            self.room -= len(taken)
+        self._changed.set()
+        return len(taken)
 
     def send_eof(self) -> None:
         self.eof_sent = True

@@ -109,6 +109,11 @@ async def test_a_reset_is_told_and_not_raised_as_something_else():
     with tcp_pair() as (one, other):
         transport = SocketTransport(one)
         reset(other)
+        with pytest.raises(PeerGoneError, match="reset"):
+            await transport.each(bool)
+    with tcp_pair() as (one, other):
+        transport = SocketTransport(one)
+        reset(other)
         await trio.lowlevel.wait_readable(one)
         with pytest.raises(PeerGoneError):
             await transport.send(bytes(20_000_000))
@@ -133,14 +138,16 @@ async def test_a_reset_is_noticed_while_sending(nursery):
         assert len(problems) == 1
 
 
-@pytest.mark.parametrize("doing", ["receive", "send"])
+@pytest.mark.parametrize(
+    "doing", [lambda t: t.receive(), lambda t: t.each(bool), lambda t: t.send(bytes(20_000_000))]
+)
 async def test_closing_wakes_who_waits(pair, doing):
     one, _ = pair
     problems = []
 
     async def work() -> None:
         try:
-            await (one.receive() if doing == "receive" else one.send(bytes(20_000_000)))
+            await doing(one)
         except PeerGoneError as error:
             problems.append(error)
 
@@ -154,7 +161,86 @@ async def test_closing_wakes_who_waits(pair, doing):
         await one.send(b"x")
     with pytest.raises(PeerGoneError):
         await one.receive()
+    with pytest.raises(PeerGoneError):
+        await one.each(bool)
     one.send_eof()
+
+
+async def test_what_arrives_is_handed_over_until_something_has_to_be_waited_for(pair):
+    one, other = pair
+    got = []
+
+    def handle(data: bytes) -> bool:
+        got.append(data)
+        return data != b"wait"
+
+    async def hear() -> None:
+        outcomes.append(await other.each(handle))
+
+    outcomes: list[bool] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hear)
+        for data in (b"one", b"two", b"wait"):
+            assert outcomes == []
+            assert one.send_now(data) == len(data)
+            await wait_all_tasks_blocked()
+    assert (got, outcomes) == ([b"one", b"two", b"wait"], [True])
+    one.send_now(b"three")
+    one.send_eof()
+    assert await other.each(handle) is False
+    assert got[3:] == [b"three"]
+
+
+async def test_what_goes_wrong_with_what_arrives_is_raised_where_it_is_waited_for(pair):
+    one, other = pair
+
+    def handle(data: bytes) -> bool:
+        raise ValueError(data)
+
+    one.send_now(b"x")
+    with pytest.raises(ValueError, match="x"):
+        await other.each(handle)
+    one.send_now(b"y")
+    assert await other.receive() == b"y"
+
+
+async def test_a_transport_that_is_closed_by_what_arrives(pair):
+    one, other = pair
+
+    def handle(data: bytes) -> bool:
+        other.close()
+        return False
+
+    one.send_now(b"x")
+    with pytest.raises(PeerGoneError, match="closed"):
+        await other.each(handle)
+
+
+async def test_a_wait_that_is_cancelled_by_what_arrives(pair):
+    one, other = pair
+    with trio.CancelScope() as scope:
+
+        def handle(data: bytes) -> bool:
+            scope.cancel()
+            return False
+
+        one.send_now(b"x")
+        await other.each(handle)
+    assert scope.cancelled_caught
+    one.send_now(b"y")
+    assert await other.receive() == b"y"
+
+
+async def test_as_much_is_sent_as_needs_no_waiting(pair):
+    one, other = pair
+    data = bytes(20_000_000)
+    sent = one.send_now(data)
+    assert 0 < sent < len(data)
+    while taken := one.send_now(data):
+        sent += taken
+    got = 0
+    while got < sent:
+        got += len(await other.receive())
 
 
 def test_options():

@@ -19,9 +19,6 @@ from proxy.wire.frames import FrameBuffer
 from tests.build import command
 from tests.upstreams import RecordingUpstream, document
 
-#: Short enough for tests; nothing is measured against them.
-QUICK = {"handshake_seconds": 0.5, "frame_seconds": 0.5, "half_close_seconds": 0.5}
-
 
 @asynccontextmanager
 async def proxied(

@@ -74,6 +74,7 @@ class RecordingUpstream:
         self.answer: Answer = answer or echo
         self.seen: list[Seen] = []
         self.port = 0
+        self._accepting: trio.CancelScope | None = None
         self._by_mark: dict[Any, Seen] = {}
         self._marked = trio.Event()
 
@@ -82,7 +83,14 @@ class RecordingUpstream:
         listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1", backlog=4096)
         self.port = listeners[0].socket.getsockname()[1]
         task_status.started(self.port)
-        await trio.serve_listeners(self._handle, listeners)
+        async with trio.open_nursery() as nursery, trio.open_nursery() as accepting:
+            self._accepting = accepting.cancel_scope
+            await trio.serve_listeners(self._handle, listeners, handler_nursery=nursery)
+
+    def stop_listening(self) -> None:
+        """Refuse new connections; those that are open stay."""
+        assert self._accepting is not None
+        self._accepting.cancel()
 
     async def _handle(self, stream: trio.SocketStream) -> None:
         seen = Seen(stream)

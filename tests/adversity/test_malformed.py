@@ -16,7 +16,7 @@ from proxy.embedded import EmbeddedUpstream
 from proxy.wire.compression import deflate
 from proxy.wire.opcodes import HEADER, MORE_TO_COME, OP_MSG
 from tests.malformed import ALL, Malformed
-from tests.running import QUICK, Client, bystanding, ping, proxied, recording
+from tests.running import Client, bystanding, ping, proxied, recording
 from tests.upstreams import document
 
 #: What replies have that no two of them share.
@@ -35,8 +35,8 @@ def unacknowledged(malformed: Malformed) -> bytes | None:
 
 
 async def test_a_recording_upstream_gets_it_untouched_or_not_at_all():
-    with trio.fail_after(10):
-        async with recording(QUICK) as (upstream, running), bystanding(running):
+    with trio.fail_after(30):
+        async with recording() as (upstream, running), bystanding(running):
             for number, malformed in enumerate(ALL):
                 client = await Client.connect(running)
                 mark = f"before {number}"
@@ -58,8 +58,8 @@ async def test_a_recording_upstream_gets_it_untouched_or_not_at_all():
 
 
 async def test_what_is_unacknowledged_has_no_reply_and_disturbs_none():
-    with trio.fail_after(10):
-        async with recording(QUICK) as (upstream, running), bystanding(running):
+    with trio.fail_after(30):
+        async with recording() as (upstream, running), bystanding(running):
             for number, malformed in enumerate(ALL):
                 silent = unacknowledged(malformed)
                 if silent is None or malformed.reading == "wire":
@@ -102,10 +102,10 @@ async def test_the_embedded_upstream_judges_as_if_reached_directly(authorization
     upstream = EmbeddedUpstream(set_name=None, authorization=authorization)
     differences = []
     wrong_codes = []
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             port = await nursery.start(upstream.serve)
-            async with proxied(port, QUICK) as running:
+            async with proxied(port) as running:
                 for malformed in ALL:
                     if malformed in UNFINISHED and malformed.reading != "framing":
                         continue

@@ -175,7 +175,7 @@ def _top(call: Call) -> Answer:
 
 
 def _refresh_cache(call: Call) -> Answer:
-    call.node.sessions.expire(call.now)
+    call.node.flush_sessions(call.now)
     return {}
 
 

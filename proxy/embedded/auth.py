@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import secrets
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any, Final
 
@@ -124,7 +125,7 @@ def _logout(call: Call) -> Answer:
 
 
 def _get_nonce(call: Call) -> Answer:
-    return {"nonce": f"{hash((call.connection.id, call.now)) & 0xFFFFFFFFFFFFFFFF:016x}"}
+    return {"nonce": secrets.token_hex(8)}
 
 
 def shown_privileges(privileges: Privileges) -> list[Any]:

@@ -27,12 +27,12 @@ MAX_USER_NAME = 10_000
 class Later:
     """A command that waits: ``attempt(now)`` gives its reply, or None to wait on.
 
-    It is called whenever something changed and at ``deadline`` (Unix time), by when it must
-    have an answer.
+    It is called whenever something changed and at ``deadline`` (Unix time). It may also give
+    another thing to wait for.
     """
 
     deadline: float
-    attempt: Callable[[float], Document | None]
+    attempt: Callable[[float], Answer | None]
 
 
 Answer = Document | Later
@@ -178,11 +178,6 @@ class Call:
             )
         return value
 
-    def deadline(self) -> float:
-        """Until when the command may wait: its maxTimeMS, else for ever."""
-        limit = self.number("maxTimeMS")
-        return self.now + limit / 1000 if limit > 0 else float("inf")
-
 
 Handler = Callable[[Call], Answer]
 Check = Callable[[Call], None]
@@ -211,6 +206,8 @@ class Command:
     write_concern: bool = False
     read_concern: bool = False
     ends_transaction: bool = False
+    #: ``maxTimeMS`` says how long to wait for news, not how long the command may take.
+    awaits: bool = False
 
 
 def on_cluster(*actions: str) -> Check:

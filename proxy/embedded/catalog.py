@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import bson
-from bson import Binary, Int64
+from bson import Binary
 
 from proxy.embedded.call import Answer, Call, Command, on_cluster, on_collection, on_database
 from proxy.embedded.engine import Document, Engine, Namespace
 from proxy.embedded.failures import failure
-from proxy.embedded.queries import batch_size
+from proxy.embedded.queries import batch_size, first_batch
 from proxy.embedded.roles import collection
 
 if TYPE_CHECKING:
@@ -126,22 +126,8 @@ def _list_collections(call: Call) -> Answer:
             entry["info"] = {"readOnly": False, "uuid": uuid_of(node, ns)}
             entry["idIndex"] = {"v": 2, "key": {"_id": 1}, "name": "_id_", "ns": f"{ns[0]}.{name}"}
         found.append(entry)
-    return _listing(call, f"{call.database}.$cmd.listCollections", _filtered(call, found))
-
-
-def _listing(call: Call, ns: str, documents: list[Document]) -> Document:
-    database, _, name = ns.partition(".")
-    cursor = call.node.cursors.open(
-        (database, name),
-        documents,
-        session=call.key,
-        txn_number=None,
-        users=tuple((user.name, user.database) for user in call.users),
-        now=call.now,
-    )
-    batch = cursor.take(batch_size(call, call.document("cursor")))
-    cursor_id = Int64(0) if cursor.exhausted else call.node.cursors.keep(cursor)
-    return {"cursor": {"id": cursor_id, "ns": ns, "firstBatch": batch}}
+    ns = (call.database, "$cmd.listCollections")
+    return first_batch(call, ns, _filtered(call, found), batch_size(call, call.document("cursor")))
 
 
 def _may_list_collections(call: Call) -> None:

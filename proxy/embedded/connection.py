@@ -10,7 +10,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
 from proxy.embedded import legacy
-from proxy.embedded.call import Call, Later
+from proxy.embedded.call import Answer, Call, Later
 from proxy.embedded.dispatch import dispatch, failed
 from proxy.embedded.failures import failure
 from proxy.embedded.messages import HangUp, read_sections
@@ -100,11 +100,11 @@ class Connection:
         """Let a waiting command look again; call only while one waits."""
         assert self._waiting is not None
         request, call, later = self._waiting
-        document = later.attempt(now)
-        if document is None:
+        answer = later.attempt(now)
+        if answer is None:
             return Step(wait_until=later.deadline)
         self._waiting = None
-        return self._reply(request, call, document)
+        return self._settle(request, call, answer)
 
     def proceed(self, now: float) -> Step:
         """The next reply of an exhaust stream."""
@@ -185,7 +185,9 @@ class Connection:
         exhaust = bool(request.opcode == OP_MSG and request.flags & EXHAUST_ALLOWED)
         name = next(iter(body))
         call = Call(self.node, self, name, database, body, now, sequences, exhaust)
-        answer = dispatch(call, duplicates)
+        return self._settle(request, call, dispatch(call, duplicates))
+
+    def _settle(self, request: Request, call: Call, answer: Answer) -> Step:
         if isinstance(answer, Later):
             self._waiting = (request, call, answer)
             return Step(wait_until=answer.deadline)

@@ -25,7 +25,7 @@ TIMEOUT: Final = 600.0
 
 @dataclass(slots=True)
 class Cursor:
-    """The documents still to fetch, newest position first in ``rest`` order."""
+    """What was found and how far the client has come: ``rest[position:]`` is still to fetch."""
 
     id: int
     ns: Namespace

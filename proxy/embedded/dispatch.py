@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -77,8 +78,6 @@ def dispatch(call: Call, duplicates: tuple[str, ...]) -> Answer:
     ``duplicates`` are the top-level names that occur more than once.
     """
     answer = _guarded(call, call.now, lambda: _run(call, duplicates))
-    if isinstance(answer, Later):
-        return Later(answer.deadline, _resumed(call, answer))
     assert answer is not None
     return answer
 
@@ -86,7 +85,7 @@ def dispatch(call: Call, duplicates: tuple[str, ...]) -> Answer:
 def _guarded(call: Call, now: float, work: Callable[[], Answer | None]) -> Answer | None:
     """``work``'s answer with everything that every reply has, whatever it raises."""
     call.now = now
-    call.node.expire_transactions(now)
+    call.node.tick(now)
     try:
         answer = work()
     except CommandError as error:
@@ -95,21 +94,28 @@ def _guarded(call: Call, now: float, work: Callable[[], Answer | None]) -> Answe
         # One client's odd command must not take the others' connections down.
         log.exception("command %s failed", call.name)
         return _finish_failed(call, failure(8, f"{type(error).__name__}: {error}"))
-    return answer if answer is None or isinstance(answer, Later) else _finish(call, answer)
+    if isinstance(answer, Later):
+        return _waiting(call, answer)
+    return None if answer is None else _finish(call, answer)
 
 
-def _resumed(call: Call, later: Later) -> Callable[[float], Document | None]:
-    def look(now: float) -> Document | None:
-        if call.operation is not None and call.operation.killed is not None:
-            raise call.operation.killed
-        return later.attempt(now)
+def _waiting(call: Call, later: Later) -> Later:
+    """``later``, which a kill and the command's maxTimeMS end too."""
+    operation = call.operation
+    assert operation is not None
+    limit = 0 if COMMANDS[call.name].awaits else call.number("maxTimeMS")
+    expires = operation.started + limit / 1000 if limit > 0 else math.inf
 
-    def attempt(now: float) -> Document | None:
-        answer = _guarded(call, now, lambda: look(now))
-        assert not isinstance(answer, Later)
+    def look(now: float) -> Answer | None:
+        if operation.killed is not None:
+            raise operation.killed
+        answer = later.attempt(now)
+        if answer is None and now >= expires:
+            raise failure(50, "operation exceeded time limit")
         return answer
 
-    return attempt
+    deadline = min(later.deadline, expires)
+    return Later(deadline, lambda now: _guarded(call, now, lambda: look(now)))
 
 
 def _end_operation(call: Call) -> None:
@@ -159,15 +165,14 @@ def _run(call: Call, duplicates: tuple[str, ...]) -> Answer:
     return _carry_out(call, command)
 
 
-def _faulty(call: Call, command: Command, fault: Fault) -> Document:
+def _faulty(call: Call, command: Command, fault: Fault) -> Answer:
     if fault.close:
         call.connection.closing = True
         raise failure(11600, "connection closed by failCommand")
     if fault.error is not None:
         raise fault.error
     answer = _carry_out(call, command)
-    assert not isinstance(answer, Later)
-    if fault.write_concern_error is not None:
+    if fault.write_concern_error is not None and not isinstance(answer, Later):
         answer["writeConcernError"] = dict(fault.write_concern_error)
     return answer
 

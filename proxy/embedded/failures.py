@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.embedded.printing import type_name
 from proxy.errors import CommandError
 
 TRANSIENT: Final = "TransientTransactionError"
@@ -77,8 +78,6 @@ def failure(code: int, errmsg: str, *labels: str) -> CommandError:
 
 def type_mismatch(path: str, value: object, expected: str) -> CommandError:
     """14, as the server's IDL parsers put it. ``path`` is the dotted field with its root."""
-    from proxy.embedded.printing import type_name
-
     return failure(
         14,
         f"BSON field '{path}' is the wrong type '{type_name(value)}', expected type '{expected}'",

@@ -164,7 +164,5 @@ def _reply(call: Call) -> Document:
 
 
 COMMANDS: Final = {
-    "hello": Command(_hello, public=True),
-    "isMaster": Command(_hello, public=True),
-    "ismaster": Command(_hello, public=True),
+    name: Command(_hello, public=True, awaits=True) for name in ("hello", "isMaster", "ismaster")
 }

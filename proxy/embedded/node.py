@@ -103,11 +103,18 @@ class Node:
         self.written_at = now
         self.wake()
 
-    def expire_transactions(self, now: float) -> None:
-        """Abort the transactions that have been open for too long."""
+    def tick(self, now: float) -> None:
+        """Do what time has made due: old transactions abort, the session cache is flushed."""
         if self.locks:
             for session in self.sessions:
                 session.transaction.expire(now, self.locks, self.transaction_lifetime)
+        if self.sessions.flush_is_due(now):
+            self.flush_sessions(now)
+
+    def flush_sessions(self, now: float) -> None:
+        """Write the session cache to its collection; ended sessions lose their cursors."""
+        gone = self.sessions.flush(now)
+        self.cursors.close_where(lambda cursor: cursor.session in gone)
 
     @property
     def transaction_lifetime(self) -> float:

@@ -219,10 +219,6 @@ def _may_kill_cursors(call: Call) -> None:
         call.need(call.resource, "killCursors")
 
 
-def _may_get_more(call: Call) -> None:
-    """Anybody who can open the cursor can read it: the cursor itself knows its users."""
-
-
 def _count(call: Call) -> Answer:
     query = call.document("query")
     limit, skip = abs(call.number("limit")), call.number("skip")
@@ -352,7 +348,7 @@ COMMANDS: Final = {
     ),
     "count": Command(_count, on_collection("find"), read_concern=True),
     "distinct": Command(_distinct, on_collection("find"), in_transaction=True, read_concern=True),
-    "getMore": Command(_get_more, _may_get_more, in_transaction=True),
+    "getMore": Command(_get_more, in_transaction=True, awaits=True),
     "killCursors": Command(_kill_cursors, _may_kill_cursors, in_transaction=True),
     "explain": Command(_explain),
 }

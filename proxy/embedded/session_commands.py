@@ -49,8 +49,7 @@ def _refresh(call: Call) -> Answer:
 
 
 def _end(call: Call) -> Answer:
-    # Ends are only queued for the next flush of the session cache, five minutes away at most.
-    _keys(call, "EndSessionsCmdFromClient", "impersonate")
+    call.node.sessions.end(_keys(call, "EndSessionsCmdFromClient", "impersonate"))
     return {}
 
 

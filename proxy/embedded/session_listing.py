@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from bson import Binary
+
 from proxy.embedded.failures import failure, type_mismatch
 from proxy.embedded.node import milliseconds
 from proxy.embedded.printing import type_name
@@ -76,9 +78,6 @@ def check_listing(call: Call, stage: str, spec: object) -> None:
 
 def list_sessions(call: Call, stage: str, spec: object) -> list[Document]:
     """The sessions that the stage asks for."""
-    if stage == _STORED:
-        # Nothing is flushed to config.system.sessions, as within a server's first five minutes.
-        return []
     wanted = _Wanted(stage, spec)
     if wanted.all:
         found = list(call.node.sessions)
@@ -87,16 +86,24 @@ def list_sessions(call: Call, stage: str, spec: object) -> list[Document]:
         if wanted.users is None or not digests:
             digests = {call.own_digest(check_length=False)}
         found = call.node.sessions.matching(lambda key: key.uid in digests)
-    return [_shown(session) for session in found]
+    if stage == _STORED:
+        return [_stored(session) for session in found if session.stored]
+    return [_local(session) for session in found if session.local]
 
 
-def _shown(session: Session) -> Document:
-    from bson import Binary
+def _id(session: Session) -> Document:
+    return {"id": Binary(session.key.id, 4), "uid": session.key.uid}
 
-    shown: Document = {
-        "_id": {"id": Binary(session.key.id, 4), "uid": session.key.uid},
-        "lastUse": milliseconds(session.last_use),
-    }
+
+def _local(session: Session) -> Document:
+    shown: Document = {"_id": _id(session), "lastUse": milliseconds(session.last_use)}
     if session.user is not None:
         shown["user"] = session.user
+    return shown
+
+
+def _stored(session: Session) -> Document:
+    shown: Document = {"_id": _id(session), "lastUse": milliseconds(session.stored_use)}
+    if session.user is not None:
+        shown["user"] = {"name": session.user}
     return shown

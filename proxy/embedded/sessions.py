@@ -6,7 +6,7 @@ The order of checks and every text is what the recorded server answered.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -20,6 +20,8 @@ from proxy.embedded.transactions import Transaction
 #: ``logicalSessionTimeoutMinutes`` of hello and ``timeoutMinutes`` of startSession.
 TIMEOUT_MINUTES: Final = 30
 MAX_SESSIONS: Final = 1_000_000
+#: ``logicalSessionRefreshMillis``, in seconds.
+FLUSH_SECONDS: Final = 300.0
 
 
 class SessionKey(NamedTuple):
@@ -41,11 +43,18 @@ class ClientLsid(NamedTuple):
 
 @dataclass(slots=True)
 class Session:
-    """One record of the session cache; ``last_use`` is Unix time in seconds."""
+    """One record of the session cache; ``last_use`` is Unix time in seconds.
+
+    ``local`` sessions were used since the last flush; ``stored`` ones stand in
+    ``config.system.sessions``, with ``stored_use`` as their last use.
+    """
 
     key: SessionKey
     last_use: float
     user: str | None
+    local: bool = True
+    stored: bool = False
+    stored_use: float = 0.0
     transaction: Transaction = field(default_factory=Transaction)
 
 
@@ -54,26 +63,55 @@ class SessionStore:
 
     def __init__(self) -> None:
         self._sessions: dict[SessionKey, Session] = {}
+        self._ended: set[SessionKey] = set()
+        self._flushed = float("-inf")
 
     def vivify(self, key: SessionKey, user: str | None, now: float) -> Session:
         """The session, created by this use if need be."""
         session = self._sessions.get(key)
         if session is None:
-            self.expire(now)
+            if len(self._sessions) >= MAX_SESSIONS:
+                self.expire(now)
             if len(self._sessions) >= MAX_SESSIONS:
                 raise failure(261, "cannot add session into the cache")
             session = self._sessions[key] = Session(key, now, user)
         session.last_use = now
+        session.local = True
         return session
 
     def get(self, key: SessionKey) -> Session | None:
         return self._sessions.get(key)
 
-    def expire(self, now: float) -> None:
-        """Forget the sessions whose last use is longer ago than the timeout."""
+    def end(self, keys: Iterable[SessionKey]) -> None:
+        """Have sessions ended by the next flush, whatever they are used for until then."""
+        self._ended.update(keys)
+
+    def flush_is_due(self, now: float) -> bool:
+        return now - self._flushed >= FLUSH_SECONDS
+
+    def flush(self, now: float) -> set[SessionKey]:
+        """Store what was used, end what was to end; the sessions that lose their cursors.
+
+        An ended session's txnNumber is remembered until the session expires.
+        """
+        self._flushed = now
+        gone = self.expire(now) | self._ended
+        for session in self._sessions.values():
+            if session.key in self._ended:
+                session.stored = False
+            elif session.local:
+                session.stored, session.stored_use = True, now
+            session.local = False
+        self._ended.clear()
+        return gone
+
+    def expire(self, now: float) -> set[SessionKey]:
+        """Forget, and return, the sessions whose last use is longer ago than the timeout."""
         limit = now - TIMEOUT_MINUTES * 60
-        for key in [key for key, session in self._sessions.items() if session.last_use < limit]:
+        old = {key for key, session in self._sessions.items() if session.last_use < limit}
+        for key in old:
             del self._sessions[key]
+        return old
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))

@@ -16,6 +16,7 @@ import bson
 
 from proxy.embedded.engine import Document, Engine, Namespace
 from proxy.embedded.failures import TRANSIENT, failure
+from proxy.errors import CommandError
 
 #: ``transactionLifetimeLimitSeconds``.
 LIFETIME: Final = 60.0
@@ -146,13 +147,26 @@ class Transaction:
         self._written[ns, id_key(key)] = key
 
     def commit(self, base: Engine, locks: Locks) -> bool:
-        """Publish the writes; False where there was nothing to write."""
-        wrote = bool(self._written)
-        if self.state is State.OPEN and self._engine is not None:
+        """Publish the writes; False where there was nothing to write.
+
+        Raises:
+            CommandError: 112 where a unique index of ``base`` does not take them; nothing is
+                published then.
+        """
+        if self.state is not State.OPEN or self._engine is None:
+            return False
+        undo: list[tuple[Namespace, Any, Document | None]] = []
+        try:
             for (ns, _), key in self._written.items():
+                undo.append((ns, key, base.get(ns, key)))
                 base.put(ns, key, self._engine.get(ns, key))
-            self._end(State.COMMITTED, locks)
-        return wrote
+        except CommandError as error:
+            for ns, key, document in reversed(undo):
+                base.put(ns, key, document)
+            self.abort(locks)
+            raise failure(112, "WriteConflict", TRANSIENT) from error
+        self._end(State.COMMITTED, locks)
+        return bool(undo)
 
     def abort(self, locks: Locks) -> None:
         """Drop an open transaction; nothing where none is open."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from bson import ObjectId
@@ -186,14 +188,11 @@ def _wait_for_locks(call: Call, ns: Namespace, statements: list[Document]) -> La
     """Wait while an open transaction holds a document that this write, outside any, would touch."""
     if call.transaction is not None or not _locked(call, ns, statements):
         return None
-    deadline = call.deadline()
 
     def attempt(now: float) -> Document | None:
-        if now >= deadline:
-            raise failure(50, "operation exceeded time limit")
         return None if _locked(call, ns, statements) else _run_batch(call, ns, statements)
 
-    return Later(deadline, attempt)
+    return Later(math.inf, attempt)
 
 
 def _locked(call: Call, ns: Namespace, statements: list[Document]) -> bool:
@@ -223,8 +222,7 @@ def _run_batch(call: Call, ns: Namespace, statements: list[Document]) -> Documen
     for index, statement in enumerate(statements):
         try:
             _check_statement(call, statement)
-            run = _RUN[call.name]
-            outcome = _once(call, ids[index], lambda s=statement, r=run: r(call, ns, s))  # type: ignore[misc]
+            outcome = _once(call, ids[index], partial(_RUN[call.name], call, ns, statement))
         except CommandError as error:
             if call.transaction is not None:
                 if TRANSIENT in error.labels:
@@ -293,14 +291,11 @@ def _find_and_modify(call: Call) -> Answer:
 
     if call.transaction is not None or not _locked(call, ns, [{"q": query}]):
         return run()
-    deadline = call.deadline()
 
     def attempt(now: float) -> Document | None:
-        if now >= deadline:
-            raise failure(50, "operation exceeded time limit")
         return None if _locked(call, ns, [{"q": query}]) else run()
 
-    return Later(deadline, attempt)
+    return Later(math.inf, attempt)
 
 
 def _modify(call: Call, ns: Namespace, query: Document) -> Document:

@@ -94,6 +94,24 @@ def test_a_fail_point_that_blocks() -> None:
     assert answer(client.connection.resume(NOW + 2))["ok"] == 1.0
 
 
+def test_a_fail_point_that_blocks_what_waits_itself() -> None:
+    client = Client(node())
+    data = {"failCommands": ["sleep"], "blockConnection": True, "blockTimeMS": 2000}
+    client.run("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
+    assert client.step({"sleep": 1, "secs": 3, "$db": "admin"}).wait_until == NOW + 2
+    assert client.connection.resume(NOW + 2).wait_until == NOW + 5
+    assert answer(client.connection.resume(NOW + 5))["ok"] == 1.0
+
+
+def test_no_command_takes_longer_than_it_may() -> None:
+    client = Client(node())
+    step = client.step({"sleep": 1, "secs": 9, "maxTimeMS": 1000, "$db": "admin"})
+    assert step.wait_until == NOW + 1
+    reply = answer(client.connection.resume(NOW + 1))
+    assert (reply["code"], reply["codeName"]) == (50, "MaxTimeMSExpired")
+    assert client.connection.node.operations == {}
+
+
 def test_a_fail_point_for_one_application_and_off() -> None:
     client = Client(node())
     error = {"code": 64, "errmsg": "waiting for replication timed out"}

@@ -50,6 +50,7 @@ def test_a_full_store_takes_no_new_session(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(CommandError) as full:
         store.vivify(other, None, NOW)
     assert full.value.code == 261
+    assert len(list(store)) == 1
     assert store.vivify(other, None, NOW + 1801).key == other
 
 

@@ -134,6 +134,20 @@ def test_a_find_and_modify_outside_waits_too(session: Session, other: Session) -
     assert reply["value"] == {"_id": 1}
 
 
+def test_a_commit_is_all_or_nothing(session: Session, other: Session) -> None:
+    unique = [{"key": {"u": 1}, "name": "u", "unique": True, "sparse": True}]
+    session.client.run("createIndexes", "c", db="app", indexes=unique)
+    fields = session.fields(1, start=True)
+    documents = [{"_id": 1}, {"_id": 2, "u": "taken"}]
+    assert session.client.run("insert", "c", db="app", documents=documents, **fields)["n"] == 2
+    insert = {"documents": [{"_id": 3, "u": "taken"}]}
+    assert other.client.run("insert", "c", db="app", **insert)["n"] == 1
+    refused = session.commit(1)
+    assert (refused["code"], refused["errorLabels"]) == (112, ["TransientTransactionError"])
+    assert session.seen() == [3]
+    assert session.commit(1)["code"] == 251
+
+
 def test_a_transaction_lives_a_minute(session: Session, other: Session) -> None:
     session.insert(1, **session.fields(1, start=True))
     session.client.now = NOW + 61

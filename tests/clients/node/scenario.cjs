@@ -34,15 +34,14 @@ function connect(options = {}) {
 
 // What a client of its own sees while its commands fail as `data` says, once.
 async function failing({ client: admin }, data, run) {
-  const client = connect({ appName: "failing", heartbeatFrequencyMS: 500 });
   const fail = { configureFailPoint: "failCommand", mode: { times: 1 } };
+  await admin.db("admin").command({ ...fail, data: { appName: "failing", ...data } });
+  const client = connect({ appName: "failing", heartbeatFrequencyMS: 500 });
   try {
-    await client.db("app").command({ ping: 1 });
-    await admin.db("admin").command({ ...fail, data: { appName: "failing", ...data } });
     return await run(client.db("app").collection("n"), client);
   } finally {
-    await admin.db("admin").command({ ...fail, mode: "off" });
     await client.close();
+    await admin.db("admin").command({ ...fail, mode: "off" });
   }
 }
 

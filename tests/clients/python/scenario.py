@@ -1,6 +1,6 @@
 """What PyMongo sees of a deployment: one JSON line per step, for comparison.
 
-usage: python scenario.py URI [light|heavy]
+usage: python scenario.py URI [light|heavy|failing|topology]
 
 Run once directly and once through a proxy: after normalising what differs by nature (addresses,
 times, generated ids) the lines must be equal. Every step catches its own error and prints it.
@@ -171,17 +171,18 @@ class Scenario:
         return [saw, servers.changes]
 
     def run(self, weight: str) -> None:
-        for name in dir(self):
-            if name.startswith("on_"):
-                self.step(name[3:], getattr(self, name))
+        prefix = "failing_" if weight == "failing" else "on_"
+        names = [name for name in dir(self) if name.startswith(prefix)]
+        if weight == "topology":
+            names = names[:1]
         if weight == "heavy":
-            for name in dir(self):
-                if name.startswith("heavy_"):
-                    self.step(name, getattr(self, name))
+            names += [name for name in dir(self) if name.startswith("heavy_")]
+        for name in names:
+            self.step(name.removeprefix("on_"), getattr(self, name))
         self.client.close()
         emit("closed", self.commands.take())
 
-    # The steps run in the order of their names.
+    # The steps run in the order of their names: on_ always, heavy_ and failing_ where asked for.
 
     def on_00_topology(self) -> object:
         self.client.admin.command("ping")
@@ -585,14 +586,14 @@ class Scenario:
         self.commands.take()
         return found
 
-    def on_80_write_retried_after_hang_up(self) -> object:
+    def failing_80_write_retried_after_hang_up(self) -> object:
         return self.failing(
             lambda c: c.insert_one({"_id": "f1"}).acknowledged,
             failCommands=["insert"],
             closeConnection=True,
         )
 
-    def on_81_write_retried_after_not_primary(self) -> object:
+    def failing_81_write_retried_after_not_primary(self) -> object:
         return self.failing(
             lambda c: c.insert_one({"_id": "f2"}).acknowledged,
             failCommands=["insert"],
@@ -600,28 +601,19 @@ class Scenario:
             errorLabels=["RetryableWriteError"],
         )
 
-    def on_82_write_not_retried_twice(self) -> object:
-        return self.failing(
-            lambda c: c.insert_one({"_id": "f3"}).acknowledged,
-            times=2,
-            failCommands=["insert"],
-            errorCode=91,
-            errorLabels=["RetryableWriteError"],
-        )
-
-    def on_83_read_retried_after_hang_up(self) -> object:
+    def failing_83_read_retried_after_hang_up(self) -> object:
         return self.failing(
             lambda c: c.find_one({"_id": 1}), failCommands=["find"], closeConnection=True
         )
 
-    def on_84_get_more_not_retried(self) -> object:
+    def failing_84_get_more_not_retried(self) -> object:
         return self.failing(
             lambda c: len(list(c.find({}, batch_size=3))),
             failCommands=["getMore"],
             closeConnection=True,
         )
 
-    def on_85_write_concern_error(self) -> object:
+    def failing_85_write_concern_error(self) -> object:
         error = {"code": 64, "codeName": "WriteConcernFailed", "errmsg": "waiting timed out"}
         return self.failing(
             lambda c: c.insert_one({"_id": "f4"}).acknowledged,
@@ -629,18 +621,15 @@ class Scenario:
             writeConcernError=error,
         )
 
-    def on_86_commit_retried_after_hang_up(self) -> object:
+    def failing_86_commit_retried_after_hang_up(self) -> object:
         return self.failing(
             self.transaction, failCommands=["commitTransaction"], closeConnection=True
         )
 
-    def on_87_transaction_retried_after_hang_up(self) -> object:
+    def failing_87_transaction_retried_after_hang_up(self) -> object:
         return self.failing(self.transaction, failCommands=["update"], closeConnection=True)
 
-    def on_88_commit_unknown(self) -> object:
-        return self.failing(self.transaction, failCommands=["commitTransaction"], errorCode=91)
-
-    def on_89_slow_reply_timed_out(self) -> object:
+    def failing_89_slow_reply_timed_out(self) -> object:
         def run(c: Any) -> object:
             with pymongo.timeout(0.3):
                 return c.update_one({"_id": 1}, {"$set": {"slow": 1}}).acknowledged
@@ -658,13 +647,13 @@ class Scenario:
             session.with_transaction(body)
         return [len(attempts), c.find_one({"_id": 1}, {"t": 1})]
 
-    def on_78_insert_10k(self) -> object:
-        docs = [{"_id": n, "a": n % 10} for n in range(10_000)]
+    def on_78_insert_5k(self) -> object:
+        docs = [{"_id": n, "a": n % 10} for n in range(5_000)]
         inserted = len(self.db.batch.insert_many(docs).inserted_ids)
         return [inserted, self.db.batch.count_documents({"a": 3})]
 
     def heavy_insert_many_100k(self) -> object:
-        docs = [{"_id": n, "a": n % 10} for n in range(10_000, 110_000)]
+        docs = [{"_id": n, "a": n % 10} for n in range(5_000, 105_000)]
         inserted = len(self.db.batch.insert_many(docs).inserted_ids)
         return [inserted, self.db.batch.count_documents({"a": 3})]
 

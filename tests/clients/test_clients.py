@@ -1,0 +1,156 @@
+"""Real drivers see the same through the proxy as directly.
+
+Each case runs a client's script against an upstream and against another one of the same kind
+behind the proxy, and compares every line they print.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from functools import partial
+
+import pytest
+
+from tests.clients import harness
+from tests.clients.harness import (
+    GO,
+    JAVA,
+    MONGOSH,
+    NODE,
+    PYMONGO,
+    PYMONGO_ASYNC,
+    RUST,
+    compare,
+    embedded,
+    java_server,
+    proxied,
+)
+
+UPSTREAMS = {
+    "replica set": embedded,
+    "authorization": partial(embedded, authorization=True),
+    "standalone": partial(embedded, set_name=None),
+    # Some drivers' floor is above the 8 that it would announce by itself.
+    "mongo-java-server": partial(java_server, 9),
+}
+
+#: mongo-java-server hangs up on moreToCome and exhaustAllowed: when that is noticed is a race.
+UNSTABLE_IN_JAVA_SERVER = {
+    "28_exhaust", "29_exhaust_left_early", "30_unacknowledged", "31_unacknowledged_then_closed",
+    "exhaust", "unacknowledged",
+}  # fmt: skip
+
+#: mongo-java-server knows neither sessions nor transactions and ignores their fields, where the
+#: proxy brings session control about and judges the fields as any mongod does.
+ADDED_TO_JAVA_SERVER = {
+    "50_retryable_write_repeated", "61_start_session", "65_bad_session_list", "66_bad_lsid",
+    "retriedWrite", "sessionCommands", "startSession", "killSessions", "badSessionList",
+    "retried write", "refresh and end", "start session", "bad session list",
+    "refreshAndEnd", "refreshSessions", "killOther",
+}  # fmt: skip
+
+#: The proxy's own rule: a kill command is never its own victim, so it answers ok where a server
+#: interrupts it (11601).
+NEVER_ITS_OWN_VICTIM = {"63_kill_all_sessions", "64_kill_by_pattern", "killOwn"}
+
+
+@pytest.fixture(scope="module")
+def deployments(tmp_path_factory):
+    """Starts, once per kind and way, an upstream, its twin, and the proxy in front of the twin."""
+    with ExitStack() as stack:
+        started = {}
+
+        def start(kind: str, *options: str):
+            if (kind, options) not in started:
+                if (kind, ()) in started:
+                    direct, hidden, _ = started[kind, ()]
+                else:
+                    direct = stack.enter_context(UPSTREAMS[kind]())
+                    hidden = stack.enter_context(UPSTREAMS[kind]())
+                log = tmp_path_factory.mktemp("proxy") / "log"
+                through = stack.enter_context(proxied(hidden, log, *options))
+                started[kind, options] = direct, hidden, through
+            return started[kind, options]
+
+        yield start
+
+
+def check(deployments, client, kind, *arguments, proxy=(), leaving_out=(), **options):
+    client.require()
+    direct, hidden, through = deployments(kind, *proxy)
+    leaving_out = {*leaving_out, *NEVER_ITS_OWN_VICTIM}
+    if kind == "mongo-java-server":
+        leaving_out |= UNSTABLE_IN_JAVA_SERVER | ADDED_TO_JAVA_SERVER
+    seen = compare(
+        client, direct, through, *arguments, hidden=hidden, leaving_out=leaving_out, **options
+    )
+    if through.set_name is not None:
+        # What the driver discovered is the proxy; that it is nothing else, compare() has seen.
+        assert through.address in json.dumps(seen)
+    for line in seen:
+        if line["step"] in NEVER_ITS_OWN_VICTIM:
+            assert "11601" not in json.dumps(line), "a kill command killed itself"
+    return seen
+
+
+@pytest.mark.parametrize("kind", UPSTREAMS)
+@pytest.mark.parametrize(
+    "client", [PYMONGO, PYMONGO_ASYNC, NODE, GO, JAVA, MONGOSH, RUST], ids=lambda c: c.name
+)
+def test_a_driver_sees_the_same(deployments, client, kind):
+    check(deployments, client, kind)
+
+
+@pytest.mark.parametrize(
+    ("client", "options"),
+    [
+        (PYMONGO, {"compressors": "zlib"}),
+        (PYMONGO, {"compressors": "zstd"}),
+        (PYMONGO, {"directConnection": "true"}),
+        (PYMONGO, {"replicaSet": ""}),
+        (NODE, {"compressors": "zlib"}),
+        (GO, {"compressors": "snappy"}),
+        (GO, {"compressors": "zstd"}),
+        (JAVA, {"compressors": "zlib"}),
+    ],
+    ids=lambda value: value.name if isinstance(value, harness.Client) else repr(value),
+)
+def test_with_options(deployments, client, options):
+    check(deployments, client, "replica set", **options)
+
+
+def test_another_set_name_is_refused_alike(deployments):
+    check(deployments, PYMONGO, "replica set", "topology", replicaSet="another")
+
+
+def test_compression_with_authorization(deployments):
+    check(deployments, GO, "authorization", compressors="snappy,zlib,zstd")
+
+
+def test_stripped_compression_is_only_seen_in_hello(deployments):
+    leaving_out = {"01_hello_offers_compression"}
+    proxy = ("--compression", "strip")
+    for options in ({"compressors": "zlib"}, {}):
+        check(deployments, PYMONGO, "replica set", proxy=proxy, leaving_out=leaving_out, **options)
+
+
+def test_hello_passed_on_is_the_upstream_s_own(deployments):
+    check(deployments, PYMONGO, "standalone", proxy=("--hello", "pass"))
+
+
+def test_failures_on_the_way_are_judged_alike(deployments):
+    """Commands that fail, hang up or are late: retries and the drivers' view of the server."""
+    check(deployments, PYMONGO, "replica set", "failing")
+
+
+def test_100_000_documents_and_messages_of_48_megabytes(deployments):
+    check(deployments, PYMONGO, "mongo-java-server", "heavy")
+
+
+def test_session_control_works_in_front_of_a_server_that_lacks_it(deployments):
+    seen = {line["step"]: line["saw"] for line in check(deployments, MONGOSH, "mongo-java-server")}
+    for step in ("refreshSessions", "killOther", "killOwn"):
+        assert seen[step]["ok"] == {"$numberInt": "1"}, step
+    assert seen["startSession"]["timeoutMinutes"] == {"$numberInt": "30"}
+    assert seen["badSessionList"]["codeName"] == "TypeMismatch"

@@ -1,7 +1,7 @@
 """A BSON document as the server prints it in its error texts (4.2).
 
-Long strings and binary data are cut as there; the text of one command can still be as long as
-the command.
+Long strings and binary data are cut as there, and here also what comes after many elements: to
+print a whole 16 MiB command would hold the loop for seconds.
 """
 
 from __future__ import annotations
@@ -23,31 +23,59 @@ _int64 = INT64.unpack_from
 
 #: The server nests BSON no deeper.
 _MAX_DEPTH: Final = 200
-_MAX_ELEMENTS: Final = 1_000_000
+#: Elements printed of one command, nested ones included.
+MAX_ELEMENTS: Final = 50_000
+
+
+class _Printer:
+    """Prints one document; ``left`` is how many elements it may still print."""
+
+    __slots__ = ("data", "left")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.left = MAX_ELEMENTS
+
+    def document(self, start: int, limit: int, is_array: bool, depth: int, extra: str = "") -> str:
+        if depth > _MAX_DEPTH or self.left <= 0:
+            return "..."
+        try:
+            fields = walk(self.data, start, limit, self.left)
+        except WireError:
+            return "..."
+        self.left -= len(fields)
+        parts = []
+        for name, element in fields.items():
+            value = self.value(element, depth)
+            parts.append(value if is_array else f"{_text(name)}: {value}")
+        if extra:
+            parts.append(extra)
+        left, right = "[]" if is_array else "{}"
+        return f"{left} {', '.join(parts)} {right}" if parts else left + right
+
+    def scoped(self, element: Element, depth: int) -> str:
+        """Code with scope: int32 size, string, document. Its inside was not walked yet."""
+        start, end = element.value, element.end
+        if end - start < 14:
+            return "..."
+        scope = start + 8 + int(_int32(self.data, start + 4)[0])
+        if not start + 9 <= scope <= end - 5:
+            return "..."
+        code = _text(self.data[start + 8 : scope - 1])
+        return f"CodeWScope( {code}, {self.document(scope, end, False, depth + 1)})"
+
+    def value(self, element: Element, depth: int) -> str:
+        kind = element.type
+        if kind in (0x03, 0x04):
+            return self.document(element.value, element.end, kind == 0x04, depth + 1)
+        if kind == 0x0F:
+            return self.scoped(element, depth)
+        return _scalar(self.data, element)
 
 
 def document_text(data: bytes, start: int, limit: int, *, extra: str = "") -> str:
     """The document at ``start`` as ``{ a: 1, b: "x" }``; ``extra`` is printed as a last field."""
-    return _document(data, start, limit, False, 0, extra)
-
-
-def _document(
-    data: bytes, start: int, limit: int, is_array: bool, depth: int, extra: str = ""
-) -> str:
-    if depth > _MAX_DEPTH:
-        return "..."
-    try:
-        fields = walk(data, start, limit, _MAX_ELEMENTS)
-    except WireError:
-        return "..."
-    parts = []
-    for name, element in fields.items():
-        value = _value(data, element, depth)
-        parts.append(value if is_array else f"{_text(name)}: {value}")
-    if extra:
-        parts.append(extra)
-    left, right = "[]" if is_array else "{}"
-    return f"{left} {', '.join(parts)} {right}" if parts else left + right
+    return _Printer(data).document(start, limit, False, 0, extra)
 
 
 def _text(raw: bytes) -> str:
@@ -81,27 +109,13 @@ def _binary(data: bytes, element: Element) -> str:
     return f"BinData({subtype}, {raw.hex().upper()})"
 
 
-def _scoped(data: bytes, element: Element, depth: int) -> str:
-    """Code with scope: int32 size, string, document. Its inside was not walked yet."""
-    start, end = element.value, element.end
-    if end - start < 14:
-        return "..."
-    scope = start + 8 + int(_int32(data, start + 4)[0])
-    if not start + 9 <= scope <= end - 5:
-        return "..."
-    code = _text(data[start + 8 : scope - 1])
-    return f"CodeWScope( {code}, {_document(data, scope, end, False, depth + 1)})"
-
-
-def _value(data: bytes, element: Element, depth: int) -> str:
+def _scalar(data: bytes, element: Element) -> str:
     kind, start, end = element.type, element.value, element.end
     match kind:
         case 0x01:
             return _number(_double(data, start)[0])
         case 0x02 | 0x0E:
             return _string(data[start + 4 : end - 1])
-        case 0x03 | 0x04:
-            return _document(data, start, end, kind == 0x04, depth + 1)
         case 0x05:
             return _binary(data, element)
         case 0x06:
@@ -122,8 +136,6 @@ def _value(data: bytes, element: Element, depth: int) -> str:
             return f"DBRef('{name}',{data[end - 12 : end].hex()})"
         case 0x0D:
             return _text(data[start + 4 : end - 1])
-        case 0x0F:
-            return _scoped(data, element, depth)
         case 0x10:
             return str(_int32(data, start)[0])
         case 0x11:

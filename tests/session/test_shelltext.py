@@ -9,7 +9,7 @@ from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Rege
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.session.shelltext import document_text
+from proxy.session.shelltext import MAX_ELEMENTS, document_text
 from tests import build
 
 
@@ -79,6 +79,15 @@ def test_depth_is_bounded() -> None:
     for _ in range(300):
         value = [value]
     assert "..." in printed(bson.encode({"a": value}))
+
+
+def test_length_is_bounded() -> None:
+    many = printed(bson.encode({"a": [0] * (MAX_ELEMENTS + 1)}))
+    assert many == "{ a: ... }"
+    nested = printed(bson.encode({"a": [[0] * 100] * 2000}))
+    assert 0 < nested.count("0") <= MAX_ELEMENTS
+    assert nested.endswith("..., ... ] }")
+    assert printed(bson.encode({"a": [0] * 1000})).count("0") == 1000
 
 
 @given(st.binary(max_size=60), st.integers(0, 255))

@@ -62,6 +62,8 @@ class CursorStore:
 
     def __init__(self) -> None:
         self._cursors: dict[int, Cursor] = {}
+        #: How many of them are tailable.
+        self.tailing = 0
 
     def open(
         self,
@@ -80,6 +82,7 @@ class CursorStore:
         """Give the cursor an id, a random positive int64 as the server's."""
         cursor.id = random.getrandbits(62) + 1
         self._cursors[cursor.id] = cursor
+        self.tailing += cursor.tail is not None
         return Int64(cursor.id)
 
     def get(self, cursor_id: int, now: float) -> Cursor:
@@ -99,12 +102,16 @@ class CursorStore:
         return self._cursors.get(cursor_id)
 
     def close(self, cursor_id: int) -> bool:
-        return self._cursors.pop(cursor_id, None) is not None
+        cursor = self._cursors.pop(cursor_id, None)
+        if cursor is None:
+            return False
+        self.tailing -= cursor.tail is not None
+        return True
 
     def close_where(self, wanted: Callable[[Cursor], bool]) -> int:
         doomed = [cursor.id for cursor in self._cursors.values() if wanted(cursor)]
         for cursor_id in doomed:
-            del self._cursors[cursor_id]
+            self.close(cursor_id)
         return len(doomed)
 
     def expire(self, now: float) -> None:

@@ -154,7 +154,7 @@ def _run(call: Call, duplicates: tuple[str, ...]) -> Answer:
         command.parse(call)
     _bind_session(call, command)
     command.check(call)
-    _check_concerns(call, command)
+    _check_generic(call, command)
     _start_operation(call)
     fault = call.node.fail_points.hit(call.name, call.connection.app_name)
     if fault is not None:
@@ -227,7 +227,9 @@ def _bind_session(call: Call, command: Command) -> None:
         )
 
 
-def _check_concerns(call: Call, command: Command) -> None:
+def _check_generic(call: Call, command: Command) -> None:
+    if call.number("maxTimeMS") < 0:
+        raise failure(2, f"{call.number('maxTimeMS')} value for maxTimeMS is out of range")
     if call.option("writeConcern") is not None and not command.write_concern:
         raise failure(72, "Command does not support writeConcern")
     concern = call.option("readConcern")

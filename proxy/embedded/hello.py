@@ -33,7 +33,7 @@ def _hello(call: Call) -> Answer:
             if wait is None
             else "A request with 'maxAwaitTimeMS' must include a 'topologyVersion'",
         )
-    if version is None or wait is None:
+    if version is None or wait is None or call.node.max_wire_version < 9:
         return _reply(call)
     return _awaitable(call, version, wait)
 
@@ -46,7 +46,9 @@ def _awaitable(call: Call, version: object, wait: object) -> Answer:
         )
     # Every reply of a stream waits in its own right, so the stream begins with an immediate answer
     # only where the client's version is out of date.
-    counter = version.get("counter", -1)
+    counter = version.get("counter")
+    if not isinstance(counter, int):
+        raise failure(14, "topologyVersion.counter must be a number")
     current = node.topology_version()
     call.more_to_come = call.exhaust
     if version.get("processId") != current["processId"]:

@@ -101,13 +101,13 @@ class Node:
         first = self.written.inc if seconds == self.written.time else 0
         self.written = Timestamp(seconds, first + writes)
         self.written_at = now
-        self.wake()
+        if self.cursors.tailing:
+            self.wake()
 
     def tick(self, now: float) -> None:
         """Do what time has made due: old transactions abort, the session cache is flushed."""
-        if self.locks:
-            for session in self.sessions:
-                session.transaction.expire(now, self.locks, self.transaction_lifetime)
+        for transaction in self.locks.transactions():
+            transaction.expire(now, self.locks, self.transaction_lifetime)
         if self.sessions.flush_is_due(now):
             self.flush_sessions(now)
 

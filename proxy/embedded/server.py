@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from proxy.embedded.connection import Connection, Step
+from proxy.embedded.connection import Connection
 from proxy.embedded.node import make_node
 from proxy.errors import WireError
 from proxy.wire.frames import FrameBuffer
@@ -17,10 +18,12 @@ from proxy.wire.frames import FrameBuffer
 if TYPE_CHECKING:
     from proxy.embedded.users import EmbeddedRole, EmbeddedUser
 
+log = logging.getLogger(__name__)
+
 #: Requests read ahead of the one being answered; a client beyond that waits in its socket.
 _READ_AHEAD: Final = 64
-
-
+#: Waiting for ever is cut into pieces, so that transactions held open expire meanwhile.
+_LONG: Final = 1.0
 #: What clients of this machine dial where every address is listened on.
 _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -63,6 +66,12 @@ class EmbeddedUpstream:
         self._changed.set()
         self._changed = trio.Event()
 
+    async def change(self, until: float) -> None:
+        """Wait for something to change, at most until Unix time ``until`` and for a second."""
+        changed = self._changed
+        with trio.move_on_after(max(0.0, min(until - time.time(), _LONG))):
+            await changed.wait()
+
     async def serve(
         self,
         host: str = "127.0.0.1",
@@ -80,13 +89,19 @@ class EmbeddedUpstream:
             task_status.started(bound)
 
     async def _serve_one(self, stream: trio.SocketStream) -> None:
-        peer = stream.socket.getpeername()
+        try:
+            peer = stream.socket.getpeername()
+        except OSError:
+            await trio.aclose_forcefully(stream)
+            return
         connection = Connection(self.node, f"{peer[0]}:{peer[1]}")
         try:
             async with stream:
                 await _Conversation(self, connection, stream).run()
-        except* (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionError):
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # A client may go whenever it likes.
+        except* Exception:
+            log.exception("connection from %s failed", connection.client)
         finally:
             connection.close()
 
@@ -120,7 +135,7 @@ class _Conversation:
                     for frame in buffer.feed(bytes(chunk)):
                         await send.send(frame)
             except (WireError, trio.BrokenResourceError):
-                pass  # Framing or the peer is lost: what came whole is still carried out.
+                pass  # Framing or the peer is lost: nothing more can come.
             self._gone = True
             self._upstream.node.wake()
 
@@ -140,20 +155,9 @@ class _Conversation:
             if self._gone:
                 connection.gone()
                 return True
-            step = await self._wait(step) if step.wait_until is not None else self._next()
-
-    def _next(self) -> Step:
-        return self._connection.proceed(time.time())
-
-    async def _wait(self, step: Step) -> Step:
-        assert step.wait_until is not None
-        changed = self._upstream._changed
-        with trio.move_on_after(max(0.0, min(step.wait_until - time.time(), _LONG))):
-            await changed.wait()
-        if self._gone:
-            return step
-        return self._connection.resume(time.time())
-
-
-#: Waiting for ever is cut into pieces, so that transactions held open expire meanwhile.
-_LONG: Final = 1.0
+            if step.wait_until is None:
+                step = connection.proceed(time.time())
+            else:
+                await self._upstream.change(step.wait_until)
+                if not self._gone:
+                    step = connection.resume(time.time())

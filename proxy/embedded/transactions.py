@@ -42,17 +42,23 @@ class Locks:
 
     def __init__(self) -> None:
         self._holders: dict[tuple[Namespace, bytes], Transaction] = {}
+        self._held: dict[Transaction, set[tuple[Namespace, bytes]]] = {}
 
     def holder(self, ns: Namespace, key: object) -> Transaction | None:
         return self._holders.get((ns, id_key(key)))
 
     def take(self, ns: Namespace, key: object, transaction: Transaction) -> None:
-        self._holders[ns, id_key(key)] = transaction
+        at = (ns, id_key(key))
+        self._holders[at] = transaction
+        self._held.setdefault(transaction, set()).add(at)
 
     def release(self, transaction: Transaction) -> None:
-        self._holders = {
-            at: holder for at, holder in self._holders.items() if holder is not transaction
-        }
+        for at in self._held.pop(transaction, ()):
+            del self._holders[at]
+
+    def transactions(self) -> list[Transaction]:
+        """Those that hold anything."""
+        return list(self._held)
 
     def __bool__(self) -> bool:
         return bool(self._holders)

@@ -161,6 +161,7 @@ class TestAwaitable:
             ({"topologyVersion": None}, 31368),
             ({"maxAwaitTimeMS": -1}, 14),
             ({"topologyVersion": 1}, 14),
+            ({"topologyVersion": {}}, 14),
         ],
     )
     def test_is_refused(self, fields: dict[str, Any], code: int) -> None:

@@ -12,6 +12,7 @@ help:
 	@echo 'make test    everything that is checked: formatting, lint, types, tests'
 	@echo 'make check   formatting, lint and types alone'
 	@echo 'make format  format the code'
+	@echo 'make clients install the real drivers that the tests use where they are found'
 	@echo 'make clean   remove what was installed and cached here'
 
 run: $(VENV)/.installed-embedded
@@ -35,6 +36,8 @@ format: $(VENV)/.installed-test
 clean:
 	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find proxy policies tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+include tests/clients/Makefile
 
 # A half-made environment has no stamp and is repaired; a changed pyproject.toml is installed.
 $(VENV)/.installed-%: pyproject.toml .ci/venv

@@ -22,6 +22,7 @@ _OWN: Final = frozenset(
 _GENERIC: Final = frozenset((b"maxTimeMS", b"readConcern", b"$clusterTime", b"$readPreference"))
 
 _UUID_HEAD: Final = b"\x05id\0\x10\0\0\0\x04"
+_PLAIN_HEAD: Final = b"\x1e\0\0\0" + _UUID_HEAD
 _UID_HEAD: Final = b"\x05uid\0\x20\0\0\0\0"
 
 
@@ -62,7 +63,7 @@ def longs(name: str, values: Iterable[int]) -> bytes:
 def session(key: LogicalSessionId, own: bytes | None) -> bytes:
     """``{id}``, with ``uid`` where the owner is another than ``own``."""
     if key.uid == own:
-        return document(_UUID_HEAD + key.id)
+        return b"%b%b\0" % (_PLAIN_HEAD, key.id)
     return document(_UUID_HEAD + key.id, _UID_HEAD + key.uid)
 
 

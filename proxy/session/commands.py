@@ -188,10 +188,7 @@ def _refresh_or_end(case: _Case) -> Decision:
     _check_concern(case)
     struct = case.command[0].upper() + case.command[1:] + "CmdFromClient"
     path = f"{struct}.{case.command}"
-    given = _read_lsids(case, path, refuse_absent=False)
-    lsids = tuple(
-        dict.fromkeys(LogicalSessionId(one, caller.session_uid(uid)) for one, uid in given)
-    )
+    lsids = tuple(_read_keys(case, path))
     entries = [bsonout.session(lsid, caller.digest) for lsid in lsids]
     rest = bsonout.carried(case.request, same_command=True, with_lsid=True)
     upstream = bsonout.batches(case.command, entries, rest)
@@ -204,16 +201,14 @@ def _refresh_or_end(case: _Case) -> Decision:
 def _kill_sessions(case: _Case) -> Decision:
     caller = case.facts.caller
     _check_concern(case)
-    given = _read_lsids(case, "KillSessionsCmd.killSessions", refuse_absent=True)
-    if not given:
+    path = "KillSessionsCmd.killSessions"
+    keys = _read_keys(case, path, "killAnySession", refuse_absent=True)
+    if not keys:
         # Upstream's own form for "all of mine"; without authorization that is everybody's.
         own = caller.users
         everything = not own or caller.authorization is False
         selection = Selection(everything=True) if everything else Selection(uids=own)
         return _kill_plan(case, selection, "killSessions", [])
-    keys = dict.fromkeys(
-        LogicalSessionId(one, caller.session_uid(uid, "killAnySession")) for one, uid in given
-    )
     entries = [bsonout.session(key, caller.digest) for key in keys]
     return _kill_plan(case, Selection(keys=frozenset(keys)), "killSessions", entries)
 
@@ -308,12 +303,25 @@ def _documents(case: _Case, path: str, *, refuse_absent: bool) -> Iterator[tuple
         yield position, entry
 
 
-def _read_lsids(case: _Case, path: str, *, refuse_absent: bool) -> list[tuple[bytes, bytes | None]]:
-    data = case.request.message
+def _read_keys(
+    case: _Case, path: str, *actions: str, refuse_absent: bool = False
+) -> dict[LogicalSessionId, None]:
+    """The sessions that a list of lsids means to this caller, each once and in order.
+
+    ``actions`` allow the uids of others, besides ``impersonate``.
+    """
+    data, caller = case.request.message, case.facts.caller
+    plain = idl.plain_lsids(data, case.argument)
+    if plain:
+        own = caller.own_digest()
+        return dict.fromkeys(LogicalSessionId(one, own) for one in plain)
     elements = (
         _kill_list(case, path) if refuse_absent else _documents(case, path, refuse_absent=False)
     )
-    return [idl.lsid(data, entry, path) for _, entry in elements]
+    given = [idl.lsid(data, entry, path) for _, entry in elements]
+    return dict.fromkeys(
+        LogicalSessionId(one, caller.session_uid(uid, *actions)) for one, uid in given
+    )
 
 
 def _read_users(case: _Case) -> list[tuple[str, str]]:

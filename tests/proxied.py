@@ -1,0 +1,76 @@
+"""The embedded server with a conversation of the proxy's in front of it, without sockets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.addresses import Address
+from proxy.conversation import Conversation, Presentation
+from proxy.desk import Desk, Sessions
+from proxy.embedded.connection import Step
+from proxy.embedded.node import Node
+from proxy.rules import PolicyTables, make_policies
+from proxy.upstreams import PROBE, Upstreams
+from proxy.wire.replies import command_frame
+from tests.embedded.support import NOW, Client
+from tests.talk import Watching
+
+UPSTREAM = Address("upstream", 27017)
+
+
+class Proxy:
+    """What connections through one proxy to one server share; ``tables`` configure the rules."""
+
+    def __init__(
+        self, server: Node, tables: Any = None, upstreams: Upstreams | None = None
+    ) -> None:
+        self.server = server
+        self.recorder = Watching()
+        self.sessions = Sessions(make_policies(tables or PolicyTables()), self.recorder)
+        self.upstreams = upstreams or Upstreams()
+        self.look()
+        self._connections = 0
+
+    def look(self) -> None:
+        """Find out about upstream as the watcher does."""
+        asking = Client(self.server)
+        self.upstreams.hello(UPSTREAM, asking.run("isMaster"))
+        self.upstreams.probed(UPSTREAM, asking.ask(dict(PROBE)))
+
+    def connect(self, now: float = NOW) -> ProxiedClient:
+        self._connections += 1
+        return ProxiedClient(self, self._connections, now)
+
+
+class ProxiedClient(Client):
+    """One client connection through the proxy."""
+
+    def __init__(self, proxy: Proxy, number: int, now: float) -> None:
+        super().__init__(proxy.server, now)
+        desk = Desk(
+            proxy.sessions,
+            number,
+            "127.0.0.1",
+            "upstream:27017",
+            lambda: proxy.upstreams.of(UPSTREAM),
+        )
+        self.conversation = Conversation(Presentation(), proxy.recorder, desk)
+
+    def send(self, frame: bytes) -> list[bytes]:
+        """Hand over one frame and carry everything to and fro; what the client then gets."""
+        conversation = self.conversation
+        conversation.on_request(frame, self.now)
+        while conversation.to_upstream:
+            frames = list(conversation.to_upstream)
+            conversation.to_upstream.clear()
+            for one in frames:
+                for reply in self.connection.receive(one, self.now).frames:
+                    conversation.on_upstream(reply, self.now)
+        assert not conversation.close, conversation.close
+        got = list(conversation.to_client)
+        conversation.to_client.clear()
+        return got
+
+    def step(self, body: dict[str, Any]) -> Step:
+        self._request_id += 1
+        return Step(self.send(command_frame(self._request_id, body)))

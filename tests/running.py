@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import trio
@@ -18,6 +18,17 @@ from proxy.server import Running
 from proxy.wire.frames import FrameBuffer
 from tests.build import command
 from tests.upstreams import RecordingUpstream, document
+
+
+def in_time(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """For tests: fail after half a minute instead of hanging."""
+
+    @wraps(test)
+    async def limited(*args: Any, **kwargs: Any) -> None:
+        with trio.fail_after(30):
+            await test(*args, **kwargs)
+
+    return limited
 
 
 @asynccontextmanager

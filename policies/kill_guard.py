@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from proxy.session.caller import Caller, owner_name
+from proxy.session.plans import preview
 from proxy.session.refusals import unauthorized
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def holds(caller: Caller, permission: str) -> bool:
 class KillGuard:
     """Asks for a permission by name before everybody's sessions are killed, or very many.
 
-    In mode report it shows what broad kills would hit without stopping them.
+    In mode report it is a preview: the audit log says what each broad kill hits.
     """
 
     name: ClassVar[str] = "kill_guard"
@@ -51,8 +52,11 @@ class KillGuard:
             self._permission and holds(context.caller, self._permission)
         ):
             return None
-        hit = context.store.count(plan.selection)
-        reason = f"it would kill {hit} sessions that are known here"
+        hit = preview(plan, context.store)
+        reason = (
+            f"it would hit {hit.sessions} known sessions with {hit.operations} operations,"
+            f" {hit.cursors} cursors and {hit.transactions} transactions"
+        )
         if everybody:
             reason = f"killing everybody's sessions takes {self._permission}; {reason}"
         return unauthorized(f"not authorized to run {plan.command}: {reason}")

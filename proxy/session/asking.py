@@ -50,6 +50,12 @@ def questions(patterns: Sequence[Pattern], caller: Caller) -> Ask | None:
     return Ask(tuple(commands), tuple(subjects)) if commands else None
 
 
+def note_gaps(patterns: Sequence[Pattern], caller: Caller, learnt: Learnt) -> None:
+    """Add what could not even be asked."""
+    if ids_of_any_owner(patterns) and not caller.may("listSessions"):
+        learnt.gaps.append(f"{_OWNERS}: {caller.name} may not list sessions")
+
+
 def learn(ask: Ask, replies: Sequence[bytes | None]) -> Learnt:
     """What the replies (documents, None where one never came) to ``ask`` tell."""
     learnt = Learnt()

@@ -14,7 +14,7 @@ from bson.binary import UUID_SUBTYPE, Binary
 
 from proxy.errors import CommandError
 from proxy.session import bsonout, idl, refusals
-from proxy.session.asking import questions
+from proxy.session.asking import note_gaps, questions
 from proxy.session.caller import Caller, digest_of
 from proxy.session.ids import LogicalSessionId
 from proxy.session.patterns import (
@@ -70,11 +70,6 @@ class _Case:
     @property
     def command(self) -> str:
         return self.request.command
-
-
-def is_session_control(request: Request) -> bool:
-    """Whether the request is one of the six commands (exact case, as on the server)."""
-    return request.command in _COMMANDS
 
 
 def decide(request: Request, info: OperationSessionInfo, facts: Facts) -> Decision:
@@ -264,6 +259,7 @@ def _kill_by_pattern(case: _Case) -> Decision:
         if asked is not None and facts.native:
             return asked
         learnt = Learnt()
+    note_gaps(patterns, caller, learnt)
     selection = select(patterns, caller, facts.store, facts.known, learnt)
     entries = [bsonout.of_owner(uid) for uid in selection.uids]
     entries += [bsonout.exact(key) for key in selection.keys if key.uid not in selection.uids]

@@ -10,6 +10,7 @@ from bson import Binary, Int64, Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.control import SESSION_COMMANDS
 from proxy.identity import NO_OWNER
 from proxy.session import commands
 from proxy.session.caller import Caller, digest_of
@@ -371,6 +372,7 @@ def test_an_id_without_uid_means_whoever_owns_it() -> None:
         {"killAllSessionsByPattern": [{"lsid": lsid(2)}]}, KILLER, store=store, learnt=learnt
     )
     (own,) = KILLER.users
+    assert made.unknown == "owners of an lsid without uid: killer@admin may not list sessions"
     assert made.selection == Selection(keys=frozenset((key(2, BOB), key(2, ALICE), key(2, own))))
 
 
@@ -538,12 +540,6 @@ def test_two_users_with_the_same_uuid_never_meet() -> None:
     assert plan({"endSessions": [lsid(2)]}, store=store).lsids == (key(2, ALICE),)
 
 
-def test_only_exact_names_are_session_control() -> None:
-    assert commands.is_session_control(request({"killSessions": []}))
-    assert not commands.is_session_control(request({"killsessions": []}))
-    assert not commands.is_session_control(request({"find": "c"}))
-
-
 values = st.recursive(
     st.none()
     | st.booleans()
@@ -593,3 +589,7 @@ def test_arbitrary_bytes_are_decided_without_raising(
     for who in (AS_ALICE, KILLER, BOTH):
         if one.command == command:
             assert deciding(one, who) is not None
+
+
+def test_the_conversation_hands_over_every_command_that_is_decided_here() -> None:
+    assert set(SESSION_COMMANDS) == set(COMMANDS) == set(commands._COMMANDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bson
 import pytest
 
-from proxy.session.commands import is_session_control
+from proxy.control import SESSION_COMMANDS
 from proxy.session.info import read_operation_session_info
 from proxy.session.plans import Ask, Plan, Refusal
 from tests.session.sessions import NAMES, Probe, deciding, recorded
@@ -42,7 +42,7 @@ _JUDGED_EARLIER = {"stmtIds too few", "stmtIds too many", "stmtIds empty", "txn 
 
 
 def _control(name: str) -> list[Probe]:
-    return [probe for probe in recorded(name) if is_session_control(probe.request)]
+    return [probe for probe in recorded(name) if probe.request.command in SESSION_COMMANDS]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,19 +1,17 @@
-"""Writing: insert, update, delete and findAndModify, each statement at most once per stmtId."""
+"""The write commands insert, update and delete: batches of statements."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Final
-
-from bson import ObjectId
 
 from proxy.embedded.call import Answer, Call, Command, Later, on_collection
 from proxy.embedded.engine import Document, DuplicateKeyFailure, Namespace
 from proxy.embedded.failures import TRANSIENT, failure, type_mismatch
 from proxy.embedded.node import ELECTION_ID
 from proxy.embedded.sessions import missing_field, unknown_field
+from proxy.embedded.statements import RUN, allow_writes, check_statement, locked, once
 from proxy.embedded.words import words
 from proxy.errors import CommandError
 
@@ -76,140 +74,24 @@ def _statement_ids(call: Call, count: int) -> list[int]:
     return [base + index for index in range(count)]
 
 
-Outcome = Document
-Run = Callable[[Call, Namespace, Document], Outcome]
-
-
-def _once(call: Call, statement_id: int, run: Callable[[], Outcome]) -> Outcome:
-    """Run a statement, or give its recorded outcome where this txnNumber has it already."""
-    if call.txn_number is None or call.transaction is not None or call.session is None:
-        return run()
-    executed = call.session.transaction.executed
-    if statement_id in executed:
-        call.node.counters["retried statements"] += 1
-        return {**executed[statement_id], "wrote": 0}
-    executed[statement_id] = run()
-    return executed[statement_id]
-
-
-def _insert_one(call: Call, ns: Namespace, statement: Document) -> Outcome:
-    key = statement.get("_id", None) if "_id" in statement else ObjectId()
-    if isinstance(key, list):
-        raise failure(2, "The '_id' value cannot be of type array")
-    document = {"_id": key, **{name: value for name, value in statement.items() if name != "_id"}}
-    call.engine(ns).insert(ns, document)
-    _claim(call, ns, key)
-    return {"n": 1, "wrote": 1}
-
-
-def _update_one(call: Call, ns: Namespace, statement: Document) -> Outcome:
-    query, change, multi = statement["q"], statement["u"], bool(statement.get("multi"))
-    engine = call.engine(ns)
-    if not isinstance(change, dict | list):
-        raise failure(9, "Update argument must be either an object or an array")
-    replaces = isinstance(change, dict) and not next(iter(change), "").startswith("$")
-    if multi and replaces:
-        raise failure(9, "multi update is not supported for replacement-style update")
-    targets = engine.ids(ns, query, limit=0 if multi else 1)
-    for key in targets:
-        _claim(call, ns, key)
-    done = engine.update(
-        ns,
-        query,
-        change,
-        multi=multi,
-        upsert=bool(statement.get("upsert")),
-        array_filters=statement.get("arrayFilters"),
-    )
-    for key in done.upserted:
-        _claim(call, ns, key)
-    return {
-        "n": done.matched,
-        "nModified": done.modified,
-        "upserted": list(done.upserted),
-        "wrote": done.modified + len(done.upserted),
-    }
-
-
-def _delete_one(call: Call, ns: Namespace, statement: Document) -> Outcome:
-    engine = call.engine(ns)
-    keys = engine.ids(ns, statement["q"], limit=int(statement["limit"]))
-    for key in keys:
-        _claim(call, ns, key)
-        engine.delete(ns, key)
-    return {"n": len(keys), "wrote": len(keys)}
-
-
-def _claim(call: Call, ns: Namespace, key: object) -> None:
-    if call.transaction is not None:
-        call.transaction.claim(call.node.engine, call.node.locks, ns, key)
-
-
-def _check_statement(call: Call, statement: Document) -> None:
-    if call.name == "update":
-        for field in ("q", "u"):
-            if field not in statement:
-                raise missing_field("update.updates", field)
-        if call.txn_number is not None and call.transaction is None and statement.get("multi"):
-            raise failure(72, "Cannot use (or request) retryable writes with multi=true")
-    elif call.name == "delete":
-        for field in ("q", "limit"):
-            if field not in statement:
-                raise missing_field("delete.deletes", field)
-        limit = statement["limit"]
-        if limit not in (0, 1):
-            raise failure(9, f"The limit field in delete objects must be 0 or 1. Got {limit}")
-        if call.txn_number is not None and call.transaction is None and not limit:
-            raise failure(72, "Cannot use (or request) retryable writes with limit=0")
-
-
-_RUN: Final[dict[str, Run]] = {
-    "insert": _insert_one,
-    "update": _update_one,
-    "delete": _delete_one,
-}
-
-
 def _write(call: Call) -> Answer:
     ns = call.ns
     statements: list[Document] = call.body[_LISTS[call.name]]
-    _allow_writes(ns)
+    allow_writes(ns)
     if (blocked := _wait_for_locks(call, ns, statements)) is not None:
         return blocked
     return _run_batch(call, ns, statements)
 
 
-def _allow_writes(ns: Namespace) -> None:
-    if ns[1].startswith("system.") and ns[0] not in ("config", "local"):
-        raise failure(73, f"cannot write to '{ns[0]}.{ns[1]}'")
-
-
 def _wait_for_locks(call: Call, ns: Namespace, statements: list[Document]) -> Later | None:
     """Wait while an open transaction holds a document that this write, outside any, would touch."""
-    if call.transaction is not None or not _locked(call, ns, statements):
+    if call.transaction is not None or not locked(call, ns, statements):
         return None
 
     def attempt(now: float) -> Document | None:
-        return None if _locked(call, ns, statements) else _run_batch(call, ns, statements)
+        return None if locked(call, ns, statements) else _run_batch(call, ns, statements)
 
     return Later(math.inf, attempt)
-
-
-def _locked(call: Call, ns: Namespace, statements: list[Document]) -> bool:
-    locks = call.node.locks
-    if not locks:
-        return False
-    for statement in statements:
-        if call.name == "insert":
-            keys = [statement["_id"]] if "_id" in statement else []
-        else:
-            keys = call.node.engine.ids(ns, statement.get("q", {}))
-            key = statement.get("q", {}).get("_id")
-            if key is not None and not isinstance(key, dict):
-                keys.append(key)
-        if any(locks.holder(ns, key) is not None for key in keys):
-            return True
-    return False
 
 
 def _run_batch(call: Call, ns: Namespace, statements: list[Document]) -> Document:
@@ -221,8 +103,8 @@ def _run_batch(call: Call, ns: Namespace, statements: list[Document]) -> Documen
         call.node.engine.create(ns)
     for index, statement in enumerate(statements):
         try:
-            _check_statement(call, statement)
-            outcome = _once(call, ids[index], partial(_RUN[call.name], call, ns, statement))
+            check_statement(call, statement)
+            outcome = once(call, ids[index], partial(RUN[call.name], call, ns, statement))
         except CommandError as error:
             if call.transaction is not None:
                 if TRANSIENT in error.labels:
@@ -276,72 +158,6 @@ def _reply(
     return reply
 
 
-def _find_and_modify(call: Call) -> Answer:
-    ns = call.ns
-    if bool(call.option("remove")) == ("update" in call.body):
-        raise failure(9, "Either an update or remove=true must be specified")
-    if call.option("remove") and (call.option("upsert") or call.option("new")):
-        raise failure(9, "Cannot specify both upsert=true and remove=true")
-    _allow_writes(ns)
-    query = call.document("query")
-
-    def run() -> Document:
-        done = _once(call, call.option("stmtId", 0), lambda: _modify(call, ns, query))
-        return {name: value for name, value in done.items() if name != "wrote"}
-
-    if call.transaction is not None or not _locked(call, ns, [{"q": query}]):
-        return run()
-
-    def attempt(now: float) -> Document | None:
-        return None if _locked(call, ns, [{"q": query}]) else run()
-
-    return Later(math.inf, attempt)
-
-
-def _modify(call: Call, ns: Namespace, query: Document) -> Document:
-    engine = call.engine(ns)
-    keys = engine.ids(ns, query, sort=call.document("sort"), limit=1)
-    fields = call.document("fields")
-    if not keys:
-        return _modify_nothing(call, ns, query, fields)
-    key = keys[0]
-    _claim(call, ns, key)
-    where = {"_id": {"$eq": key}}
-    old = engine.find(ns, where, projection=fields)[0]
-    if call.option("remove"):
-        engine.delete(ns, key)
-        _wrote(call)
-        return {"lastErrorObject": {"n": 1}, "value": old}
-    # The query goes along so that the positional operator knows what matched.
-    narrowed = query if "_id" in query else {**query, "_id": key}
-    engine.update(ns, narrowed, call.body["update"], array_filters=call.option("arrayFilters"))
-    _wrote(call)
-    value = engine.find(ns, where, projection=fields)[0] if call.option("new") else old
-    return {"lastErrorObject": {"n": 1, "updatedExisting": True}, "value": value}
-
-
-def _modify_nothing(call: Call, ns: Namespace, query: Document, fields: Document) -> Document:
-    if call.option("remove"):
-        return {"lastErrorObject": {"n": 0}, "value": None}
-    if not call.option("upsert"):
-        return {"lastErrorObject": {"n": 0, "updatedExisting": False}, "value": None}
-    engine = call.engine(ns)
-    done = engine.update(ns, query, call.body["update"], upsert=True)
-    key = done.upserted[0]
-    _claim(call, ns, key)
-    _wrote(call)
-    value = None
-    if call.option("new"):
-        value = engine.find(ns, {"_id": {"$eq": key}}, projection=fields)[0]
-    last = {"n": 1, "updatedExisting": False, "upserted": key}
-    return {"lastErrorObject": last, "value": value}
-
-
-def _wrote(call: Call) -> None:
-    if call.transaction is None:
-        call.node.advance(call.now)
-
-
 def _write_command(action: str) -> Command:
     return Command(
         _write,
@@ -354,18 +170,8 @@ def _write_command(action: str) -> Command:
     )
 
 
-_FIND_AND_MODIFY: Final = Command(
-    _find_and_modify,
-    on_collection("find", "update"),
-    in_transaction=True,
-    retryable=True,
-    write_concern=True,
-)
-
 COMMANDS: Final = {
     "insert": _write_command("insert"),
     "update": _write_command("update"),
     "delete": _write_command("remove"),
-    "findAndModify": _FIND_AND_MODIFY,
-    "findandmodify": _FIND_AND_MODIFY,
 }

@@ -87,6 +87,14 @@ def test_a_rule_that_raises_refuses() -> None:
     assert not decision.refused
 
 
+def test_only_rules_in_force_are_found_by_kind() -> None:
+    first, second, third = rule(), rule(), rule()
+    modes = (Mode.ENFORCE, Mode.REPORT, Mode.OFF)
+    chain = Policies(zip((first, second, third), modes, strict=True))
+    assert list(chain.enforced(Rule)) == [first]
+    assert list(chain.enforced(NotARule)) == []  # type: ignore[type-var]
+
+
 def test_loading() -> None:
     made = load_policy("tests.test_policy:Rule", {"error": NO})
     assert made.refuse(REQUEST) == NO

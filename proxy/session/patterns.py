@@ -131,13 +131,12 @@ def select(
 ) -> Selection:
     """The sessions that match any of ``patterns``, for a caller who may kill others'.
 
-    It reaches beyond the store wherever a uid or an exact key says what was decided.
+    None of them may mean everybody: that is not for this function to spell out. It reaches
+    beyond the store wherever a uid or an exact key says what was decided.
     """
     uids: set[bytes] = set()
     keys: set[LogicalSessionId] = set()
     for pattern in patterns:
-        if pattern.is_everybody:
-            return Selection(everything=True)
         owners = _owners(pattern, known, learnt)
         if pattern.lsid is not None:
             keys.update(_keys(pattern.lsid, owners, caller, store, known, learnt, len(keys)))

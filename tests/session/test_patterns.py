@@ -92,6 +92,8 @@ def test_without_authorization_users_select_what_they_made() -> None:
     assert select([other], who, store, KnownUsers(), Learnt()).keys == {
         LogicalSessionId(uuid(2), ALICE)
     }
+    with_roles = Pattern(users=(("alice", "app"),), roles=(("r", "d"),))
+    assert not select([with_roles], who, store, KnownUsers(), Learnt())
 
 
 def test_too_many_possible_owners_are_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:

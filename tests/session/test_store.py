@@ -159,3 +159,26 @@ def test_origins_are_shared() -> None:
     assert second is not None
     assert first.origin is second.origin
     assert store.application_sessions("app") == 2
+
+
+def test_forgetting_takes_cursors_and_transactions_along() -> None:
+    store = SessionStore(timeout=10)
+    session = store.use(key(), 0.0, "alice@app")
+    assert session is not None
+    store.cursor_opened(CursorId("a:1", 1), session, "app.c")
+    info = OperationSessionInfo(txn_number=1)
+    store.transaction_step(session, Step.START, Outcome.OK, info, 0.0, "a:1")
+    assert store.expire(10.0) == (1, False)
+    assert store.cursor_session(CursorId("a:1", 1)) is None
+    assert (store.open_transactions, store.counts_by_user()) == (0, {})
+    assert store.counts_by_application() == {}
+
+
+def test_a_get_more_is_a_use() -> None:
+    store = SessionStore(timeout=10)
+    session = store.use(key(), 0.0)
+    assert session is not None
+    store.cursor_opened(CursorId("a:1", 1), session, "app.c")
+    assert store.cursor_used(CursorId("a:1", 1), 8.0) is session
+    assert store.cursor_used(CursorId("a:1", 2), 9.0) is None
+    assert store.expire(17.0) == (0, False)

@@ -1,0 +1,96 @@
+"""What has happened in a session store since it was made, for the metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from proxy.counting import Distribution, Tally
+from proxy.session.transactions import Outcome, State, Step
+
+if TYPE_CHECKING:
+    from proxy.session.transactions import Tracker
+
+#: Seconds; servers abort transactions after 60 by default.
+TRANSACTION_BOUNDS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    300.0,
+)  # fmt: skip
+
+#: How an open transaction can end; ``killed`` by session control or a rule, ``forgotten`` with
+#: its session, ``unknown`` where the reply to its end never came or said nothing.
+OUTCOMES: Final = ("committed", "aborted", "killed", "forgotten", "prepared", "unknown")
+
+
+class Counts:
+    """Numbers that only grow.
+
+    ``ended``, ``killed`` count ends and kills of sessions that were known and not ended or
+    killed before; ``refused`` those that upstream did not take although they were noted.
+    ``transactions`` and ``durations`` are by :data:`OUTCOMES` and cover transactions that were
+    seen open. ``statements`` are successful commands in transactions. ``replays`` are retryable
+    writes whose txnNumber and statements had been sent before.
+    """
+
+    __slots__ = (
+        "durations",
+        "ended",
+        "expired",
+        "killed",
+        "refused",
+        "replays",
+        "retryable_writes",
+        "started",
+        "statements",
+        "transactions",
+        "transactions_started",
+    )
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.ended = 0
+        self.killed = 0
+        self.expired = 0
+        self.refused = 0
+        self.transactions_started = 0
+        self.transactions: Tally[str] = Tally(dict.fromkeys(OUTCOMES, 0))
+        self.durations = {outcome: Distribution(TRANSACTION_BOUNDS) for outcome in OUTCOMES}
+        self.statements = 0
+        self.retryable_writes = 0
+        self.replays = 0
+
+    def finished(self, outcome: str, seconds: float) -> None:
+        """An open transaction has ended after so many seconds."""
+        self.transactions[outcome] += 1
+        self.durations[outcome].observe(seconds)
+
+    def stepped(
+        self,
+        tracker: Tracker,
+        step: Step,
+        outcome: Outcome,
+        before: tuple[State, int, float],
+        now: float,
+    ) -> None:
+        """A reply was taken in; ``before`` are the tracker's state, number and start until then."""
+        state, number, started = before
+        if step is Step.WRITE:
+            self.retryable_writes += outcome is Outcome.OK
+            return
+        if outcome is Outcome.OK and step in (Step.START, Step.CONTINUE):
+            self.statements += 1
+        same = tracker.number == number and not (
+            step is Step.START and tracker.started != started
+        )
+        if state is State.IN_PROGRESS and not (same and tracker.state is state):
+            # A start on top of an open transaction aborts that one.
+            ended = tracker.state if same else State.ABORTED
+            self.finished(_OUTCOME_OF.get(ended, "unknown"), now - started)
+        if tracker.state is State.IN_PROGRESS and not (same and state is tracker.state):
+            self.transactions_started += 1
+
+
+_OUTCOME_OF: Final = {
+    State.COMMITTED: "committed",
+    State.ABORTED: "aborted",
+    State.PREPARED: "prepared",
+}

@@ -49,6 +49,8 @@ class Shared:
     upstream_tls: UpstreamTls | None
     #: Ends an operation on whichever connection it is in flight.
     interrupt: Callable[[Operation], None]
+    #: Finds a connection to this upstream that works as the owner of this digest and is quiet.
+    find_idle: Callable[[str, bytes], Connection | None]
     #: Set once it is known what upstream is: before that no hello can be shown to a client.
     ready: trio.Event = field(default_factory=trio.Event)
     #: A hello named a member without a listener.
@@ -284,6 +286,13 @@ class Connection:
 
     def interrupt(self, operation: Operation) -> None:
         self._shared.interrupt(operation)
+
+    def ask_as(self, owner: bytes, upstream: str, question: bytes) -> bool:
+        other = self._shared.find_idle(upstream, owner)
+        if other is None:
+            return False
+        other.ask(question, lambda _reply, _now: None)
+        return True
 
     def unknown_member(self) -> None:
         self._shared.unknown_member()

@@ -98,7 +98,13 @@ class _Command:
         emulated = emulation(plan, desk.store, desk.upstream)
         for operation in emulated.operations:
             self._conversation.observer.interrupt(operation)
-        self._run(emulated.commands, partial(self._effect, plan), now)
+        own = [
+            errand.as_caller
+            for errand in emulated.errands
+            if errand.owner == desk.caller.digest
+            or not self._conversation.observer.ask_as(errand.owner, desk.upstream, errand.as_owner)
+        ]
+        self._run(tuple(own), partial(self._effect, plan), now)
 
     def _effect(self, plan: Plan, _replies: list[Reply], now: float) -> None:
         self._run(plan.upstream, partial(self._carried_out, plan), now, stop_at_failure=True)
@@ -114,12 +120,7 @@ class _Command:
         commit(plan, desk.store, now, upstream=desk.upstream, origin=desk.origin)
         desk.decided(plan.command, "done", targets, reason=plan.unknown)
         times = _times(replies[-1]) if replies else self._times
-        # In the order in which 4.2 writes it, here and in a refusal.
-        document = _document(
-            _fields({**plan.reply, "ok": 1.0}),
-            times.get(_CLUSTER_TIME, b""),
-            times.get(_OPERATION_TIME, b""),
-        )
+        document = _document(_fields({**plan.reply, "ok": 1.0}), *times.values())
         self._answer(document, True, now)
 
     def _run(
@@ -152,11 +153,14 @@ class _Command:
     # ------------------------------------------------------------------ the answer
 
     def _refuse(self, error: CommandError, now: float) -> None:
-        document = _document(
-            self._times.get(_OPERATION_TIME, b""),
-            _fields(error_document(error)),
-            self._times.get(_CLUSTER_TIME, b""),
-        )
+        fields, times = _fields(error_document(error)), self._times
+        if next(iter(times), None) == _OPERATION_TIME:
+            # As mongos writes it: the times at the end, here and in a success.
+            document = _document(fields, *times.values())
+        else:
+            # As mongod does: its successes end in $clusterTime, operationTime.
+            before, after = times.get(_OPERATION_TIME, b""), times.get(_CLUSTER_TIME, b"")
+            document = _document(before, fields, after)
         self._answer(document, False, now)
 
     def _answer(self, document: bytes, ok: bool, now: float) -> None:
@@ -165,11 +169,11 @@ class _Command:
 
 
 def _times(reply: Reply) -> dict[bytes, bytes]:
-    """The cluster's times in a reply as they stand there; the proxy never makes up its own."""
+    """The cluster's times as they stand in a reply; the proxy never makes up its own."""
     return {
         name: reply.message[element.start : element.end]
-        for name in (_OPERATION_TIME, _CLUSTER_TIME)
-        if (element := reply.fields.get(name)) is not None
+        for name, element in reply.fields.items()
+        if name in (_OPERATION_TIME, _CLUSTER_TIME)
     }
 
 

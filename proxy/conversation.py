@@ -82,6 +82,12 @@ class Observer(Protocol):
     def interrupt(self, operation: Operation) -> None:
         """A kill hits this operation, and nobody but the proxy can interrupt it."""
 
+    def ask_as(self, owner: bytes, upstream: str, question: bytes) -> bool:
+        """Ask ``upstream`` something (BSON) on a connection that works as ``owner`` (a digest).
+
+        Nobody waits for the answer. False where there is no such connection at the moment.
+        """
+
     def unknown_member(self) -> None:
         """A hello named a replica-set member that no listener stands for."""
 

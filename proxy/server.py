@@ -120,6 +120,7 @@ class Server:
             listener_tls=tls.listener_tls(config),
             upstream_tls=tls.upstream_tls(config),
             interrupt=self._interrupt,
+            find_idle=self._find_idle,
         )
         self._numbers = itertools.count(1)
         self._open: dict[int, Connection] = {}

@@ -21,15 +21,13 @@ UPSTREAM = Address("upstream", 27017)
 class Proxy:
     """What connections through one proxy to one server share; ``tables`` configure the rules."""
 
-    def __init__(
-        self, server: Node, tables: Any = None, upstreams: Upstreams | None = None
-    ) -> None:
+    def __init__(self, server: Node, tables: Any = None, native: bool | None = None) -> None:
         self.server = server
-        self.recorder = Watching()
+        self.recorder = Observing(self)
         self.sessions = Sessions(make_policies(tables or PolicyTables()), self.recorder)
-        self.upstreams = upstreams or Upstreams()
+        self.upstreams = Upstreams(native=native)
         self.look()
-        self._connections = 0
+        self.clients: list[ProxiedClient] = []
 
     def look(self) -> None:
         """Find out about upstream as the watcher does."""
@@ -38,8 +36,26 @@ class Proxy:
         self.upstreams.probed(UPSTREAM, asking.ask(dict(PROBE)))
 
     def connect(self, now: float = NOW) -> ProxiedClient:
-        self._connections += 1
-        return ProxiedClient(self, self._connections, now)
+        client = ProxiedClient(self, len(self.clients) + 1, now)
+        self.clients.append(client)
+        return client
+
+
+class Observing(Watching):
+    """An observer that finds other connections through the same proxy."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        super().__init__()
+        self._proxy = proxy
+
+    def ask_as(self, owner: bytes, upstream: str, question: bytes) -> bool:
+        for client in self._proxy.clients:
+            conversation = client.conversation
+            if conversation.quiet and conversation.desk.caller.digest == owner:
+                conversation.ask_between(question, lambda _reply, _now: None, client.now)
+                client.carry()
+                return True
+        return False
 
 
 class ProxiedClient(Client):
@@ -58,8 +74,15 @@ class ProxiedClient(Client):
 
     def send(self, frame: bytes) -> list[bytes]:
         """Hand over one frame and carry everything to and fro; what the client then gets."""
+        self.conversation.on_request(frame, self.now)
+        self.carry()
+        got = list(self.conversation.to_client)
+        self.conversation.to_client.clear()
+        return got
+
+    def carry(self) -> None:
+        """Bring upstream what is meant for it, and its replies back."""
         conversation = self.conversation
-        conversation.on_request(frame, self.now)
         while conversation.to_upstream:
             frames = list(conversation.to_upstream)
             conversation.to_upstream.clear()
@@ -67,9 +90,6 @@ class ProxiedClient(Client):
                 for reply in self.connection.receive(one, self.now).frames:
                     conversation.on_upstream(reply, self.now)
         assert not conversation.close, conversation.close
-        got = list(conversation.to_client)
-        conversation.to_client.clear()
-        return got
 
     def step(self, body: dict[str, Any]) -> Step:
         self._request_id += 1

@@ -54,6 +54,10 @@ class Watching:
     def interrupt(self, operation: Operation) -> None:
         self.seen.append(("interrupt", operation))
 
+    def ask_as(self, owner: bytes, upstream: str, question: bytes) -> bool:
+        self.seen.append(("ask as", owner, upstream, question))
+        return False
+
     # ------------------------------------------------------------------ and a recorder
 
     def malformed(self, error: CommandError) -> None:

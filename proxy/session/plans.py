@@ -82,14 +82,24 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Errand:
+    """A command (BSON) about what ``owner`` (a digest) has open: best sent on a connection of
+    theirs, where they have one, else on the caller's own in the other form."""
+
+    owner: bytes
+    as_owner: bytes
+    as_caller: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Emulation:
     """The same effect as a kill, for an upstream without session commands.
 
-    Send ``commands`` (BSON) on the caller's connection, errors ignored; answer each operation
-    with 11601 and close its upstream connection.
+    Run the ``errands``, errors ignored; answer each operation with 11601 and close its upstream
+    connection.
     """
 
-    commands: tuple[bytes, ...]
+    errands: tuple[Errand, ...]
     operations: tuple[Operation, ...]
 
 
@@ -107,21 +117,27 @@ def emulation(plan: Plan, store: SessionStore, upstream: str) -> Emulation:
     """What the plan's kill comes to on ``upstream`` (an address). Nothing for other commands."""
     if not plan.kills:
         return Emulation((), ())
-    cursors: dict[str, list[int]] = {}
-    aborts: list[bytes] = []
+    cursors: dict[tuple[bytes, str], list[int]] = {}
+    aborts: list[Errand] = []
     operations: list[Operation] = []
     for session in store.active(plan.selection):
+        owner = session.owner.uid
         if session.activity is not None:
             operations.extend(o for o in session.activity.operations if o.upstream == upstream)
             for cursor, namespace in session.activity.cursors.items():
                 if cursor.upstream == upstream:
-                    cursors.setdefault(namespace, []).append(cursor.id)
+                    cursors.setdefault((owner, namespace), []).append(cursor.id)
         tracker = session.transaction
         if tracker is None or tracker.state is not State.IN_PROGRESS:
             continue
         if tracker.upstream == upstream:
-            aborts.append(abort_command(session.key, tracker.number, plan.caller.digest))
-    kills = [kill_cursors_command(namespace, ids) for namespace, ids in cursors.items()]
+            as_owner = abort_command(session.key, tracker.number, owner)
+            as_caller = abort_command(session.key, tracker.number, plan.caller.digest)
+            aborts.append(Errand(owner, as_owner, as_caller))
+    kills: list[Errand] = []
+    for (owner, namespace), ids in cursors.items():
+        command = kill_cursors_command(namespace, ids)
+        kills.append(Errand(owner, command, command))
     return Emulation((*kills, *aborts), tuple(operations))
 
 

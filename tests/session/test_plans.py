@@ -45,7 +45,7 @@ def store() -> SessionStore:
 
 def test_emulation_is_exact(store: SessionStore) -> None:
     done = emulation(kill(Selection(uids=frozenset((ALICE,)))), store, HERE)
-    assert [bson.decode(one) for one in done.commands] == [
+    assert [bson.decode(one.as_caller) for one in done.errands] == [
         {"killCursors": "c", "cursors": [Int64(7)], "$db": "app"},
         {"killCursors": "c.d", "cursors": [Int64(8)], "$db": "app"},
         {
@@ -63,7 +63,7 @@ def test_emulation_is_exact(store: SessionStore) -> None:
 
 def test_emulation_stays_on_its_upstream(store: SessionStore) -> None:
     done = emulation(kill(Selection(everything=True)), store, THERE)
-    (command,) = map(bson.decode, done.commands)
+    (command,) = [bson.decode(one.as_caller) for one in done.errands]
     assert command["cursors"] == [7]
     assert done.operations == ()
 
@@ -74,7 +74,9 @@ def test_a_foreign_transaction_is_aborted_with_its_uid(store: SessionStore) -> N
     info = OperationSessionInfo(txn_number=1)
     store.transaction_step(session, Step.START, Outcome.OK, info, 1.0, HERE)
     done = emulation(kill(Selection(keys=frozenset((key(2, BOB),)))), store, HERE)
-    assert bson.decode(done.commands[-1])["lsid"] == lsid(2, BOB)
+    assert done.errands[-1].owner == BOB
+    assert bson.decode(done.errands[-1].as_caller)["lsid"] == lsid(2, BOB)
+    assert bson.decode(done.errands[-1].as_owner)["lsid"] == lsid(2)
 
 
 def test_prepared_transactions_survive(store: SessionStore) -> None:
@@ -83,7 +85,7 @@ def test_prepared_transactions_survive(store: SessionStore) -> None:
     info = OperationSessionInfo(txn_number=3)
     store.transaction_step(session, Step.PREPARE, Outcome.OK, info, 1.0, HERE)
     done = emulation(kill(Selection(everything=True)), store, HERE)
-    assert all("abortTransaction" not in bson.decode(one) for one in done.commands)
+    assert all("abortTransaction" not in bson.decode(one.as_caller) for one in done.errands)
 
 
 @pytest.mark.parametrize("command", ["startSession", "refreshSessions", "endSessions"])

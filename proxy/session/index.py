@@ -37,6 +37,7 @@ class SessionIndex:
         self._groups: dict[Origin, OriginGroup] = {}
         self._applications: dict[str, int] = {}
         self._cursors: dict[CursorId, Session] = {}
+        self._active: dict[Owner, None] = {}
         # Kills of many sessions at once are numbered: what was last used before one is its victim.
         self._epoch = 0
         self._killed_epoch = 0
@@ -132,7 +133,7 @@ class SessionIndex:
     def active(self, within: Selection) -> Iterator[Session]:
         """The selected sessions that have operations, cursors or a transaction open."""
         if within.everything:
-            for owner in self._owners.values():
+            for owner in self._active:
                 yield from owner.active
             return
         for uid in within.uids:
@@ -160,11 +161,22 @@ class SessionIndex:
 
     def open_transaction_sessions(self) -> Iterator[Session]:
         """The sessions with a transaction in progress."""
-        for owner in self._owners.values():
+        for owner in self._active:
             if owner.open_transactions:
                 for session in owner.active:
                     if session.state is State.IN_PROGRESS:
                         yield session
+
+    def _activate(self, session: Session) -> None:
+        owner = session.owner
+        self._active[owner] = None
+        owner.active[session] = None
+
+    def _deactivate(self, session: Session) -> None:
+        owner = session.owner
+        owner.active.pop(session, None)
+        if not owner.active:
+            self._active.pop(owner, None)
 
     def _insert(self, lsid: LogicalSessionId, now: float, user: str, origin: Origin) -> Session:
         owner = self._owners.get((lsid.uid, user))
@@ -202,7 +214,7 @@ class SessionIndex:
             session.owner.open_transactions -= 1
             self.open_transactions -= 1
         owner = session.owner
-        owner.active.pop(session, None)
+        self._deactivate(session)
         owner.sessions.remove(session.id)
         if not owner.sessions.count:
             del self._owners[owner.uid, owner.name]

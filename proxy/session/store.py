@@ -171,7 +171,7 @@ class SessionStore(SessionIndex):
         )
         if session.activity is None:
             session.activity = Activity()
-            session.owner.active[session] = None
+            self._activate(session)
         session.activity.operations[operation] = None
         return operation
 
@@ -200,7 +200,7 @@ class SessionStore(SessionIndex):
             return
         if session.activity is None:
             session.activity = Activity()
-            session.owner.active[session] = None
+            self._activate(session)
         session.activity.cursors[cursor] = namespace
         self._cursors[cursor] = session
 
@@ -280,7 +280,7 @@ class SessionStore(SessionIndex):
         if not session.activity:
             session.activity = None
             if session.state is not State.IN_PROGRESS:
-                session.owner.active.pop(session, None)
+                self._deactivate(session)
 
     def _count_transaction(self, session: Session, before: State, after: State) -> None:
         if before is after:
@@ -288,7 +288,7 @@ class SessionStore(SessionIndex):
         if after is State.IN_PROGRESS:
             session.owner.open_transactions += 1
             self.open_transactions += 1
-            session.owner.active[session] = None
+            self._activate(session)
         elif before is State.IN_PROGRESS:
             session.owner.open_transactions -= 1
             self.open_transactions -= 1

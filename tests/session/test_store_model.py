@@ -283,4 +283,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreModel = StoreMachine.TestCase
-TestStoreModel.settings = settings(max_examples=200, stateful_step_count=50)
+TestStoreModel.settings = settings(max_examples=250, stateful_step_count=50)

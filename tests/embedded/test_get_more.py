@@ -89,6 +89,7 @@ def test_a_cursor_belongs_to_its_session(
         (Int64(1), {}, 2),
         (Int64(1), {"collection": 1}, 2),
         (Int64(1), {"collection": "c"}, 43),
+        (Int64(1), {"collection": "c", "batchSize": "x"}, 14),
         (Int64(1), {"collection": "c", "batchSize": -1}, 2),
     ],
 )
@@ -173,3 +174,15 @@ def test_idle_cursors_close(client: Client) -> None:
     client.now = NOW + 601
     assert more(client, idle)["code"] == 43
     assert more(client, kept, lsid=LSIDS[0])["ok"] == 1.0
+
+
+def test_a_client_that_goes_while_it_waits_aborts_its_transaction(client: Client) -> None:
+    client.run("create", "log", db="app", capped=True, size=1000)
+    inside = {"lsid": LSIDS[0], "txnNumber": Int64(1), "autocommit": False}
+    find = {"db": "app", "tailable": True, "awaitData": True, "startTransaction": True}
+    cursor = client.run("find", "log", **find, **inside)["cursor"]
+    ask = {"getMore": cursor["id"], "collection": "log", **inside, "$db": "app"}
+    assert client.step(ask).wait_until == NOW + 1
+    client.connection.close()
+    other = Client(client.connection.node)
+    assert other.run("commitTransaction", **inside)["code"] == 251

@@ -117,10 +117,10 @@ def test_speculative_authentication() -> None:
     }
     started = client.run("hello", speculativeAuthenticate=speculative)["speculativeAuthenticate"]
     assert (started["conversationId"], started["done"]) == (1, False)
-    unknown = {**speculative, "payload": b"n,,n=nobody,r=abc"}
-    reply = client.run("hello", speculativeAuthenticate=unknown)
-    assert reply["ok"] == 1.0
-    assert "speculativeAuthenticate" not in reply
+    for wrong in ({"payload": b"n,,n=nobody,r=abc"}, {"db": None}, {"mechanism": "MONGODB-X509"}):
+        reply = client.run("hello", speculativeAuthenticate={**speculative, **wrong})
+        assert reply["ok"] == 1.0
+        assert "speculativeAuthenticate" not in reply
 
 
 class TestAwaitable:

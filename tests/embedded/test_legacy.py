@@ -58,6 +58,10 @@ def test_a_query_that_fails(client: Client) -> None:
     assert "$err" in found[0]
 
 
+def test_a_namespace_without_a_collection(client: Client) -> None:
+    assert documents(send(client, build.op_query("app", {}, count=0)))[2][0]["code"] == 73
+
+
 def test_silent_writes(client: Client) -> None:
     for message in (
         build.op_insert("app.c", {"_id": 9}, {"a": 1}),

@@ -85,3 +85,26 @@ def test_a_join_needs_leave_to_read() -> None:
     assert killer.run("aggregate", "c", **fields)["code"] == 13
     (found,) = root.run("aggregate", "c", **fields)["cursor"]["firstBatch"]
     assert found == {"_id": 1, "joined": []}
+
+
+def test_a_transaction_aggregates_what_it_sees(client: Client) -> None:
+    fields = {
+        "lsid": LSIDS[0],
+        "txnNumber": Int64(1),
+        "autocommit": False,
+        "startTransaction": True,
+    }
+    documents = [{"_id": 99, "m": 7}]
+    client.run("insert", "c", db="app", documents=documents, **fields)
+    inside = {name: value for name, value in fields.items() if name != "startTransaction"}
+    count = {"db": "app", "pipeline": [{"$match": {"m": 7}}], "cursor": {}}
+    assert client.run("aggregate", "c", **count)["cursor"]["firstBatch"] == []
+    found = client.run("aggregate", "c", **count, **inside)["cursor"]["firstBatch"]
+    assert found == documents
+
+
+def test_operations_are_for_monitors() -> None:
+    alice = Client(node(authorization=True, users=USERS))
+    alice.log_in("alice", "app")
+    fields = {"pipeline": [{"$currentOp": {}}], "cursor": {}}
+    assert alice.run("aggregate", 1, **fields)["code"] == 13

@@ -18,6 +18,7 @@ from pymongo.cursor import CursorType
 from pymongo.monitoring import CommandListener, ServerHeartbeatListener
 
 from proxy.embedded import EmbeddedUpstream, EmbeddedUser
+from proxy.embedded.connection import Connection
 from proxy.wire.messages import read_reply
 from proxy.wire.opcodes import MORE_TO_COME
 from proxy.wire.replies import command_frame
@@ -483,3 +484,36 @@ async def test_start_up_questions() -> None:
             assert error.value.code == 59
 
     await serving(work, authorization=True, users=[ROOT])
+
+
+async def test_a_fault_ends_one_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ping = command_frame(1, {"ping": 1, "$db": "admin"})
+    async with trio.open_nursery() as nursery:
+        upstream = EmbeddedUpstream()
+        port = await nursery.start(upstream.serve)
+        first = await trio.open_tcp_stream("127.0.0.1", port)
+        with monkeypatch.context() as broken:
+            broken.setattr(Connection, "receive", lambda *_: 1 / 0)
+            await first.send_all(ping)
+            assert await first.receive_some() == b""
+        await first.aclose()
+        async with await trio.open_tcp_stream("127.0.0.1", port) as second:
+            await second.send_all(ping)
+            assert read_reply(bytes(await second.receive_some())).ok()
+        nursery.cancel_scope.cancel()
+    assert "failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\xff\xff\xff\x7f" + bytes(12), bytes(16)]
+)
+async def test_what_cannot_be_framed_is_hung_up_on(garbage: bytes) -> None:
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(EmbeddedUpstream().serve)
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(garbage)
+            with trio.fail_after(5):
+                assert await stream.receive_some() == b""
+        nursery.cancel_scope.cancel()

@@ -20,6 +20,8 @@ def test_a_user_comes_changes_and_goes(root: Client) -> None:
     (shown,) = root.run("usersInfo", "carol", db="app")["users"]
     assert (shown["_id"], shown["user"], shown["db"]) == ("app.carol", "carol", "app")
     assert [role["role"] for role in shown["roles"]] == ["read", "readWrite"]
+    (shown,) = root.run("usersInfo", "carol", db="app", showPrivileges=True)["users"]
+    assert len(shown["inheritedPrivileges"]) == 4
     root.run("grantRolesToUser", "carol", db="app", roles=["dbAdmin"])
     root.run("revokeRolesFromUser", "carol", db="app", roles=["read"])
     (shown,) = root.run("usersInfo", {"user": "carol", "db": "app"})["users"]

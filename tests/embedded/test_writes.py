@@ -92,3 +92,9 @@ def test_the_oplog_moves_with_every_document(client: Client) -> None:
     second = client.run("insert", "c", db="app", documents=[{}, {}])["opTime"]["ts"]
     assert second.inc - first.inc == 2
     assert client.run("ping")["operationTime"] == second
+
+
+def test_ids_and_collections_that_are_refused(client: Client) -> None:
+    (error,) = client.run("insert", "c", db="app", documents=[{"_id": [1]}])["writeErrors"]
+    assert error["code"] == 2
+    assert client.run("insert", "system.users", db="app", documents=[{}])["code"] == 73

@@ -191,7 +191,7 @@ class Conversation:
 
     def on_request(self, frame: bytes, now: float, message: bytes | None = None) -> None:
         """One whole frame from the client; ``message`` is its inflated form if known."""
-        if self.ending:
+        if self.ending or self.close:
             return
         try:
             request = read_request(frame, message)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 #: ``user@db`` of an owner must be shorter than this, in bytes (manual and server agree).
 MAX_USER_NAME: Final = 10_000
 
+_ANY_ACTION: Final = "anyAction"
+
 
 def owner_name(user: str, database: str) -> str:
     """``user@db``; empty where both are, as the server prints an owner-less session."""
@@ -80,7 +82,9 @@ class Caller:
 
     def may(self, action: str) -> bool:
         """Whether the caller has ``action`` on the cluster resource."""
-        return self.authorization is False or action in self.identity.cluster_actions
+        granted = self.identity.cluster_actions
+        # ``anyAction`` is how servers write what __system may do.
+        return self.authorization is False or action in granted or _ANY_ACTION in granted
 
     def own_digest(self) -> bytes:
         """The uid of the caller's own sessions.

@@ -58,9 +58,9 @@ def _abort(sessions: Sessions, overdue: Overdue, find_idle: FindIdle) -> None:
     if asker is None:
         return
 
-    def aborted(reply: Reply, _now: float) -> None:
+    def aborted(reply: Reply, now: float) -> None:
         if reply.ok() or reply.integer(b"code") == _GONE:
-            sessions.store.abort_transaction(session)
+            sessions.store.abort_transaction(session, now)
         sessions.recorder.aborted(overdue, reply.ok())
 
     asker.ask(abort_command(session.key, overdue.txn_number, session.owner.uid), aborted)

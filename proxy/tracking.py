@@ -127,7 +127,7 @@ class Tracking:
             )
         if tracked.cursor and code in _CURSOR_GONE:
             self._store.cursor_closed(CursorId(self._upstream, tracked.cursor))
-        self._note_cursor(tracked, _cursor(reply))
+        self._note_cursor(tracked, _cursor(reply), now)
         if last:
             self._store.operation_finished(operation, now, refused=code == _NOT_TAKEN)
 
@@ -145,7 +145,7 @@ class Tracking:
             self._store.transaction_step(
                 operation.session, tracked.step, Outcome.OK, tracked.info, now, self._upstream
             )
-        self._note_cursor(tracked, None if edges is None else cursor(edges))
+        self._note_cursor(tracked, None if edges is None else cursor(edges), now)
         if last:
             self._store.operation_finished(operation, now)
 
@@ -160,13 +160,13 @@ class Tracking:
             )
         self._store.operation_finished(operation, now)
 
-    def _note_cursor(self, tracked: Tracked, found: Cursor | None) -> None:
+    def _note_cursor(self, tracked: Tracked, found: Cursor | None, now: float) -> None:
         operation = tracked.operation
         if operation is None or found is None:
             return
         if found.id and found.id != tracked.cursor:
             opened = CursorId(self._upstream, found.id)
-            self._store.cursor_opened(opened, operation.session, found.namespace)
+            self._store.cursor_opened(opened, operation.session, found.namespace, now)
         elif not found.id and tracked.cursor:
             self._store.cursor_closed(CursorId(self._upstream, tracked.cursor))
 

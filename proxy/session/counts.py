@@ -78,9 +78,7 @@ class Counts:
             return
         if outcome is Outcome.OK and step in (Step.START, Step.CONTINUE):
             self.statements += 1
-        same = tracker.number == number and not (
-            step is Step.START and tracker.started != started
-        )
+        same = tracker.number == number
         if state is State.IN_PROGRESS and not (same and tracker.state is state):
             # A start on top of an open transaction aborts that one.
             ended = tracker.state if same else State.ABORTED

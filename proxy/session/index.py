@@ -37,6 +37,8 @@ class SessionIndex:
         self._groups: dict[Origin, OriginGroup] = {}
         self._applications: dict[str, int] = {}
         self._cursors: dict[CursorId, Session] = {}
+        #: When each was opened, the one that was opened first in front.
+        self._cursors_opened: dict[CursorId, float] = {}
         self._active: dict[Owner, None] = {}
         # Kills of many sessions at once are numbered: what was last used before one is its victim.
         self._epoch = 0
@@ -159,6 +161,26 @@ class SessionIndex:
         """The session that opened a cursor."""
         return self._cursors.get(cursor)
 
+    def cursor_opened_at(self, cursor: CursorId) -> float | None:
+        """When an open cursor was opened; None for one that is not known."""
+        return self._cursors_opened.get(cursor)
+
+    def open_cursors(self) -> int:
+        """How many cursors are open."""
+        return len(self._cursors)
+
+    def oldest_cursor(self) -> float | None:
+        """When the cursor that is open for longest was opened."""
+        return next(iter(self._cursors_opened.values()), None)
+
+    def owners(self) -> list[Owner]:
+        """All who have sessions now."""
+        return list(self._owners.values())
+
+    def origins(self) -> list[OriginGroup]:
+        """All places that sessions which are known now come from."""
+        return list(self._groups.values())
+
     def open_transaction_sessions(self) -> Iterator[Session]:
         """The sessions with a transaction in progress."""
         for owner in self._active:
@@ -209,6 +231,7 @@ class SessionIndex:
         if session.activity is not None:
             for cursor in session.activity.cursors:
                 del self._cursors[cursor]
+                del self._cursors_opened[cursor]
             session.activity = None
         if session.state is State.IN_PROGRESS:
             session.owner.open_transactions -= 1

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from proxy.session.counts import Counts
 from proxy.session.ids import UNKNOWN_ORIGIN, LogicalSessionId, Origin
 from proxy.session.index import SessionIndex
 from proxy.session.records import (
@@ -40,11 +41,18 @@ class Swept(NamedTuple):
     more: bool
 
 
+class Idle(NamedTuple):
+    """The session that was used longest ago, as far as one slice of the search has come."""
+
+    session: Session | None
+    more: bool
+
+
 class SessionStore(SessionIndex):
     """Sessions by (id, uid), with their owners, origins, cursors and counts.
 
     ``timeout`` is in seconds and follows upstream's ``logicalSessionTimeoutMinutes``; set it at
-    any time. ``untracked`` counts uses that found the store full.
+    any time. ``untracked`` counts uses that found the store full, ``counts`` everything else.
     """
 
     def __init__(
@@ -54,6 +62,7 @@ class SessionStore(SessionIndex):
         self.timeout = timeout
         self.max_sessions = max_sessions
         self.untracked = 0
+        self.counts = Counts()
         self._due: dict[int, list[Session]] = {}
         self._seconds: list[int] = []
 
@@ -86,6 +95,7 @@ class SessionStore(SessionIndex):
         for lsid in lsids:
             session = self.get(lsid)
             if session is not None:
+                self.counts.ended += self.ending(session) is None
                 session.ended = Ending.ENDED
                 session.ended_at = now
                 session.epoch = self._epoch
@@ -95,13 +105,14 @@ class SessionStore(SessionIndex):
 
         Operations in flight stay until they finish, as they do upstream.
         """
+        self.counts.killed += self.count(within)
         for session in list(self.active(within)):
             if session.activity is not None:
                 for cursor in [c for c in session.activity.cursors if upstream in (None, c[0])]:
                     self.cursor_closed(cursor)
             tracker = session.transaction
             if tracker is not None and upstream in (None, tracker.upstream):
-                self.abort_transaction(session)
+                self.abort_transaction(session, now)
         self._epoch += 1
         if within.everything:
             self._killed_epoch = self._epoch
@@ -119,7 +130,12 @@ class SessionStore(SessionIndex):
 
     def forget(self, session: Session) -> bool:
         """Drop a session with all that belongs to it; False where that has happened already."""
-        return self._remove(session)
+        if not self._remove(session):
+            return False
+        tracker = session.transaction
+        if tracker is not None and tracker.state is State.IN_PROGRESS:
+            self.counts.finished("forgotten", tracker.last_use - tracker.started)
+        return True
 
     def expire(self, now: float, budget: int = 500) -> Swept:
         """Forget what is past its time, looking at ``budget`` sessions at most.
@@ -144,8 +160,41 @@ class SessionStore(SessionIndex):
                     self._await(session, deadline)
                 elif self.forget(session):
                     forgotten += 1
+                    self.counts.expired += 1
             del self._due[heappop(self._seconds)]
         return Swept(forgotten, False)
+
+    def longest_idle(self, budget: int = 500) -> Idle:
+        """The session that was used longest ago and has nothing running.
+
+        Looks at ``budget`` sessions at most and remembers how far it came: call it again while
+        ``more`` is true, with other work in between. Then what it gives is exact but for the
+        second in which sessions of one age wait together.
+        """
+        busy: list[Session] = []
+        found: Session | None = None
+        while self._seconds and budget and found is None:
+            second = self._seconds[0]
+            waiting = self._due[second]
+            kept: list[Session] = []
+            while waiting and budget:
+                budget -= 1
+                session = waiting.pop()
+                deadline = session.last_use + self.timeout
+                if math.ceil(deadline) > second:
+                    self._await(session, deadline)
+                elif session.activity is not None and session.activity.operations:
+                    busy.append(session)
+                else:
+                    kept.append(session)
+                    if found is None or session.last_use < found.last_use:
+                        found = session
+            waiting += kept
+            if not waiting:
+                del self._due[heappop(self._seconds)]
+        for session in busy:
+            self._await(session, session.last_use + self.timeout)
+        return Idle(found, found is None and bool(self._seconds))
 
     # Operations and cursors
 
@@ -188,12 +237,13 @@ class SessionStore(SessionIndex):
         del activity.operations[operation]
         if refused and operation.vivified and not activity and session.txn_number < 0:
             self.forget(session)
+            self.counts.refused += 1
             return
         if not refused:
             session.last_use = max(session.last_use, now)
         self._settle(session)
 
-    def cursor_opened(self, cursor: CursorId, session: Session, namespace: str) -> None:
+    def cursor_opened(self, cursor: CursorId, session: Session, namespace: str, now: float) -> None:
         """Note a cursor that a reply has left open; ``namespace`` is ``db.collection``."""
         self.cursor_closed(cursor)
         if session not in self.with_id(session.id):
@@ -203,6 +253,7 @@ class SessionStore(SessionIndex):
             self._activate(session)
         session.activity.cursors[cursor] = namespace
         self._cursors[cursor] = session
+        self._cursors_opened[cursor] = now
 
     def cursor_used(self, cursor: CursorId, now: float) -> Session | None:
         """Note a getMore, which is a use of the session that opened the cursor."""
@@ -214,7 +265,10 @@ class SessionStore(SessionIndex):
     def cursor_closed(self, cursor: CursorId) -> None:
         """Note that a cursor is exhausted, killed or not found."""
         session = self._cursors.pop(cursor, None)
-        if session is not None and session.activity is not None:
+        if session is None:
+            return
+        del self._cursors_opened[cursor]
+        if session.activity is not None:
             session.activity.cursors.pop(cursor, None)
             self._settle(session)
 
@@ -237,17 +291,22 @@ class SessionStore(SessionIndex):
         tracker = session.transaction
         if tracker is None:
             tracker = session.transaction = Tracker()
-        before = tracker.state
+        before = (tracker.state, tracker.number, tracker.started)
+        if step is Step.WRITE:
+            self.counts.replays += tracker.is_replay(info.txn_number, statements)
+            tracker.attempted = -1 if outcome is Outcome.OK else info.txn_number
         tracker.apply(step, outcome, info.txn_number, now, upstream, connection)
         if statements and outcome is Outcome.OK and tracker.number == info.txn_number:
             tracker.executed_statements(statements)
-        self._count_transaction(session, before, tracker.state)
+        self.counts.stepped(tracker, step, outcome, before, now)
+        self._count_transaction(session, before[0], tracker.state)
 
-    def abort_transaction(self, session: Session) -> bool:
+    def abort_transaction(self, session: Session, now: float) -> bool:
         """Note that the open transaction was aborted by a kill or a limit; True if it was open."""
         tracker = session.transaction
         if tracker is None or not tracker.kill():
             return False
+        self.counts.finished("killed", now - tracker.started)
         self._count_transaction(session, State.IN_PROGRESS, tracker.state)
         return True
 
@@ -263,6 +322,7 @@ class SessionStore(SessionIndex):
             self.untracked += 1
             return None
         session = self._insert(lsid, now, user, origin)
+        self.counts.started += 1
         self._await(session, now + self.timeout)
         return session
 

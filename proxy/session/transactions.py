@@ -153,10 +153,12 @@ class Tracker:
     ``number`` is -1 before anything was accepted. ``started`` and ``last_use`` are times of the
     open transaction; ``upstream`` is where it is open and ``connection`` the number of the client
     connection that used it last. ``statements`` are ranges of executed
-    statement ids, None before there are any.
+    statement ids, None before there are any. ``attempted`` is the txnNumber of the latest
+    retryable write if that did not succeed, else -1.
     """
 
     __slots__ = (
+        "attempted",
         "connection",
         "last_use",
         "number",
@@ -174,6 +176,7 @@ class Tracker:
         self.last_use = 0.0
         self.upstream = ""
         self.connection = 0
+        self.attempted = -1
 
     def apply(
         self,
@@ -214,6 +217,16 @@ class Tracker:
             return False
         self.state = State.ABORTED
         return True
+
+    def is_replay(self, number: int, statements: list[range] | None) -> bool:
+        """Whether a retryable write with these statements has been sent before."""
+        if number == self.attempted:
+            return True
+        return number == self.number and any(
+            one.start < known.stop and known.start < one.stop
+            for known in self.statements or ()
+            for one in statements or ()
+        )
 
     def executed_statements(self, statements: list[range]) -> None:
         """Record statement ids that upstream has executed under the current number."""

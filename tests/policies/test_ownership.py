@@ -43,7 +43,7 @@ def store() -> SessionStore:
     made = SessionStore()
     session = made.use(LogicalSessionId(uuid(2), ALICE), 0.0)
     assert session is not None
-    made.cursor_opened(CursorId("a:1", 7), session, "app.c")
+    made.cursor_opened(CursorId("a:1", 7), session, "app.c", 0.0)
     return made
 
 

@@ -125,6 +125,6 @@ def test_what_is_running_is_not_cut(store: SessionStore) -> None:
 def test_an_aborted_transaction_is_not_overdue_again(store: SessionStore) -> None:
     rule = guard(total_seconds=30)
     (found,) = rule.overdue(store, 200.0)
-    assert store.abort_transaction(found.session)
+    assert store.abort_transaction(found.session, 200.0)
     assert list(rule.overdue(store, 200.0)) == []
     assert store.user_transactions("alice@app") == 0

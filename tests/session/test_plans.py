@@ -31,14 +31,14 @@ def store() -> SessionStore:
     operation = made.operation_started(key(), 1.0, user="alice@app", upstream=HERE)
     assert operation is not None
     session = operation.session
-    made.cursor_opened(CursorId(HERE, 7), session, "app.c")
-    made.cursor_opened(CursorId(HERE, 8), session, "app.c.d")
-    made.cursor_opened(CursorId(THERE, 7), session, "app.c")
+    made.cursor_opened(CursorId(HERE, 7), session, "app.c", 0.0)
+    made.cursor_opened(CursorId(HERE, 8), session, "app.c.d", 0.0)
+    made.cursor_opened(CursorId(THERE, 7), session, "app.c", 0.0)
     info = OperationSessionInfo(txn_number=3)
     made.transaction_step(session, Step.START, Outcome.OK, info, 1.0, HERE)
     other = made.use(key(2, BOB), 1.0, "bob@app")
     assert other is not None
-    made.cursor_opened(CursorId(HERE, 9), other, "app.c")
+    made.cursor_opened(CursorId(HERE, 9), other, "app.c", 0.0)
     made.use(key(5), 1.0, "alice@app")
     return made
 

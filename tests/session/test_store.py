@@ -114,7 +114,7 @@ def test_two_users_with_the_same_uuid() -> None:
     assert alice is not bob
     info = OperationSessionInfo(txn_number=1)
     for session, number in ((alice, 1), (bob, 2)):
-        store.cursor_opened(CursorId("a:1", number), session, "app.c")
+        store.cursor_opened(CursorId("a:1", number), session, "app.c", 0.0)
         store.transaction_step(session, Step.START, Outcome.OK, info, 0.0, "a:1")
     store.kill(Selection(keys=frozenset((key(2, ALICE),))), 1.0)
     assert store.cursor_session(CursorId("a:1", 1)) is None
@@ -134,7 +134,7 @@ def test_late_news_of_a_forgotten_session_is_ignored() -> None:
     assert not store.forget(session)
     info = OperationSessionInfo(txn_number=1)
     store.transaction_step(session, Step.START, Outcome.OK, info, 0.0)
-    store.cursor_opened(CursorId("a:1", 1), session, "app.c")
+    store.cursor_opened(CursorId("a:1", 1), session, "app.c", 0.0)
     assert store.open_transactions == 0
     assert store.cursor_session(CursorId("a:1", 1)) is None
 
@@ -148,7 +148,7 @@ def test_statements_belong_to_the_current_number() -> None:
         store.transaction_step(session, Step.WRITE, Outcome.OK, info, 0.0, statements=[ids])
     assert session.transaction is not None
     assert session.transaction.statements == [range(4, 6)]
-    assert not store.abort_transaction(session)
+    assert not store.abort_transaction(session, 1.0)
 
 
 def test_origins_are_shared() -> None:
@@ -165,7 +165,7 @@ def test_forgetting_takes_cursors_and_transactions_along() -> None:
     store = SessionStore(timeout=10)
     session = store.use(key(), 0.0, "alice@app")
     assert session is not None
-    store.cursor_opened(CursorId("a:1", 1), session, "app.c")
+    store.cursor_opened(CursorId("a:1", 1), session, "app.c", 0.0)
     info = OperationSessionInfo(txn_number=1)
     store.transaction_step(session, Step.START, Outcome.OK, info, 0.0, "a:1")
     assert store.expire(10.0) == (1, False)
@@ -178,7 +178,71 @@ def test_a_get_more_is_a_use() -> None:
     store = SessionStore(timeout=10)
     session = store.use(key(), 0.0)
     assert session is not None
-    store.cursor_opened(CursorId("a:1", 1), session, "app.c")
+    store.cursor_opened(CursorId("a:1", 1), session, "app.c", 0.0)
     assert store.cursor_used(CursorId("a:1", 1), 8.0) is session
     assert store.cursor_used(CursorId("a:1", 2), 9.0) is None
     assert store.expire(17.0) == (0, False)
+
+
+def idle(store: SessionStore, budget: int = 500) -> float | None:
+    while True:
+        found = store.longest_idle(budget)
+        if found.session is not None:
+            return found.session.last_use
+        if not found.more:
+            return None
+
+
+def test_the_session_that_is_idle_for_longest() -> None:
+    store = SessionStore(timeout=100)
+    assert idle(store) is None
+    for number in range(20):
+        store.use(key(number), float(number))
+    assert idle(store) == 0.0
+    for number in range(15):
+        store.use(key(number), 50.0)
+    assert idle(store, 3) == 15.0
+    assert store.expire(114.0) == (0, False)
+    assert store.expire(119.0) == (5, False)
+    assert store.expire(150.0) == (15, False)
+
+
+def test_a_session_with_something_running_is_not_idle() -> None:
+    store = SessionStore(timeout=100)
+    operation = store.operation_started(key(), 1.0)
+    store.use(key(3), 7.5)
+    assert operation is not None
+    assert store.longest_idle() == (None, True) or idle(store) == 7.5
+    store.operation_finished(operation, 1.0)
+    assert idle(store) == 1.0
+
+
+def test_looking_for_the_longest_idle_comes_to_an_end_in_slices() -> None:
+    store = SessionStore(timeout=100)
+    for number in range(100):
+        store.use(key(number), 0.0)
+    for number in range(100):
+        store.use(key(number), 20.0 + number % 7)
+    slices = 1
+    while (found := store.longest_idle(10)).session is None:
+        slices += 1
+        assert found.more
+        assert slices < 30
+    assert found.session.last_use == 20.0
+
+
+def test_cursors_with_their_ages() -> None:
+    store = SessionStore()
+    session = store.use(key(), 0.0)
+    assert session is not None
+    assert store.oldest_cursor() is None
+    for number in range(3):
+        store.cursor_opened(CursorId("a:1", number), session, "app.c", 10.0 + number)
+    assert (store.open_cursors(), store.oldest_cursor()) == (3, 10.0)
+    store.cursor_closed(CursorId("a:1", 0))
+    store.cursor_closed(CursorId("a:1", 0))
+    assert (store.open_cursors(), store.oldest_cursor()) == (2, 11.0)
+    assert store.cursor_opened_at(CursorId("a:1", 2)) == 12.0
+    assert store.cursor_opened_at(CursorId("a:1", 0)) is None
+    store.forget(session)
+    assert (store.open_cursors(), store.oldest_cursor()) == (0, None)

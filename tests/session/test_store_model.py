@@ -137,7 +137,7 @@ class StoreMachine(RuleBasedStateMachine):
         session = self.store.get(key)
         assert session is not None
         cursor = CursorId(upstream, number)
-        self.store.cursor_opened(cursor, session, "db.c")
+        self.store.cursor_opened(cursor, session, "db.c", self.now)
         for model in self.model.values():
             model.cursors.pop(cursor, None)
         self.model[key].cursors[cursor] = "db.c"

@@ -11,7 +11,7 @@ from bson import Binary
 from proxy.embedded.call import Answer, Call, Command, on_cluster, on_collection, on_database
 from proxy.embedded.engine import Document, Engine, Namespace
 from proxy.embedded.failures import failure
-from proxy.embedded.queries import batch_size, first_batch
+from proxy.embedded.queries import batch_last, batch_size, first_batch
 from proxy.embedded.roles import collection
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ def _list_collections(call: Call) -> Answer:
             entry["idIndex"] = {"v": 2, "key": {"_id": 1}, "name": "_id_", "ns": f"{ns[0]}.{name}"}
         found.append(entry)
     ns = (call.database, "$cmd.listCollections")
-    return first_batch(call, ns, _filtered(call, found), batch_size(call, call.document("cursor")))
+    size = batch_size(call, call.document("cursor"))
+    return batch_last(first_batch(call, ns, _filtered(call, found), size))
 
 
 def _may_list_collections(call: Call) -> None:

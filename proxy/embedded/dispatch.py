@@ -70,12 +70,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
 
 def failed(call: Call, error: CommandError) -> Document:
     """``error`` as a reply, with the cluster's times where the server puts them."""
+    document = error_document(error)
     times = call.node.times()
-    document = {"operationTime": times["operationTime"]} if times else {}
-    document |= error_document(error)
-    if times:
-        document["$clusterTime"] = times["$clusterTime"]
-    return document
+    if not times:
+        return document
+    labels = {"errorLabels": document.pop("errorLabels")} if error.labels else {}
+    first = {"operationTime": times["operationTime"]}
+    return {**labels, **first, **document, "$clusterTime": times["$clusterTime"]}
 
 
 def dispatch(call: Call, duplicates: tuple[str, ...]) -> Answer:

@@ -23,6 +23,12 @@ def first_batch(call: Call, ns: Namespace, documents: list[Document], size: int 
     return {"cursor": {"firstBatch": batch, "id": cursor_id, "ns": f"{ns[0]}.{ns[1]}"}}
 
 
+def batch_last(reply: Document) -> Document:
+    """A cursor reply in the order of fields that the server has for what is no collection."""
+    reply["cursor"]["firstBatch"] = reply["cursor"].pop("firstBatch")
+    return reply
+
+
 def _open(call: Call, ns: Namespace, documents: list[Document]) -> Cursor:
     return call.node.cursors.open(
         ns,
@@ -68,7 +74,8 @@ def _find(call: Call) -> Answer:
         batch = run()[: None if "batchSize" not in call.body else size or None]
         return {"cursor": {"firstBatch": batch, "id": Int64(0), "ns": ".".join(ns)}}
     if not call.option("tailable"):
-        return first_batch(call, ns, run(), size)
+        reply = first_batch(call, ns, run(), size)
+        return reply if engine.exists(ns) else batch_last(reply)
     if not call.node.options.get(ns, {}).get("capped"):
         raise failure(
             2,

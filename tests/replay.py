@@ -151,6 +151,15 @@ def answered(request: bytes, id_: int, body: dict[str, Any]) -> bytes:
     return HEADER.pack(HEADER_SIZE + len(payload), id_, request_id(request), OP_REPLY) + payload
 
 
+def answering(request: bytes, step: Step) -> list[bytes]:
+    """The replies of ``step`` for ``request``, which may carry another requestID by now."""
+    if request_id(request) == request_id(step.request) or not step.replies:
+        return step.replies
+    first = bytearray(step.replies[0])
+    INT32.pack_into(first, 8, request_id(request))
+    return [bytes(first), *step.replies[1:]]
+
+
 class FrameStream:
     """Whole frames over a trio stream."""
 
@@ -275,7 +284,7 @@ class ReplayUpstream:
                 exchange.end.set()
                 return
             exchange.seen.append(frame)
-            await frames.send(b"".join(step.replies))
+            await frames.send(b"".join(answering(frame, step)))
             if step is self.recording.connections[conn][-1] and self._hang_up:
                 exchange.end.set()
                 return

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from proxy.errors import WireError
+from proxy.outlet import Outlet
 from proxy.transport import PeerGoneError, Transport
 from proxy.wire.compression import declared_size, inflate
 from proxy.wire.frames import FrameBuffer, FramingError
@@ -56,54 +57,6 @@ _COMPRESSED: Final = INT32.pack(OP_COMPRESSED)
 _TLS_RECORDS: Final = (b"\x16\x03\x01", b"\x16\x03\x03")
 
 
-class Outlet:
-    """One side's sending end: keeps the order of decisions when both pumps write to it."""
-
-    __slots__ = ("_busy", "_lot", "_queue", "_rest", "sent", "transport")
-
-    def __init__(self, transport: Transport, queue: list[bytes]) -> None:
-        self.transport = transport
-        self._queue = queue
-        self._rest = memoryview(b"")
-        self._busy = False
-        self._lot = trio.lowlevel.ParkingLot()
-        self.sent = 0
-
-    def push(self) -> bool:
-        """Send what the queue holds as far as that needs no waiting; whether all of it is out."""
-        if self._busy or self._rest:
-            return False
-        queue = self._queue
-        if not queue:
-            return True
-        data = queue[0] if len(queue) == 1 else b"".join(queue)
-        queue.clear()
-        sent = self.transport.send_now(data)
-        self.sent += sent
-        if sent == len(data):
-            return True
-        self._rest = memoryview(data)[sent:]
-        return False
-
-    async def flush(self) -> None:
-        """Send what the queue holds; if the other pump is at it, wait until that is out."""
-        while self._busy:
-            await self._lot.park()
-        self._busy = True
-        try:
-            while self._rest or self._queue:
-                data = self._rest or memoryview(b"".join(self._queue))
-                if not self._rest:
-                    self._queue.clear()
-                self._rest = memoryview(b"")
-                await self.transport.send(data)
-                self.sent += len(data)
-        finally:
-            self._busy = False
-            if self._lot:
-                self._lot.unpark_all()
-
-
 class Relay:
     """Carries one client connection until either side ends it.
 
@@ -134,6 +87,7 @@ class Relay:
         self._to_client = Outlet(client, conversation.to_client)
         self._to_upstream: Outlet | None = None
         self._client_ended = False
+        self._eof_passed = False
         self._unblocked: trio.Event | None = None
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
@@ -265,10 +219,23 @@ class Relay:
             sent = self._to_upstream is None or self._to_upstream.push()
         except PeerGoneError as error:
             raise _UpstreamGoneError(str(error)) from error
-        sent = self._to_client.push() and sent
+        sent = self._push_to_client() and sent
         if sent and conversation.close:
             self.stop(conversation.close)
         return sent and not frames
+
+    def _push_to_client(self) -> bool:
+        try:
+            return self._to_client.push()
+        except PeerGoneError as error:
+            self._client_gone(f"client: {error}")
+            return True
+
+    async def _flush_to_client(self) -> None:
+        try:
+            await self._to_client.flush()
+        except PeerGoneError as error:
+            self._client_gone(f"client: {error}")
 
     async def _catch_up(self) -> None:
         """Do what :meth:`_take_requests` left because it has to be waited for."""
@@ -317,7 +284,7 @@ class Relay:
                 await self._to_upstream.flush()
             except PeerGoneError as error:
                 raise _UpstreamGoneError(str(error)) from error
-        await self._to_client.flush()
+        await self._flush_to_client()
         if conversation.close:
             self.stop(conversation.close)
 
@@ -341,14 +308,24 @@ class Relay:
         self._end_by(self._limits.half_close_seconds)
 
     def _client_said_eof(self) -> None:
-        conversation = self.conversation
         self._client_ended = True
         self.reason = self.reason or "client closed"
-        if self._to_upstream is None or conversation.streaming or not conversation.in_flight:
+        if self._to_upstream is None or self.conversation.streaming:
             self._scope.cancel()
             return
-        self._to_upstream.transport.send_eof()
         self._end_by(self._limits.half_close_seconds)
+        self._pass_eof()
+
+    def _pass_eof(self) -> None:
+        """Tell upstream that the client has ended, but not before all it asked for is sent."""
+        conversation = self.conversation
+        if conversation.blocked or self._frames or self._to_upstream is None:
+            return
+        if not conversation.in_flight:
+            self._scope.cancel()
+        elif not self._eof_passed:
+            self._eof_passed = True
+            self._to_upstream.transport.send_eof()
 
     def _end_by(self, seconds: float) -> None:
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
@@ -356,7 +333,7 @@ class Relay:
     def _client_gone(self, reason: str) -> None:
         """The client can be sent nothing; give upstream the chance to read what is on its way."""
         self.reason = self.reason or reason
-        self._client.close()
+        self._to_client.drop()
         self._client_said_eof()
 
     # ------------------------------------------------------------------ upstream to client
@@ -364,10 +341,7 @@ class Relay:
     async def _pump_replies(self, upstream: Transport, to_upstream: Outlet) -> None:
         try:
             while await upstream.each(self._take_replies):
-                try:
-                    await self._to_client.flush()
-                except PeerGoneError as error:
-                    self._client_gone(f"client: {error}")
+                await self._flush_to_client()
                 await to_upstream.flush()
                 self._replied()
             self._client.send_eof()
@@ -380,11 +354,7 @@ class Relay:
         conversation = self.conversation
         self._received_upstream += len(data)
         conversation.on_upstream(data, trio.current_time())
-        try:
-            sent = self._to_client.push()
-        except PeerGoneError as error:
-            self._client_gone(f"client: {error}")
-            sent = True
+        sent = self._push_to_client()
         if conversation.to_upstream and self._to_upstream is not None:
             sent = self._to_upstream.push() and sent
         if sent:
@@ -399,8 +369,8 @@ class Relay:
             self._unblocked = None
         if conversation.close:
             self.stop(conversation.close)
-        elif self._client_ended and not conversation.in_flight:
-            self.stop("client closed")
+        elif self._client_ended:
+            self._pass_eof()
         elif self._draining and not self.busy:
             self.stop("draining")
 

@@ -14,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 from proxy.config import Limits
 from proxy.errors import CommandError
 from proxy.limits import BufferBudget, Share
-from proxy.relay import Outlet, Relay
+from proxy.relay import Relay
 from proxy.transport import PeerGoneError, Transport
 from proxy.wire.compression import deflate
 from proxy.wire.messages import read_request
@@ -321,45 +321,6 @@ async def test_pipelining_is_bounded():
         assert rig.upstream.take() == b"".join(many[1_010:])
 
 
-async def test_both_pumps_keep_the_order_of_decisions(nursery):
-    transport = FakeTransport(room=0)
-    queue: list[bytes] = [b"one"]
-    outlet = Outlet(transport, queue)
-    nursery.start_soon(outlet.flush)
-    await wait_all_tasks_blocked()
-    for data in (b"two", b"three"):
-        queue.append(data)
-        nursery.start_soon(outlet.flush)
-        await wait_all_tasks_blocked()
-    transport.make_room(None)
-    await wait_all_tasks_blocked()
-    assert transport.take() == b"onetwothree"
-    assert outlet.sent == 11
-    assert queue == []
-
-
-async def test_a_sender_that_fails_does_not_block_the_other(nursery):
-    transport = FakeTransport(room=0)
-    queue: list[bytes] = [b"one"]
-    outlet = Outlet(transport, queue)
-    failures = []
-
-    async def flush() -> None:
-        try:
-            await outlet.flush()
-        except PeerGoneError as error:
-            failures.append(str(error))
-
-    nursery.start_soon(flush)
-    await wait_all_tasks_blocked()
-    queue.append(b"two")
-    nursery.start_soon(flush)
-    await wait_all_tasks_blocked()
-    transport.reset("gone")
-    await wait_all_tasks_blocked()
-    assert failures == ["gone", "gone"]
-
-
 # ------------------------------------------------------------------ deadlines
 
 
@@ -541,6 +502,35 @@ async def test_nothing_goes_upstream_while_it_is_unsettled_who_asks():
         assert rig.upstream.take() == TWO
         assert identity(rig.conversation).name == "alice@app"
         assert await rig.answers(SECOND) == SECOND
+
+
+@pytest.mark.parametrize(
+    "end", [lambda client: client.feed(b""), lambda client: client.reset()], ids=["eof", "reset"]
+)
+@pytest.mark.parametrize("pipelined", [b"", SILENT, SILENT + TWO + SILENT])
+async def test_what_a_client_sent_before_it_went_is_carried_out_all_the_same(end, pipelined):
+    control = command({"endSessions": [], "$db": "admin"}, 1)
+    async with rigged() as rig:
+        rig.client.feed(control + pipelined)
+        await wait_all_tasks_blocked()
+        end(rig.client)
+        await rig.running()
+        asked = read_request(rig.upstream.take())
+        assert asked.command == "connectionStatus"
+        assert not rig.upstream.eof_sent
+        status = reply(connection_status(), asked.request_id)
+        await rig.answers(status)
+        sent = rig.upstream.take()
+        carried = read_request(sent[: HEADER.unpack_from(sent)[0]])
+        assert carried.command == "endSessions"
+        rest = sent[len(carried.frame) :]
+        await rig.answers(reply(OK, carried.request_id))
+        rest += rig.upstream.take()
+        assert rest == pipelined
+        if TWO in pipelined:
+            assert rig.upstream.eof_sent
+            await rig.answers(SECOND)
+        await rig.ended("client")
 
 
 async def test_a_failed_authentication_lets_the_next_request_go():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 INTERVAL: Final = 1.0
 
 #: Sessions looked at in one go, which takes well under the 10 ms that the loop may be held.
-_SLICE: Final = 1000
+_SLICE: Final = 500
 
 #: NoSuchTransaction: it was gone already.
 _GONE: Final = 251

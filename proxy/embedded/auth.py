@@ -129,6 +129,7 @@ def _get_nonce(call: Call) -> Answer:
 
 
 def shown_privileges(privileges: Privileges) -> list[Any]:
+    """Privileges as connectionStatus and usersInfo show them."""
     return [
         {"resource": dict(resource), "actions": sorted(actions)}
         for resource, actions in privileges.items()

@@ -59,13 +59,16 @@ class Call:
 
     @property
     def key(self) -> SessionKey | None:
+        """The key of the command's session; None without one."""
         return self.session.key if self.session else None
 
     @property
     def users(self) -> list[User]:
+        """Everybody authenticated on the connection."""
         return self.connection.users
 
     def privileges(self) -> Privileges:
+        """What the users' roles grant together."""
         roles = [role for user in self.users for role in user.roles]
         return self.node.users.privileges(roles)
 
@@ -82,9 +85,11 @@ class Call:
         return self.name == "createUser" and not len(self.node.users)
 
     def may_on_cluster(self, *actions: str) -> bool:
+        """As :meth:`may`, on the cluster resource."""
         return self.may(CLUSTER, *actions)
 
     def need(self, resource: Resource, *actions: str) -> None:
+        """Refuse (13, the command printed) what :meth:`may` does not allow."""
         if not self.may(resource, *actions):
             raise self.not_authorized()
 
@@ -108,6 +113,11 @@ class Call:
         return user_digest(user.name, user.database)
 
     def only_user(self) -> User:
+        """The one user authenticated.
+
+        Raises:
+            CommandError: 13 for none or several.
+        """
         if not self.users:
             raise unauthorized("there are no users authenticated")
         if len(self.users) > 1:
@@ -145,6 +155,7 @@ class Call:
 
     @property
     def resource(self) -> Resource:
+        """The collection that the command names, as a resource."""
         return collection(*self.ns)
 
     def engine(self, ns: Namespace) -> Engine:
@@ -170,6 +181,11 @@ class Call:
         return int(value)
 
     def document(self, name: str) -> Document:
+        """A field that is a document; empty where missing or null.
+
+        Raises:
+            CommandError: 14.
+        """
         value = self.option(name, {})
         if not isinstance(value, dict):
             raise failure(
@@ -211,6 +227,8 @@ class Command:
 
 
 def on_cluster(*actions: str) -> Check:
+    """A check for actions on the cluster."""
+
     def check(call: Call) -> None:
         if not call.may_on_cluster(*actions):
             raise call.not_authorized()
@@ -219,6 +237,8 @@ def on_cluster(*actions: str) -> Check:
 
 
 def on_collection(*actions: str) -> Check:
+    """A check for actions on the collection that the command names."""
+
     def check(call: Call) -> None:
         call.need(call.resource, *actions)
 
@@ -226,6 +246,8 @@ def on_collection(*actions: str) -> Check:
 
 
 def on_database(*actions: str) -> Check:
+    """A check for actions on the whole database."""
+
     def check(call: Call) -> None:
         call.need(collection(call.database, ""), *actions)
 

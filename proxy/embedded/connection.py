@@ -77,6 +77,7 @@ class Connection:
 
     @property
     def app_name(self) -> str:
+        """``application.name`` of the client's metadata."""
         application = (self.metadata or {}).get("application")
         name = application.get("name", "") if isinstance(application, dict) else ""
         return str(name)

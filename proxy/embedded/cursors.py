@@ -54,6 +54,7 @@ class Cursor:
 
     @property
     def exhausted(self) -> bool:
+        """Whether everything found was fetched."""
         return self.position >= len(self.rest)
 
 
@@ -99,9 +100,11 @@ class CursorStore:
         return cursor
 
     def find(self, cursor_id: int) -> Cursor | None:
+        """The cursor, without counting as use; None where it is not open."""
         return self._cursors.get(cursor_id)
 
     def close(self, cursor_id: int) -> bool:
+        """Close a cursor; False where there was none."""
         cursor = self._cursors.pop(cursor_id, None)
         if cursor is None:
             return False
@@ -109,6 +112,7 @@ class CursorStore:
         return True
 
     def close_where(self, wanted: Callable[[Cursor], bool]) -> int:
+        """Close all that ``wanted`` picks; how many."""
         doomed = [cursor.id for cursor in self._cursors.values() if wanted(cursor)]
         for cursor_id in doomed:
             self.close(cursor_id)

@@ -130,22 +130,28 @@ class Engine:
         return self._single
 
     def databases(self) -> list[str]:
+        """Names, sorted, of the databases that hold a collection."""
         return sorted(self._client.list_database_names())
 
     def collections(self, database: str) -> list[str]:
+        """Names of the collections, oldest first."""
         return list(self._client[database].list_collection_names())
 
     def exists(self, ns: Namespace) -> bool:
+        """Whether there is such a collection."""
         return ns[1] in self.collections(ns[0])
 
     def create(self, ns: Namespace) -> None:
+        """Make an empty collection."""
         with _Translated():
             self._client[ns[0]].create_collection(ns[1])
 
     def drop(self, ns: Namespace) -> None:
+        """Remove a collection with its documents and indexes."""
         self._client[ns[0]].drop_collection(ns[1])
 
     def rename(self, ns: Namespace, target: Namespace) -> None:
+        """Move a collection with its indexes; ``target`` must not exist."""
         with _Translated():
             for document in self.find(ns):
                 self.insert(target, document)
@@ -184,11 +190,13 @@ class Engine:
         return [document["_id"] for document in found]
 
     def get(self, ns: Namespace, key: object) -> Document | None:
+        """The document with this ``_id``."""
         for document in self.find(ns, {"_id": {"$eq": key}}):
             return document
         return None
 
     def count(self, ns: Namespace) -> int:
+        """How many documents there are."""
         return int(self._collection(ns).estimated_document_count())
 
     def insert(self, ns: Namespace, document: Document) -> None:
@@ -239,6 +247,7 @@ class Engine:
             return Updated(1, 0, (upserted,))
 
     def delete(self, ns: Namespace, key: object) -> int:
+        """Remove the document with this ``_id``; how many there were."""
         with _Translated():
             return int(self._collection(ns).delete_one({"_id": {"$eq": key}}).deleted_count)
 
@@ -254,16 +263,19 @@ class Engine:
                 self._collection(ns).replace_one({"_id": key}, document)
 
     def distinct(self, ns: Namespace, key: str, query: Mapping[str, Any]) -> list[Any]:
+        """The different values of a field among the documents that match."""
         with _Translated():
             return list(self._collection(ns).distinct(key, dict(query)))
 
     def aggregate(self, ns: Namespace, pipeline: list[Document]) -> list[Document]:
+        """What the pipeline makes of the collection."""
         with _Translated():
             return list(self._collection(ns).aggregate(pipeline))
 
     def create_index(
         self, ns: Namespace, name: str, key: list[tuple[str, Any]], options: Mapping[str, Any]
     ) -> None:
+        """``key`` is pairs of field and direction; of ``options`` what the engine knows is kept."""
         kept = {
             option: options[option]
             for option in ("unique", "sparse", "expireAfterSeconds", "partialFilterExpression")
@@ -273,6 +285,7 @@ class Engine:
             self._collection(ns).create_index(key, name=name, **kept)
 
     def drop_index(self, ns: Namespace, name: str) -> None:
+        """Remove an index by name."""
         with _Translated():
             self._collection(ns).drop_index(name)
 

@@ -85,4 +85,5 @@ def type_mismatch(path: str, value: object, expected: str) -> CommandError:
 
 
 def unauthorized(errmsg: str) -> CommandError:
+    """13 with this text."""
     return failure(13, errmsg)

@@ -86,13 +86,16 @@ class Node:
         return next(self._ids) & 0x7FFFFFFF
 
     def next_connection_id(self) -> int:
+        """``connectionId`` of the next connection."""
         return next(self._connection_ids)
 
     def next_operation_id(self) -> int:
+        """``opid`` of the next command."""
         return next(self._operation_ids)
 
     @property
     def replica_set(self) -> bool:
+        """Whether the server is a member of one."""
         return self.set_name is not None
 
     def advance(self, now: float, writes: int = 1) -> None:
@@ -122,6 +125,7 @@ class Node:
         return float(self.parameters.get("transactionLifetimeLimitSeconds", LIFETIME))
 
     def op_time(self) -> Document:
+        """``opTime`` of the last write."""
         return {"ts": self.written, "t": TERM}
 
     def times(self) -> Document:
@@ -135,6 +139,7 @@ class Node:
         }
 
     def topology_version(self) -> Document:
+        """``topologyVersion`` as it is now."""
         return {"processId": self.process_id, "counter": Int64(self.topology_counter)}
 
 

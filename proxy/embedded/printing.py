@@ -55,6 +55,7 @@ def subtype(value: bytes) -> int:
 
 
 def subtype_name(value: bytes) -> str:
+    """A binary subtype as the server's parsers spell it."""
     return _SUBTYPES.get(subtype(value), "invalid")
 
 

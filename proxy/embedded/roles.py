@@ -31,6 +31,7 @@ def resource_of(document: Mapping[str, Any]) -> Resource:
 
 
 def collection(database: str, name: str) -> Resource:
+    """A collection as a resource; the empty string stands for any."""
     return (("db", database), ("collection", name))
 
 

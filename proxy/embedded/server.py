@@ -60,6 +60,7 @@ class EmbeddedUpstream:
 
     @property
     def address(self) -> str:
+        """``host:port`` by which the server goes."""
         return self.node.address
 
     def _wake(self) -> None:

@@ -21,6 +21,7 @@ _STORED: Final = "$listSessions"
 
 
 def is_listing(stage: str) -> bool:
+    """Whether a stage lists sessions."""
     return stage in (_LOCAL, _STORED)
 
 

@@ -80,6 +80,7 @@ class SessionStore:
         return session
 
     def get(self, key: SessionKey) -> Session | None:
+        """The session, without counting as use."""
         return self._sessions.get(key)
 
     def end(self, keys: Iterable[SessionKey]) -> None:
@@ -87,6 +88,7 @@ class SessionStore:
         self._ended.update(keys)
 
     def flush_is_due(self, now: float) -> bool:
+        """Whether the last flush is five minutes ago."""
         return now - self._flushed >= FLUSH_SECONDS
 
     def flush(self, now: float) -> set[SessionKey]:
@@ -117,10 +119,16 @@ class SessionStore:
         return iter(list(self._sessions.values()))
 
     def matching(self, wanted: Callable[[SessionKey], bool]) -> list[Session]:
+        """The sessions whose key is ``wanted``."""
         return [session for session in self._sessions.values() if wanted(session.key)]
 
 
 def parse_uuid(path: str, value: object) -> bytes:
+    """A session id's 16 bytes.
+
+    Raises:
+        CommandError: 14 or 207.
+    """
     if not isinstance(value, bytes):
         raise type_mismatch(path, value, "binData")
     if subtype(value) != 4:
@@ -135,6 +143,11 @@ def parse_uuid(path: str, value: object) -> bytes:
 
 
 def parse_uid(path: str, value: object) -> bytes:
+    """An owner digest's 32 bytes.
+
+    Raises:
+        CommandError: 14 or 12.
+    """
     if not isinstance(value, bytes):
         raise type_mismatch(path, value, "binData")
     if subtype(value) != 0:
@@ -149,10 +162,12 @@ def parse_uid(path: str, value: object) -> bytes:
 
 
 def unknown_field(path: str, name: str) -> Exception:
+    """40415 for a field of the document at ``path``."""
     return failure(40415, f"BSON field '{path}.{name}' is an unknown field.")
 
 
 def missing_field(path: str, name: str) -> Exception:
+    """40414 for a field of the document at ``path``."""
     return failure(40414, f"BSON field '{path}.{name}' is missing but a required field")
 
 

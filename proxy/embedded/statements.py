@@ -77,11 +77,21 @@ def _delete_one(call: Call, ns: Namespace, statement: Document) -> Outcome:
 
 
 def claim(call: Call, ns: Namespace, key: object) -> None:
+    """Inside a transaction, make the document that transaction's to write.
+
+    Raises:
+        CommandError: 112, labelled transient.
+    """
     if call.transaction is not None:
         call.transaction.claim(call.node.engine, call.node.locks, ns, key)
 
 
 def check_statement(call: Call, statement: Document) -> None:
+    """Judge one statement of an update or delete by itself.
+
+    Raises:
+        CommandError: 40414, 9, or 72 for what cannot be retried.
+    """
     if call.name == "update":
         for field in ("q", "u"):
             if field not in statement:
@@ -107,11 +117,13 @@ RUN: Final[dict[str, Run]] = {
 
 
 def allow_writes(ns: Namespace) -> None:
+    """Refuse (73) writes to the collections that are the server's own."""
     if ns[1].startswith("system.") and ns[0] not in ("config", "local"):
         raise failure(73, f"cannot write to '{ns[0]}.{ns[1]}'")
 
 
 def locked(call: Call, ns: Namespace, statements: list[Document]) -> bool:
+    """Whether an open transaction wrote a document that one of the statements would write."""
     locks = call.node.locks
     if not locks:
         return False
@@ -119,10 +131,13 @@ def locked(call: Call, ns: Namespace, statements: list[Document]) -> bool:
         if call.name == "insert":
             keys = [statement["_id"]] if "_id" in statement else []
         else:
-            keys = call.node.engine.ids(ns, statement.get("q", {}))
-            key = statement.get("q", {}).get("_id")
-            if key is not None and not isinstance(key, dict):
-                keys.append(key)
+            query = statement.get("q")
+            if not isinstance(query, dict):
+                continue
+            keys = call.node.engine.ids(ns, query)
+            if "_id" in query and not isinstance(query["_id"], dict):
+                # It may be a document that only the transaction has yet.
+                keys.append(query["_id"])
         if any(locks.holder(ns, key) is not None for key in keys):
             return True
     return False

@@ -45,14 +45,17 @@ class Locks:
         self._held: dict[Transaction, set[tuple[Namespace, bytes]]] = {}
 
     def holder(self, ns: Namespace, key: object) -> Transaction | None:
+        """The open transaction that wrote this document."""
         return self._holders.get((ns, id_key(key)))
 
     def take(self, ns: Namespace, key: object, transaction: Transaction) -> None:
+        """Note that ``transaction`` wrote this document."""
         at = (ns, id_key(key))
         self._holders[at] = transaction
         self._held.setdefault(transaction, set()).add(at)
 
     def release(self, transaction: Transaction) -> None:
+        """Forget everything that ``transaction`` wrote."""
         for at in self._held.pop(transaction, ()):
             del self._holders[at]
 

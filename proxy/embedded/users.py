@@ -48,10 +48,12 @@ class User:
 
     @property
     def full_name(self) -> str:
+        """``user@db``, of which session owners' digests are made."""
         return f"{self.name}@{self.database}"
 
     @cached_property
     def credentials(self) -> dict[str, Credential]:
+        """What the server stores of the password, by mechanism."""
         return {
             mechanism: credential(mechanism, self.name, self.password)
             for mechanism in self.mechanisms
@@ -60,6 +62,8 @@ class User:
 
 
 class CustomRole(NamedTuple):
+    """What a role grants by itself, and the roles that it inherits."""
+
     privileges: Privileges
     roles: tuple[Role, ...]
 
@@ -87,6 +91,7 @@ class UserStore:
         return iter(list(self._users.values()))
 
     def find(self, name: str, database: str) -> User | None:
+        """The user; None where there is none."""
         return self._users.get((name, database))
 
     def get(self, name: str, database: str) -> User:
@@ -101,26 +106,41 @@ class UserStore:
         return user
 
     def add(self, user: User) -> None:
+        """Add a user, or replace the one of the same name."""
         self._users[user.name, user.database] = user
 
     def remove(self, name: str, database: str) -> None:
+        """Remove a user.
+
+        Raises:
+            CommandError: 11.
+        """
         if self._users.pop((name, database), None) is None:
             raise failure(11, f"User '{name}@{database}' not found")
 
     def add_role(self, role: Role, privileges: Privileges, roles: tuple[Role, ...]) -> None:
+        """Add a custom role."""
         self._roles[role] = CustomRole(privileges, roles)
 
     def remove_role(self, role: Role) -> None:
+        """Remove a custom role.
+
+        Raises:
+            CommandError: 31.
+        """
         if self._roles.pop(role, None) is None:
             raise failure(31, f"Role '{role[0]}@{role[1]}' not found")
 
     def custom_role(self, role: Role) -> CustomRole | None:
+        """The custom role; None where there is none, or a built-in one."""
         return self._roles.get(role)
 
     def custom_roles(self, database: str) -> list[Role]:
+        """The custom roles of a database."""
         return [role for role in self._roles if role[1] == database]
 
     def known(self, role: Role) -> bool:
+        """Whether there is such a role, custom or built in."""
         return role in self._roles or built_in(*role) is not None
 
     def privileges(self, roles: Iterable[Role]) -> Privileges:

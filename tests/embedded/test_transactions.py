@@ -124,6 +124,14 @@ def test_a_write_outside_waits_no_longer_than_it_may(session: Session, other: Se
     assert answer(other.client.connection.resume(NOW + 5))["code"] == 50
 
 
+@pytest.mark.parametrize("statement", [{"q": 1, "u": {}}, {"u": {}}, {"q": {"$nix": 1}, "u": {}}])
+def test_odd_statements_outside_do_not_wait(session: Session, statement: dict[str, Any]) -> None:
+    session.insert(1, **session.fields(1, start=True))
+    reply = session.client.run("update", "c", db="app", updates=[statement])
+    assert reply.get("code", 2) in (2, 40414)
+    assert reply["ok"] == 0.0 or reply["writeErrors"]
+
+
 def test_a_find_and_modify_outside_waits_too(session: Session, other: Session) -> None:
     session.insert(1)
     session.update(1, "a", **session.fields(1, start=True))

@@ -14,20 +14,25 @@ What goes out has to be expected before the next bytes come in.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import bson
 
+from policies.transaction_guard import Overdue
 from proxy.conversation import Conversation, Presentation
 from proxy.desk import Desk, Sessions
 from proxy.errors import CommandError
 from proxy.identity import CONNECTION_STATUS, Identity
-from proxy.policy import Decision, Policies
+from proxy.policy import Decision, Mode, Policies, Policy
 from proxy.session.records import Operation
+from proxy.session.store import SessionStore
 from proxy.upstreams import UpstreamFacts
 from proxy.wire.messages import read_request
 from proxy.wire.opcodes import OP_MSG
 from tests.build import reply
+
+UPSTREAM = "upstream:1"
 
 
 class Watching:
@@ -35,6 +40,8 @@ class Watching:
 
     def __init__(self) -> None:
         self.seen: list[tuple[Any, ...]] = []
+        #: Digests of users whose own connections could be asked something.
+        self.has_connections_of: set[bytes] = set()
 
     def request(self, command: str) -> None:
         self.seen.append(("request", command))
@@ -52,11 +59,11 @@ class Watching:
         self.seen.append(("unknown member",))
 
     def interrupt(self, operation: Operation) -> None:
-        self.seen.append(("interrupt", operation))
+        self.seen.append(("interrupt", operation.command))
 
     def ask_as(self, owner: bytes, upstream: str, question: bytes) -> bool:
-        self.seen.append(("ask as", owner, upstream, question))
-        return False
+        self.seen.append(("ask as", owner, upstream, bson.decode(question)))
+        return owner in self.has_connections_of
 
     # ------------------------------------------------------------------ and a recorder
 
@@ -69,13 +76,31 @@ class Watching:
     def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
         self.seen.append(("control", command, decision, targets, reason))
 
+    def aborted(self, overdue: Overdue, ok: bool) -> None:
+        self.seen.append(("aborted", overdue.txn_number, ok))
+
     def only(self, kind: str) -> list[tuple[Any, ...]]:
         return [entry[1:] for entry in self.seen if entry[0] == kind]
 
 
-def converse(observer: Watching, **presentation: Any) -> Conversation:
-    """A conversation with nothing said yet."""
-    desk = Desk(Sessions(Policies(()), observer), 1, "client", "upstream:1", UpstreamFacts)
+def converse(
+    observer: Watching,
+    *,
+    facts: UpstreamFacts = UpstreamFacts(),  # noqa: B008 - frozen
+    rules: Iterable[tuple[Policy, Mode]] = (),
+    store: SessionStore | None = None,
+    refuse_early: bool = False,
+    **presentation: Any,
+) -> Conversation:
+    """A conversation with nothing said yet; ids that it makes up are zero."""
+    sessions = Sessions(
+        Policies(rules),
+        observer,
+        store if store is not None else SessionStore(),
+        refuse_early=refuse_early,
+        random=lambda: bytes(16),
+    )
+    desk = Desk(sessions, 1, "client", UPSTREAM, lambda: facts)
     return Conversation(Presentation(**presentation), observer, desk)
 
 
@@ -87,9 +112,9 @@ def identity(conversation: Conversation) -> Identity:
 class Talk:
     """One conversation, driven and checked step by step; its clock stands unless moved."""
 
-    def __init__(self, **presentation: Any) -> None:
+    def __init__(self, **how: Any) -> None:
         self.observer = Watching()
-        self.conversation = converse(self.observer, **presentation)
+        self.conversation = converse(self.observer, **how)
         self.now = 0.0
         self._asked = 0
 
@@ -136,6 +161,16 @@ class Talk:
         assert not question.sequences
         self._asked = question.request_id
         assert self.conversation.blocked
+        return self
+
+    def upstream_is_sent(self, *documents: dict[str, Any]) -> Talk:
+        """The proxy sends upstream commands of its own, one after the other."""
+        sent = []
+        for frame in self._taken("to_upstream"):
+            request = read_request(frame)
+            self._asked = request.request_id
+            sent.append(bson.decode(request.body_bytes()))
+        assert sent == list(documents)
         return self
 
     def upstream_says(self, document: dict[str, Any]) -> Talk:

@@ -24,14 +24,17 @@ from proxy.session.transactions import (
     step_of,
 )
 from proxy.wire.edges import Cursor, Edges, cursor
-from proxy.wire.fields import ARRAY, DOCUMENT, INT64_TYPE, STRING, Element, walk
+from proxy.wire.fields import ARRAY, DOCUMENT, INT64_TYPE, STRING, Element
 from proxy.wire.messages import count_documents
+from proxy.wire.shapes import Shapes
 
 if TYPE_CHECKING:
     from proxy.session.ids import Origin
     from proxy.session.info import OperationSessionInfo
     from proxy.session.store import SessionStore
     from proxy.wire.messages import Reply, Request
+
+_walk = Shapes().walk
 
 #: TooManyLogicalSessions: upstream did not take the lsid, so the request used no session.
 _NOT_TAKEN: Final = 261
@@ -186,7 +189,7 @@ def _cursor(reply: Reply) -> Cursor | None:
         return None
     data = reply.message
     try:
-        fields = walk(data, element.value, element.end)
+        fields = _walk(data, element.value, element.end)
     except WireError:
         return None
     number = fields.get(b"id")

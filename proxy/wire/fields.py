@@ -164,6 +164,14 @@ def walk(data: bytes, start: int, limit: int, max_elements: int = MAX_ELEMENTS) 
     return fields
 
 
+def decisive_size(element: Element) -> int:
+    """How many of the value's first bytes decide where it ends."""
+    size = _SIZES[element.type]
+    if size >= 0:
+        return 0
+    return 4 if size in (_STRING, _DOCUMENT, _BINARY, _DBPOINTER) else element.end - element.value
+
+
 def size_of(kind: int, start: bytes) -> int | None:
     """The size of a value of this type that begins with ``start`` (4 bytes suffice).
 

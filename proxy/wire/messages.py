@@ -31,9 +31,12 @@ from proxy.wire.opcodes import (
     OP_REPLY,
     UINT32,
 )
+from proxy.wire.shapes import Shapes
 
 _uint32 = UINT32.unpack_from
 _int32 = INT32.unpack_from
+
+_walk = Shapes().walk
 
 #: Opcodes that a client may send, with whether the server answers them. OP_MSG depends on its
 #: flags, and what is not here is nothing a server of any version accepts.
@@ -179,7 +182,7 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
 
 
 def _set_command(request: Request, start: int, limit: int) -> None:
-    fields = walk(request.message, start, limit)
+    fields = _walk(request.message, start, limit)
     request.body = start
     request.fields = fields
     for name in fields:
@@ -205,10 +208,12 @@ def msg_sections(message: bytes, limit: int) -> tuple[int, tuple[bytes, ...]]:
         WireError: no body or two, an unknown kind, a section that overruns, or more sections
             than servers take (two sequences and one token): millions fit into one message.
     """
+    pos = HEADER_SIZE + 4
+    if pos + 5 < limit and not message[pos] and pos + 1 + _int32(message, pos + 1)[0] == limit:
+        return pos + 1, ()  # a body and nothing else, as most messages are
     body = 0
     sequences: list[bytes] = []
     tokens = 0
-    pos = HEADER_SIZE + 4
     while pos < limit:
         kind = message[pos]
         pos += 1
@@ -360,7 +365,7 @@ def read_reply(frame: bytes) -> Reply:
         reply.body = HEADER_SIZE
     else:
         raise WireError(f"opcode {opcode} is not a reply")
-    reply.fields = walk(message, reply.body, limit)
+    reply.fields = _walk(message, reply.body, limit)
     return reply
 
 

@@ -20,7 +20,7 @@ class TooManyFieldsError(WireError):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)  # not frozen: what carries exceptions on sets their traceback
 class CommandError(Exception):
     """A refusal in the server's own form: ``{ok: 0, errmsg, code, codeName}``.
 
@@ -34,6 +34,11 @@ class CommandError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code} {self.code_name}: {self.errmsg}"
+
+    def again(self) -> CommandError:
+        """A copy to raise. One object raised twice keeps the frames of both times, and so the
+        requests in them, for as long as it lives itself."""
+        return CommandError(self.code, self.code_name, self.errmsg, self.labels)
 
 
 class ConfigError(Exception):

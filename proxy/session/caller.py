@@ -93,7 +93,7 @@ class Caller:
             CommandError: nobody or several are authenticated, or the name is too long.
         """
         if self.digest is None:
-            raise self.digest_error or refusals.NO_USERS
+            raise (self.digest_error or refusals.NO_USERS).again()
         return self.digest
 
     def session_uid(self, uid: bytes | None, *actions: str) -> bytes:
@@ -111,5 +111,5 @@ class Caller:
         if self.may("impersonate") or any(self.may(action) for action in actions):
             return uid
         if self.own_digest() != uid:
-            raise refusals.FOREIGN_DIGEST
+            raise refusals.FOREIGN_DIGEST.again()
         return uid

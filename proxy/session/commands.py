@@ -85,7 +85,7 @@ def decide(request: Request, info: OperationSessionInfo, facts: Facts) -> Decisi
             return Forward()
         decision = _COMMANDS[request.command](case)
     except CommandError as error:
-        return Refusal(error)
+        return Refusal(error.with_traceback(None))
     if isinstance(decision, Plan) and not facts.native:
         decision.upstream = (_carrier(case),)
     return decision
@@ -101,7 +101,7 @@ def _check_envelope(case: _Case) -> None:
     if request.database is None:
         raise CommandError(40571, "Location40571", "OP_MSG requests require a $db argument")
     if info.malformed is not None:
-        raise info.malformed
+        raise info.malformed.again()
     if info.autocommit is not None:
         raise refusals.not_in_transactions(
             f"Cannot run '{command}' in a multi-document transaction."
@@ -140,7 +140,7 @@ def _carrier(case: _Case) -> bytes:
 def _check_concern(case: _Case) -> None:
     # readConcern, maxTimeMS and their like go along upstream, which refuses them in its words.
     if b"writeConcern" in case.request.fields:
-        raise refusals.NO_WRITE_CONCERN
+        raise refusals.NO_WRITE_CONCERN.again()
 
 
 # startSession, refreshSessions, endSessions
@@ -153,11 +153,11 @@ def _start_session(case: _Case) -> Decision:
     if uid is None:
         # The limit on names is not checked here: the session is made, and of no use.
         if len(caller.users) != 1:
-            raise caller.digest_error or refusals.NO_USERS
+            raise (caller.digest_error or refusals.NO_USERS).again()
         (uid,) = caller.users
     _check_concern(case)
     if facts.store.full:
-        raise refusals.TOO_MANY_SESSIONS
+        raise refusals.TOO_MANY_SESSIONS.again()
     made = bytearray(facts.random())
     made[6] = made[6] & 0x0F | 0x40
     made[8] = made[8] & 0x3F | 0x80
@@ -250,7 +250,7 @@ def _kill_by_pattern(case: _Case) -> Decision:
     _check_concern(case)
     patterns = _read_patterns(case)
     if any(one.impersonates for one in patterns) and not caller.may("impersonate"):
-        raise refusals.NO_IMPERSONATION
+        raise refusals.NO_IMPERSONATION.again()
     if not patterns or any(one.is_everybody for one in patterns):
         return _kill_plan(case, Selection(everything=True), case.command, [])
     learnt = facts.learnt

@@ -193,7 +193,7 @@ def uuid(data: bytes, element: Element, path: str) -> bytes:
     """A UUID field's 16 bytes."""
     value = _binary(data, element, path, UUID_SUBTYPE)
     if len(value) != 16:
-        raise refusals.INVALID_UUID
+        raise refusals.INVALID_UUID.again()
     return value
 
 

@@ -100,7 +100,7 @@ def read_operation_session_info(request: Request, caller: Caller) -> OperationSe
     try:
         _read(request, caller, info)
     except CommandError as error:
-        info.malformed = error
+        info.malformed = error.with_traceback(None)
         info.lsid = None
     return info
 
@@ -114,15 +114,15 @@ def _read(request: Request, caller: Caller, info: OperationSessionInfo) -> None:
     lsid = _parse(request, info)
     if pre_auth:
         if info.autocommit is not None:
-            raise refusals.AUTOCOMMIT_ILLEGAL_HERE
+            raise refusals.AUTOCOMMIT_ILLEGAL_HERE.again()
         if info.txn_number is not None:
-            raise refusals.TXN_ILLEGAL_HERE
+            raise refusals.TXN_ILLEGAL_HERE.again()
         if caller.anonymous:
             return
     if lsid is not None:
         info.lsid = LogicalSessionId(lsid[0], caller.session_uid(lsid[1]))
     elif info.txn_number is not None:
-        raise refusals.TXN_WITHOUT_LSID
+        raise refusals.TXN_WITHOUT_LSID.again()
     _judge_transaction(caller, info)
     if info.txn_number is not None and not request.fields.keys().isdisjoint(_STATEMENTS):
         if request.command not in _TYPED:
@@ -155,18 +155,18 @@ def _parse(request: Request, info: OperationSessionInfo) -> tuple[bytes, bytes |
 def _judge_transaction(caller: Caller, info: OperationSessionInfo) -> None:
     if info.txn_number is not None:
         if caller.has_transactions is False:
-            raise refusals.TXN_ON_STANDALONE
+            raise refusals.TXN_ON_STANDALONE.again()
         if info.txn_number < 0:
-            raise refusals.TXN_NEGATIVE
+            raise refusals.TXN_NEGATIVE.again()
     elif info.autocommit is not None:
-        raise refusals.AUTOCOMMIT_WITHOUT_TXN
+        raise refusals.AUTOCOMMIT_WITHOUT_TXN.again()
     if info.autocommit:
-        raise refusals.AUTOCOMMIT_TRUE
+        raise refusals.AUTOCOMMIT_TRUE.again()
     if info.start_transaction is not None:
         if info.autocommit is None:
-            raise refusals.START_WITHOUT_AUTOCOMMIT
+            raise refusals.START_WITHOUT_AUTOCOMMIT.again()
         if not info.start_transaction:
-            raise refusals.START_FALSE
+            raise refusals.START_FALSE.again()
 
 
 def _read_statements(request: Request, info: OperationSessionInfo) -> None:
@@ -188,7 +188,7 @@ def _read_statements(request: Request, info: OperationSessionInfo) -> None:
             if not idl.is_absent(entry)
         )
         if info.stmt_id is not None:
-            raise refusals.BOTH_STMT_ID_FORMS
+            raise refusals.BOTH_STMT_ID_FORMS.again()
 
 
 def _against_the_manual(info: OperationSessionInfo) -> CommandError | None:

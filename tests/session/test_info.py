@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.identity import NO_OWNER
+from proxy.session import refusals
 from proxy.session.caller import Caller
 from proxy.session.ids import LogicalSessionId
 from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
@@ -356,3 +357,12 @@ def test_the_frame_is_not_touched() -> None:
     one = request(document)
     read_operation_session_info(one, AS_ALICE)
     assert one.body_bytes() == document
+
+
+def test_a_refusal_keeps_no_request_alive() -> None:
+    """Errors that are made once and raised often must not collect tracebacks."""
+    for _ in range(3):
+        found = info({"find": "c", "txnNumber": Int64(1)}, AS_ALICE)
+        assert found.malformed == refusals.TXN_WITHOUT_LSID
+        assert found.malformed.__traceback__ is None
+    assert refusals.TXN_WITHOUT_LSID.__traceback__ is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SecretStr,
     StrictBool,
     ValidationError,
     ValidationInfo,
@@ -75,6 +77,25 @@ def _name(value: str) -> str:
     return value
 
 
+def _token(value: str) -> str:
+    if not (value.isascii() and value.isprintable()) or " " in value or len(value) < 16:
+        raise ValueError("a token has at least 16 characters of ASCII and no spaces")
+    return value
+
+
+def _secret_token(value: SecretStr) -> SecretStr:
+    _token(value.get_secret_value())
+    return value
+
+
+def _is_loopback(address: str) -> bool:
+    host = parse_address(address).host
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 Address = Annotated[str, AfterValidator(_address)]
 TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 UpstreamAddress = Annotated[str, AfterValidator(_upstream_address)]
@@ -83,6 +104,7 @@ OutputFile = Annotated[Path, AfterValidator(_output)]
 HostName = Annotated[str, AfterValidator(_name)]
 Seconds = Annotated[float, Field(strict=True, gt=0, le=_DAY, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
+Token = Annotated[SecretStr, AfterValidator(_secret_token)]
 
 
 class Settings(BaseModel):
@@ -173,12 +195,15 @@ class Upstream(Settings):
 
 
 class Admin(Settings):
-    """Where operators look: /metrics, /healthz, /readyz, /connections, /sessions.
+    """Where operators look and act: metrics, health, listings, kills.
 
-    None (an empty string in the file) turns it off.
+    None (an empty string in the file) turns it off. Elsewhere than on loopback a token is
+    needed; without one nothing can be killed.
     """
 
     address: TcpAddress | None = "127.0.0.1:27080"
+    token: Token | None = None
+    token_file: File | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -186,6 +211,31 @@ class Admin(Settings):
         if isinstance(data, Mapping) and data.get("address") == "":
             return {**data, "address": None}
         return data
+
+    @model_validator(mode="after")
+    def _token_where_needed(self) -> Admin:
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token and token_file exclude each other")
+        if self.token_file is not None:
+            self.secret()
+        elif self.token is None and self.address is not None and not _is_loopback(self.address):
+            raise ValueError(f"{self.address} is not loopback, so token or token_file is needed")
+        return self
+
+    def secret(self) -> str | None:
+        """What callers have to show; None where there is no token.
+
+        Raises:
+            ValueError: the file holds none.
+        """
+        if self.token_file is None:
+            return None if self.token is None else self.token.get_secret_value()
+        try:
+            return _token(self.token_file.read_text(encoding="utf-8").strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"token_file: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"token_file: {error}") from None
 
 
 class Limits(Settings):

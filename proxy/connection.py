@@ -120,17 +120,22 @@ class Connection:
             self._conversation.interrupt(operation, trio.current_time())
             self.relay.flush_soon()
 
+    @property
+    def speaks_for(self) -> bytes | None:
+        """The owner (a digest) as whom :meth:`ask` would work now; None where it would not."""
+        conversation = self._conversation
+        if (
+            conversation is None
+            or self.relay is None
+            or not self.relay.connected
+            or not conversation.quiet
+        ):
+            return None
+        return conversation.desk.caller.digest
+
     def could_ask(self, upstream: str, uid: bytes) -> bool:
         """Whether :meth:`ask` would work now, upstream and as the owner of ``uid``."""
-        conversation = self._conversation
-        return (
-            conversation is not None
-            and self.relay is not None
-            and self.relay.connected
-            and conversation.quiet
-            and conversation.desk.upstream == upstream
-            and conversation.desk.caller.digest == uid
-        )
+        return str(self.upstream) == upstream and self.speaks_for == uid
 
     def ask(self, question: bytes, handler: Callable[[Reply, float], None]) -> None:
         """Put a command (BSON) to upstream between the client's own requests."""
@@ -178,7 +183,12 @@ class Connection:
         )
         self._conversation = Conversation(presentation, self, desk)
         self.relay = Relay(
-            client, self._dial, self._conversation, shared.config.limits, Share(shared.budget)
+            client,
+            self._dial,
+            self._conversation,
+            shared.config.limits,
+            Share(shared.budget),
+            shared.telemetry.legs,
         )
         if self._draining:
             self.relay.drain()
@@ -186,13 +196,11 @@ class Connection:
             await self.relay.run()
         finally:
             self._conversation.closed(trio.current_time())
-            if self.relay.connected:
-                shared.telemetry.upstream_closed()
         return self.relay.reason or "cancelled"
 
     async def _dial(self) -> Transport:
         """Connect upstream, and do not go on before it is known what upstream is."""
-        shared = self._shared
+        shared, began = self._shared, trio.current_time()
         try:
             with trio.fail_after(shared.config.upstream.connect_seconds):
                 sock = await open_socket(self.upstream)
@@ -212,11 +220,31 @@ class Connection:
                     upstream.close()
                     raise
         except trio.TooSlowError:
+            shared.telemetry.not_connected("timeout")
             raise PeerGoneError(f"{self.upstream}: connect timeout") from None
-        shared.telemetry.upstream_opened()
+        except PeerGoneError:
+            shared.telemetry.not_connected("failed")
+            raise
+        shared.telemetry.connected(trio.current_time() - began)
         return upstream
 
     # ------------------------------------------------------------------ what operators see
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait for a reply."""
+        return 0 if self._conversation is None else self._conversation.in_flight
+
+    @property
+    def state(self) -> str:
+        """``starting`` until upstream is reached, then ``idle``, ``active`` with a request in
+        flight, or ``monitoring`` where that is only a hello."""
+        conversation = self._conversation
+        if conversation is None or self.relay is None or not self.relay.connected:
+            return "starting"
+        if not conversation.in_flight:
+            return "idle"
+        return "monitoring" if conversation.idle else "active"
 
     def row(self, now: float) -> dict[str, Any]:
         """This connection for a listing; times in seconds."""
@@ -252,22 +280,16 @@ class Connection:
 
     def count_bytes(self) -> None:
         """Add what was relayed since the last call to the metrics."""
-        relay, telemetry = self.relay, self._shared.telemetry
-        if relay is None:
+        if self.relay is None:
             return
-        counts = relay.byte_counts()
-        for add, total, counted in zip(
-            (
-                telemetry.bytes_from_client,
-                telemetry.bytes_to_upstream,
-                telemetry.bytes_from_upstream,
-                telemetry.bytes_to_client,
-            ),
-            counts,
-            self._counted,
-            strict=True,
-        ):
-            add(total - counted)
+        counts = self.relay.byte_counts()
+        before = self._counted
+        self._shared.telemetry.moved(
+            counts[0] - before[0],
+            counts[1] - before[1],
+            counts[2] - before[2],
+            counts[3] - before[3],
+        )
         self._counted = counts
 
     # ------------------------------------------------------------------ conversation.Observer
@@ -276,7 +298,10 @@ class Connection:
         self._shared.telemetry.request(command)
 
     def replied(self, command: str, seconds: float, ok: bool) -> None:
-        self._shared.telemetry.replied(seconds, ok)
+        self._shared.telemetry.replied(command, seconds, ok)
+
+    def failed(self, code: int | None, origin: str) -> None:
+        self._shared.telemetry.failed(code, origin)
 
     def violation(self, kind: str) -> None:
         self._shared.telemetry.violation(kind)

@@ -70,6 +70,21 @@ def make_policies(tables: Any) -> Policies:  # noqa: ANN401 - a PolicyTables
     return Policies(_rules(tables))
 
 
+def policy_rows(tables: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a PolicyTables
+    """Each rule with its mode and settings, and what it says of itself, for people."""
+    rows: list[dict[str, Any]] = []
+    for rule in _RULES:
+        settings = getattr(tables, rule.name).model_dump()
+        about = " ".join((rule.__doc__ or "").split())
+        rows.append({"rule": rule.name, "mode": settings.pop("mode"), "settings": settings})
+        rows[-1]["about"] = about
+    rows += [
+        {"rule": one.rule, "mode": one.mode, "settings": dict(one.settings), "about": ""}
+        for one in tables.custom
+    ]
+    return rows
+
+
 def _rules(tables: Any) -> Iterator[tuple[Policy, Mode]]:  # noqa: ANN401
     for rule in _RULES:
         settings = getattr(tables, rule.name).model_dump()

@@ -7,13 +7,16 @@ import itertools
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from proxy import __version__, admin, logs, tls
+from policies import POLICIES
+from proxy import __version__, admin, gauges, logs, tls
 from proxy.addresses import parse_address, parse_upstream
 from proxy.audit import AuditLog
 from proxy.connection import Connection, Shared
@@ -24,7 +27,7 @@ from proxy.limits import BufferBudget
 from proxy.listing import session_rows
 from proxy.members import MemberListeners
 from proxy.recording import DecisionRecorder
-from proxy.rules import make_policies
+from proxy.rules import make_policies, policy_rows
 from proxy.session.store import SessionStore
 from proxy.telemetry import Telemetry
 from proxy.topology import Topology
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from proxy.config import Config
     from proxy.listeners import Listener
     from proxy.session.records import Operation
+    from proxy.upstreams import UpstreamFacts
 
 #: Tables of the configuration that take effect without a restart.
 _RELOADED: Final = ("policies", "limits")
@@ -79,9 +83,8 @@ class Server:
         self.config = config
         self._reload = reload
         self.log = logs.logger()
-        self.telemetry = Telemetry(__version__)
-        self.telemetry.connections_limit.set(config.limits.connections)
-        self.telemetry.on_page = self._count_bytes
+        self.telemetry = Telemetry(__version__, (rule.name for rule in POLICIES))
+        self.telemetry.reloaded(True, time.time())
         uri = parse_upstream(config.upstream.address)
         members = config.upstream.members
         given = {parse_address(m.upstream): m.advertise for m in members}
@@ -122,6 +125,7 @@ class Server:
             interrupt=self._interrupt,
             find_idle=self._find_idle,
         )
+        self._started = 0.0
         self._numbers = itertools.count(1)
         self._open: dict[int, Connection] = {}
         self._serving: trio.Nursery | None = None
@@ -139,6 +143,18 @@ class Server:
             self.upstreams,
         )
         self.shared.unknown_member = self._watcher.poke
+        sources = gauges.Sources(
+            telemetry=self.telemetry,
+            store=self.sessions_shared.store,
+            topology=self.topology,
+            budget=self.shared.budget,
+            config=lambda: self.config,
+            connections=lambda: list(self._open.values()),
+            up=self._watcher.up,
+            draining=self.draining,
+            clock=lambda: (trio.current_time(), time.time()),
+        )
+        self.telemetry.present = partial(gauges.read, sources)
         if passes:
             # Nothing about upstream has to be known to leave its hello alone.
             self.shared.ready.set()
@@ -146,9 +162,11 @@ class Server:
     async def run(self, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED) -> None:
         """As :func:`serve`."""
         _raise_descriptor_limit()
+        self._started = trio.current_time()
         async with trio.open_nursery() as services:
             services.start_soon(self._obey_signals)
             services.start_soon(self._audit.run)
+            services.start_soon(watch_the_loop, self.telemetry)
             services.start_soon(keep_house, self.sessions_shared, self.upstreams, self._find_idle)
             try:
                 async with trio.open_nursery() as serving:
@@ -187,6 +205,7 @@ class Server:
                 config = self._reload()
                 policies = make_policies(config.policies)
             except ConfigError as error:
+                self.telemetry.reloaded(False, time.time())
                 self.log.error("configuration not reloaded", problems=error.problems)
             else:
                 self.sessions_shared.policies = policies
@@ -194,7 +213,7 @@ class Server:
                 self.config = self.shared.config = self.config.model_copy(
                     update={name: getattr(config, name) for name in _RELOADED}
                 )
-                self.telemetry.connections_limit.set(config.limits.connections)
+                self.telemetry.reloaded(True, time.time())
                 kept = [
                     name
                     for name in type(config).model_fields
@@ -260,7 +279,6 @@ class Server:
 
     def _drain(self, serving: trio.Nursery) -> None:
         self._draining = True
-        self.telemetry.draining.set(1)
         self.log.info("draining", connections=len(self._open))
         serving.cancel_scope.deadline = trio.current_time() + self.config.limits.drain_seconds
         for connection in list(self._open.values()):
@@ -272,7 +290,9 @@ class Server:
         address = self.config.admin.address
         if address is None:
             return None
-        where: str = await services.start(admin.serve, address, self, self.telemetry)
+        token = self.config.admin.secret()
+        table = admin.pages(self, self.telemetry, token)
+        where: str = await services.start(admin.serve, address, table, token)
         return where
 
     async def _obey_signals(self) -> None:
@@ -286,12 +306,55 @@ class Server:
                     self.log.info("stopping", signal=signal.Signals(number).name)
                     self.stop()
 
-    def _count_bytes(self) -> None:
-        self.telemetry.sessions.set(len(self.sessions_shared.store))
-        for connection in self._open.values():
-            connection.count_bytes()
-
     # ------------------------------------------------------------------ admin.State
+
+    @property
+    def store(self) -> SessionStore:
+        """The sessions that are known."""
+        return self.sessions_shared.store
+
+    def about(self) -> dict[str, Any]:
+        """What the process is: version, uptime, connections and their limit."""
+        return {
+            "version": __version__,
+            "uptime_seconds": round(trio.current_time() - self._started, 3),
+            "connections": len(self._open),
+            "connections_limit": self.config.limits.connections,
+        }
+
+    def budgets(self) -> tuple[int, int]:
+        """Sessions that one user and one application may have; 0 for any number."""
+        budget = self.config.policies.session_budget
+        return (0, 0) if budget.mode == "off" else (budget.per_user, budget.per_application)
+
+    def policies(self) -> list[dict[str, Any]]:
+        """One row per rule, with its mode and settings."""
+        return policy_rows(self.config.policies)
+
+    def askers(self) -> dict[str, dict[bytes, Connection]]:
+        """By upstream address and owner's digest, a connection that can ask right now."""
+        found: dict[str, dict[bytes, Connection]] = {}
+        for connection in self._open.values():
+            owner = connection.speaks_for
+            if owner is not None:
+                found.setdefault(str(connection.upstream), {}).setdefault(owner, connection)
+        return found
+
+    def facts(self, upstream: str) -> UpstreamFacts:
+        """What is known of the process at an address."""
+        return self.upstreams.of(parse_address(upstream))
+
+    def end_operation(self, operation: Operation) -> None:
+        """Answer an operation in flight with 11601 and close its connection."""
+        self._interrupt(operation)
+
+    def audit(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+        """Write a line to the audit log."""
+        self._audit.record(**what)
+
+    def count_kill(self, result: str, sessions: int) -> None:
+        """Count a command that was ``done`` or ``failed``, and how many sessions it named."""
+        self.telemetry.control("killSessions", result)
 
     def connections(self) -> Iterable[dict[str, Any]]:
         """One row per open client connection."""

@@ -91,6 +91,8 @@ def test_example_with_everything_in_force_is_valid(tmp_path: Path) -> None:
     text = text.replace('address = "127.0.0.1:27017"\n', "")  # excludes [embedded]
     for name in re.findall(r'"([\w-]+\.(?:pem|key))"', text):
         (tmp_path / name).touch()
+    text = re.sub(r"(?m)^token = .*\n", "", text)  # excludes token_file
+    (tmp_path / "admin.token").write_text("0123456789abcdef\n")
     path = tmp_path / "proxy.toml"
     path.write_text(text)
     config = load(path)

@@ -1,0 +1,319 @@
+"""The operators' endpoint: HTTP from bytes to requests and back, and who may ask.
+
+h11 on trio rather than an ASGI framework and server: they take 100 ms more to import, a
+fifth of the time in which the proxy promises to be up, and all there is are a few pages.
+"""
+
+from __future__ import annotations
+
+import hmac
+import http
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import parse_qs
+
+import h11
+import trio
+
+from proxy import logs
+from proxy.addresses import parse_address
+
+#: A request has to be whole, and its answer sent, within this many seconds.
+_PATIENCE: Final = 10.0
+#: What an answer may take to make: a kill waits for upstream.
+_WORK: Final = 30.0
+_MOST_CONNECTIONS: Final = 64
+#: 10,000 sessions to kill take half of this.
+_MOST_BODY: Final = 1 << 20
+#: Fields of a query; further ones are a mistake.
+_MOST_FIELDS: Final = 50
+
+TEXT: Final = "text/plain; charset=utf-8"
+JSON: Final = "application/json"
+
+_READS: Final = ("GET", "HEAD")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request: the query's fields (the first of each name), some headers and the body.
+
+    ``client`` is the address that it came from.
+    """
+
+    query: Mapping[str, str] = field(default_factory=dict)
+    accept: str = ""
+    body: bytes = b""
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response: an HTTP status, a content type, the body and further headers."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One path. ``method`` is GET (then HEAD does too) or POST, which takes JSON.
+
+    An ``open`` page tells nothing that needs a token anywhere.
+    """
+
+    make: Callable[[Asked], Awaitable[Answer]]
+    method: str = "GET"
+    open: bool = False
+
+
+def text(status: int, message: str) -> Answer:
+    """A plain answer."""
+    return Answer(status, TEXT, f"{message}\n".encode())
+
+
+async def serve(
+    address: str,
+    table: Mapping[str, Page],
+    token: str | None = None,
+    *,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer on ``address`` (host:port) until cancelled; ``started`` gets the actual one.
+
+    On loopback ``token`` is asked of whoever changes something; elsewhere, of everybody.
+
+    Raises:
+        OSError: nothing can listen there; ``filename`` is the address.
+    """
+    wanted = parse_address(address)
+    try:
+        listeners = await trio.open_tcp_listeners(wanted.port, host=wanted.host)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), address) from error
+    host, port = listeners[0].socket.getsockname()[:2]
+    site = Site(table, local_only=ip_address(host).is_loopback, token=token)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, site.handle, listeners)
+        task_status.started(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+
+class Site:
+    """Serves connections; nothing that goes wrong on one of them leaves :meth:`handle`."""
+
+    def __init__(
+        self, table: Mapping[str, Page], *, local_only: bool, token: str | None = None
+    ) -> None:
+        self._table = table
+        self._local_only = local_only
+        self._token = None if token is None else token.encode()
+        self._open = 0
+        self._log = logs.logger()
+
+    async def handle(self, stream: trio.SocketStream) -> None:
+        """Answer requests on ``stream`` until either side has enough, then close it."""
+        self._open += 1
+        try:
+            if self._open <= _MOST_CONNECTIONS:
+                await self._converse(stream)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, h11.LocalProtocolError):
+            pass
+        except Exception:
+            self._log.exception("admin request failed")
+        finally:
+            self._open -= 1
+            await trio.aclose_forcefully(stream)
+
+    async def _converse(self, stream: trio.SocketStream) -> None:
+        connection = h11.Connection(h11.SERVER)
+        alive = True
+        while alive:
+            work: Callable[[], Awaitable[Answer]] | None = None
+            path = ""
+            head = False
+            with trio.move_on_after(_PATIENCE) as reading:
+                try:
+                    request = await _next_request(stream, connection)
+                    if request is None:
+                        return
+                    head = request.method == b"HEAD"
+                    verdict = self._admit(request, _peer(stream))
+                    if isinstance(verdict, Answer):
+                        await self._refuse(stream, connection, verdict, head=head)
+                        return
+                    page, asked = verdict
+                    body = await _body(stream, connection)
+                    path = request.target.partition(b"?")[0].decode("latin-1")
+                    work = partial(page.make, _with_body(asked, body))
+                except h11.RemoteProtocolError as error:
+                    answer = text(error.error_status_hint, "cannot be read as HTTP")
+                    await _send(stream, connection, answer, close=True)
+                    return
+                except _TooLongError:
+                    answer = text(413, f"a body may have {_MOST_BODY} bytes")
+                    await _send(stream, connection, answer, close=True)
+                    return
+            if work is None or reading.cancelled_caught:
+                return
+            answer = await self._make(work, path)
+            alive = False
+            with trio.move_on_after(_PATIENCE):
+                await _send(stream, connection, answer, head=head)
+                alive = connection.our_state is h11.DONE
+            if alive:
+                connection.start_next_cycle()
+
+    async def _refuse(
+        self, stream: trio.SocketStream, connection: h11.Connection, answer: Answer, *, head: bool
+    ) -> None:
+        # A body is not read for somebody who is refused, so the connection has to end.
+        await _send(stream, connection, answer, close=True, head=head)
+
+    async def _make(self, work: Callable[[], Awaitable[Answer]], path: str) -> Answer:
+        answer = text(503, "took too long; ask for less, or again later")
+        with trio.move_on_after(_WORK):
+            try:
+                answer = await work()
+            except Exception:
+                self._log.exception("admin page failed", path=path)
+                answer = text(500, "failed; the log says why")
+        return answer
+
+    def _admit(self, request: h11.Request, client: str) -> Answer | tuple[Page, Asked]:
+        """The page that is asked for, or why it is not shown."""
+        headers = {name: value.decode("latin-1") for name, value in request.headers}
+        if self._local_only and not _names_this_machine(headers.get(b"host", "")):
+            return text(421, "ask for localhost or an address")
+        path, _, query_string = request.target.decode("latin-1").partition("?")
+        page = self._table.get(path)
+        if page is None:
+            return text(404, "no such page; /help lists them")
+        method = request.method.decode("latin-1")
+        allowed = _READS if page.method == "GET" else (page.method,)
+        if method not in allowed:
+            answer = text(405, " or ".join(allowed))
+            return Answer(405, TEXT, answer.body, (("allow", ", ".join(allowed)),))
+        if refusal := self._refusal(page, headers.get(b"authorization", ""), client):
+            return refusal
+        if page.method == "POST" and _media_type(headers) != JSON:
+            # What a form on somebody else's web page cannot send.
+            return text(415, f"the content type has to be {JSON}")
+        try:
+            fields = parse_qs(query_string, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+        except ValueError:
+            return text(400, f"a query may have {_MOST_FIELDS} fields")
+        query = {name: values[0] for name, values in fields.items()}
+        return page, Asked(query, headers.get(b"accept", ""), b"", client)
+
+    def _refusal(self, page: Page, authorization: str, client: str) -> Answer | None:
+        """Why this page is not for somebody with this Authorization header."""
+        if page.open or (self._local_only and (page.method == "GET" or self._token is None)):
+            return None
+        scheme, _, given = authorization.partition(" ")
+        if self._token is not None and scheme.lower() == "bearer":
+            if hmac.compare_digest(given.strip().encode("latin-1"), self._token):
+                return None
+            self._log.warning("admin token refused", client=client)
+        challenge = (("www-authenticate", 'Bearer realm="mongo-session-proxy"'),)
+        return Answer(401, TEXT, b"a token is needed: Authorization: Bearer TOKEN\n", challenge)
+
+
+class _TooLongError(Exception):
+    """A body is longer than any that means something."""
+
+
+def _media_type(headers: Mapping[bytes, str]) -> str:
+    return headers.get(b"content-type", "").partition(";")[0].strip().lower()
+
+
+def _with_body(asked: Asked, body: bytes) -> Asked:
+    return Asked(asked.query, asked.accept, body, asked.client)
+
+
+def _peer(stream: trio.SocketStream) -> str:
+    try:
+        return str(stream.socket.getpeername()[0])
+    except (OSError, AttributeError):
+        return ""
+
+
+def _names_this_machine(host: str) -> bool:
+    """Whether a Host header is an address or localhost.
+
+    A web page elsewhere can give its own name a loopback address and have the operator's
+    browser read what is here (DNS rebinding); its requests still carry that name.
+    """
+    name = host.rpartition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
+    if name.lower() in ("", "localhost"):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+async def _next_request(
+    stream: trio.SocketStream, connection: h11.Connection
+) -> h11.Request | None:
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await stream.receive_some())
+        elif isinstance(event, h11.Request):
+            return event
+        else:
+            return None
+
+
+async def _body(stream: trio.SocketStream, connection: h11.Connection) -> bytes:
+    parts: list[bytes] = []
+    length = 0
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            if connection.they_are_waiting_for_100_continue:
+                go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+                await stream.send_all(connection.send(go_on))
+            connection.receive_data(await stream.receive_some())
+        elif isinstance(event, h11.Data):
+            length += len(event.data)
+            if length > _MOST_BODY:
+                raise _TooLongError
+            parts.append(bytes(event.data))
+        else:
+            return b"".join(parts)
+
+
+async def _send(
+    stream: trio.SocketStream,
+    connection: h11.Connection,
+    answer: Answer,
+    *,
+    close: bool = False,
+    head: bool = False,
+) -> None:
+    headers = [
+        ("content-type", answer.content_type),
+        ("content-length", str(len(answer.body))),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        *answer.headers,
+    ]
+    if close:
+        headers.append(("connection", "close"))
+    response = h11.Response(
+        status_code=answer.status,
+        headers=headers,
+        reason=http.HTTPStatus(answer.status).phrase.encode(),
+    )
+    parts = [connection.send(response)]
+    if not head:
+        parts.append(connection.send(h11.Data(data=answer.body)))
+    parts.append(connection.send(h11.EndOfMessage()))
+    await stream.send_all(b"".join(parts))

@@ -1,0 +1,22 @@
+"""Long lists some at a time, so that the loop is never held for long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+#: Items that can be looked at in one go: some 2 ms.
+SLICE: Final = 1_000
+
+
+def in_slices(items: Iterable[T], size: int = SLICE) -> Iterator[list[T]]:
+    """The items, ``size`` at a time.
+
+    They are taken at once, as they may change between two slices.
+    """
+    rest = iter(items if isinstance(items, list) else list(items))
+    while some := list(islice(rest, size)):
+        yield some

@@ -142,7 +142,7 @@ async def accept(
     Runs until cancelled or until the socket is closed. ``exhausted`` is told when the process
     is out of descriptors.
     """
-    while True:
+    while sock.fileno() >= 0:
         try:
             await trio.lowlevel.wait_readable(sock)
             for _ in range(_BATCH):

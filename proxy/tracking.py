@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 _walk = Shapes().walk
 
-#: TooManyLogicalSessions: upstream did not take the lsid, so the request used no session.
-_NOT_TAKEN: Final = 261
+#: TooManyLogicalSessions and Unauthorized: the lsid may not have become a session.
+_TOO_MANY_SESSIONS: Final = 261
+_UNAUTHORIZED: Final = 13
 
 #: CursorNotFound, CursorKilled.
 _CURSOR_GONE: Final = frozenset({43, 237})
@@ -132,7 +133,7 @@ class Tracking:
             self._store.cursor_closed(CursorId(self._upstream, tracked.cursor))
         self._note_cursor(tracked, _cursor(reply), now)
         if last:
-            self._store.operation_finished(operation, now, refused=code == _NOT_TAKEN)
+            self._store.operation_finished(operation, now, refused=self._not_taken(code))
 
     def replied_at_length(
         self, tracked: Tracked, edges: Edges | None, now: float, *, last: bool
@@ -162,6 +163,11 @@ class Tracking:
                 operation.session, tracked.step, Outcome.LOST, tracked.info, now, self._upstream
             )
         self._store.operation_finished(operation, now)
+
+    def _not_taken(self, code: int | None) -> bool:
+        """Whether upstream refused the request before it looked at the session's lsid."""
+        # Without a user, 13 is for having none: what was asked for does not come into it.
+        return code == _TOO_MANY_SESSIONS or (code == _UNAUTHORIZED and not self.user)
 
     def _note_cursor(self, tracked: Tracked, found: Cursor | None, now: float) -> None:
         operation = tracked.operation

@@ -115,8 +115,11 @@ class _Command:
         if replies and not replies[-1].ok():
             failed = replies[-1]
             desk.decided(plan.command, "failed", targets, reason=str(failed.integer(b"code")))
+            self._conversation.observer.failed(failed.integer(b"code"), "upstream")
             self._answer(failed.body_bytes(), False, now)
             return
+        if plan.kills:
+            desk.killed(plan)
         commit(plan, desk.store, now, upstream=desk.upstream, origin=desk.origin)
         desk.decided(plan.command, "done", targets, reason=plan.unknown)
         times = _times(replies[-1]) if replies else self._times
@@ -153,6 +156,7 @@ class _Command:
     # ------------------------------------------------------------------ the answer
 
     def _refuse(self, error: CommandError, now: float) -> None:
+        self._conversation.observer.failed(error.code, "proxy")
         fields, times = _fields(error_document(error)), self._times
         if next(iter(times), None) == _OPERATION_TIME:
             # As mongos writes it: the times at the end, here and in a success.

@@ -73,6 +73,9 @@ class Observer(Protocol):
     def replied(self, command: str, seconds: float, ok: bool) -> None:
         """A client's request was answered after so many seconds, with ``ok: 1`` or not."""
 
+    def failed(self, code: int | None, origin: str) -> None:
+        """A client's request is refused with this error code, by ``proxy`` or ``upstream``."""
+
     def violation(self, kind: str) -> None:
         """One side broke the protocol in a way that ends the connection."""
 
@@ -246,6 +249,7 @@ class Conversation:
         """Answer here instead of forwarding, in turn; no answer where none is expected."""
         if not request.expects_reply:
             return
+        self.observer.failed(error.code, "proxy")
         answer = reply_frame(request, next(_own_request_ids), error_document(error))
         self._pending.append(Pending(0, request.command, now, answer=answer))
         self._settle(now)
@@ -284,6 +288,7 @@ class Conversation:
         if first is None or first.tracked is None or first.tracked.operation is not operation:
             return
         if not self._passing and not self.streaming:
+            self.observer.failed(_INTERRUPTED.code, "proxy")
             document = error_document(_INTERRUPTED)
             frame = plain_reply(
                 first.tracked.opcode, next(_own_request_ids), first.expected, document
@@ -398,6 +403,8 @@ class Conversation:
             self._note_stream(pending, reply.message, request_id, reply.opcode)
             if not self.streaming:
                 self._pending.popleft()
+            if pending.command and not reply.ok():
+                self.observer.failed(reply.integer(b"code"), "upstream")
             pending.handler(self, pending, reply, now)
             self._settle(now)
             return
@@ -414,7 +421,11 @@ class Conversation:
             self.desk.tracking.replied(tracked, known, now, last=last)
         elif tracked is not None:
             self.desk.tracking.replied_at_length(tracked, None, now, last=last)
-        self._finish(pending, now, known is None or known.ok())
+        # Legacy queries have replies without ok.
+        ok = known is None or known.ok() or not pending.command
+        if not ok and known is not None:
+            self.observer.failed(known.integer(b"code"), "upstream")
+        self._finish(pending, now, ok)
 
     def _look_into(self, pending: Pending, frame: bytes, opcode: int) -> Reply | None:
         """A plain reply's fields, None where they cannot or need not be read."""

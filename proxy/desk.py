@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.identity import NOBODY, Identity
+from proxy.misuse import misuses
 from proxy.policy import Context, Decision, Policies, refusal
 from proxy.session.caller import Caller
 from proxy.session.commands import Facts
@@ -31,15 +32,21 @@ if TYPE_CHECKING:
 class Recorder(Protocol):
     """Told of every decision, to count it and write it to the audit log. Must not raise."""
 
-    def malformed(self, error: CommandError) -> None:
+    def malformed(self, error: CommandError, now: float, desk: Desk) -> None:
         """Session fields came that upstream will itself refuse."""
 
-    def policy(self, decision: Decision, command: str, desk: Desk) -> None:
+    def misused(self, kind: str, now: float, desk: Desk) -> None:
+        """A session is used as :mod:`proxy.misuse` says that it should not be."""
+
+    def policy(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
         """A rule refused a request, or would have in mode enforce."""
 
     def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
         """A session-control command was refused, failed upstream or was done, for so many
         sessions that are known."""
+
+    def killed(self, own: int, others: int) -> None:
+        """A kill is done: so many sessions of the caller's own and of others, that are known."""
 
     def aborted(self, overdue: Overdue, ok: bool) -> None:
         """A transaction that was open too long was to be aborted upstream, and was or not."""
@@ -153,14 +160,18 @@ class Desk:
         sessions = self._sessions
         checks = self._facts.native and not sessions.refuse_early
         if info.malformed is not None:
-            sessions.recorder.malformed(info.malformed)
+            sessions.recorder.malformed(info.malformed, now, self)
+        session = None if info.lsid is None else sessions.store.get(info.lsid)
+        if session is not None:
+            for kind in misuses(session, info, self.origin):
+                sessions.recorder.misused(kind, now, self)
         context = Context(
             request,
             info,
             self._caller,
             sessions.store,
             now,
-            None if info.lsid is None else sessions.store.get(info.lsid),
+            session,
             plan,
             self.origin,
             self.upstream,
@@ -168,7 +179,7 @@ class Desk:
         )
         decisions = sessions.policies.decide(context)
         for decision in decisions:
-            sessions.recorder.policy(decision, request.command, self)
+            sessions.recorder.policy(decision, request.command, now, self)
         if decisions and (error := refusal(decisions)) is not None:
             return error
         return None if checks else info.malformed
@@ -196,3 +207,8 @@ class Desk:
     def decided(self, command: str, decision: str, targets: int, reason: str = "") -> None:
         """Record what became of a session-control command."""
         self._sessions.recorder.control(command, decision, targets, reason, self)
+
+    def killed(self, plan: Plan) -> None:
+        """Record whose sessions a kill hits; call it before the store is told."""
+        own = plan.own_targets(self.store)
+        self._sessions.recorder.killed(own, plan.targets(self.store) - own)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from proxy import logs
+from proxy.control import SESSION_COMMANDS
+from proxy.session.refusals import FOREIGN_DIGEST
 
 if TYPE_CHECKING:
     from policies.transaction_guard import Overdue
@@ -23,14 +25,23 @@ class DecisionRecorder:
         self._audit = audit
         self._log = logs.logger()
 
-    def malformed(self, error: CommandError) -> None:
+    def malformed(self, error: CommandError, now: float, desk: Desk) -> None:
         """Count session fields that upstream will refuse."""
         self._telemetry.malformed(error.code_name)
+        if error == FOREIGN_DIGEST:
+            self.misused("foreign_uid", now, desk)
 
-    def policy(self, decision: Decision, command: str, desk: Desk) -> None:
+    def misused(self, kind: str, now: float, desk: Desk) -> None:
+        """Count a use of a session that no driver makes, and remember whose it was."""
+        self._telemetry.misused(kind, desk.identity.name, desk.origin, now)
+
+    def policy(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
         """Count and write down what a rule said."""
         verdict = "refused" if decision.refused else "reported"
         self._telemetry.policy(decision.rule, verdict)
+        self._telemetry.policy_refused(decision.rule, desk.identity.name, desk.origin, now)
+        if decision.refused and command in SESSION_COMMANDS:
+            self._telemetry.control(command, "refused_by_rule")
         if decision.failure is not None:
             self._log.error(
                 "policy failed", rule=decision.rule, conn=desk.connection, exc_info=decision.failure
@@ -42,11 +53,18 @@ class DecisionRecorder:
         self._telemetry.control(command, decision)
         self._write(desk, command, decision, reason, rule=None, targets=targets)
 
+    def killed(self, own: int, others: int) -> None:
+        """Count sessions that a command killed."""
+        self._telemetry.killed("own", own)
+        self._telemetry.killed("other", others)
+
     def aborted(self, overdue: Overdue, ok: bool) -> None:
         """Count and write down a transaction that was ended for being open too long."""
         session = overdue.session
         decision = "aborted" if ok else "failed"
         self._telemetry.policy("transaction_guard", decision)
+        if ok:
+            self._telemetry.killed("policy", 1)
         self._audit.record(
             conn=None,
             owner=session.owner.name,

@@ -12,7 +12,8 @@ are still on their way are not lost to a reset. Only a stream that nobody reads 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -27,6 +28,7 @@ from proxy.wire.opcodes import INT32, OP_COMPRESSED
 if TYPE_CHECKING:
     from proxy.config import Limits
     from proxy.conversation import Conversation
+    from proxy.counting import Distribution
     from proxy.limits import Share
 
 #: Requests that are handed over before other connections have their turn.
@@ -71,11 +73,14 @@ class Relay:
         conversation: Conversation,
         limits: Limits,
         share: Share,
+        legs: Mapping[str, Distribution],
     ) -> None:
         self.conversation = conversation
         self._dial = dial
         self._limits = limits
         self._share = share
+        self._request_seconds = legs["request"]
+        self._reply_seconds = legs["reply"]
         self._client = client
         self._requests = FrameBuffer()
         #: Requests that were not handed over yet; the first of them inflated, if it had to be;
@@ -186,6 +191,7 @@ class Relay:
 
     def _take_requests(self, data: bytes) -> bool:
         """Carry on what the client sent; False if :meth:`_catch_up` has to do the rest."""
+        began = perf_counter()
         self._received += len(data)
         buffer = self._requests
         try:
@@ -196,7 +202,9 @@ class Relay:
             if self._patience.deadline != math.inf:
                 self._patience.deadline = math.inf
             self._frames += frames
-            if not self._hand_over():
+            passed = self._hand_over()
+            self._request_seconds.observe(perf_counter() - began)
+            if not passed:
                 return False
         return not (
             buffer.buffered
@@ -351,12 +359,14 @@ class Relay:
 
     def _take_replies(self, data: bytes) -> bool:
         """Carry on what upstream sent; False if something is left to send."""
+        began = perf_counter()
         conversation = self.conversation
         self._received_upstream += len(data)
         conversation.on_upstream(data, trio.current_time())
         sent = self._push_to_client()
         if conversation.to_upstream and self._to_upstream is not None:
             sent = self._to_upstream.push() and sent
+        self._reply_seconds.observe(perf_counter() - began)
         if sent:
             self._replied()
         return sent

@@ -52,6 +52,9 @@ for _rule in _RULES:
     _made = _table(_rule)
     _TABLES[_rule.name] = (_made, _made())
 
+#: The names of the rules that come with the proxy.
+RULES: Final = tuple(_TABLES)
+
 #: The table ``policies`` of the configuration, with one table for each rule.
 PolicyTables: Final[Any] = create_model(
     "PolicyTables",

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from policies import POLICIES
 from proxy import __version__, admin, gauges, logs, tls
 from proxy.addresses import parse_address, parse_upstream
 from proxy.audit import AuditLog
@@ -27,7 +26,8 @@ from proxy.limits import BufferBudget
 from proxy.listing import session_rows
 from proxy.members import MemberListeners
 from proxy.recording import DecisionRecorder
-from proxy.rules import make_policies, policy_rows
+from proxy.rules import RULES, make_policies, policy_rows
+from proxy.scraping import watch_the_loop
 from proxy.session.store import SessionStore
 from proxy.telemetry import Telemetry
 from proxy.topology import Topology
@@ -83,7 +83,7 @@ class Server:
         self.config = config
         self._reload = reload
         self.log = logs.logger()
-        self.telemetry = Telemetry(__version__, (rule.name for rule in POLICIES))
+        self.telemetry = Telemetry(__version__, RULES)
         self.telemetry.reloaded(True, time.time())
         uri = parse_upstream(config.upstream.address)
         members = config.upstream.members
@@ -164,7 +164,8 @@ class Server:
         _raise_descriptor_limit()
         self._started = trio.current_time()
         async with trio.open_nursery() as services:
-            services.start_soon(self._obey_signals)
+            # Before anything can be seen of the process: a signal must not find the default.
+            await services.start(self._obey_signals)
             services.start_soon(self._audit.run)
             services.start_soon(watch_the_loop, self.telemetry)
             services.start_soon(keep_house, self.sessions_shared, self.upstreams, self._find_idle)
@@ -295,10 +296,14 @@ class Server:
         where: str = await services.start(admin.serve, address, table, token)
         return where
 
-    async def _obey_signals(self) -> None:
+    async def _obey_signals(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         if threading.current_thread() is not threading.main_thread():
+            task_status.started()
             return
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:
                     self.reload()

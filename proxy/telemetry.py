@@ -1,24 +1,25 @@
-"""Every metric's name and meaning, and how a page of them is made.
+"""What is counted while requests pass, with every counter's name and meaning.
 
 Names follow the Prometheus conventions (base units, ``_total``). Labels are bounded: what a
 client chooses (a command's name) is counted under its own name only if it is a known one.
+What is read when somebody asks is in :mod:`proxy.gauges`.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
-from typing import Final
+from itertools import product
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.exposition import choose_encoder
+from proxy.control import SESSION_COMMANDS
+from proxy.counting import Distribution, Names, Recent, Tally
+from proxy.families import Page, counter, histogram
+from proxy.labels import COMMANDS, clean, code_name
 
-_PREFIX: Final = "mongo_session_proxy_"
-OTHER: Final = "other"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-#: Distinct values of a label whose values this program chooses (reasons, kinds).
-_MOST_REASONS: Final = 50
+    from proxy.session.ids import Origin
 
 #: Seconds, from 25 µs: a relayed request takes a few hundred microseconds on a fast network.
 BUCKETS: Final = (
@@ -26,181 +27,282 @@ BUCKETS: Final = (
     0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
 
-#: Command names (MongoDB manual, "Database Commands") that are counted under their own name.
-COMMANDS: Final = frozenset((
-    "abortTransaction", "aggregate", "authenticate", "autoSplitVector", "balancerStart",
-    "balancerStatus", "balancerStop", "buildInfo", "bulkWrite", "collMod", "collStats",
-    "commitTransaction", "compact", "configureFailPoint", "connPoolStats", "connectionStatus",
-    "convertToCapped", "count", "create", "createIndexes", "createRole", "createUser",
-    "currentOp", "dataSize", "dbHash", "dbStats", "delete", "distinct", "drop", "dropDatabase",
-    "dropIndexes", "dropRole", "dropUser", "enableSharding", "endSessions", "explain", "find",
-    "findAndModify", "fsync", "fsyncUnlock", "getCmdLineOpts", "getFreeMonitoringStatus",
-    "getLastError", "getLog", "getMore", "getParameter", "getnonce", "grantPrivilegesToRole",
-    "grantRolesToRole", "grantRolesToUser", "hello", "hostInfo", "insert", "isMaster", "ismaster",
-    "isdbgrid", "killAllSessions", "killAllSessionsByPattern", "killCursors", "killOp",
-    "killSessions", "listCollections", "listCommands", "listDatabases", "listIndexes",
-    "listShards", "lockInfo", "logRotate", "logout", "mapReduce", "mapreduce", "moveChunk",
-    "ping", "planCacheClear", "profile", "reIndex", "refreshSessions", "renameCollection",
-    "replSetGetConfig", "replSetGetStatus", "replSetHeartbeat", "replSetInitiate",
-    "replSetReconfig", "replSetStepDown", "replSetUpdatePosition", "revokeRolesFromUser",
-    "rolesInfo", "saslContinue", "saslStart", "serverStatus", "setFeatureCompatibilityVersion",
-    "setParameter", "shardCollection", "shutdown", "split", "startSession", "top", "update",
-    "updateUser", "usersInfo", "validate", "whatsmyuri",
-))  # fmt: skip
+#: Seconds, for what should be far below one.
+_LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_CONNECT_BUCKETS: Final = (0.00025, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0)
+
+#: Distinct values of a label whose values this program chooses (reasons, kinds), and of rules.
+_MOST_REASONS: Final = 40
+_MOST_RULES: Final = 30
+
+#: Who is named by what they did last.
+MOST_OFFENDERS: Final = 20
+
+#: What somebody can do with a session that nobody should (:mod:`proxy.misuse`).
+MISUSES: Final = ("concurrent", "shared", "txn_number_backwards", "foreign_uid")
+CONTROL_RESULTS: Final = ("done", "refused", "refused_by_rule", "failed")
+POLICY_DECISIONS: Final = ("refused", "reported", "aborted", "failed")
+#: The owner by a command of their own; somebody else by a command; the operators' endpoint;
+#: a rule.
+INITIATORS: Final = ("own", "other", "admin", "policy")
+ORIGINS: Final = ("proxy", "upstream")
+LEGS: Final = ("request", "reply")
 
 
-class _Children(dict[str, Counter]):
-    """A counter's children by label value: a dict look-up, where ``labels()`` takes 2 µs."""
+class Offender(NamedTuple):
+    """Who did it, as label values, and what: a kind of misuse or a rule."""
 
-    def __init__(self, family: Counter, known: frozenset[str] | None = None) -> None:
-        super().__init__()
-        self._family = family
-        self._known = known
-        self._other = family.labels(OTHER)
-
-    def __missing__(self, value: str) -> Counter:
-        if value not in self._known if self._known is not None else len(self) >= _MOST_REASONS:
-            return self._other
-        child = self[value] = self._family.labels(value)
-        return child
+    what: str
+    user: str
+    application: str
+    driver: str
 
 
 class Telemetry:
-    """The process's metrics, in a registry of their own.
+    """The process's counters. Methods are called by the relay and the server as things happen."""
 
-    Methods are called by the relay and the server as things happen. The gauges read state
-    when they are scraped: give them a function with ``set_function``.
-    """
+    def __init__(self, version: str, rules: Iterable[str] = ()) -> None:
+        self._version = version
+        #: Appends what is read of the present to a page, stopping between slices.
+        self.present: Callable[[Page], Iterator[None]] = lambda _: iter(())
+        self._counters: list[tuple[str, str, tuple[str, ...], Mapping[tuple[str, ...], int]]] = []
+        self._histograms: list[tuple[str, str, str, Mapping[str, Distribution]]] = []
+        self._command = Names(COMMANDS)
+        self._reason = Names(most=_MOST_REASONS)
+        self._violation = Names(most=_MOST_REASONS)
+        self._rejection = Names(most=_MOST_REASONS)
+        self._rule = Names(most=_MOST_RULES)
+        self._malformed_name = Names(most=_MOST_REASONS)
+        self._connect_problem = Names(most=_MOST_REASONS)
+        for rule in rules:
+            self._rule[rule] = rule
 
-    def __init__(self, version: str) -> None:
-        #: Called before each page, to count what is only counted when somebody looks.
-        self.on_page: Callable[[], None] = lambda: None
-        # The text format would show each counter's _created as a series of its own.
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self._gauge("build_info", "The version that runs; always 1.", ["version", "python"]).labels(
-            version, platform.python_version()
-        ).set(1)
-        self.draining = self._gauge("draining", "1 while the process drains, else 0.")
-        self.connections_limit = self._gauge(
-            "client_connections_limit", "Client connections that are accepted at most."
-        )
-        self.sessions = self._gauge("sessions", "Sessions that are tracked.")
-        self._clients = self._gauge("client_connections", "Client connections that are open.")
-        self._upstreams = self._gauge("upstream_connections", "Upstream connections that are open.")
         self._accepted = self._counter(
             "client_connections_accepted_total", "Client connections that were accepted."
         )
-        self._rejections = _Children(
-            self._counter(
-                "client_connections_rejected_total",
-                "Client connections that were turned away at once.",
-                ["reason"],
-            )
+        self._rejections = self._counter(
+            "client_connections_rejected_total",
+            "Client connections that were turned away at once.",
+            "reason",
         )
-        self._closes = _Children(
-            self._counter(
-                "client_connections_closed_total", "Client connections that ended.", ["reason"]
-            )
+        self._closes = self._counter(
+            "client_connections_closed_total", "Client connections that ended.", "reason"
         )
-        self._requests = _Children(
-            self._counter("requests_total", "Requests from clients.", ["command"]), COMMANDS
+        self._connects = self._counter(
+            "upstream_connects_total", "Attempts to reach upstream for a client.", "result"
         )
-        replies = self._counter("replies_total", "Replies to clients.", ["result"])
-        self._replies = {True: replies.labels("ok"), False: replies.labels("error")}
-        self._violations = _Children(
-            self._counter(
-                "protocol_violations_total", "What broke the wire protocol's rules.", ["kind"]
-            )
+        self._requests = self._counter("requests_total", "Requests from clients.", "command")
+        self._replies = self._counter(
+            "replies_total",
+            "Replies to clients; in an exhaust stream each one counts.",
+            "command",
+            "result",
         )
-        self._malformed = _Children(
-            self._counter(
-                "malformed_session_fields_total",
-                "Requests whose session fields upstream refuses, by the error's name.",
-                ["code_name"],
-            )
+        self._errors = self._counter(
+            "errors_total",
+            "Error replies to clients, by the error's name and by who refused.",
+            "code_name",
+            "origin",
         )
-        self._policy = self._counter(
-            "policy_decisions_total", "What the rules refused or reported.", ["rule", "decision"]
+        self._violations = self._counter(
+            "protocol_violations_total", "What broke the wire protocol's rules.", "kind"
         )
+        self._malformed = self._counter(
+            "malformed_session_fields_total",
+            "Requests whose session fields upstream refuses, by the error's name.",
+            "code_name",
+        )
+        self._misuses = self._counter(
+            "session_misuse_total", "Sessions used as no session should be.", "kind"
+        )
+        self._policies = self._counter(
+            "policy_decisions_total", "What the rules refused, reported or ended.",
+            "rule", "decision",
+        )  # fmt: skip
         self._control = self._counter(
-            "session_commands_total", "Session-control commands, by result.", ["command", "result"]
+            "session_commands_total", "Session-control commands, by result.", "command", "result"
         )
-        self.audit_written = self._counter("audit_lines_total", "Lines of the audit log.").inc
-        self.audit_lost = self._counter(
-            "audit_lines_lost_total", "Lines that could not be written to the audit log."
-        ).inc
-        received = self._counter("received_bytes_total", "Bytes that came in.", ["side"])
-        sent = self._counter("sent_bytes_total", "Bytes that went out.", ["side"])
-        #: ``inc(n)`` of each is called once per read or write.
-        self.bytes_from_client = received.labels("client").inc
-        self.bytes_from_upstream = received.labels("upstream").inc
-        self.bytes_to_client = sent.labels("client").inc
-        self.bytes_to_upstream = sent.labels("upstream").inc
-        self._seconds = Histogram(
-            f"{_PREFIX}request_duration_seconds",
-            "From a whole request received to its whole reply sent.",
-            buckets=BUCKETS,
-            registry=self.registry,
+        self._killed = self._counter(
+            "sessions_killed_total", "Sessions that kills meant, by who killed.", "initiator"
         )
+        self._audit = self._counter(
+            "audit_lines_total", "Lines for the audit log, written and lost.", "result"
+        )
+        self._received = self._counter("received_bytes_total", "Bytes that came in.", "side")
+        self._sent = self._counter("sent_bytes_total", "Bytes that went out.", "side")
+        self._begin_at_nought()
 
-    def _counter(self, name: str, documentation: str, labels: list[str] | None = None) -> Counter:
-        return Counter(_PREFIX + name, documentation, labels or [], registry=self.registry)
+        self._duration = self._histogram(
+            "request_duration_seconds", "From a request received to its reply handed on.", BUCKETS
+        )
+        #: Time inside the proxy, from bytes received to bytes handed to the socket. What has to
+        #: wait for a peer is not in it.
+        self.legs = {leg: Distribution(BUCKETS) for leg in LEGS}
+        self._histograms.append((
+            "inside_duration_seconds",
+            "Time inside the proxy for what one read brought, until it was handed on.",
+            "leg",
+            self.legs,
+        ))  # fmt: skip
+        self._connect_seconds = self._histogram(
+            "upstream_connect_duration_seconds",
+            "Until a connection upstream stood, TLS included.",
+            _CONNECT_BUCKETS,
+        )
+        self._lag = self._histogram(
+            "event_loop_lag_seconds", "How late the event loop comes to what is due.", _LAG_BUCKETS
+        )
+        #: Who misused sessions and whom rules refused last, with the time.
+        self.offenders: Recent[Offender] = Recent(MOST_OFFENDERS)
+        self.refused: Recent[Offender] = Recent(MOST_OFFENDERS)
+        #: Whether the configuration could be read when it was read last, and when that worked.
+        self.reload_worked = True
+        self.reloaded_at = 0.0
 
-    def _gauge(self, name: str, documentation: str, labels: list[str] | None = None) -> Gauge:
-        return Gauge(_PREFIX + name, documentation, labels or [], registry=self.registry)
+    def _counter(self, name: str, documentation: str, *labels: str) -> Tally[tuple[str, ...]]:
+        tally: Tally[tuple[str, ...]] = Tally()
+        self._counters.append((name, documentation, labels, tally))
+        return tally
+
+    def _histogram(self, name: str, documentation: str, bounds: tuple[float, ...]) -> Distribution:
+        made = Distribution(bounds)
+        self._histograms.append((name, documentation, "", {"": made}))
+        return made
+
+    def _begin_at_nought(self) -> None:
+        """What is known to be possible stands at 0, so that its first increase can be seen."""
+        for tally, values in (
+            (self._accepted, ((),)),
+            (self._rejections, product(("connection limit", "descriptors"))),
+            (self._connects, product(("ok",))),
+            (self._misuses, product(MISUSES)),
+            (self._policies, product(self._rule, POLICY_DECISIONS)),
+            (self._control, product(SESSION_COMMANDS, CONTROL_RESULTS)),
+            (self._killed, product(INITIATORS)),
+            (self._audit, product(("written", "lost"))),
+            (self._received, product(("client", "upstream"))),
+            (self._sent, product(("client", "upstream"))),
+        ):
+            tally.update(dict.fromkeys(values, 0))
+
+    # ------------------------------------------------------------------ connections
 
     def connection_opened(self) -> None:
         """A client connection was accepted."""
-        self._accepted.inc()
-        self._clients.inc()
+        self._accepted[()] += 1
 
     def connection_closed(self, reason: str) -> None:
         """An accepted client connection ended; ``reason`` is one of the program's own few."""
-        self._clients.dec()
-        self._closes[reason].inc()
+        self._closes[(self._reason[reason],)] += 1
 
     def rejected(self, reason: str) -> None:
         """A client connection was turned away; it is not counted as accepted."""
-        self._rejections[reason].inc()
+        self._rejections[(self._rejection[reason],)] += 1
 
-    def upstream_opened(self) -> None:
+    def connected(self, seconds: float) -> None:
         """A connection to upstream stands."""
-        self._upstreams.inc()
+        self._connects[("ok",)] += 1
+        self._connect_seconds.observe(seconds)
 
-    def upstream_closed(self) -> None:
-        """A connection to upstream is gone."""
-        self._upstreams.dec()
+    def not_connected(self, problem: str) -> None:
+        """Upstream could not be reached for a client."""
+        self._connects[(self._connect_problem[problem],)] += 1
+
+    def moved(self, received: int, forwarded: int, answered: int, sent: int) -> None:
+        """Bytes went: from the client, to upstream, from upstream, to the client."""
+        self._received[("client",)] += received
+        self._sent[("upstream",)] += forwarded
+        self._received[("upstream",)] += answered
+        self._sent[("client",)] += sent
+
+    # ------------------------------------------------------------------ requests
 
     def request(self, command: str) -> None:
         """A client's request; an unknown or unreadable command counts as ``other``."""
-        self._requests[command].inc()
+        self._requests[(self._command[command],)] += 1
 
-    def replied(self, seconds: float, ok: bool) -> None:
+    def replied(self, command: str, seconds: float, ok: bool) -> None:
         """A request has its whole answer, ``seconds`` after it came."""
-        self._replies[ok].inc()
-        self._seconds.observe(seconds)
+        self._replies[(self._command[command], "ok" if ok else "error")] += 1
+        self._duration.observe(seconds)
+
+    def failed(self, code: int | None, origin: str) -> None:
+        """An error reply goes out; ``origin`` is one of :data:`ORIGINS`."""
+        self._errors[(code_name(code), origin)] += 1
 
     def violation(self, kind: str) -> None:
         """Something broke the protocol; ``kind`` is one of the program's own few."""
-        self._violations[kind].inc()
+        self._violations[(self._violation[kind],)] += 1
 
-    def malformed(self, code_name: str) -> None:
-        """A request had session fields that upstream will refuse with this error."""
-        self._malformed[code_name].inc()
+    # ------------------------------------------------------------------ sessions
+
+    def malformed(self, code: str) -> None:
+        """A request had session fields that upstream will refuse with an error of this name."""
+        self._malformed[(self._malformed_name[code],)] += 1
+
+    def misused(self, kind: str, user: str, origin: Origin, now: float) -> None:
+        """Somebody did one of :data:`MISUSES`."""
+        self._misuses[(kind,)] += 1
+        self.offenders.note(_offender(kind, user, origin), now)
 
     def policy(self, rule: str, decision: str) -> None:
         """A rule decided something other than to let a request go on."""
-        self._policy.labels(rule, decision).inc()
+        self._policies[(self._rule[rule], decision)] += 1
+
+    def policy_refused(self, rule: str, user: str, origin: Origin, now: float) -> None:
+        """Somebody was refused something by a rule, or would have been; see :meth:`policy`."""
+        self.refused.note(_offender(self._rule[rule], user, origin), now)
 
     def control(self, command: str, result: str) -> None:
-        """A session-control command was done, refused or failed upstream."""
-        self._control.labels(command, result).inc()
+        """A session-control command came to one of :data:`CONTROL_RESULTS`."""
+        self._control[(command, result)] += 1
+
+    def killed(self, initiator: str, sessions: int) -> None:
+        """So many sessions were killed by one of :data:`INITIATORS`."""
+        self._killed[(initiator,)] += sessions
+
+    # ------------------------------------------------------------------ the process
+
+    def audit_written(self, lines: int) -> None:
+        """Lines stand in the audit log."""
+        self._audit[("written",)] += lines
+
+    def audit_lost(self, lines: int) -> None:
+        """Lines will never stand in the audit log."""
+        self._audit[("lost",)] += lines
+
+    def late(self, seconds: float) -> None:
+        """The loop came so late to something that was due."""
+        self._lag.observe(max(seconds, 0.0))
+
+    def reloaded(self, ok: bool, now: float) -> None:
+        """The configuration was read again; ``now`` is in seconds since 1970."""
+        self.reload_worked = ok
+        if ok:
+            self.reloaded_at = now
+
+    # ------------------------------------------------------------------ the page
+
+    def collect(self, page: Page) -> Iterator[None]:
+        """Fill ``page``, stopping between slices that take a millisecond or two each."""
+        yield from self.present(page)
+        page.gauge(
+            "build_info",
+            "The version that runs; always 1.",
+            ("version", "python"),
+            {(self._version, platform.python_version()): 1},
+        )
+        yield
+        page += (counter(*one) for one in self._counters)
+        page += (histogram(*one) for one in self._histograms)
 
     def page(self, accept: str = "") -> tuple[str, bytes]:
-        """The metrics page as (content type, body), in the format that ``accept`` asks for."""
-        self.on_page()
-        encode, content_type = choose_encoder(accept)
-        make: Callable[[CollectorRegistry], bytes] = encode
-        return content_type, make(self.registry)
+        """The metrics page as (content type, body), made in one go."""
+        page = Page()
+        for _ in self.collect(page):
+            pass
+        return page.render(accept)
+
+
+def _offender(what: str, user: str, origin: Origin) -> Offender:
+    return Offender(what, clean(user), clean(origin.application), clean(origin.driver))

@@ -98,6 +98,13 @@ class Watcher:
             return True, ""
         return False, "; ".join(f"{a}: {text}" for a, text in self._problems.items()) or "starting"
 
+    def up(self) -> dict[Address, bool]:
+        """Whether each process that is watched answered its latest hello."""
+        return {
+            address: address not in self._problems and address not in self._unasked
+            for address in self._watched
+        }
+
     def poke(self) -> None:
         """Ask at once: a client's hello named somebody who has no listener."""
         if self._topology.grows:

@@ -67,10 +67,19 @@ class Watching:
 
     # ------------------------------------------------------------------ and a recorder
 
-    def malformed(self, error: CommandError) -> None:
+    def failed(self, code: int | None, origin: str) -> None:
+        self.seen.append(("failed", code, origin))
+
+    def malformed(self, error: CommandError, now: float, desk: Desk) -> None:
         self.seen.append(("malformed", error.code))
 
-    def policy(self, decision: Decision, command: str, desk: Desk) -> None:
+    def misused(self, kind: str, now: float, desk: Desk) -> None:
+        self.seen.append(("misused", kind))
+
+    def killed(self, own: int, others: int) -> None:
+        self.seen.append(("killed", own, others))
+
+    def policy(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
         self.seen.append(("policy", decision.rule, command))
 
     def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:

@@ -522,6 +522,7 @@ def test_requests_and_replies_are_counted_with_their_times():
         ("request", "ping"),
         ("request", "ping"),
         ("replied", "ping", 5.0, True),
+        ("failed", 59, "upstream"),
         ("replied", "ping", 3.0, False),
     ]
     assert talk.conversation.requests == 2

@@ -73,7 +73,8 @@ def test_it_shows_sessions_with_their_owner_and_state(
         'mongo_session_proxy_requests_total{command="abortTransaction"} 1.0',
         'mongo_session_proxy_requests_total{command="startSession"} 1.0',
         'mongo_session_proxy_requests_total{command="killAllSessions"} 1.0',
-        'mongo_session_proxy_replies_total{result="error"} 2.0',
+        'mongo_session_proxy_errors_total{code_name="CommandNotFound",origin="upstream"} 1.0',
+        'mongo_session_proxy_transactions_ended_total{outcome="committed"} 1.0',
     ],
 )
 def test_it_shows_what_was_counted(demo: subprocess.CompletedProcess[str], line: str) -> None:

@@ -12,9 +12,11 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from proxy.config import Limits
+from proxy.counting import Distribution
 from proxy.errors import CommandError
 from proxy.limits import BufferBudget, Share
 from proxy.relay import Relay
+from proxy.telemetry import BUCKETS, LEGS
 from proxy.transport import PeerGoneError, Transport
 from proxy.wire.compression import deflate
 from proxy.wire.messages import read_request
@@ -50,7 +52,8 @@ class Rig:
         self.observer = Watching()
         self.conversation = converse(self.observer, **presentation)
         self.share = Share(BufferBudget(budget))
-        self.relay = Relay(self.client, self._dial, self.conversation, LIMITS, self.share)
+        legs = {leg: Distribution(BUCKETS) for leg in LEGS}
+        self.relay = Relay(self.client, self._dial, self.conversation, LIMITS, self.share, legs)
         self.finished = trio.Event()
 
     async def _dial(self) -> Transport:

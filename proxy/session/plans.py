@@ -80,6 +80,16 @@ class Plan:
         """How many sessions that the store knows it means; for the audit log and previews."""
         return store.count(self.selection) if self.kills else len(self.lsids)
 
+    def own_targets(self, store: SessionStore) -> int:
+        """How many of the sessions that a kill means are the caller's own."""
+        selection, own = self.selection, self.caller.digest
+        if own is None:
+            return 0
+        if selection.everything or own in selection.uids:
+            return store.count(Selection(uids=frozenset((own,))))
+        keys = frozenset(key for key in selection.keys if key.uid == own)
+        return store.count(Selection(keys=keys))
+
 
 @dataclass(frozen=True, slots=True)
 class Errand:

@@ -25,6 +25,7 @@ from proxy.housekeeping import keep_house
 from proxy.limits import BufferBudget
 from proxy.listing import session_rows
 from proxy.members import MemberListeners
+from proxy.notify import Notifier
 from proxy.recording import DecisionRecorder
 from proxy.rules import RULES, make_policies, policy_rows
 from proxy.scraping import watch_the_loop
@@ -126,6 +127,7 @@ class Server:
             find_idle=self._find_idle,
         )
         self._started = 0.0
+        self._notifier = Notifier()
         self._numbers = itertools.count(1)
         self._open: dict[int, Connection] = {}
         self._serving: trio.Nursery | None = None
@@ -167,6 +169,7 @@ class Server:
             # Before anything can be seen of the process: a signal must not find the default.
             await services.start(self._obey_signals)
             services.start_soon(self._audit.run)
+            services.start_soon(self._notifier.keep_alive)
             services.start_soon(watch_the_loop, self.telemetry)
             services.start_soon(keep_house, self.sessions_shared, self.upstreams, self._find_idle)
             try:
@@ -177,6 +180,7 @@ class Server:
                         where = await self._start_admin(services)
                         services.start_soon(self._watcher.run)
                         self._announce(where)
+                        self._notifier.ready()
                         task_status.started(Running(self._listeners.addresses(), where, self))
                         await self._stop.wait()
                         self._listeners.close()
@@ -281,6 +285,7 @@ class Server:
     def _drain(self, serving: trio.Nursery) -> None:
         self._draining = True
         self.log.info("draining", connections=len(self._open))
+        self._notifier.stopping(self.config.limits.drain_seconds)
         serving.cancel_scope.deadline = trio.current_time() + self.config.limits.drain_seconds
         for connection in list(self._open.values()):
             connection.drain()
@@ -306,7 +311,8 @@ class Server:
             task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:
-                    self.reload()
+                    with self._notifier.reloading():
+                        self.reload()
                 else:
                     self.log.info("stopping", signal=signal.Signals(number).name)
                     self.stop()

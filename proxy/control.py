@@ -18,6 +18,7 @@ from proxy.session.asking import learn
 from proxy.session.commands import decide
 from proxy.session.info import read_operation_session_info
 from proxy.session.plans import Ask, Forward, Plan, Refusal, commit, emulation
+from proxy.session.refusals import FOREIGN_DIGEST
 from proxy.wire.opcodes import INT32
 from proxy.wire.replies import error_document
 
@@ -72,6 +73,8 @@ class _Command:
         decision = decide(request, info, desk.facts(learnt))
         if isinstance(decision, Refusal):
             desk.decided(request.command, "refused", 0, reason=str(decision.error))
+            if decision.error == FOREIGN_DIGEST:
+                desk.misused("foreign_uid", now)
             self._refuse(decision.error, now)
         elif isinstance(decision, Forward):
             conversation.blocked = False

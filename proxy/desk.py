@@ -208,6 +208,10 @@ class Desk:
         """Record what became of a session-control command."""
         self._sessions.recorder.control(command, decision, targets, reason, self)
 
+    def misused(self, kind: str, now: float) -> None:
+        """Record a session-control command that means sessions as nobody should."""
+        self._sessions.recorder.misused(kind, now, self)
+
     def killed(self, plan: Plan) -> None:
         """Record whose sessions a kill hits; call it before the store is told."""
         own = plan.own_targets(self.store)

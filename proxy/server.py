@@ -366,6 +366,8 @@ class Server:
     def count_kill(self, result: str, sessions: int) -> None:
         """Count a command that was ``done`` or ``failed``, and how many sessions it named."""
         self.telemetry.control("killSessions", result)
+        if result == "done":
+            self.telemetry.killed("admin", sessions)
 
     def connections(self) -> Iterable[dict[str, Any]]:
         """One row per open client connection."""

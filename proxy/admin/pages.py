@@ -16,6 +16,8 @@ from proxy.admin.query import QueryError, Selecting, read_query
 from proxy.admin.slices import in_slices
 from proxy.admin.summary import GROUPS, groups, summary
 
+from proxy.scraping import metrics_page
+
 if TYPE_CHECKING:
     from proxy.listing import Listing, Row
     from proxy.session.records import Session
@@ -130,7 +132,7 @@ class _Pages:
         return text(200, "ok") if yes else text(503, reason)
 
     async def metrics(self, asked: Asked) -> Answer:
-        content_type, body = self._telemetry.page(asked.accept)
+        content_type, body = await metrics_page(self._telemetry, asked.accept)
         return Answer(200, content_type, body)
 
     # ------------------------------------------------------------------ listings

@@ -150,11 +150,20 @@ class Scenario:
             length, _, response_to, opcode = struct.unpack("<iiii", header)
             return [response_to, opcode, bson.decode(stream.read(length - 16)[5:])]
 
-    def failing(self, run: Callable[[Any], object], times: int = 1, **fault: Any) -> object:
+    def failing(
+        self,
+        run: Callable[[Any], object],
+        times: int = 1,
+        options: dict[str, Any] | None = None,
+        **fault: Any,
+    ) -> object:
         """What a client of its own sees, and how it judges the server, while commands fail."""
         servers = Servers()
         with self.connect(
-            event_listeners=[servers], appname="failing", heartbeatFrequencyMS=500
+            event_listeners=[servers],
+            appname="failing",
+            heartbeatFrequencyMS=500,
+            **(options or {}),
         ) as client:
             client.admin.command("ping")
             self.client.admin.command(
@@ -630,11 +639,13 @@ class Scenario:
         return self.failing(self.transaction, failCommands=["update"], closeConnection=True)
 
     def failing_89_slow_reply_timed_out(self) -> object:
-        def run(c: Any) -> object:
-            with pymongo.timeout(0.3):
-                return c.update_one({"_id": 1}, {"$set": {"slow": 1}}).acknowledged
-
-        return self.failing(run, failCommands=["update"], blockConnection=True, blockTimeMS=700)
+        return self.failing(
+            lambda c: c.update_one({"_id": 1}, {"$set": {"slow": 1}}).acknowledged,
+            options={"socketTimeoutMS": 300},
+            failCommands=["update"],
+            blockConnection=True,
+            blockTimeMS=700,
+        )
 
     def transaction(self, c: Any) -> object:
         attempts: list[int] = []

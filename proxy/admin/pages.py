@@ -15,7 +15,6 @@ from proxy.admin.kill import Kill, Meant, Reach, Result, read_kill, resolve
 from proxy.admin.query import QueryError, Selecting, read_query
 from proxy.admin.slices import in_slices
 from proxy.admin.summary import GROUPS, groups, summary
-
 from proxy.scraping import metrics_page
 
 if TYPE_CHECKING:
@@ -125,11 +124,14 @@ class _Pages:
     async def healthz(self, _asked: Asked) -> Answer:
         return text(200, "ok")
 
-    async def readyz(self, _asked: Asked) -> Answer:
+    async def readyz(self, asked: Asked) -> Answer:
         if self._state.draining():
             return text(503, "draining")
         yes, reason = self._state.ready()
-        return text(200, "ok") if yes else text(503, reason)
+        if yes:
+            return text(200, "ok")
+        # The reason names upstream addresses.
+        return text(503, reason if asked.trusted else "not ready")
 
     async def metrics(self, asked: Asked) -> Answer:
         content_type, body = await metrics_page(self._telemetry, asked.accept)

@@ -12,7 +12,10 @@ import trio
 from proxy.embedded import EmbeddedUpstream
 from proxy.embedded.users import EmbeddedUser
 
-USERS = [EmbeddedUser("alice", "app", "pw", (("readWrite", "app"),))]
+USERS = [
+    EmbeddedUser("alice", "app", "pw", (("readWrite", "app"),)),
+    EmbeddedUser("root", "admin", "pw", (("root", "admin"),)),
+]
 
 
 async def main() -> None:

@@ -5,22 +5,29 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.telemetry import BUCKETS, COMMANDS, Telemetry
+from proxy.labels import COMMANDS
+from proxy.session.ids import Origin
+from proxy.telemetry import BUCKETS, INITIATORS, MISUSES, MOST_OFFENDERS, Offender, Telemetry
 
 P = "mongo_session_proxy_"
+ALICES = Origin("10.0.0.1", "shop", "PyMongo", "4.20")
 
 
 @pytest.fixture
 def telemetry() -> Telemetry:
-    return Telemetry("1.2.3")
+    return Telemetry("1.2.3", ("ownership",))
+
+
+def samples(telemetry: Telemetry) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    page = telemetry.page()[1].decode()
+    found = [s for family in text_string_to_metric_families(page) for s in family.samples]
+    by_key = {(s.name, frozenset(s.labels.items())): s.value for s in found}
+    assert len(by_key) == len(found), "a series stands there twice"
+    return by_key
 
 
 def value(telemetry: Telemetry, name: str, **labels: str) -> float | None:
-    return telemetry.registry.get_sample_value(P + name, labels)
-
-
-def series(telemetry: Telemetry) -> list[str]:
-    return [line for line in telemetry.page()[1].decode().splitlines() if line[0] != "#"]
+    return samples(telemetry).get((P + name, frozenset(labels.items())))
 
 
 def test_build_info_names_the_version(telemetry: Telemetry) -> None:
@@ -31,73 +38,84 @@ def test_build_info_names_the_version(telemetry: Telemetry) -> None:
     )
 
 
-def test_connections_are_counted_open_and_over_time(telemetry: Telemetry) -> None:
+def test_client_connections(telemetry: Telemetry) -> None:
     for _ in range(3):
         telemetry.connection_opened()
     telemetry.connection_closed("client closed")
     telemetry.rejected("connection limit")
-    assert value(telemetry, "client_connections") == 2
     assert value(telemetry, "client_connections_accepted_total") == 3
     assert value(telemetry, "client_connections_closed_total", reason="client closed") == 1
     assert value(telemetry, "client_connections_rejected_total", reason="connection limit") == 1
 
 
-def test_upstream_connections_are_counted(telemetry: Telemetry) -> None:
-    telemetry.upstream_opened()
-    telemetry.upstream_opened()
-    telemetry.upstream_closed()
-    assert value(telemetry, "upstream_connections") == 1
+def test_connecting_upstream(telemetry: Telemetry) -> None:
+    telemetry.connected(0.002)
+    telemetry.connected(99.0)
+    telemetry.not_connected("timeout")
+    assert value(telemetry, "upstream_connects_total", result="ok") == 2
+    assert value(telemetry, "upstream_connects_total", result="timeout") == 1
+    assert value(telemetry, "upstream_connect_duration_seconds_bucket", le="0.0025") == 1
+    assert value(telemetry, "upstream_connect_duration_seconds_count") == 2
 
 
 def test_known_commands_are_counted_by_name_and_the_rest_together(telemetry: Telemetry) -> None:
     for command in ("find", "find", "hello", "x", "y", "", "FIND"):
         telemetry.request(command)
+    telemetry.replied("find", 0.001, True)
+    telemetry.replied("x", 0.001, False)
     assert value(telemetry, "requests_total", command="find") == 2
     assert value(telemetry, "requests_total", command="hello") == 1
     assert value(telemetry, "requests_total", command="other") == 4
+    assert value(telemetry, "replies_total", command="find", result="ok") == 1
+    assert value(telemetry, "replies_total", command="other", result="error") == 1
 
 
-def test_series_stay_bounded_whatever_clients_and_code_send(telemetry: Telemetry) -> None:
-    for command in COMMANDS:
-        telemetry.request(command)
-    for number in range(1000):
-        telemetry.request(f"made up {number}")
-        telemetry.violation(f"kind {number}")
-        telemetry.connection_closed(f"reason {number}")
-        telemetry.rejected(f"reason {number}")
-    assert len(series(telemetry)) < 500
-    assert value(telemetry, "protocol_violations_total", kind="kind 0") == 1
-    assert value(telemetry, "protocol_violations_total", kind="other") == 950
-
-
-def test_replies_are_counted_by_result_and_timed(telemetry: Telemetry) -> None:
-    telemetry.replied(0.00002, True)
-    telemetry.replied(0.003, True)
-    telemetry.replied(100.0, False)
-    assert value(telemetry, "replies_total", result="ok") == 2
-    assert value(telemetry, "replies_total", result="error") == 1
+def test_request_durations(telemetry: Telemetry) -> None:
+    for seconds in (0.00002, 0.003, 100.0):
+        telemetry.replied("find", seconds, True)
     assert value(telemetry, "request_duration_seconds_count") == 3
+    assert value(telemetry, "request_duration_seconds_sum") == pytest.approx(100.00302)
     assert value(telemetry, "request_duration_seconds_bucket", le="2.5e-05") == 1
     assert value(telemetry, "request_duration_seconds_bucket", le="0.005") == 2
     assert value(telemetry, "request_duration_seconds_bucket", le="30.0") == 2
+    assert value(telemetry, "request_duration_seconds_bucket", le="+Inf") == 3
     assert tuple(sorted(BUCKETS)) == BUCKETS
 
 
+def test_time_inside_the_proxy_by_leg(telemetry: Telemetry) -> None:
+    telemetry.legs["request"].observe(0.00002)
+    telemetry.legs["reply"].observe(0.002)
+    name = "inside_duration_seconds_bucket"
+    assert value(telemetry, name, leg="request", le="2.5e-05") == 1
+    assert value(telemetry, name, leg="reply", le="0.001") == 0
+    assert value(telemetry, name, leg="reply", le="0.0025") == 1
+
+
+def test_errors_by_name_and_origin(telemetry: Telemetry) -> None:
+    telemetry.failed(11000, "upstream")
+    telemetry.failed(13, "proxy")
+    telemetry.failed(123456, "upstream")
+    telemetry.failed(None, "upstream")
+    assert value(telemetry, "errors_total", code_name="DuplicateKey", origin="upstream") == 1
+    assert value(telemetry, "errors_total", code_name="Unauthorized", origin="proxy") == 1
+    assert value(telemetry, "errors_total", code_name="other", origin="upstream") == 2
+
+
 def test_bytes_are_counted_by_side_and_direction(telemetry: Telemetry) -> None:
-    telemetry.bytes_from_client(1)
-    telemetry.bytes_to_upstream(2)
-    telemetry.bytes_from_upstream(4)
-    telemetry.bytes_to_client(8)
-    assert value(telemetry, "received_bytes_total", side="client") == 1
-    assert value(telemetry, "sent_bytes_total", side="upstream") == 2
-    assert value(telemetry, "received_bytes_total", side="upstream") == 4
-    assert value(telemetry, "sent_bytes_total", side="client") == 8
+    telemetry.moved(1, 2, 4, 8)
+    telemetry.moved(1, 2, 4, 8)
+    assert value(telemetry, "received_bytes_total", side="client") == 2
+    assert value(telemetry, "sent_bytes_total", side="upstream") == 4
+    assert value(telemetry, "received_bytes_total", side="upstream") == 8
+    assert value(telemetry, "sent_bytes_total", side="client") == 16
 
 
-def test_decisions_about_sessions_are_counted(telemetry: Telemetry) -> None:
+def test_decisions_about_sessions(telemetry: Telemetry) -> None:
     telemetry.control("killSessions", "done")
     telemetry.policy("ownership", "refused")
+    telemetry.policy_refused("ownership", "alice@app", ALICES, 7.0)
     telemetry.malformed("TypeMismatch")
+    telemetry.killed("other", 3)
     telemetry.audit_written(3)
     telemetry.audit_lost(2)
     control = {"command": "killSessions", "result": "done"}
@@ -105,28 +123,88 @@ def test_decisions_about_sessions_are_counted(telemetry: Telemetry) -> None:
     refused = {"rule": "ownership", "decision": "refused"}
     assert value(telemetry, "policy_decisions_total", **refused) == 1
     assert value(telemetry, "malformed_session_fields_total", code_name="TypeMismatch") == 1
-    assert value(telemetry, "audit_lines_total") == 3
-    assert value(telemetry, "audit_lines_lost_total") == 2
+    assert value(telemetry, "sessions_killed_total", initiator="other") == 3
+    assert value(telemetry, "audit_lines_total", result="written") == 3
+    assert value(telemetry, "audit_lines_total", result="lost") == 2
+    offender = Offender("ownership", "alice@app", "shop", "PyMongo")
+    assert telemetry.refused.items() == [(offender, 7.0)]
 
 
-def test_gauges_read_state_when_scraped(telemetry: Telemetry) -> None:
-    held = [1]
-    telemetry.sessions.set_function(lambda: len(held))
-    assert value(telemetry, "sessions") == 1
-    held.append(2)
-    assert value(telemetry, "sessions") == 2
+def test_who_misused_sessions_last_is_remembered(telemetry: Telemetry) -> None:
+    for number in range(1000):
+        telemetry.misused("shared", f"user{number}@app", ALICES, float(number))
+    assert value(telemetry, "session_misuse_total", kind="shared") == 1000
+    remembered = telemetry.offenders.items()
+    assert len(remembered) == MOST_OFFENDERS
+    assert remembered[-1] == (Offender("shared", "user999@app", "shop", "PyMongo"), 999.0)
 
 
-def test_what_is_counted_on_demand_is_counted_before_each_page(telemetry: Telemetry) -> None:
-    telemetry.on_page = lambda: telemetry.bytes_to_client(5)
-    assert f'{P}sent_bytes_total{{side="client"}} 5.0' in series(telemetry)
-    assert f'{P}sent_bytes_total{{side="client"}} 10.0' in series(telemetry)
+def test_what_may_happen_is_shown_before_it_happens(telemetry: Telemetry) -> None:
+    for kind in MISUSES:
+        assert value(telemetry, "session_misuse_total", kind=kind) == 0
+    for initiator in INITIATORS:
+        assert value(telemetry, "sessions_killed_total", initiator=initiator) == 0
+    assert value(telemetry, "policy_decisions_total", rule="ownership", decision="refused") == 0
+    assert value(telemetry, "session_commands_total", command="endSessions", result="failed") == 0
+    assert value(telemetry, "audit_lines_total", result="lost") == 0
+
+
+def test_the_loop_is_never_early(telemetry: Telemetry) -> None:
+    telemetry.late(-0.001)
+    telemetry.late(0.004)
+    assert value(telemetry, "event_loop_lag_seconds_sum") == 0.004
+    assert value(telemetry, "event_loop_lag_seconds_bucket", le="0.001") == 1
+
+
+def test_when_the_configuration_was_read(telemetry: Telemetry) -> None:
+    telemetry.reloaded(True, 5.0)
+    telemetry.reloaded(False, 9.0)
+    assert (telemetry.reload_worked, telemetry.reloaded_at) == (False, 5.0)
+    telemetry.reloaded(True, 11.0)
+    assert (telemetry.reload_worked, telemetry.reloaded_at) == (True, 11.0)
+
+
+def test_series_stay_bounded_whatever_clients_and_code_send(telemetry: Telemetry) -> None:
+    for command in (*COMMANDS, *(f"made up {number}" for number in range(1000))):
+        telemetry.request(command)
+        telemetry.replied(command, 0.001, True)
+        telemetry.replied(command, 0.001, False)
+    for number in range(15_000):
+        telemetry.failed(number, "upstream")
+        telemetry.failed(number, "proxy")
+    for number in range(1000):
+        telemetry.violation(f"kind {number}")
+        telemetry.connection_closed(f"reason {number}")
+        telemetry.rejected(f"reason {number}")
+        telemetry.not_connected(f"reason {number}")
+        telemetry.malformed(f"Location{number}")
+        for decision in ("refused", "reported", "aborted", "failed"):
+            telemetry.policy(f"rule {number}", decision)
+    assert len(samples(telemetry)) < 1_200
+    assert value(telemetry, "protocol_violations_total", kind="kind 0") == 1
+    assert value(telemetry, "protocol_violations_total", kind="other") == 960
+    assert value(telemetry, "policy_decisions_total", rule="other", decision="failed") == 971
+
+
+def test_what_is_present_comes_before_what_was_counted(telemetry: Telemetry) -> None:
+    def present(page):
+        telemetry.moved(5, 0, 0, 0)
+        page.number("sessions", "Sessions.", 3)
+        yield
+
+    telemetry.present = present
+    first = samples(telemetry)
+    assert first[P + "sessions", frozenset()] == 3
+    assert first[P + "received_bytes_total", frozenset({("side", "client")})] == 5
+    assert value(telemetry, "received_bytes_total", side="client") == 10
 
 
 def test_names_and_units_follow_the_conventions(telemetry: Telemetry) -> None:
+    telemetry.request("find")
     families = list(text_string_to_metric_families(telemetry.page()[1].decode()))
     ours = [family for family in families if family.name.startswith(P)]
-    assert ours
+    assert len(ours) > 15
+    assert any(family.name == "process_cpu_seconds" for family in families)
     for family in ours:
         assert family.documentation.endswith(".")
         if family.type == "counter":
@@ -134,12 +212,6 @@ def test_names_and_units_follow_the_conventions(telemetry: Telemetry) -> None:
         else:
             assert not family.name.endswith("_total")
         assert not re.search("_(milliseconds|ms|kb|mb)(_|$)", family.name)
-
-
-def test_two_registries_share_nothing() -> None:
-    one, other = Telemetry("1"), Telemetry("1")
-    one.connection_opened()
-    assert value(other, "client_connections") == 0
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
-from uuid import UUID
 
 from proxy.session.records import Selection
 from proxy.session.transactions import State
@@ -71,7 +70,7 @@ def session_row(session: Session, ending: tuple[Ending, float] | None, now: floa
     activity, tracker, origin = session.activity, session.transaction, session.origin
     operations = [] if activity is None else list(activity.operations)
     row: Row = {
-        "session": str(UUID(bytes=session.id)),
+        "session": uuid_text(session.id),
         "uid": session.owner.uid.hex(),
         "owner": session.owner.name,
         "client": origin.client,
@@ -104,6 +103,12 @@ def session_row(session: Session, ending: tuple[Ending, float] | None, now: floa
                 0.0 if operations else round(now - tracker.last_use, 3)
             )
     return row
+
+
+def uuid_text(session_id: bytes) -> str:
+    """A session's id as people write it."""
+    digits = session_id.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _busy(session: Session) -> bool:
@@ -139,7 +144,7 @@ def _operation_key(session: Session) -> float:
 
 
 def _session_words(session: Session) -> list[str]:
-    words = [str(UUID(bytes=session.id)), session.origin.driver_version]
+    words = [uuid_text(session.id), session.origin.driver_version]
     if session.activity is not None:
         words += [one.command for one in session.activity.operations]
         words += session.activity.cursors.values()
@@ -155,7 +160,7 @@ _SESSION_TEXTS: Final[Mapping[str, Callable[[Session], str]]] = {
     "application": lambda session: session.group.origin.application,
     "driver": lambda session: session.group.origin.driver,
     "client": lambda session: session.group.origin.client,
-    "session": lambda session: str(UUID(bytes=session.id)),
+    "session": lambda session: uuid_text(session.id),
     "uid": lambda session: session.owner.uid.hex(),
 }
 
@@ -271,12 +276,13 @@ class OpenCursor(NamedTuple):
     id: CursorId
     namespace: str
     session: Session
+    opened: float
 
 
 def open_cursors(store: SessionStore) -> list[OpenCursor]:
     """Every cursor that is open in a session."""
     return [
-        OpenCursor(cursor, namespace, session)
+        OpenCursor(cursor, namespace, session, store.cursor_opened_at(cursor) or 0.0)
         for session in store.active(EVERYTHING)
         if session.activity is not None
         for cursor, namespace in session.activity.cursors.items()
@@ -290,12 +296,13 @@ def cursor_row(cursor: OpenCursor, now: float) -> Row:
         "cursor": str(cursor.id.id),
         "namespace": cursor.namespace,
         "upstream": cursor.id.upstream,
-        "session": str(UUID(bytes=session.id)),
+        "session": uuid_text(session.id),
         "owner": session.owner.name,
         "client": origin.client,
         "application": origin.application,
         "driver": origin.driver,
         "driver_version": origin.driver_version,
+        "age_seconds": round(now - cursor.opened, 3),
         "idle_seconds": _idle(session, now),
         "transaction": session.state is State.IN_PROGRESS,
     }
@@ -308,7 +315,7 @@ CURSORS: Final[Listing[OpenCursor]] = Listing(
         "application": lambda cursor: cursor.session.origin.application,
         "driver": lambda cursor: cursor.session.origin.driver,
         "client": lambda cursor: cursor.session.origin.client,
-        "session": lambda cursor: str(UUID(bytes=cursor.session.id)),
+        "session": lambda cursor: uuid_text(cursor.session.id),
         "namespace": lambda cursor: cursor.namespace,
         "upstream": lambda cursor: cursor.id.upstream,
     },
@@ -325,11 +332,15 @@ CURSORS: Final[Listing[OpenCursor]] = Listing(
         "client": lambda cursor: cursor.session.origin.client,
         "session": lambda cursor: cursor.session.id.hex(),
         "namespace": lambda cursor: cursor.namespace,
+        "age": lambda cursor: -cursor.opened,
         "idle": lambda cursor: _SESSION_ORDERS["idle"](cursor.session),
     },
     identity=lambda cursor: f"{cursor.id.upstream} {cursor.id.id}".encode(),
-    default_order="-idle",
-    ages={"min_idle": lambda cursor, now: _idle(cursor.session, now)},
+    default_order="-age",
+    ages={
+        "min_age": lambda cursor, now: now - cursor.opened,
+        "min_idle": lambda cursor, now: _idle(cursor.session, now),
+    },
 )
 
 

@@ -248,3 +248,47 @@ def test_a_password_in_a_uri_is_not_repeated(tmp_path: Path) -> None:
     found = problems(tmp_path, 'upstream.address = "mongodb://app:hunter2@db:27017/"')
     assert len(found) == 1
     assert "hunter2" not in found[0]
+
+
+@pytest.mark.parametrize(
+    ("admin", "problem"),
+    [
+        ({"address": "0.0.0.0:27080"}, "0.0.0.0:27080 is not loopback, so token or token_file"),
+        ({"address": "[::]:27080"}, "[::]:27080 is not loopback"),
+        ({"address": "db.example.net:1"}, "db.example.net:1 is not loopback"),
+        ({"token": "short"}, "a token has at least 16 characters"),
+        ({"token": "0123456789 abcdef"}, "a token has at least 16 characters of ASCII"),
+        ({"token": "0123456789abcdef\u00e9"}, "a token has at least 16 characters of ASCII"),
+        ({"token": "0123456789abcdef", "token_file": "/dev/null"}, "/dev/null"),
+        ({"token_file": "nowhere"}, "no such file: nowhere"),
+    ],
+)
+def test_admin_settings_that_would_let_anybody_in_are_refused(
+    admin: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, {"admin": admin})
+    (only,) = caught.value.problems
+    assert only.startswith("admin")
+    assert problem in only
+    assert "0123456789" not in only
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0", "localhost:0", "127.8.8.8:1", ""])
+def test_on_loopback_no_token_is_needed(address: str) -> None:
+    assert load(None, {"admin": {"address": address}}).admin.secret() is None
+
+
+@pytest.mark.parametrize("content", ["0123456789abcdef", "0123456789abcdef\n"])
+def test_a_token_may_stand_in_a_file(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "admin.token"
+    path.write_text(content)
+    admin = load(None, {"admin": {"address": "0.0.0.0:1", "token_file": str(path)}}).admin
+    assert admin.secret() == "0123456789abcdef"
+    path.write_text("\n")
+    with pytest.raises(ConfigError, match="token_file: a token has at least 16 characters"):
+        load(None, {"admin": {"token_file": str(path)}})
+    (tmp_path / "proxy.toml").write_text('[admin]\ntoken = "0123456789abcdef"\n')
+    config = load(tmp_path / "proxy.toml")
+    assert config.admin.secret() == "0123456789abcdef"
+    assert "0123456789abcdef" not in repr(config)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import http
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_address
 from typing import Final
@@ -41,13 +41,14 @@ _READS: Final = ("GET", "HEAD")
 class Asked:
     """One request: the query's fields (the first of each name), some headers and the body.
 
-    ``client`` is the address that it came from.
+    ``client`` is the address that it came from; ``trusted`` that it may see everything.
     """
 
     query: Mapping[str, str] = field(default_factory=dict)
     accept: str = ""
     body: bytes = b""
     client: str = ""
+    trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,20 @@ class Answer:
 class Page:
     """One path. ``method`` is GET (then HEAD does too) or POST, which takes JSON.
 
-    An ``open`` page tells nothing that needs a token anywhere.
+    An ``open`` page needs no token anywhere; it may look at :attr:`Asked.trusted`.
     """
 
     make: Callable[[Asked], Awaitable[Answer]]
     method: str = "GET"
     open: bool = False
+
+
+_UNAUTHORIZED: Final = Answer(
+    401,
+    TEXT,
+    b"a token is needed: Authorization: Bearer TOKEN\n",
+    (("www-authenticate", 'Bearer realm="mongo-session-proxy"'),),
+)
 
 
 def text(status: int, message: str) -> Answer:
@@ -198,8 +207,10 @@ class Site:
         if method not in allowed:
             answer = text(405, " or ".join(allowed))
             return Answer(405, TEXT, answer.body, (("allow", ", ".join(allowed)),))
-        if refusal := self._refusal(page, headers.get(b"authorization", ""), client):
-            return refusal
+        authorized = self._authorized(headers.get(b"authorization", ""), client)
+        trusted = authorized or self._local_only
+        if not (page.open or (trusted if page.method == "GET" else self._may_post(authorized))):
+            return _UNAUTHORIZED
         if page.method == "POST" and _media_type(headers) != JSON:
             # What a form on somebody else's web page cannot send.
             return text(415, f"the content type has to be {JSON}")
@@ -208,19 +219,21 @@ class Site:
         except ValueError:
             return text(400, f"a query may have {_MOST_FIELDS} fields")
         query = {name: values[0] for name, values in fields.items()}
-        return page, Asked(query, headers.get(b"accept", ""), b"", client)
+        return page, Asked(query, headers.get(b"accept", ""), b"", client, trusted)
 
-    def _refusal(self, page: Page, authorization: str, client: str) -> Answer | None:
-        """Why this page is not for somebody with this Authorization header."""
-        if page.open or (self._local_only and (page.method == "GET" or self._token is None)):
-            return None
+    def _authorized(self, authorization: str, client: str) -> bool:
+        """Whether an Authorization header shows the token."""
         scheme, _, given = authorization.partition(" ")
-        if self._token is not None and scheme.lower() == "bearer":
-            if hmac.compare_digest(given.strip().encode("latin-1"), self._token):
-                return None
-            self._log.warning("admin token refused", client=client)
-        challenge = (("www-authenticate", 'Bearer realm="mongo-session-proxy"'),)
-        return Answer(401, TEXT, b"a token is needed: Authorization: Bearer TOKEN\n", challenge)
+        if self._token is None or scheme.lower() != "bearer":
+            return False
+        if hmac.compare_digest(given.strip().encode("latin-1"), self._token):
+            return True
+        self._log.warning("admin token refused", client=client)
+        return False
+
+    def _may_post(self, authorized: bool) -> bool:
+        # Without a token there are only previews, and the page itself refuses the rest.
+        return authorized or (self._local_only and self._token is None)
 
 
 class _TooLongError(Exception):
@@ -232,7 +245,7 @@ def _media_type(headers: Mapping[bytes, str]) -> str:
 
 
 def _with_body(asked: Asked, body: bytes) -> Asked:
-    return Asked(asked.query, asked.accept, body, asked.client)
+    return replace(asked, body=body)
 
 
 def _peer(stream: trio.SocketStream) -> str:

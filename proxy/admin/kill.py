@@ -17,7 +17,7 @@ import trio
 from proxy.admin.query import QueryError, Test, tests
 from proxy.admin.slices import in_slices
 from proxy.identity import NO_OWNER, NOBODY
-from proxy.listing import Listing, session_batches
+from proxy.listing import session_batches, uuid_text
 from proxy.session import bsonout
 from proxy.session.caller import Caller
 from proxy.session.plans import Plan, emulation
@@ -25,6 +25,7 @@ from proxy.session.records import Selection
 from proxy.session.transactions import State
 
 if TYPE_CHECKING:
+    from proxy.listing import Listing
     from proxy.session.records import Operation, Owner, Session
     from proxy.session.store import SessionStore
     from proxy.upstreams import UpstreamFacts
@@ -156,7 +157,7 @@ async def resolve(meant: Meant, store: SessionStore) -> tuple[list[Session], lis
         named = [one for one in store.with_id(session_id) if uid in (None, one.owner.uid)]
         chosen.update(dict.fromkeys(named))
         if not named:
-            unknown.append(str(UUID(bytes=session_id)))
+            unknown.append(uuid_text(session_id))
     if meant.patterns:
         for batch in session_batches(store):
             for some in in_slices(batch):

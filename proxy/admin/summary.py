@@ -27,13 +27,12 @@ if TYPE_CHECKING:
 
 async def summary(store: SessionStore, now: float) -> Row:
     """Sessions, transactions, cursors and operations in numbers; times in seconds."""
-    operations = cursors = 0
+    operations = 0
     oldest_operation = oldest_transaction = idlest_transaction = inf
     for some in in_slices(store.active(EVERYTHING)):
         for session in some:
             activity, tracker = session.activity, session.transaction
             if activity is not None:
-                cursors += len(activity.cursors)
                 for operation in activity.operations:
                     operations += 1
                     oldest_operation = min(oldest_operation, operation.started)
@@ -42,13 +41,15 @@ async def summary(store: SessionStore, now: float) -> Row:
                 if activity is None or not activity.operations:
                     idlest_transaction = min(idlest_transaction, tracker.last_use)
         await trio.lowlevel.checkpoint()
+    cursor = store.oldest_cursor()
     return {
         "sessions": len(store),
         "sessions_limit": store.max_sessions,
         "transactions": store.open_transactions,
         "transactions_oldest_seconds": _since(oldest_transaction, now),
         "transactions_idlest_seconds": _since(idlest_transaction, now),
-        "cursors": cursors,
+        "cursors": store.open_cursors(),
+        "cursors_oldest_seconds": _since(inf if cursor is None else cursor, now),
         "operations": operations,
         "operations_oldest_seconds": _since(oldest_operation, now),
     }

@@ -1,0 +1,206 @@
+"""The operators' endpoint with a store of one's own behind it, and a client for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import h11
+import trio
+
+from proxy import admin
+from proxy.session.caller import digest_of
+from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.records import CursorId, Operation, Session
+from proxy.session.store import SessionStore
+from proxy.telemetry import Telemetry
+from proxy.upstreams import UpstreamFacts
+from proxy.wire.messages import Reply, read_reply
+from proxy.wire.opcodes import OP_MSG
+from proxy.wire.replies import plain_reply
+
+IP = "127.0.0.1"
+TOKEN = "0123456789abcdef"
+AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}
+UPSTREAM = "db:27017"
+
+
+def uuid(number: int) -> bytes:
+    return UUID(int=number).bytes
+
+
+def reply(document: Mapping[str, Any]) -> Reply:
+    return read_reply(plain_reply(OP_MSG, 1, 1, document))
+
+
+class FakeAsker:
+    """A connection whose upstream answers ``answers`` in turn, the last one for ever."""
+
+    def __init__(self, *answers: Mapping[str, Any] | None) -> None:
+        self.asked: list[bytes] = []
+        self._answers = list(answers) or [{"ok": 1.0}]
+
+    def ask(self, question: bytes, handler: Any) -> None:
+        self.asked.append(question)
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if answer is not None:
+            handler(reply(answer), trio.current_time())
+
+
+class FakeState:
+    """A running proxy as the endpoint sees it."""
+
+    def __init__(self) -> None:
+        self.store = SessionStore()
+        self.is_ready = (True, "")
+        self.is_draining = False
+        self.rows: Iterable[dict[str, Any]] = ()
+        self.per_user, self.per_application = 0, 0
+        self.asking: dict[str, dict[bytes, FakeAsker]] = {}
+        self.known = UpstreamFacts(authorization=True)
+        self.audited: list[dict[str, Any]] = []
+        self.counted: list[tuple[str, int]] = []
+        self.ended: list[Operation] = []
+
+    def add(
+        self,
+        number: int,
+        user: str = "alice@admin",
+        *,
+        age: float = 0.0,
+        application: str = "shop",
+        driver: str = "PyMongo",
+        client: str = "10.0.0.1",
+        command: str = "",
+        cursor: int = 0,
+    ) -> Session:
+        """A session whose id is ``number``, with a command in flight or a cursor if named."""
+        name, _, database = user.partition("@")
+        lsid = LogicalSessionId(uuid(number), digest_of(name, database))
+        origin = Origin(client, application, driver, "4.20")
+        now = trio.current_time() - age
+        started = self.store.operation_started(
+            lsid, now, user=user, origin=origin, command=command, upstream=UPSTREAM
+        )
+        assert started is not None
+        if cursor:
+            self.store.cursor_opened(
+                CursorId(UPSTREAM, cursor), started.session, "shop.orders", now
+            )
+        if not command:
+            self.store.operation_finished(started, now)
+        return started.session
+
+    def connections(self) -> Iterable[dict[str, Any]]:
+        return self.rows
+
+    def policies(self) -> list[dict[str, Any]]:
+        return [{"rule": "ownership", "mode": "enforce", "settings": {}, "about": "Owns."}]
+
+    def about(self) -> dict[str, Any]:
+        return {"version": "1.2.3"}
+
+    def budgets(self) -> tuple[int, int]:
+        return self.per_user, self.per_application
+
+    def ready(self) -> tuple[bool, str]:
+        return self.is_ready
+
+    def draining(self) -> bool:
+        return self.is_draining
+
+    def askers(self) -> dict[str, dict[bytes, FakeAsker]]:
+        return self.asking
+
+    def facts(self, upstream: str) -> UpstreamFacts:
+        return self.known
+
+    def end_operation(self, operation: Operation) -> None:
+        self.ended.append(operation)
+
+    def audit(self, **what: Any) -> None:
+        self.audited.append(what)
+
+    def count_kill(self, result: str, sessions: int) -> None:
+        self.counted.append((result, sessions))
+
+
+class Client:
+    """One HTTP connection to the endpoint."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.http = h11.Connection(h11.CLIENT)
+
+    async def ask(
+        self, target: str, method: str = "GET", body: bytes = b"", **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        if self.http.our_state is h11.DONE:
+            self.http.start_next_cycle()
+        fields = {"host": IP} | ({"content-length": str(len(body))} if body else {})
+        fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+        request = h11.Request(method=method, target=target, headers=list(fields.items()))
+        sent = self.http.send(request)
+        if body:
+            sent += self.http.send(h11.Data(data=body))
+        await self.stream.send_all(sent + self.http.send(h11.EndOfMessage()))
+        return await self.answer()
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        status, headers, body = 0, {}, b""
+        while True:
+            event = self.http.next_event()
+            if event is h11.NEED_DATA:
+                self.http.receive_data(await self.stream.receive_some())
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+                headers = {k.decode(): v.decode() for k, v in event.headers}
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                return status, headers, body
+            elif not isinstance(event, h11.InformationalResponse):
+                raise AssertionError(event)
+
+    async def kill(self, document: object, **headers: str) -> tuple[int, Any]:
+        """POST /kill with the token; what is not JSON comes back as text."""
+        sent = {"content_type": "application/json"} | AUTHORIZED | headers
+        status, _, body = await self.ask("/kill", "POST", json.dumps(document).encode(), **sent)
+        return status, json.loads(body) if body.startswith(b"{") else body.decode()
+
+    async def rows(self, target: str) -> Any:
+        """The document of a page that is there."""
+        status, _, body = await self.ask(target)
+        assert status == 200, body
+        return json.loads(body)
+
+
+@asynccontextmanager
+async def endpoint(
+    state: FakeState, address: str = f"{IP}:0", token: str | None = TOKEN
+) -> AsyncIterator[int]:
+    table = admin.pages(state, Telemetry("1.2.3"), token)
+    async with trio.open_nursery() as nursery:
+        where = await nursery.start(admin.serve, address, table, token)
+        yield int(where.rpartition(":")[2])
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Client]:
+    async with await trio.open_tcp_stream(IP, port) as stream:
+        yield Client(stream)
+
+
+@asynccontextmanager
+async def asking(state: FakeState, token: str | None = TOKEN) -> AsyncIterator[Client]:
+    async with endpoint(state, token=token) as port, connected(port) as client:
+        yield client
+
+
+async def get(state: FakeState, target: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    async with asking(state) as client:
+        return await client.ask(target, **headers)

@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+import bson
+import pytest
+import trio
+import trio.testing
+
+from proxy.admin.kill import read_kill
+from proxy.admin.query import QueryError
+from proxy.identity import NO_OWNER
+from proxy.listing import session_listing
+from proxy.session.caller import digest_of
+from proxy.session.info import OperationSessionInfo
+from proxy.session.records import Session
+from proxy.session.store import SessionStore
+from proxy.session.transactions import Outcome, State, Step
+from proxy.upstreams import UpstreamFacts
+from tests.admin.endpoint import UPSTREAM, FakeAsker, FakeState, asking, uuid
+
+ALICE, BOB = digest_of("alice", "admin"), digest_of("bob", "admin")
+OTHER = "other:27017"
+
+
+def open_transaction(state: FakeState, session: Session, upstream: str = UPSTREAM) -> None:
+    info = OperationSessionInfo(session.key, 1, False, True)
+    state.store.transaction_step(
+        session, Step.START, Outcome.OK, info, trio.current_time(), upstream
+    )
+    assert session.state is State.IN_PROGRESS
+
+
+def asked(asker: FakeAsker) -> list[dict[str, Any]]:
+    return [bson.decode(one) for one in asker.asked]
+
+
+def ids(command: dict[str, Any]) -> set[int]:
+    return {int(UUID(bytes=one["id"])) for one in command["killSessions"]}
+
+
+# ---------------------------------------------------------------------- what is asked
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ([], "the body has to be an object"),
+        (None, "the body has to be an object"),
+        ({}, "name sessions or patterns"),
+        ({"patterns": [], "sessions": []}, "name sessions or patterns"),
+        ({"pattern": []}, "pattern: no such field"),
+        ({"patterns": {}}, "patterns: has to be a list of at most 100"),
+        ({"patterns": [{"owner": "a"}] * 101}, "patterns: has to be a list of at most 100"),
+        ({"patterns": None}, "patterns: has to be a list"),
+        ({"patterns": [{}]}, "patterns: {} would mean everybody"),
+        ({"patterns": [None]}, "patterns: each has to be an object"),
+        ({"patterns": ["alice"]}, "patterns: each has to be an object"),
+        ({"patterns": [{"owner": None}]}, "patterns: owner has to be a text or a number"),
+        ({"patterns": [{"owner": True}]}, "patterns: owner has to be"),
+        ({"patterns": [{"owner": ["a"]}]}, "patterns: owner has to be"),
+        ({"patterns": [{"ownr": "a"}]}, "ownr: no such filter"),
+        ({"patterns": [{"limit": 5}]}, "limit: no such filter"),
+        ({"sessions": "x"}, "sessions: has to be a list"),
+        ({"sessions": [""]}, "sessions: each has to be a UUID"),
+        ({"sessions": [None]}, "sessions: each has to be a UUID"),
+        ({"sessions": [{}]}, "sessions: each has to be a UUID"),
+        ({"sessions": [{"session": "0" * 32, "uid": "00"}]}, "sessions: each"),
+        ({"sessions": [{"session": "0" * 32, "uid": "x" * 64}]}, "sessions: each"),
+        ({"sessions": [{"session": "0" * 32, "uid": 7}]}, "sessions: each"),
+        ({"sessions": [{"session": "0" * 32, "id": "0"}]}, "sessions: each"),
+        ({"sessions": ["0" * 32], "dry_run": "no"}, "dry_run: has to be true or false"),
+        ({"sessions": ["0" * 32], "dry_run": 0}, "dry_run: has to be true or false"),
+    ],
+)
+def test_what_is_wrong_is_said_and_widens_nothing(document: object, problem: str) -> None:
+    listing = session_listing(SessionStore())
+    with pytest.raises(QueryError) as caught:
+        read_kill(json.dumps(document).encode(), listing, 0.0)
+    assert str(caught.value).startswith(problem)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    with pytest.raises(QueryError, match="the body is not JSON"):
+        read_kill(body, session_listing(SessionStore()), 0.0)
+
+
+# ---------------------------------------------------------------------- previews
+
+
+async def test_a_preview_says_what_would_be_hit_and_hits_nothing() -> None:
+    state = FakeState()
+    asker = FakeAsker()
+    state.asking = {UPSTREAM: {ALICE: asker}}
+    open_transaction(state, state.add(1, cursor=7))
+    state.add(2, command="find")
+    state.add(3, "bob@admin")
+    state.add(4, application="other")
+    async with asking(state) as client:
+        status, seen = await client.kill(
+            {"patterns": [{"application": "shop", "owner": "alice*"}, {"owner": "bob@admin"}]}
+        )
+    numbers = [seen[name] for name in ("matched", "operations", "cursors", "transactions")]
+    assert (status, seen["dry_run"], numbers) == (200, True, [3, 1, 1, 1])
+    assert seen["reachable"] == 2
+    assert [row["session"][-1] for row in seen["sessions"]] == ["1", "2", "3"]
+    assert asker.asked == []
+    assert len(state.store) == 4
+    assert state.store.open_transactions == 1
+    assert state.audited == []
+
+
+async def test_sessions_are_named_by_id_and_owner() -> None:
+    state = FakeState()
+    state.add(1)
+    state.add(1, "bob@admin")
+    state.add(2)
+    async with asking(state) as client:
+        first, second, nobody = (str(UUID(int=n)) for n in (1, 2, 3))
+        for sessions, owners, unknown in (
+            ([first], ["alice@admin", "bob@admin"], []),
+            ([{"session": first, "uid": BOB.hex()}], ["bob@admin"], []),
+            ([first, first, second], ["alice@admin", "bob@admin", "alice@admin"], []),
+            ([second.upper().replace("-", "")], ["alice@admin"], []),
+            ([nobody, {"session": second, "uid": BOB.hex()}], [], [nobody, second]),
+        ):
+            _, seen = await client.kill({"sessions": sessions})
+            assert [row["owner"] for row in seen["sessions"]] == owners
+            assert (seen["matched"], seen["unknown"]) == (len(owners), unknown)
+
+
+async def test_without_a_configured_token_previews_work_and_kills_are_off() -> None:
+    state = FakeState()
+    state.asking = {UPSTREAM: {ALICE: FakeAsker()}}
+    state.add(1)
+    async with asking(state, token=None) as client:
+        pattern = {"patterns": [{"owner": "*"}]}
+        assert (await client.kill(pattern))[0] == 200
+        status, text = await client.kill(pattern | {"dry_run": False})
+        assert (status, text) == (
+            403,
+            "killing is off: configure admin.token or admin.token_file\n",
+        )
+    assert state.asking[UPSTREAM][ALICE].asked == []
+    assert [line["decision"] for line in state.audited] == ["refused"]
+
+
+# ---------------------------------------------------------------------- kills
+
+
+async def test_sessions_are_killed_on_their_owners_connections() -> None:
+    state = FakeState()
+    alice, bob = FakeAsker(), FakeAsker()
+    state.asking = {UPSTREAM: {ALICE: alice, BOB: bob}}
+    one = state.add(1, cursor=7)
+    open_transaction(state, one)
+    state.add(2)
+    state.add(3, "bob@admin")
+    state.add(4, "bob@admin", application="other")
+    async with asking(state) as client:
+        status, seen = await client.kill({"patterns": [{"application": "shop"}], "dry_run": False})
+    assert status == 200
+    assert seen == {
+        "dry_run": False,
+        "matched": 3,
+        "unknown": [],
+        "killed": 3,
+        "unreachable": 0,
+        "failed": 0,
+        "errors": {},
+        "unreachable_sessions": [],
+        "failed_sessions": [],
+    }
+    (of_alice,), (of_bob,) = asked(alice), asked(bob)
+    assert ids(of_alice) == {1, 2}
+    assert of_alice["$db"] == "admin"
+    assert "lsid" not in of_alice
+    # As one's own: only the id, without the uid that takes a privilege.
+    assert of_bob["killSessions"] == [{"id": bson.Binary(uuid(3), 4)}]
+    assert (one.state, one.activity, state.store.open_cursors()) == (State.ABORTED, None, 0)
+    endings = {n: state.store.ending(s) is not None for n in (1, 2, 3, 4)
+               for s in state.store.with_id(uuid(n))}  # fmt: skip
+    assert endings == {1: True, 2: True, 3: True, 4: False}
+
+
+async def test_every_kill_is_audited_and_counted() -> None:
+    state = FakeState()
+    state.asking = {UPSTREAM: {ALICE: FakeAsker(), BOB: FakeAsker({"ok": 0.0, "code": 13})}}
+    for number, user in ((1, "alice@admin"), (2, "alice@admin"), (3, "bob@admin")):
+        state.add(number, user)
+    state.add(4, "carol@admin")
+    async with asking(state) as client:
+        _, seen = await client.kill({"patterns": [{"owner": "*"}], "dry_run": False})
+    assert sorted(state.counted) == [("done", 2), ("failed", 1)]
+    lines = {(line["command"], line["owner"]): line for line in state.audited}
+    assert lines["killSessions", "alice@admin"]["decision"] == "done"
+    assert lines["killSessions", "alice@admin"]["targets"] == 2
+    assert lines["killSessions", "alice@admin"]["upstream"] == UPSTREAM
+    assert lines["killSessions", "bob@admin"]["decision"] == "failed"
+    assert "13" in lines["killSessions", "bob@admin"]["reason"]
+    whole = lines["kill", ""]
+    assert (whole["client"], whole["decision"], whole["targets"]) == ("127.0.0.1", "done", 2)
+    assert '{"patterns": [{"owner": "*"}]}: 1 unreachable, 1 failed' in whole["reason"]
+    assert (seen["killed"], seen["failed"], seen["unreachable"]) == (2, 1, 1)
+    assert [row["owner"] for row in seen["unreachable_sessions"]] == ["carol@admin"]
+    assert [row["owner"] for row in seen["failed_sessions"]] == ["bob@admin"]
+    assert seen["errors"] == {f"{UPSTREAM}: upstream refused: 13": 1}
+
+
+async def run(state: FakeState, pattern: dict[str, Any]) -> dict[str, Any]:
+    """A kill without sockets, which an autojump clock would not wait for."""
+    from proxy.admin.http import Asked
+    from proxy.admin.pages import pages
+    from proxy.telemetry import Telemetry
+
+    body = json.dumps({"patterns": [pattern], "dry_run": False}).encode()
+    table = pages(state, Telemetry("1"), "0123456789abcdef")
+    answer = await table["/kill"].make(Asked(body=body, client="127.0.0.1"))
+    assert answer.status == 200
+    seen: dict[str, Any] = json.loads(answer.body)
+    return seen
+
+
+async def test_what_upstream_refuses_is_not_noted_as_done(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    state = FakeState()
+    state.asking = {UPSTREAM: {ALICE: FakeAsker({"ok": 0.0, "code": 13})}}
+    session = state.add(1, cursor=7)
+    seen = await run(state, {"owner": "*"})
+    assert (seen["killed"], seen["failed"]) == (0, 1)
+    assert state.store.open_cursors() == 1
+    assert state.store.ending(session) is None
+
+
+async def test_an_owner_without_a_connection_is_waited_for_briefly(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    state = FakeState()
+    state.add(1)
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def come_later() -> None:
+            await trio.sleep(0.5)
+            state.asking = {UPSTREAM: {ALICE: FakeAsker()}}
+
+        nursery.start_soon(come_later)
+        assert (await run(state, {"owner": "*"}))["killed"] == 1
+    assert 0.5 <= trio.current_time() - began < 1
+    state.asking = {}
+    state.add(2)
+    began = trio.current_time()
+    assert (await run(state, {"session": "*2"}))["unreachable"] == 1
+    assert trio.current_time() - began == pytest.approx(1)
+
+
+async def test_a_session_that_is_open_where_nobody_can_ask_counts_as_unreachable(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    state = FakeState()
+    here = FakeAsker()
+    state.asking = {OTHER: {ALICE: here}}
+    state.add(1, cursor=7)
+    state.add(2)
+    seen = await run(state, {"owner": "*"})
+    assert (seen["killed"], seen["unreachable"]) == (1, 1)
+    assert [row["session"][-1] for row in seen["unreachable_sessions"]] == ["1"]
+    assert ids(asked(here)[0]) == {1, 2}
+    assert state.store.open_cursors() == 1
+
+
+async def test_an_answer_that_never_comes_is_a_failure(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    state = FakeState()
+    state.asking = {UPSTREAM: {ALICE: FakeAsker(None)}}
+    state.add(1)
+    seen = await run(state, {"owner": "*"})
+    assert seen["failed"] == 1
+    assert seen["errors"] == {f"{UPSTREAM}: no answer from upstream": 1}
+
+
+async def test_many_sessions_go_in_several_commands(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    state = FakeState()
+    asker = FakeAsker()
+    state.asking = {UPSTREAM: {ALICE: asker}}
+    for number in range(1, 2_502):
+        state.add(number)
+    seen = await run(state, {"owner": "*"})
+    assert seen["killed"] == 2_501
+    batches = [ids(command) for command in asked(asker)]
+    assert sorted(map(len, batches)) == [501, 1_000, 1_000]
+    assert set().union(*batches) == set(range(1, 2_502))
+
+
+async def test_without_authorization_any_connection_will_do(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    state = FakeState()
+    state.known = UpstreamFacts(authorization=False)
+    asker = FakeAsker()
+    state.asking = {UPSTREAM: {NO_OWNER: asker}}
+    state.add(1)
+    state.add(2, "bob@admin")
+    assert (await run(state, {"owner": "*"}))["killed"] == 2
+    commands = asked(asker)
+    assert len(commands) == 2
+    uids = {bytes(one["uid"]) for command in commands for one in command["killSessions"]}
+    assert uids == {ALICE, BOB}
+
+
+async def test_where_upstream_has_no_session_commands_the_effect_is_brought_about(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    state = FakeState()
+    state.known = UpstreamFacts(authorization=True, native=False)
+    asker = FakeAsker({"ok": 1.0}, {"ok": 0.0, "code": 251})
+    state.asking = {UPSTREAM: {ALICE: asker}}
+    session = state.add(1, cursor=7)
+    open_transaction(state, session)
+    state.add(2, command="find")
+    state.add(3)
+    assert (await run(state, {"owner": "*"}))["killed"] == 3
+    kill, abort = asked(asker)
+    assert (kill["killCursors"], kill["cursors"], kill["$db"]) == ("orders", [7], "shop")
+    assert abort["abortTransaction"] == 1
+    assert abort["lsid"] == {"id": bson.Binary(uuid(1), 4)}
+    assert [operation.command for operation in state.ended] == ["find"]
+    assert (session.state, state.store.open_cursors()) == (State.ABORTED, 0)

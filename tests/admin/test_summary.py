@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import trio
+
+from proxy.admin.summary import groups, summary
+from proxy.session.store import SessionStore
+from tests.admin.endpoint import FakeState
+
+
+async def test_nothing_is_no_time_old() -> None:
+    seen = await summary(SessionStore(), 1_000.0)
+    assert {name: value for name, value in seen.items() if value} == {"sessions_limit": 1_000_000}
+
+
+async def test_nobody_has_no_groups() -> None:
+    assert await groups(SessionStore(), 5, 5, 0.0) == []
+
+
+async def test_groups_differ_by_owner_application_driver_and_version_only() -> None:
+    state = FakeState()
+    state.add(1, client="10.0.0.1", age=10)
+    state.add(2, client="10.0.0.2", age=90)
+    state.add(3, application="other")
+    state.add(4, driver="nodejs")
+    state.add(5, "bob@admin")
+    rows = await groups(state.store, 0, 0, trio.current_time())
+    assert [row["sessions"] for row in rows] == [2, 1, 1, 1]
+    assert rows[0]["oldest_seconds"] >= 90
+    assert [row["application_sessions"] for row in rows] == [4, 1, 4, 4]
+
+
+async def test_sessions_of_nobody_have_no_budget_of_a_users() -> None:
+    state = FakeState()
+    state.add(1, "")
+    (row,) = await groups(state.store, 5, 0, trio.current_time())
+    assert (row["owner"], row["budget_used"]) == ("", None)

@@ -43,11 +43,14 @@ class Readiness:
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
-                for fd, _ in self._epoll.poll(0, _AT_ONCE):
-                    # One that was served before it may have ended this one.
-                    on_readable = watched.get(fd)
-                    if on_readable is not None:
-                        on_readable()
+                left = _AT_ONCE
+                while left > 0 and (ready := self._epoll.poll(0, left)):
+                    left -= len(ready)
+                    for fd, _ in ready:
+                        # One that was served before it may have ended this one.
+                        on_readable = watched.get(fd)
+                        if on_readable is not None:
+                            on_readable()
         finally:
             self._epoll.close()
 

@@ -215,9 +215,11 @@ class Server:
             else:
                 self.sessions_shared.policies = policies
                 self.sessions_shared.refuse_early = config.sessions.refuse_early
-                self.config = self.shared.config = self.config.model_copy(
-                    update={name: getattr(config, name) for name in _RELOADED}
-                )
+                self.shared.budget.limit = config.limits.buffered_bytes
+                early = {"refuse_early": config.sessions.refuse_early}
+                taken = {name: getattr(config, name) for name in _RELOADED}
+                taken["sessions"] = self.config.sessions.model_copy(update=early)
+                self.config = self.shared.config = self.config.model_copy(update=taken)
                 self.telemetry.reloaded(True, time.time())
                 kept = [
                     name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import signal
 import socket
@@ -69,9 +71,7 @@ async def test_the_operators_endpoint_is_told():
         port = int(running.admin.rpartition(":")[2])
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         async with stream:
-            await stream.send_all(
-                b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-            )
+            await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await stream.receive_some(1000)).startswith(b"HTTP/1.1 200")
 
 
@@ -330,4 +330,27 @@ async def test_hangup_reads_the_limits_again(nursery):
         await trio.lowlevel.checkpoint()
     await first.close()
     await second.close()
+    nursery.cancel_scope.cancel()
+
+
+@in_time
+async def test_what_a_reload_takes_over_is_not_said_to_need_a_restart(nursery):
+    upstream = RecordingUpstream()
+    port = await nursery.start(upstream.serve)
+    config = settings(f"127.0.0.1:{port}")
+    changed = settings(
+        f"127.0.0.1:{port}",
+        limits={"buffered_bytes": 70_000, "drain_seconds": 3},
+        sessions={"refuse_early": True},
+        log={"level": "error"},
+    )
+    lines = io.StringIO()
+    logs.configure("json", "info", lines)
+    running = await nursery.start(partial(server.serve, config, lambda: changed))
+    running.server.reload()
+    assert running.server.shared.budget.limit == 70_000
+    assert running.server.config.limits.drain_seconds == 3
+    assert running.server.sessions_shared.refuse_early
+    told = {line["event"]: line for line in map(json.loads, lines.getvalue().splitlines())}
+    assert told["configuration reloaded"]["needs_restart"] == "log"
     nursery.cancel_scope.cancel()

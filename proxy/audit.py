@@ -70,7 +70,6 @@ class AuditLog:
         if not lines or self._path is None:
             return
         text = "".join(self._waiting)
-        self._waiting.clear()
         try:
             await trio.to_thread.run_sync(_append, self._path, text)
         except OSError as error:
@@ -81,6 +80,9 @@ class AuditLog:
         else:
             self._written(lines)
             self._failing = False
+        # Not before: cancelling may come in front of the thread.
+        for _ in range(lines):
+            self._waiting.popleft()
 
 
 def _line(what: Mapping[str, Any]) -> str:

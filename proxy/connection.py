@@ -64,6 +64,7 @@ class Connection:
         "_conversation",
         "_counted",
         "_draining",
+        "_handshake",
         "_log",
         "_shared",
         "_sock",
@@ -84,6 +85,7 @@ class Connection:
         self._conversation: Conversation | None = None
         self._counted = (0, 0, 0, 0)
         self._draining = False
+        self._handshake: trio.CancelScope | None = None
         self._tls_context: ssl.SSLContext | None = None
         self.id = number
         self.peer = peer
@@ -111,6 +113,8 @@ class Connection:
     def drain(self) -> None:
         """End as soon as no work is in flight."""
         self._draining = True
+        if self._handshake is not None:
+            self._handshake.cancel()
         if self.relay is not None:
             self.relay.drain()
 
@@ -152,15 +156,18 @@ class Connection:
         client: Transport = SocketTransport(self._sock)
         refuse_x509 = shared.upstream_tls is not None and shared.upstream_tls.shows_certificate
         if shared.listener_tls is not None:
+            seconds = shared.config.limits.handshake_seconds
+            tls = None
             try:
-                with trio.fail_after(shared.config.limits.handshake_seconds):
+                with trio.move_on_after(seconds) as self._handshake:
                     client = tls = await start_tls(
                         self._sock, shared.listener_tls.context, server_side=True
                     )
-            except trio.TooSlowError:
-                return "handshake timeout"
             except PeerGoneError as error:
                 return f"client TLS: {error}"
+            self._handshake = None
+            if tls is None:
+                return "draining" if self._draining else "handshake timeout"
             certificate = tls.peer_certificate()
             if certificate is not None and shared.upstream_tls is not None:
                 own = shared.upstream_tls.context_for(certificate)

@@ -214,7 +214,7 @@ def _by_flag(problem: str, flags: Mapping[str, str]) -> str:
 def _serve(config: Config, reload: Callable[[], Config]) -> int:
     import trio
 
-    from proxy import logs
+    from proxy import collector, logs
 
     logs.configure(config.log.format, config.log.level)
     status = _OK
@@ -222,6 +222,7 @@ def _serve(config: Config, reload: Callable[[], Config]) -> int:
         if config.embedded is None:
             from proxy.server import serve
 
+            collector.settle()
             trio.run(serve, config, reload)
         else:
             trio.run(_try_out, config, config.embedded.set_name, _demonstration())

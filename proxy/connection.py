@@ -109,6 +109,8 @@ class Connection:
             self.count_bytes()
             telemetry.connection_closed(reason.partition(":")[0])
             self._log.info("client gone", reason=reason, **self._totals())
+            # They refer back: see :mod:`proxy.collector`.
+            self._conversation = self.relay = None
 
     def drain(self) -> None:
         """End as soon as no work is in flight."""

@@ -147,6 +147,7 @@ class Relay:
                     self._nursery = nursery
                     await self._pump_requests(nursery)
         finally:
+            self._nursery = None
             self._share.release()
             self._client.close()
             if self._to_upstream is not None:

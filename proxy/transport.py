@@ -135,9 +135,14 @@ class SocketTransport:
         readiness.current().watch(sock.fileno(), on_readable)
         self._parked = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(abort)
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        return self._outcome
+        outcome, self._outcome = self._outcome, False
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+        finally:
+            # An exception refers to this frame: see :mod:`proxy.collector`.
+            del outcome
 
     def _unpark(self) -> trio.lowlevel.Task | None:
         """The task inside :meth:`each`, which nothing is handed to any more; None for no task."""

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from proxy import logs
-from proxy.conversation import Conversation, Presentation
+from proxy.commands import HANDLERS
+from proxy.conversation import Conversation
 from proxy.desk import Desk
+from proxy.exchange import Presentation
 from proxy.limits import Share
 from proxy.relay import Relay
 from proxy.transport import PeerGoneError, SocketTransport, Transport, open_socket, start_tls
@@ -190,7 +192,7 @@ class Connection:
             str(self.upstream),
             partial(shared.upstreams.of, self.upstream),
         )
-        self._conversation = Conversation(presentation, self, desk)
+        self._conversation = Conversation(presentation, self, desk, HANDLERS)
         self.relay = Relay(
             client,
             self._dial,

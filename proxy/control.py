@@ -23,7 +23,7 @@ from proxy.wire.opcodes import INT32
 from proxy.wire.replies import error_document
 
 if TYPE_CHECKING:
-    from proxy.conversation import Conversation, Pending
+    from proxy.conversation import Conversation, Pending, RequestHandler
     from proxy.errors import CommandError
     from proxy.session.patterns import Learnt
     from proxy.wire.messages import Reply, Request
@@ -194,6 +194,4 @@ def _document(*parts: bytes) -> bytes:
     return INT32.pack(len(body) + 5) + body + b"\0"
 
 
-HANDLERS: Final[Mapping[str, Callable[[Conversation, Request, float], None]]] = dict.fromkeys(
-    SESSION_COMMANDS, on_session_control
-)
+HANDLERS: Final[Mapping[str, RequestHandler]] = dict.fromkeys(SESSION_COMMANDS, on_session_control)

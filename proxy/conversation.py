@@ -10,12 +10,10 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from proxy.control import HANDLERS as CONTROL
 from proxy.errors import CommandError, WireError
-from proxy.handshake import HANDLERS as HANDSHAKE
 from proxy.hello import HELLO_COMMANDS, ClientMetadata
 from proxy.wire.compression import declared_size
 from proxy.wire.edges import EDGE, Edges
@@ -38,10 +36,11 @@ from proxy.wire.replies import command_frame, error_document, plain_reply, reply
 
 if TYPE_CHECKING:
     from proxy.desk import Desk
-    from proxy.identity import Identity
+    from proxy.exchange import Observer, Presentation
     from proxy.session.records import Operation
     from proxy.tracking import Tracked
 
+    RequestHandler = Callable[["Conversation", Request, float], None]
     ReplyHandler = Callable[["Conversation", "Pending", Reply, float], None]
 
 #: A longer reply to an ordinary request is passed on while it arrives instead of being
@@ -53,8 +52,6 @@ _INFLATE_UP_TO: Final = 262_144
 
 _INTERRUPTED: Final = CommandError(11601, "Interrupted", "operation was interrupted")
 
-_HANDLERS: Final = {**HANDSHAKE, **CONTROL}
-
 #: How much of a reply has to be there to see whether another one follows.
 _SMALLEST_REPLY: Final = {OP_MSG: HEADER_SIZE + 4, OP_REPLY: HEADER_SIZE + 20}
 
@@ -62,52 +59,6 @@ _header = HEADER.unpack_from
 _uint32 = UINT32.unpack_from
 _int64 = INT64.unpack_from
 _own_request_ids = itertools.cycle(range(0x4D530000, 0x7FFFFFFF))
-
-
-class Observer(Protocol):
-    """What a conversation tells about itself while it happens; must not raise or wait."""
-
-    def request(self, command: str) -> None:
-        """A request was read; ``command`` is "" for what is none."""
-
-    def replied(self, command: str, seconds: float, ok: bool) -> None:
-        """A client's request was answered after so many seconds, with ``ok: 1`` or not."""
-
-    def failed(self, code: int | None, origin: str) -> None:
-        """A client's request is refused with this error code, by ``proxy`` or ``upstream``."""
-
-    def violation(self, kind: str) -> None:
-        """One side broke the protocol in a way that ends the connection."""
-
-    def identified(self, identity: Identity) -> None:
-        """Upstream said anew who is authenticated on this connection."""
-
-    def interrupt(self, operation: Operation) -> None:
-        """A kill hits this operation, and nobody but the proxy can interrupt it."""
-
-    def ask_as(self, owner: bytes, upstream: str, question: bytes) -> bool:
-        """Ask ``upstream`` something (BSON) on a connection that works as ``owner`` (a digest).
-
-        Nobody waits for the answer. False where there is no such connection at the moment.
-        """
-
-    def unknown_member(self) -> None:
-        """A hello named a replica-set member that no listener stands for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Presentation:
-    """How upstream is shown to clients of one listener.
-
-    ``addresses`` gives the map of upstream names to advertised ones (lower case), or None
-    where hello has none to rewrite. ``own`` is this listener's advertised address.
-    ``refuse_x509`` is set where the upstream leg shows a certificate that is not the client's.
-    """
-
-    own: str = ""
-    addresses: Callable[[], Mapping[str, str] | None] = field(default=lambda: None)
-    strip_compression: bool = False
-    refuse_x509: bool = False
 
 
 @dataclass(slots=True)
@@ -132,6 +83,7 @@ class Conversation:
     """Decides what happens with every frame of one client connection."""
 
     __slots__ = (
+        "_handlers",
         "_head",
         "_passing",
         "_pending",
@@ -150,7 +102,15 @@ class Conversation:
         "to_upstream",
     )
 
-    def __init__(self, presentation: Presentation, observer: Observer, desk: Desk) -> None:
+    def __init__(
+        self,
+        presentation: Presentation,
+        observer: Observer,
+        desk: Desk,
+        handlers: Mapping[str, RequestHandler],
+    ) -> None:
+        #: By command, what is more to the proxy than bytes to pass on.
+        self._handlers = handlers
         self.desk = desk
         self.presentation = presentation
         self.observer = observer
@@ -204,7 +164,7 @@ class Conversation:
         self.requests += 1
         command = request.command
         self.observer.request(command)
-        handler = _HANDLERS.get(command)
+        handler = self._handlers.get(command)
         if handler is not None:
             handler(self, request, now)
             return

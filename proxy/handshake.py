@@ -26,10 +26,9 @@ from proxy.identity import CONNECTION_STATUS, IdentityUnknownError, read_connect
 from proxy.wire.fields import BOOL, DOCUMENT, Element, walk
 
 if TYPE_CHECKING:
-    from proxy.conversation import Conversation, Pending
+    from proxy.conversation import Conversation, Pending, RequestHandler
     from proxy.wire.messages import Reply, Request
 
-    RequestHandler = Callable[[Conversation, Request, float], None]
     Continuation = Callable[[Reply, float], None]
 
 #: What a server without a client certificate to look at answers to MONGODB-X509.

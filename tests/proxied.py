@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.addresses import Address
-from proxy.conversation import Conversation, Presentation
+from proxy.commands import HANDLERS
+from proxy.conversation import Conversation
 from proxy.desk import Desk, Sessions
 from proxy.embedded.connection import Step
 from proxy.embedded.node import Node
+from proxy.exchange import Presentation
 from proxy.rules import PolicyTables, make_policies
 from proxy.upstreams import PROBE, Upstreams
 from proxy.wire.replies import command_frame
@@ -70,7 +72,7 @@ class ProxiedClient(Client):
             "upstream:27017",
             lambda: proxy.upstreams.of(UPSTREAM),
         )
-        self.conversation = Conversation(Presentation(), proxy.recorder, desk)
+        self.conversation = Conversation(Presentation(), proxy.recorder, desk, HANDLERS)
 
     def send(self, frame: bytes) -> list[bytes]:
         """Hand over one frame and carry everything to and fro; what the client then gets."""

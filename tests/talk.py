@@ -20,9 +20,11 @@ from typing import Any
 import bson
 
 from policies.transaction_guard import Overdue
-from proxy.conversation import Conversation, Presentation
+from proxy.commands import HANDLERS
+from proxy.conversation import Conversation
 from proxy.desk import Desk, Sessions
 from proxy.errors import CommandError
+from proxy.exchange import Presentation
 from proxy.identity import CONNECTION_STATUS, Identity
 from proxy.policy import Decision, Mode, Policies, Policy
 from proxy.session.records import Operation
@@ -110,7 +112,7 @@ def converse(
         random=lambda: bytes(16),
     )
     desk = Desk(sessions, 1, "client", UPSTREAM, lambda: facts)
-    return Conversation(Presentation(**presentation), observer, desk)
+    return Conversation(Presentation(**presentation), observer, desk, HANDLERS)
 
 
 def identity(conversation: Conversation) -> Identity:

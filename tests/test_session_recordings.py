@@ -12,9 +12,11 @@ from typing import Any
 import bson
 import pytest
 
+from proxy.commands import HANDLERS
 from proxy.control import SESSION_COMMANDS
-from proxy.conversation import Conversation, Presentation
+from proxy.conversation import Conversation
 from proxy.desk import Desk, Sessions
+from proxy.exchange import Presentation
 from proxy.rules import PolicyTables, make_policies
 from proxy.upstreams import UpstreamFacts
 from proxy.wire.messages import read_reply, read_request
@@ -40,7 +42,7 @@ class Repeating:
         watching = Watching()
         sessions = Sessions(make_policies(PolicyTables()), watching)
         desk = Desk(sessions, 1, "127.0.0.1", "upstream:27017", lambda: facts)
-        self.conversation = Conversation(Presentation(), watching, desk)
+        self.conversation = Conversation(Presentation(), watching, desk, HANDLERS)
         self._status = transcript.probes[0].reply
         self._times = [name for name in self._status if name in ("operationTime", "$clusterTime")]
 

@@ -18,6 +18,7 @@ import trustme
 from proxy import logs, server
 from proxy.config import load
 from proxy.server import Running
+from proxy.wire.frames import FrameBuffer
 from tests.running import Client, port_of
 from tests.upstreams import Answer, RecordingUpstream
 
@@ -229,3 +230,44 @@ async def tls_before(
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(trio.serve_listeners, handle, listeners))
         task_status.started(listeners[0].socket.getsockname()[1])
+
+
+# ------------------------------------------------------------------ what passes by
+
+
+class Tap:
+    """Passes bytes on to ``port`` of this machine and keeps them: all that one side sent."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.requests: list[bytes] = []
+        self.replies: list[bytes] = []
+
+    async def serve(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen on a free port until cancelled; ``task_status`` gives the port."""
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(trio.serve_listeners, self._handle, listeners))
+            task_status.started(listeners[0].socket.getsockname()[1])
+
+    async def _handle(self, client: trio.SocketStream) -> None:
+        server = await trio.open_tcp_stream("127.0.0.1", self._port)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._pass, client, server, self.requests)
+                await self._pass(server, client, self.replies)
+                nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            server.socket.close()
+            client.socket.close()
+
+    async def _pass(
+        self, source: trio.SocketStream, sink: trio.SocketStream, frames: list[bytes]
+    ) -> None:
+        buffer = FrameBuffer()
+        async for chunk in source:
+            frames += buffer.feed(bytes(chunk))
+            await sink.send_all(chunk)
+        await sink.send_eof()

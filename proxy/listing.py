@@ -26,6 +26,9 @@ Key = str | float
 
 EVERYTHING: Final = Selection(everything=True)
 
+#: More seconds than any clock here shows.
+_LONG: Final = 1e11
+
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
@@ -164,12 +167,20 @@ _SESSION_TEXTS: Final[Mapping[str, Callable[[Session], str]]] = {
     "uid": lambda session: session.owner.uid.hex(),
 }
 
+
+def _activity_key(session: Session) -> float:
+    """Open transactions first, then what is in flight, then cursors; in each, the last used."""
+    level = 4 * in_transaction(session) + 2 * _busy(session) + (_cursors(session) > 0)
+    return -level * _LONG - session.last_use
+
+
 _SESSION_ORDERS: Final[Mapping[str, Callable[[Session], Key]]] = {
     "owner": lambda session: session.owner.name,
     "application": lambda session: session.group.origin.application,
     "driver": lambda session: session.group.origin.driver,
     "client": lambda session: session.group.origin.client,
     "session": lambda session: session.id.hex(),
+    "activity": _activity_key,
     "age": lambda session: -session.first_use,
     "idle": lambda session: -inf if _busy(session) else -session.last_use,
     "cursors": _cursors,
@@ -185,7 +196,7 @@ _SESSION_AGES: Final[Mapping[str, Callable[[Session, float], float]]] = {
 
 
 def session_listing(store: SessionStore) -> Listing[Session]:
-    """The listing of all sessions; by default what was used last comes first."""
+    """The listing of all sessions; by default what has something open comes first."""
 
     def ending(session: Session) -> str:
         found = store.ending(session)
@@ -205,7 +216,7 @@ def session_listing(store: SessionStore) -> Listing[Session]:
         },
         orders=_SESSION_ORDERS,
         identity=_session_identity,
-        default_order="idle",
+        default_order="activity",
         ages=_SESSION_AGES,
     )
 

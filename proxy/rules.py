@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
 
@@ -12,6 +13,9 @@ from proxy.policy import Mode, Policies, Policy, load_policy, make_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+#: What docstrings mark code with.
+_MARKUP: Final = re.compile(r"(?::\w+:)?`+([^`]*)`+")
 
 ModeName = Literal["enforce", "report", "off"]
 
@@ -78,7 +82,7 @@ def policy_rows(tables: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a Policy
     rows: list[dict[str, Any]] = []
     for rule in _RULES:
         settings = getattr(tables, rule.name).model_dump()
-        about = " ".join((rule.__doc__ or "").split())
+        about = _MARKUP.sub(r"\1", " ".join((rule.__doc__ or "").split()))
         rows.append({"rule": rule.name, "mode": settings.pop("mode"), "settings": settings})
         rows[-1]["about"] = about
     rows += [

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
 from importlib.resources import files
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import trio
@@ -30,10 +33,11 @@ _SLICE: Final = 250
 #: Sessions of a kill that are listed one by one.
 _NAMED: Final = 500
 
-#: The page may run its own inline script and ask this server, and nothing else at all.
+#: The page may run its own script, by its digest, and ask this server: nothing else at all.
 _POLICY: Final = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self';"
-    " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
 )
 
 
@@ -72,6 +76,7 @@ def pages(state: State, telemetry: Telemetry, token: str | None = None) -> dict[
         "/cursors": Page(site.cursors),
         "/groups": Page(site.groups),
         "/healthz": Page(site.healthz, open=True),
+        "/incidents": Page(site.incidents),
         "/help": Page(site.help, open=True),
         "/kill": Page(site.kill, "POST"),
         "/metrics": Page(site.metrics),
@@ -92,6 +97,7 @@ _HELP: Final = """\
 /transactions  open transactions
 /cursors       open cursors
 /connections   client connections
+/incidents     who misused sessions or was refused by a rule, the latest first
 /policies      the rules, their modes and settings
 /kill          POST {"patterns": [{"application": "shop*", "min_idle": 600}], "dry_run": true}
 /metrics       for Prometheus
@@ -114,7 +120,8 @@ class _Pages:
     async def page(self, _asked: Asked) -> Answer:
         if self._page is None:
             body = files("proxy.admin").joinpath("page.html").read_bytes()
-            headers = (("content-security-policy", _POLICY), ("referrer-policy", "no-referrer"))
+            policy = _POLICY.format(script=_digest(body, b"script"), style=_digest(body, b"style"))
+            headers = (("content-security-policy", policy), ("referrer-policy", "no-referrer"))
             self._page = Answer(200, "text/html; charset=utf-8", body, headers)
         return self._page
 
@@ -174,6 +181,26 @@ class _Pages:
 
     async def policies(self, _asked: Asked) -> Answer:
         return _json({"policies": self._state.policies()})
+
+    async def incidents(self, _asked: Asked) -> Answer:
+        now = trio.current_time()
+        rows = [
+            {
+                "seconds": max(0.0, round(now - when, 3)),
+                "kind": kind,
+                "what": who.what,
+                "owner": who.user,
+                "application": who.application,
+                "driver": who.driver,
+            }
+            for kind, recent in (
+                ("misuse", self._telemetry.offenders),
+                ("rule", self._telemetry.refused),
+            )
+            for who, when in recent.items()
+        ]
+        rows.sort(key=itemgetter("seconds"))
+        return _json({"incidents": rows})
 
     async def summary(self, _asked: Asked) -> Answer:
         state = self._state
@@ -283,6 +310,12 @@ class _Pages:
     def _named(self, sessions: list[Session], now: float) -> list[Row]:
         store = self._state.store
         return [listing.session_row(one, store.ending(one), now) for one in sessions[:_NAMED]]
+
+
+def _digest(body: bytes, element: bytes) -> str:
+    """What a Content-Security-Policy calls the text of an element (W3C CSP3, 2.3.1)."""
+    content = body.partition(b"<%b>" % element)[2].partition(b"</%b>" % element)[0]
+    return f"'sha256-{b64encode(sha256(content).digest()).decode()}'"
 
 
 async def _in_turns(rows: Iterable[T]) -> list[T]:

@@ -42,7 +42,7 @@ async def test_help_names_every_page_and_each_is_there() -> None:
     async with asking(FakeState()) as client:
         _, _, text = await client.ask("/help")
         paths = [line.split()[0] for line in text.decode().splitlines() if line[0] == "/"]
-        assert len(paths) == 12
+        assert len(paths) == 13
         for path in paths:
             if path != "/kill":
                 assert (await client.ask(path))[0] == 200
@@ -115,7 +115,8 @@ async def test_sessions_are_shown_with_whose_they_are() -> None:
 @pytest.mark.parametrize(
     ("query", "numbers"),
     [
-        ("", "3124"),
+        ("", "4312"),
+        ("?sort=idle", "3124"),
         ("?sort=-age", "4213"),
         ("?sort=age&limit=2", "31"),
         ("?owner=bob*", "2"),
@@ -126,7 +127,7 @@ async def test_sessions_are_shown_with_whose_they_are() -> None:
         ("?text=shop.orders", "1"),
         ("?text=00000004", "4"),
         ("?min_idle=25", "4"),
-        ("?min_age=5&application=shop", "124"),
+        ("?min_age=5&application=shop", "412"),
         ("?sort=-transaction&limit=1", "4"),
         ("?sort=-cursors&limit=1", "1"),
         ("?sort=-operations&limit=1", "3"),

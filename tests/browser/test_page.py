@@ -1,0 +1,161 @@
+"""The web page, tried in a real browser in front of real drivers' sessions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.scene import BUDGET, TOKEN
+from tests.browser.webdriver import BROWSER, DRIVER, Browser, browser
+
+pytestmark = pytest.mark.skipif(
+    BROWSER is None or DRIVER is None,
+    reason="no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)",
+)
+
+ROWS = "[...document.querySelectorAll('tbody tr')]"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    command = [sys.executable, "-m", "tests.browser.scene"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().split()[0]
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as made:
+        yield made
+
+
+@pytest.fixture
+def page(window: Browser, url: str) -> Browser:
+    window.open(url)
+    window.wait(f"{ROWS}.length > 0")
+    return window
+
+
+def rows(page: Browser, count: str) -> str:
+    """The table's text once it has so many rows."""
+    page.wait(f"{ROWS}.length {count}")
+    return page.text("tbody")
+
+
+def test_sessions_are_there_without_a_word_of_explanation(page: Browser) -> None:
+    table = rows(page, f">= {BUDGET}")
+    for word in ("alice@admin", "shop-frontend", "leaky-importer", "PyMongo", "127.0.0.1"):
+        assert word in table
+    first, second = page.run(f"return {ROWS}.slice(0, 2).map((row) => row.innerText)")
+    assert "monthly-reports" in first
+    assert "open" in first
+    assert "count" in second
+    heads = page.text("thead")
+    for head in ("Owner", "Application", "Driver", "Age", "Idle", "Transaction", "Cursors"):
+        assert head in heads
+    assert "Open transactions\n1\n" in page.text("#cards")
+    assert page.text("#status") == "ready"
+
+
+def test_what_needs_attention_is_named_by_user_application_and_driver(page: Browser) -> None:
+    page.wait("document.querySelectorAll('#attention li').length >= 2")
+    attention = page.text("#attention")
+    assert "bob@admin · leaky-importer · PyMongo" in attention
+    assert "90 % of the session budget" in attention
+    assert "mallory@admin" in attention
+    assert "tried a session of somebody else" in attention
+
+
+def test_hostile_names_are_text(page: Browser) -> None:
+    assert "<img src=x onerror=alert(1)>" in rows(page, "> 1")
+    assert page.run("return document.querySelectorAll('main img, main script').length") == 0
+
+
+def test_the_page_asks_nobody_else_and_breaks_no_policy(page: Browser) -> None:
+    rows(page, "> 1")
+    asked = page.run("return performance.getEntriesByType('resource').map((one) => one.name)")
+    assert asked
+    origin = page.run("return location.origin")
+    assert all(one.startswith(origin) for one in asked)
+    assert [text for text in page.complaints() if "[DOM]" not in text] == []
+    refused = page.run(
+        "try { document.body.innerHTML = '<b>'; return 'done' } catch (e) { return e.name }"
+    )
+    assert refused == "TypeError"
+
+
+def test_filters_narrow_and_headings_sort(page: Browser) -> None:
+    page.type("input[name=application]", "shop")
+    page.wait(f"{ROWS}.length === 2")
+    assert "alice@admin" in page.text("tbody")
+    page.type("input[name=application]", "nobody-has-this")
+    page.wait("!document.querySelector('.empty').hidden")
+    page.click("#filters button")
+    rows(page, f">= {BUDGET}")
+    page.run(
+        "[...document.querySelectorAll('th button')].find((b) => b.textContent === 'Owner').click()"
+    )
+    page.wait(f"{ROWS}[0].innerText.includes('alice@admin')")
+    page.wait("document.querySelector('th[aria-sort=ascending]').innerText === 'Owner'")
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("groups", "leaky-importer"),
+        ("transactions", "monthly-reports"),
+        ("cursors", "shop.orders"),
+        ("connections", "stock-keeper"),
+        ("incidents", "mallory@admin"),
+        ("policies", "session_budget"),
+    ],
+)
+def test_the_other_views_show_theirs(page: Browser, name: str, word: str) -> None:
+    page.run("show(arguments[0], {})", name)
+    page.wait("document.querySelector('tbody').innerText.includes(arguments[0])", word)
+
+
+def test_in_the_dark_the_page_is_dark(page: Browser) -> None:
+    def background() -> str:
+        return str(page.run("return getComputedStyle(document.body).backgroundColor"))
+
+    light = background()
+    features = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    for one in (features, {"features": []}):
+        command = {"cmd": "Emulation.setEmulatedMedia", "params": one}
+        page.call("POST", "/goog/cdp/execute", command)
+        if one is features:
+            assert background() != light
+    assert background() == light
+
+
+def test_sessions_are_killed_after_a_preview_and_with_the_token(page: Browser) -> None:
+    page.run("show('sessions', {application: 'leaky-importer'})")
+    page.wait("document.querySelector('#kill').innerText.includes('matching')")
+    page.click("#kill")
+    page.wait("document.querySelector('#kill-dialog').open")
+    page.wait("document.querySelector('#kill-note').innerText.includes('Enter the token')")
+    assert page.run("return document.querySelector('#kill-do').disabled")
+    page.type("#kill-token", "wrong-token-0123456789")
+    page.wait("document.querySelector('#kill-note').innerText.includes('token is needed')")
+    page.type("#kill-token", TOKEN)
+    page.wait("!document.querySelector('#kill-do').disabled")
+    preview = page.text("#kill-preview")
+    assert "0 open transactions" in preview
+    assert "leaky-importer" in page.text("#kill-list")
+    page.click("#kill-do")
+    page.wait("document.querySelector('#kill-preview').innerText.includes('killed')")
+    assert page.text("#kill-preview").startswith(preview.partition(" session")[0])
+    assert ", 0 unreachable, 0 failed." in page.text("#kill-preview")
+    page.click("#kill-close")
+    page.wait(f"{ROWS}[0].innerText.includes('killed')")

@@ -12,6 +12,7 @@ about. `RecordingUpstream.answer` may be replaced; ``None`` closes the connectio
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -70,8 +71,9 @@ class Seen:
 class RecordingUpstream:
     """See the module's text."""
 
-    def __init__(self, answer: Answer | None = None) -> None:
+    def __init__(self, answer: Answer | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.answer: Answer = answer or echo
+        self._tls = tls
         self.seen: list[Seen] = []
         self.port = 0
         self._accepting: trio.CancelScope | None = None
@@ -95,6 +97,15 @@ class RecordingUpstream:
     async def _handle(self, stream: trio.SocketStream) -> None:
         seen = Seen(stream)
         self.seen.append(seen)
+        if self._tls is None:
+            await self._answer(seen, stream)
+        else:
+            tls = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
+            await self._answer(seen, tls)
+
+    async def _answer(
+        self, seen: Seen, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]
+    ) -> None:
         buffer = FrameBuffer()
         try:
             async for chunk in stream:

@@ -24,6 +24,11 @@ class Outlet:
         self._lot = trio.lowlevel.ParkingLot()
         self.sent = 0
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is inside :meth:`flush` and will send what the queue holds too."""
+        return self._busy
+
     def drop(self) -> None:
         """The peer is gone: whatever is to be sent is forgotten from now on."""
         self._dropping = True

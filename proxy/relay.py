@@ -351,7 +351,9 @@ class Relay:
         try:
             while await upstream.each(self._take_replies):
                 await self._flush_to_client()
-                await to_upstream.flush()
+                if not to_upstream.busy:
+                    # Else upstream may read on only when its replies are read, which happens here.
+                    await to_upstream.flush()
                 self._replied()
             self._client.send_eof()
             self.stop("upstream closed")

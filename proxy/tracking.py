@@ -147,7 +147,14 @@ class Tracking:
             return
         if tracked.step is not None:
             self._store.transaction_step(
-                operation.session, tracked.step, Outcome.OK, tracked.info, now, self._upstream
+                operation.session,
+                tracked.step,
+                Outcome.OK,
+                tracked.info,
+                now,
+                self._upstream,
+                self._connection,
+                tracked.statements,
             )
         self._note_cursor(tracked, None if edges is None else cursor(edges), now)
         if last:

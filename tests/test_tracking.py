@@ -278,6 +278,20 @@ def test_the_statements_of_a_retryable_write_are_counted():
     assert session(one).state is State.NONE
 
 
+def test_a_transaction_whose_replies_are_long_is_followed_all_the_same():
+    one = run(talk(), in_transaction("find", startTransaction=True), None)
+    told = reply({"ok": 1.0, "text": "x" * 100_000}, 1)
+    for part in (told[:70_000], told[70_000:]):
+        one.upstream(part).client_gets(part)
+    tracker = session(one).transaction
+    assert tracker is not None
+    assert (tracker.state, tracker.upstream, tracker.connection) == (
+        State.IN_PROGRESS,
+        UPSTREAM,
+        1,
+    )
+
+
 def test_bytes_that_only_look_like_killed_cursors_are_passed_over():
     one = run(talk(), {"find": "c", "lsid": LSID}, cursor(1))
     frame = command({"killCursors": "c", "cursors": [Int64(1)], "$db": "db"}, 1)

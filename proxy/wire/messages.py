@@ -380,7 +380,8 @@ def count_documents(request: Request, name: bytes, limit: int) -> int:
         if element is not None:
             if element.type != ARRAY:
                 return 0
-            return len(walk(message, element.value, element.end, limit))
+            fields = walk(message, element.value, element.end, limit)
+            return len(fields) + len(fields.repeats)
         for start, end in _sequence(message, request.flags, name):
             count = 0
             while start < end and count < limit:

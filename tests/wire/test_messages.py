@@ -12,7 +12,7 @@ from proxy.wire import opcodes
 from proxy.wire.checksum import checksum_matches
 from proxy.wire.compression import deflate, inflate
 from proxy.wire.fields import MAX_ELEMENTS
-from proxy.wire.messages import Request, read_reply, read_request
+from proxy.wire.messages import Request, count_documents, read_reply, read_request
 from proxy.wire.opcodes import EXHAUST_ALLOWED, HEADER, MORE_TO_COME, OP_COMPRESSED, OP_MSG
 from tests.build import (
     body,
@@ -333,6 +333,55 @@ def test_changed_messages_raise_only_wire_errors(message, changes, cut):
             # What could be read can be edited and read again.
             again = read(got.with_fields({b"nothing": None}))
             assert again.fields.keys() == got.fields.keys()
+
+
+# ------------------------------------------------------------------ counting
+
+
+MANY_DOCUMENTS = [{"_id": n} for n in range(7)]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        op_msg(body(IN_MSG), sequence("documents", *MANY_DOCUMENTS)),
+        op_msg(sequence("documents", *MANY_DOCUMENTS), body(IN_MSG), checksum=True),
+        op_msg(
+            b"\2token\0",
+            sequence("other", {}),
+            sequence("documents", *MANY_DOCUMENTS),
+            body(IN_MSG),
+        ),
+        command({**IN_MSG, "documents": MANY_DOCUMENTS}),
+        op_query("app.$cmd", {**INSERT, "documents": MANY_DOCUMENTS}),
+        deflate(op_msg(body(IN_MSG), sequence("documents", *MANY_DOCUMENTS)), 2),
+        command(
+            raw_document(
+                element("insert", 1), b"\x04documents\0" + raw_document(*[element("0", {})] * 7)
+            )
+        ),
+    ],
+)
+def test_documents_are_counted_up_to_a_limit(sent):
+    request = read_request(sent)
+    assert count_documents(request, b"documents", 100) == 7
+    assert count_documents(request, b"documents", 7) == 7
+    assert count_documents(request, b"documents", 3) == 3
+    assert count_documents(request, b"nothing", 100) == 0
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        command({**IN_MSG, "documents": 7}),
+        command({**IN_MSG, "documents": {"a": 1}}),
+        op_msg(body(IN_MSG), sequence("documents")),
+        op_msg(body(IN_MSG), sequence("documents", b"\xff\0\0\0\0")),
+        op_msg(body(IN_MSG)),
+    ],
+)
+def test_what_is_no_batch_counts_as_nothing(sent):
+    assert count_documents(read_request(sent), b"documents", 100) == 0
 
 
 # ------------------------------------------------------------------ replies

@@ -106,6 +106,7 @@ def test_the_narrowed_command_goes_upstream_and_its_success_to_the_client(name, 
     went = bson.decode(frame[21:])
     assert went[name] == sent or went[name] == argument
     assert "lsid" not in went
+    assert talk.conversation.blocked
     talk.quiet()
     talk.upstream(reply(DONE, HEADER.unpack_from(frame)[1]))
     assert answer(talk) == {"ok": 1.0, "operationTime": DONE["operationTime"]}

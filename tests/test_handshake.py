@@ -219,7 +219,9 @@ def hello(**more: Any) -> bytes:
 def test_a_speculative_authentication_that_is_complete_is_held():
     request = hello(speculativeAuthenticate=SPECULATION)
     answer = reply({"ok": 1.0, "speculativeAuthenticate": {"done": True, "payload": b""}}, 1)
-    talk = Talk().client(request).upstream_gets(request).upstream(answer).upstream_is_asked()
+    talk = Talk().client(request).upstream_gets(request)
+    assert talk.conversation.blocked
+    talk.upstream(answer).upstream_is_asked()
     talk.upstream_says(ALICE).client_gets(answer).idle()
     assert talk.identity.name == "alice@app"
 

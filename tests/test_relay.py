@@ -536,6 +536,17 @@ async def test_what_a_client_sent_before_it_went_is_carried_out_all_the_same(end
         await rig.ended("client")
 
 
+async def test_a_slow_client_does_not_keep_what_it_sent_from_upstream():
+    failed = reply({"ok": 0.0, "code": 18}, 1)
+    async with rigged(room=0) as rig:
+        assert await rig.says(CONTINUE + TWO) == CONTINUE
+        assert await rig.answers(failed) == b""
+        rig.client.make_room(None)
+        await wait_all_tasks_blocked()
+        assert rig.client.take() == failed
+        assert rig.upstream.take() == TWO
+
+
 async def test_a_failed_authentication_lets_the_next_request_go():
     failed = reply({"ok": 0.0, "code": 18}, 1)
     async with rigged() as rig:
@@ -650,6 +661,17 @@ async def test_draining_lets_work_in_flight_finish():
         await rig.running()
         assert await rig.answers(SECOND) == SECOND
         await rig.ended("draining")
+
+
+async def test_draining_waits_for_a_slow_client():
+    async with rigged(room=0) as rig:
+        await rig.says(ONE)
+        rig.relay.drain()
+        await rig.answers(FIRST)
+        await rig.running()
+        rig.client.make_room(None)
+        await rig.ended("draining")
+        assert rig.client.take() == FIRST
 
 
 async def test_draining_lets_a_half_received_message_finish():

@@ -93,8 +93,10 @@ def emit(step: str, saw: object) -> None:
 
 
 class Scenario:
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, patience: int) -> None:
         self.uri = uri
+        #: How long to look for a server, in milliseconds.
+        self.patience = patience
         self.commands = Commands()
         self.client: pymongo.MongoClient[dict[str, Any]] = self.connect(
             event_listeners=[self.commands]
@@ -102,7 +104,7 @@ class Scenario:
         self.db = self.client["app"]
 
     def connect(self, uri: str | None = None, **options: Any) -> pymongo.MongoClient[Any]:
-        options.setdefault("serverSelectionTimeoutMS", 5000)
+        options.setdefault("serverSelectionTimeoutMS", self.patience)
         return pymongo.MongoClient(uri or self.uri, uuidRepresentation="standard", **options)
 
     def step(self, name: str, run: Callable[[], object]) -> None:
@@ -679,4 +681,5 @@ class Scenario:
 
 
 if __name__ == "__main__":
-    Scenario(sys.argv[1]).run(sys.argv[2] if len(sys.argv) > 2 else "light")
+    weight = sys.argv[2] if len(sys.argv) > 2 else "light"
+    Scenario(sys.argv[1], 1000 if weight == "topology" else 5000).run(weight)

@@ -147,7 +147,8 @@ async def test_every_client_is_handed_over_by_name(nursery, tmp_path):
     clients[-1].connect(unix.address.path)
     await wait_all_tasks_blocked(0.01)
     assert sorted(taken.names) == sorted([*names, "unix"])
-    assert taken.sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    over_tcp = taken.sockets[taken.names.index(names[0])]
+    assert over_tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     for sock in (*clients, *taken.sockets):
         sock.close()
     tcp.close()

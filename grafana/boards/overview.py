@@ -1,0 +1,179 @@
+"""Whether the proxies work, how much they do, and what they cost."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.panels import Dashboard, Query, Row, number, quantiles, series, table
+from grafana.promql import CHOSEN, increase, of, quantile, rate, top, total
+
+BOARD: Final = Dashboard(
+    "mongo-session-proxy-overview",
+    "Session proxy · overview",
+    "Whether the proxies work, how much they do, and what they cost.",
+    (
+        Row(
+            "Now",
+            (
+                number("Proxies", f"count({of('build_info')})", width=3),
+                number("Draining", total("draining"), width=3, limits=((1, "orange"),)),
+                number("Client connections", total("client_connections"), width=3),
+                number("Requests per second", rate("requests_total"), unit="reqps", width=3),
+                number("Sessions", total("sessions"), width=3),
+                number("Open transactions", total("transactions_open"), width=3),
+                number(
+                    "Upstream down",
+                    f"sum(1 - {of('upstream_up')})",
+                    width=3,
+                    limits=((1, "red"),),
+                ),
+                number(
+                    "Misuse in the last hour",
+                    increase("session_misuse_total", "1h"),
+                    width=3,
+                    limits=((1, "red"),),
+                ),
+            ),
+        ),
+        Row(
+            "Requests",
+            (
+                series(
+                    "Requests by command",
+                    Query(top(10, rate("requests_total", "command")), "{{command}}"),
+                    unit="reqps",
+                    stack=True,
+                ),
+                series(
+                    "Errors by name",
+                    Query(
+                        top(10, rate("errors_total", "code_name, origin")),
+                        "{{code_name}} from {{origin}}",
+                    ),
+                    unit="reqps",
+                    help="proxy: refused here, by a rule or the rules of session control."
+                    " upstream: passed on.",
+                ),
+                series(
+                    "Share of replies that are errors",
+                    Query(
+                        f"{rate('replies_total', result='error')} / {rate('replies_total')}",
+                        "errors",
+                    ),
+                    unit="percentunit",
+                ),
+                quantiles("Request duration", "request_duration_seconds"),
+                series(
+                    "Time inside the proxy",
+                    *(
+                        Query(
+                            quantile(share, "inside_duration_seconds", "leg"),
+                            f"{share:.0%} {{{{leg}}}}",
+                        )
+                        for share in (0.5, 0.99)
+                    ),
+                    unit="s",
+                    help="From bytes received to bytes handed on. What waits for a peer is not in"
+                    " it.",
+                ),
+                series(
+                    "Requests in flight",
+                    Query(total("requests_in_flight", "instance"), "{{instance}}"),
+                ),
+            ),
+        ),
+        Row(
+            "Connections",
+            (
+                series(
+                    "Client connections by state",
+                    Query(total("client_connections", "state"), "{{state}}"),
+                    Query(total("connections_limit", side="client"), "limit"),
+                ),
+                series(
+                    "Accepted, turned away, gone",
+                    Query(rate("client_connections_accepted_total"), "accepted"),
+                    Query(
+                        rate("client_connections_rejected_total", "reason"),
+                        "turned away: {{reason}}",
+                    ),
+                    Query(rate("client_connections_closed_total", "reason"), "{{reason}}"),
+                    unit="cps",
+                ),
+                series(
+                    "Bytes",
+                    Query(rate("received_bytes_total", "side"), "from {{side}}"),
+                    Query(rate("sent_bytes_total", "side"), "to {{side}}"),
+                    unit="Bps",
+                ),
+            ),
+        ),
+        Row(
+            "Process",
+            (
+                series(
+                    "Event loop lag",
+                    Query(quantile(0.99, "event_loop_lag_seconds", "instance"), "99% {{instance}}"),
+                    unit="s",
+                    limits=((0.05, "orange"),),
+                    help="How late the loop comes to what is due. Everything else waits as long.",
+                ),
+                series(
+                    "CPU",
+                    Query(
+                        f"rate(process_cpu_seconds_total{{{CHOSEN}}}[$__rate_interval])"
+                        f" and on (instance) {of('build_info')}",
+                        "{{instance}}",
+                    ),
+                    unit="percentunit",
+                    limits=((0.9, "red"),),
+                    help="One process is one thread: 100% is all there is.",
+                ),
+                series(
+                    "Memory",
+                    Query(
+                        f"process_resident_memory_bytes{{{CHOSEN}}}"
+                        f" and on (instance) {of('build_info')}",
+                        "resident {{instance}}",
+                    ),
+                    Query(total("buffered_bytes", "instance"), "unfinished messages {{instance}}"),
+                    Query(
+                        total("buffered_bytes_limit", "instance"),
+                        "limit of unfinished messages {{instance}}",
+                    ),
+                    unit="bytes",
+                ),
+                series(
+                    "File descriptors",
+                    Query(
+                        f"process_open_fds{{{CHOSEN}}} / process_max_fds{{{CHOSEN}}}"
+                        f" and on (instance) {of('build_info')}",
+                        "{{instance}}",
+                    ),
+                    unit="percentunit",
+                    limits=((0.8, "orange"),),
+                ),
+                table(
+                    "Versions",
+                    of("build_info"),
+                    ("instance", "version", "python"),
+                    "running",
+                    width=8,
+                ),
+                table(
+                    "Configuration",
+                    f"{of('config_last_reload_success_timestamp_seconds')} * 1000",
+                    ("instance",),
+                    "in force since",
+                    unit="dateTimeAsIso",
+                    width=4,
+                ),
+                number(
+                    "Proxies whose last reload failed",
+                    f"sum(1 - {of('config_last_reload_successful')})",
+                    limits=((1, "red"),),
+                ),
+            ),
+        ),
+    ),
+)

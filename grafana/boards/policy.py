@@ -1,0 +1,130 @@
+"""What the rules say, and who does what nobody should."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.panels import Dashboard, Query, Row, number, series, table
+from grafana.promql import highest, increase, of, rate, top
+
+BOARD: Final = Dashboard(
+    "mongo-session-proxy-policy",
+    "Session proxy · policy and security",
+    "What the rules say, and who does what nobody should.",
+    (
+        Row(
+            "Misuse",
+            (
+                number(
+                    "Somebody else's sessions",
+                    increase("session_misuse_total", "1h", kind="foreign_uid"),
+                    limits=((1, "red"),),
+                    help="Attempts of the last hour to use a session with another user's digest.",
+                ),
+                number(
+                    "Sessions shared by processes",
+                    increase("session_misuse_total", "1h", kind="shared"),
+                    limits=((1, "orange"),),
+                ),
+                number(
+                    "Sessions in use twice at once",
+                    increase("session_misuse_total", "1h", kind="concurrent"),
+                    limits=((1, "orange"),),
+                ),
+                number(
+                    "txnNumber going backwards",
+                    increase("session_misuse_total", "1h", kind="txn_number_backwards"),
+                    limits=((1, "orange"),),
+                ),
+                number(
+                    "Audit lines lost",
+                    increase("audit_lines_total", "1h", result="lost"),
+                    limits=((1, "red"),),
+                ),
+                table(
+                    "Who misused sessions last",
+                    top(
+                        20,
+                        highest(
+                            "session_misuse_last_timestamp_seconds",
+                            "kind, user, application, driver",
+                        ),
+                    )
+                    + " * 1000",
+                    ("kind", "user", "application", "driver"),
+                    "when",
+                    unit="dateTimeAsIso",
+                ),
+                series(
+                    "Misuse by kind",
+                    Query(rate("session_misuse_total", "kind"), "{{kind}}"),
+                    unit="ops",
+                    width=12,
+                ),
+            ),
+        ),
+        Row(
+            "Rules",
+            (
+                table(
+                    "Whom rules refused last",
+                    top(
+                        20,
+                        highest(
+                            "policy_refusal_last_timestamp_seconds",
+                            "rule, user, application, driver",
+                        ),
+                    )
+                    + " * 1000",
+                    ("rule", "user", "application", "driver"),
+                    "when",
+                    unit="dateTimeAsIso",
+                ),
+                series(
+                    "Decisions",
+                    Query(
+                        rate("policy_decisions_total", "rule, decision"), "{{rule}} {{decision}}"
+                    ),
+                    unit="ops",
+                    width=12,
+                    help="reported: would have been refused in mode enforce.",
+                ),
+                table(
+                    "Rules in force",
+                    of("policy_rules"),
+                    ("instance", "rule", "mode"),
+                    "in force",
+                    height=9,
+                ),
+                series(
+                    "Refused by the proxy",
+                    Query(rate("errors_total", "code_name", origin="proxy"), "{{code_name}}"),
+                    unit="ops",
+                    width=12,
+                    height=9,
+                ),
+            ),
+        ),
+        Row(
+            "Protocol and audit",
+            (
+                series(
+                    "Malformed session fields",
+                    Query(rate("malformed_session_fields_total", "code_name"), "{{code_name}}"),
+                    unit="ops",
+                    help="Requests whose session fields upstream refuses.",
+                ),
+                series(
+                    "Protocol violations",
+                    Query(rate("protocol_violations_total", "kind"), "{{kind}}"),
+                    unit="ops",
+                ),
+                series(
+                    "Audit lines",
+                    Query(rate("audit_lines_total", "result"), "{{result}}"),
+                    unit="ops",
+                ),
+            ),
+        ),
+    ),
+)

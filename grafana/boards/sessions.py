@@ -1,0 +1,152 @@
+"""Who has sessions, how many, and whether they come to an end."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.panels import Dashboard, Query, Row, number, series, table
+from grafana.promql import highest, increase, of, rate, top, total
+
+#: Users by name, without nobody and the rest.
+NAMED: Final = 'user!~"|other"'
+
+BOARD: Final = Dashboard(
+    "mongo-session-proxy-sessions",
+    "Session proxy · sessions",
+    "Who has sessions, how many, and whether they come to an end.",
+    (
+        Row(
+            "Budget",
+            (
+                number("Sessions", total("sessions")),
+                number(
+                    "Budget used",
+                    highest("session_budget_used_ratio"),
+                    unit="percentunit",
+                    limits=((0.8, "orange"), (0.95, "red")),
+                    help="By whoever uses most of their budget: a user, an application, or all"
+                    " together.",
+                ),
+                number(
+                    "Hours until the process is full",
+                    f"min(({of('session_budget_limit', scope='process')} - ignoring (scope)"
+                    f" {of('sessions')}) / clamp_min(deriv({of('sessions')}[30m]), 1e-9) / 3600)",
+                    unit="h",
+                    help="If sessions go on to grow as in the last half hour.",
+                ),
+                number(
+                    "Longest idle",
+                    highest("session_idle_oldest_seconds"),
+                    unit="s",
+                    help="A session is forgotten half an hour after its last use, as upstream"
+                    " does.",
+                ),
+                number(
+                    "Uses without room",
+                    increase("sessions_untracked_total", "1h"),
+                    limits=((1, "red"),),
+                    help="In the last hour: sessions that are used and not tracked, because"
+                    " sessions.max_sessions is reached.",
+                ),
+                series(
+                    "Budget used by scope",
+                    Query(highest("session_budget_used_ratio", "scope"), "{{scope}}"),
+                    unit="percentunit",
+                    limits=((0.8, "orange"), (1.0, "red")),
+                    width=12,
+                ),
+                series(
+                    "Sessions and their limit",
+                    Query(total("sessions", "instance"), "{{instance}}"),
+                    Query(
+                        total("session_budget_limit", "instance", scope="process"),
+                        "limit {{instance}}",
+                    ),
+                    width=12,
+                ),
+            ),
+        ),
+        Row(
+            "Who",
+            (
+                series(
+                    "By user",
+                    Query(top(10, total("user_sessions", "user")), "{{user}}"),
+                    help="Without a name: nobody was authenticated.",
+                ),
+                series(
+                    "By application",
+                    Query(top(10, total("application_sessions", "application")), "{{application}}"),
+                ),
+                series(
+                    "By driver",
+                    Query(top(10, total("driver_sessions", "driver")), "{{driver}}"),
+                ),
+                table(
+                    "Users near their budget",
+                    top(
+                        10,
+                        f"max by (user) ({of('user_sessions', NAMED)} / on (instance)"
+                        f" group_left {of('session_budget_limit', scope='user')})",
+                    ),
+                    ("user",),
+                    "budget used",
+                    unit="percentunit",
+                    width=8,
+                    help="Empty without session_budget.per_user.",
+                ),
+                table(
+                    "Growing applications",
+                    top(10, f"sum by (application) (delta({of('application_sessions')}[15m]))"),
+                    ("application",),
+                    "more than 15 minutes ago",
+                    width=8,
+                    help="An application that starts sessions and does not end them stands on top"
+                    " here.",
+                ),
+                table(
+                    "Growing users",
+                    top(10, f"sum by (user) (delta({of('user_sessions')}[15m]))"),
+                    ("user",),
+                    "more than 15 minutes ago",
+                    width=8,
+                ),
+            ),
+        ),
+        Row(
+            "Coming and going",
+            (
+                series(
+                    "Started and gone",
+                    Query(rate("sessions_started_total"), "started"),
+                    Query(rate("sessions_ended_total", "reason"), "{{reason}}"),
+                    unit="ops",
+                    help="Sessions that expire were not ended by their application.",
+                ),
+                series(
+                    "Share of sessions that are never ended",
+                    Query(
+                        f"{rate('sessions_ended_total', reason='expired')} /"
+                        f" {rate('sessions_started_total')}",
+                        "expired of started",
+                    ),
+                    unit="percentunit",
+                ),
+                series(
+                    "Session control",
+                    Query(
+                        rate("session_commands_total", "command, result"), "{{command}} {{result}}"
+                    ),
+                    unit="ops",
+                ),
+                series(
+                    "Killed by",
+                    Query(rate("sessions_killed_total", "initiator"), "{{initiator}}"),
+                    unit="ops",
+                    help="own: the owner. other: another user, by a command. admin: the operators'"
+                    " endpoint. policy: a rule.",
+                ),
+            ),
+        ),
+    ),
+)

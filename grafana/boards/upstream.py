@@ -1,0 +1,83 @@
+"""The mongod and mongos processes as the proxies see them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.panels import Dashboard, Query, Row, quantiles, series
+from grafana.promql import highest, rate, top, total
+
+BOARD: Final = Dashboard(
+    "mongo-session-proxy-upstream",
+    "Session proxy · upstream",
+    "The mongod and mongos processes as the proxies see them.",
+    (
+        Row(
+            "Members",
+            (
+                series(
+                    "Answering",
+                    Query(highest("upstream_up", "upstream"), "{{upstream}}"),
+                    help="1: answers the proxy's own hello.",
+                ),
+                series(
+                    "Primary",
+                    Query(highest("upstream_primary", "upstream"), "{{upstream}}"),
+                ),
+                series(
+                    "Connections",
+                    Query(
+                        total("upstream_connections", "upstream, state"), "{{upstream}} {{state}}"
+                    ),
+                    Query(total("connections_limit", side="upstream"), "limit"),
+                    help="One for each client connection.",
+                ),
+            ),
+        ),
+        Row(
+            "Connecting",
+            (
+                series(
+                    "Attempts",
+                    Query(rate("upstream_connects_total", "result"), "{{result}}"),
+                    unit="cps",
+                ),
+                quantiles("Until a connection stands", "upstream_connect_duration_seconds"),
+                series(
+                    "Bytes",
+                    Query(rate("received_bytes_total", side="upstream"), "received"),
+                    Query(rate("sent_bytes_total", side="upstream"), "sent"),
+                    unit="Bps",
+                ),
+            ),
+        ),
+        Row(
+            "Answers",
+            (
+                series(
+                    "Errors",
+                    Query(
+                        top(10, rate("errors_total", "code_name", origin="upstream")),
+                        "{{code_name}}",
+                    ),
+                    unit="ops",
+                ),
+                series(
+                    "Mean request duration",
+                    Query(
+                        f"{rate('request_duration_seconds_sum')} /"
+                        f" {rate('request_duration_seconds_count')}",
+                        "whole",
+                    ),
+                    Query(
+                        f"{rate('inside_duration_seconds_sum')} /"
+                        f" {rate('request_duration_seconds_count')}",
+                        "inside the proxy",
+                    ),
+                    unit="s",
+                    help="What is not inside the proxy is upstream and the network behind.",
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,256 @@
+"""A dashboard in a few words: rows of panels, each with its queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from grafana.promql import quantile
+
+#: Grafana's grid is so many columns wide.
+_COLUMNS: Final = 24
+#: The dashboards' schema as of Grafana 11.
+_SCHEMA: Final = 39
+
+DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Query:
+    """One PromQL expression; ``legend`` may name labels as ``{{label}}``."""
+
+    expr: str
+    legend: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel: ``kind`` is Grafana's name for it, ``unit`` as Grafana knows units.
+
+    ``help`` says what to make of it. ``limits`` are (value, colour) steps above green.
+    """
+
+    title: str
+    queries: tuple[Query, ...]
+    unit: str = "short"
+    kind: str = "timeseries"
+    width: int = 8
+    height: int = 7
+    help: str = ""
+    stack: bool = False
+    limits: tuple[tuple[float, str], ...] = ()
+    columns: tuple[str, ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    title: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    uid: str
+    title: str
+    description: str
+    rows: tuple[Row, ...] = field(default=())
+
+
+def series(title: str, *queries: Query, **how: Any) -> Panel:  # noqa: ANN401 - fields of a Panel
+    """Lines over time."""
+    return Panel(title, queries, **how)
+
+
+def quantiles(title: str, name: str, **how: Any) -> Panel:  # noqa: ANN401 - fields of a Panel
+    """The median of a histogram in seconds, and how bad it gets."""
+    shares = (0.5, 0.95, 0.99)
+    queries = (Query(quantile(share, name), f"{share:.0%}") for share in shares)
+    return series(title, *queries, unit="s", **how)
+
+
+def number(title: str, expr: str, **how: Any) -> Panel:  # noqa: ANN401 - fields of a Panel
+    """One number, as large as it will go."""
+    return Panel(title, (Query(expr),), **{"kind": "stat", "width": 4, "height": 4, **how})
+
+
+def table(title: str, expr: str, columns: tuple[str, ...], value: str, **how: Any) -> Panel:  # noqa: ANN401 - fields of a Panel
+    """The latest values with their labels as ``columns`` and the number as ``value``."""
+    return Panel(
+        title,
+        (Query(expr),),
+        **{"kind": "table", "width": 12, "columns": columns, "names": (("Value", value),), **how},
+    )
+
+
+def made(dashboard: Dashboard) -> Json:
+    """The dashboard as Grafana reads it."""
+    return {
+        "uid": dashboard.uid,
+        "title": dashboard.title,
+        "description": dashboard.description,
+        "tags": ["mongodb", "mongo-session-proxy"],
+        "schemaVersion": _SCHEMA,
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "10s",
+        "time": {"from": "now-1h", "to": "now"},
+        "timezone": "",
+        "links": [_links()],
+        "templating": {"list": [_datasource(), _instance()]},
+        "annotations": {"list": []},
+        "panels": _laid_out(dashboard.rows),
+    }
+
+
+def _links() -> Json:
+    return {
+        "type": "dashboards",
+        "tags": ["mongo-session-proxy"],
+        "title": "Session proxy",
+        "asDropdown": False,
+        "includeVars": True,
+        "keepTime": True,
+        "targetBlank": False,
+        "icon": "external link",
+        "tooltip": "",
+        "url": "",
+    }
+
+
+def _datasource() -> Json:
+    return {
+        "name": "datasource",
+        "label": "Prometheus",
+        "type": "datasource",
+        "query": "prometheus",
+        "hide": 0,
+    }
+
+
+def _instance() -> Json:
+    query = "label_values(mongo_session_proxy_build_info, instance)"
+    return {
+        "name": "instance",
+        "label": "Proxy",
+        "type": "query",
+        "datasource": DATASOURCE,
+        "definition": query,
+        "query": {"query": query, "refId": "instance"},
+        "refresh": 2,
+        "includeAll": True,
+        "allValue": ".*",
+        "multi": True,
+        "current": {"text": ["All"], "value": ["$__all"]},
+        "hide": 0,
+        "sort": 1,
+    }
+
+
+def _laid_out(rows: tuple[Row, ...]) -> list[Json]:
+    """Panels from left to right, each row of the dashboard below a heading."""
+    placed: list[Json] = []
+    top = 0
+    for row in rows:
+        placed.append({
+            "id": len(placed) + 1,
+            "type": "row",
+            "title": row.title,
+            "collapsed": False,
+            "gridPos": {"x": 0, "y": top, "w": _COLUMNS, "h": 1},
+            "panels": [],
+        })  # fmt: skip
+        top += 1
+        left = tallest = 0
+        for panel in row.panels:
+            if left + panel.width > _COLUMNS:
+                top, left, tallest = top + tallest, 0, 0
+            where = {"x": left, "y": top, "w": panel.width, "h": panel.height}
+            placed.append({"id": len(placed) + 1, "gridPos": where, **_panel(panel)})
+            left += panel.width
+            tallest = max(tallest, panel.height)
+        top += tallest
+    return placed
+
+
+def _panel(panel: Panel) -> Json:
+    instant = panel.kind != "timeseries"
+    return {
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.help,
+        "datasource": DATASOURCE,
+        "targets": [
+            {
+                "refId": chr(ord("A") + number),
+                "datasource": DATASOURCE,
+                "expr": query.expr,
+                "legendFormat": query.legend or "__auto",
+                "instant": instant,
+                "range": not instant,
+                "format": "table" if panel.kind == "table" else "time_series",
+            }
+            for number, query in enumerate(panel.queries)
+        ],
+        "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
+        "options": _options(panel),
+        "transformations": _transformations(panel),
+    }
+
+
+def _defaults(panel: Panel) -> Json:
+    steps: list[Json] = [{"color": "green", "value": None}]
+    steps += [{"color": colour, "value": value} for value, colour in panel.limits]
+    defaults: Json = {"unit": panel.unit, "thresholds": {"mode": "absolute", "steps": steps}}
+    if panel.kind == "timeseries":
+        defaults["min"] = 0
+        defaults["custom"] = {
+            "drawStyle": "line",
+            "lineWidth": 1,
+            "fillOpacity": 30 if panel.stack else 5,
+            "showPoints": "never",
+            "stacking": {"mode": "normal" if panel.stack else "none", "group": "A"},
+            "thresholdsStyle": {"mode": "line" if panel.limits else "off"},
+        }
+    return defaults
+
+
+def _options(panel: Panel) -> Json:
+    if panel.kind == "stat":
+        return {
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "colorMode": "value" if panel.limits else "none",
+            "graphMode": "none",
+            "textMode": "auto",
+            "justifyMode": "auto",
+            "orientation": "auto",
+        }
+    if panel.kind == "table":
+        return {
+            "showHeader": True,
+            "cellHeight": "sm",
+            "sortBy": [{"displayName": dict(panel.names)["Value"], "desc": True}],
+        }
+    return {
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    }
+
+
+def _transformations(panel: Panel) -> list[Json]:
+    if panel.kind != "table":
+        return []
+    shown = (*panel.columns, "Value")
+    return [
+        {"id": "filterFieldsByName", "options": {"include": {"names": list(shown)}}},
+        {
+            "id": "organize",
+            "options": {
+                "excludeByName": {},
+                "indexByName": {name: place for place, name in enumerate(shown)},
+                "renameByName": dict(panel.names),
+            },
+        },
+    ]

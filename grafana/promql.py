@@ -1,0 +1,52 @@
+"""PromQL over the chosen proxies: ``$instance`` is what is chosen at the top of a dashboard."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_METRIC: Final = "mongo_session_proxy_"
+
+#: The proxies that are chosen.
+CHOSEN: Final = 'instance=~"$instance"'
+
+
+def of(name: str, *matchers: str, **labels: str) -> str:
+    """A metric of the chosen proxies."""
+    exact = [f'{label}="{value}"' for label, value in labels.items()]
+    return f"{_METRIC}{name}{{{', '.join((CHOSEN, *matchers, *exact))}}}"
+
+
+def rate(name: str, by: str = "", **labels: str) -> str:
+    """How much a counter grows per second."""
+    return f"sum{_by(by)} (rate({of(name, **labels)}[$__rate_interval]))"
+
+
+def increase(name: str, period: str, **labels: str) -> str:
+    """How much a counter has grown."""
+    return f"sum(increase({of(name, **labels)}[{period}]))"
+
+
+def total(name: str, by: str = "", **labels: str) -> str:
+    """A gauge of all proxies together."""
+    return f"sum{_by(by)} ({of(name, **labels)})"
+
+
+def highest(name: str, by: str = "") -> str:
+    """A gauge of the proxy where it is highest."""
+    return f"max{_by(by)} ({of(name)})"
+
+
+def quantile(share: float, name: str, by: str = "") -> str:
+    """The value below which this share of a histogram lies."""
+    grouping = f"le, {by}" if by else "le"
+    buckets = f"sum by ({grouping}) (rate({of(f'{name}_bucket')}[$__rate_interval]))"
+    return f"histogram_quantile({share:g}, {buckets})"
+
+
+def top(count: int, expr: str) -> str:
+    """The largest of them."""
+    return f"topk({count}, {expr})"
+
+
+def _by(labels: str) -> str:
+    return f" by ({labels})" if labels else ""

@@ -1,0 +1,374 @@
+"""A real Prometheus in front of a real proxy: rules, alerts and every query of every panel.
+
+Debian's package ``prometheus`` has both programs; without them these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+import trio
+from bson import Binary
+from pymongo.client_session import ClientSession
+from pymongo.errors import PyMongoError
+
+from grafana import build
+from proxy import logs
+from proxy.config import load
+from proxy.demo import serve_embedded
+from proxy.embedded import EmbeddedUser
+from proxy.identity import user_digest
+from proxy.server import Running
+from tests.grafana.test_dashboards import BOARDS, FOLDER, panels
+
+PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
+
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool here: install prometheus")
+
+#: No query waits for more than this.
+DEADLINE = 30.0
+SCRAPES = 8
+BUDGET = 60
+
+USERS = (
+    EmbeddedUser("alice", "admin", "pw", (("readWrite", "shop"),)),
+    EmbeddedUser("bob", "admin", "pw", (("readWrite", "shop"),)),
+    EmbeddedUser("olivia", "admin", "pw", (("root", "admin"),)),
+)
+
+#: Queries without data here, and why. Everything else has to have some.
+EMPTY = {
+    ("alert", "SessionsFullSoon"): "sessions do not come near a million in seconds",
+    ("alert", "ApplicationLeaksSessions"): "a thousand sessions more take longer than this test",
+    ("alert", "TransactionIdle"): "nobody waits half a minute here",
+    ("alert", "EventLoopLags"): "the loop does not lag for minutes",
+    ("alert", "AuditLinesLost"): "the disk is not full",
+    ("alert", "UpstreamDown"): "upstream is up",
+    ("alert", "ClientConnectionsNearlyUsed"): "there are far fewer connections than allowed",
+    ("alert", "ConfigurationNotReloaded"): "the configuration is not read again",
+    ("alert", "ProxyDown"): "the proxy is up",
+}
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(
+        command, cwd=FOLDER, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@needs_promtool
+def test_rules_and_configuration_are_well_formed() -> None:
+    assert PROMTOOL is not None
+    assert "SUCCESS: 13 rules found" in run(PROMTOOL, "check", "rules", "alerts.yml")
+    assert "is valid prometheus config" in run(PROMTOOL, "check", "config", "prometheus.yml")
+
+
+@needs_promtool
+def test_alerts_fire_when_they_should() -> None:
+    assert PROMTOOL is not None
+    assert "SUCCESS" in run(PROMTOOL, "test", "rules", "alerts.test.yml")
+
+
+def test_every_alert_is_tried() -> None:
+    rules = (FOLDER / "alerts.yml").read_text()
+    tried = (FOLDER / "alerts.test.yml").read_text()
+    names = [line.split()[-1] for line in rules.splitlines() if "- alert:" in line]
+    assert len(names) == 13
+    for name in names:
+        assert f"alertname: {name}\n        exp_alerts:" in tried, name
+
+
+# ------------------------------------------------------------------ the real thing
+
+
+class Proxy:
+    """The proxy with its embedded upstream, in a thread of its own."""
+
+    def __init__(self, audit: Path) -> None:
+        self._config = load(
+            None,
+            {
+                "listen": {"address": "127.0.0.1:0"},
+                "admin": {"address": "127.0.0.1:0"},
+                "audit": {"file": str(audit)},
+                "policies": {"session_budget": {"per_user": BUDGET}},
+                "log": {"level": "error"},
+            },
+        )
+        self._told: queue.Queue[Any] = queue.Queue()
+        self._thread = threading.Thread(target=self._run, name="proxy")
+
+    def _run(self) -> None:
+        logs.configure("text", "critical")
+        try:
+            trio.run(self._main)
+        except BaseException as error:
+            self._told.put(error)
+
+    async def _main(self) -> None:
+        async with trio.open_nursery() as nursery:
+            running: Running = await nursery.start(partial(serve_embedded, self._config, USERS))
+            stop = trio.Event()
+            self._token = trio.lowlevel.current_trio_token()
+            self._stop = stop
+            self._told.put(running)
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+
+    def __enter__(self) -> Running:
+        self._thread.start()
+        told = self._told.get(timeout=DEADLINE)
+        if isinstance(told, BaseException):
+            raise told
+        assert isinstance(told, Running)
+        return told
+
+    def __exit__(self, *_: object) -> None:
+        self._token.run_sync_soon(self._stop.set)
+        self._thread.join(DEADLINE)
+        assert not self._thread.is_alive()
+
+
+class Prometheus:
+    """A Prometheus that scrapes one address four times a second."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        shutil.copy(FOLDER / "alerts.yml", folder / "alerts.yml")
+        (folder / "prometheus.yml").write_text(
+            (FOLDER / "prometheus.yml")
+            .read_text()
+            .replace("127.0.0.1:27080", target)
+            .replace("_interval: 10s", "_interval: 250ms")
+        )
+        assert PROMETHEUS is not None
+        self._command = [
+            PROMETHEUS,
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{self._port}",
+            "--log.level=error",
+        ]
+        self._log = (folder / "prometheus.log").open("w+")
+
+    def __enter__(self) -> Prometheus:
+        self._process = subprocess.Popen(
+            self._command, stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(DEADLINE)
+        self._log.close()
+
+    def get(self, path: str, **parameters: str) -> Any:
+        url = f"http://127.0.0.1:{self._port}{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
+            return json.load(answer)["data"]
+
+    def query(self, expr: str) -> list[tuple[dict[str, str], float]]:
+        """The labels and values of an instant query; a Grafana variable stands for anything."""
+        expr = expr.replace("$instance", ".*").replace("$__rate_interval", "30s")
+        return [
+            (one["metric"], float(one["value"][1]))
+            for one in self.get("/api/v1/query", query=expr)["result"]
+        ]
+
+    def scrapes(self) -> int:
+        with suppress(OSError):  # it has not begun to listen
+            found = self.query("count_over_time(mongo_session_proxy_build_info[10m])")
+            return int(found[0][1]) if found else 0
+        return 0
+
+
+@contextmanager
+def using(session: ClientSession, lsid: Mapping[str, Any]) -> Iterator[None]:
+    """A session of PyMongo's that goes by another one's lsid."""
+    kept = session._server_session
+    own = kept.session_id
+    kept.session_id = lsid
+    yield
+    kept.session_id = own
+
+
+class Traffic:
+    """Clients of three users: a shop, an application that leaks sessions, an operator."""
+
+    def __init__(self, running: Running, stack: ExitStack) -> None:
+        self._address = running.addresses[0]
+        self._stack = stack
+        self.alice = self._connect("alice", "shop")
+        self.elsewhere = self._connect("alice", "backup")
+        self.bob = self._connect("bob", "leaky")
+        self.olivia = self._connect("olivia", "operations")
+        orders = self.alice.shop.orders
+        orders.insert_many([{"_id": number} for number in range(50)])
+        self._cursor = stack.enter_context(orders.find(batch_size=2))
+        next(self._cursor)
+        waiting = stack.enter_context(self.alice.start_session())
+        waiting.start_transaction()
+        orders.update_one({"_id": 9}, {"$set": {"paid": True}}, session=waiting)
+        self._rounds = 0
+
+    def _connect(self, user: str, application: str) -> pymongo.MongoClient[dict[str, Any]]:
+        return self._stack.enter_context(
+            pymongo.MongoClient(
+                f"mongodb://{self._address}/?replicaSet=embedded",
+                appname=application,
+                username=user,
+                password="pw",
+                serverSelectionTimeoutMS=10_000,
+            )
+        )
+
+    def _misuse(self) -> None:
+        """One session in two processes, and one with another user's digest."""
+        with self.alice.start_session() as one, self.elsewhere.start_session() as two:
+            self.alice.admin.command("ping", session=one)
+            self.elsewhere.admin.command("ping", session=two)
+            with using(two, one.session_id):
+                self.elsewhere.admin.command("ping", session=two)
+            with (
+                using(one, {**one.session_id, "uid": _BOBS}),
+                pytest.raises(PyMongoError, match="Unauthorized"),
+            ):
+                self.alice.shop.orders.find_one(session=one)
+
+    def _refusals(self) -> None:
+        with suppress(PyMongoError):
+            self.alice.shop.orders.insert_one({"_id": 1})
+        with suppress(PyMongoError):
+            self.alice.shop.command("makeCoffee")
+        host, _, port = self._address.rpartition(":")
+        with socket.create_connection((host, int(port)), DEADLINE) as raw:
+            raw.sendall(b"\x10\0\0\0\1\0\0\0\0\0\0\0\xff\xff\0\0")
+            assert raw.recv(100) == b""
+
+    def go_on(self) -> None:
+        """Some more of everything, and more sessions than bob may have in the end."""
+        self._rounds += 1
+        orders = self.alice.shop.orders
+        orders.update_one({"_id": 3}, {"$inc": {"n": 1}})
+        with self.alice.start_session() as session:
+            session.start_transaction()
+            orders.update_one({"_id": self._rounds % 9}, {"$inc": {"n": 1}}, session=session)
+            if self._rounds % 2:
+                session.commit_transaction()
+            else:
+                session.abort_transaction()
+        if self._rounds <= 2:
+            self._misuse()
+            self._refusals()
+            self._connect("alice", "shop").admin.command("ping")
+        for _ in range(5):
+            with suppress(PyMongoError):
+                self.bob.admin.command("startSession")
+        with suppress(PyMongoError):
+            self.alice.admin.command("killSessions", [{"id": _SESSION, "uid": _BOBS}])
+        with self.olivia.start_session() as session:
+            self.olivia.admin.command("ping", session=session)
+            lsid = {**session.session_id, "uid": user_digest("olivia", "admin")}
+            self.olivia.admin.command("killSessions", [lsid])
+
+
+_SESSION = Binary(bytes(16), 4)
+_BOBS = user_digest("bob", "admin")
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus that has watched the traffic for a while."""
+    if PROMETHEUS is None:
+        pytest.skip("no prometheus here: install Debian's package")
+    folder = tmp_path_factory.mktemp("prometheus")
+    with ExitStack() as stack:
+        running = stack.enter_context(Proxy(folder / "audit.log"))
+        assert running.admin is not None
+        target = running.admin.removeprefix("http://").rstrip("/")
+        traffic = Traffic(running, stack)
+        prometheus = stack.enter_context(Prometheus(folder, target))
+        end = time.monotonic() + DEADLINE
+        while (scrapes := prometheus.scrapes()) < SCRAPES:
+            assert time.monotonic() < end, (folder / "prometheus.log").read_text()
+            if scrapes:  # what a series grows by before the first one, nobody sees
+                traffic.go_on()
+            time.sleep(0.05)
+        yield prometheus
+
+
+@pytest.mark.parametrize(
+    ("board", "title"), [(name, panel["title"]) for name in BOARDS for panel in panels(name)]
+)
+def test_panels_have_data(scraped: Prometheus, board: str, title: str) -> None:
+    [panel] = [one for one in panels(board) if one["title"] == title]
+    for target in panel["targets"]:
+        found = scraped.query(target["expr"])
+        numbers = [value for _, value in found if value == value]
+        if ("panel", title) in EMPTY:
+            assert not numbers, f"has data after all: {target['expr']}"
+        else:
+            assert numbers, target["expr"]
+        named = (
+            set(panel["transformations"][0]["options"]["include"]["names"]) - {"Value"}
+            if (panel["type"] == "table")
+            else set()
+        )
+        for labels, _ in found:
+            assert named <= set(labels), labels
+
+
+def test_alerts_can_be_evaluated(scraped: Prometheus) -> None:
+    rules = [rule for group in scraped.get("/api/v1/rules")["groups"] for rule in group["rules"]]
+    assert len(rules) == 13
+    for rule in rules:
+        assert rule["health"] in ("ok", "unknown"), rule.get("lastError")
+        found = scraped.query(rule["query"])
+        assert bool(found) != (("alert", rule["name"]) in EMPTY), rule["name"]
+
+
+def top_of(scraped: Prometheus, board: str, title: str) -> dict[str, str]:
+    """The labels of the largest value in a table."""
+    [panel] = [one for one in panels(board) if one["title"] == title]
+    found = scraped.query(panel["targets"][0]["expr"])
+    return max(found, key=lambda one: one[1])[0]
+
+
+def test_whoever_is_behind_it_is_named(scraped: Prometheus) -> None:
+    leaky = top_of(scraped, "sessions", "Growing applications")
+    assert leaky["application"] == "leaky"
+    near = top_of(scraped, "sessions", "Users near their budget")
+    assert near["user"] == "bob@admin"
+    waiting = top_of(scraped, "transactions", "Idle transactions")
+    assert (waiting["user"], waiting["application"]) == ("alice@admin", "shop")
+    assert waiting["driver"].startswith("PyMongo")
+    offenders = [
+        labels
+        for labels, _ in scraped.query("mongo_session_proxy_session_misuse_last_timestamp_seconds")
+        if labels["kind"] == "foreign_uid"
+    ]
+    assert {(one["user"], one["application"]) for one in offenders} == {("alice@admin", "shop")}
+    assert all(one["driver"].startswith("PyMongo") for one in offenders)
+    assert top_of(scraped, "policy", "Whom rules refused last")["user"] == "bob@admin"
+
+
+def test_every_board_is_tried() -> None:
+    assert sorted(build.BOARDS) == BOARDS

@@ -18,7 +18,11 @@ async def test_what_fits_does_not_wait():
     one, two = Share(budget), Share(budget)
     await one.hold(40)
     await two.hold(60)
+    assert budget.exempt is None
     await one.hold(30)
+    await two.hold(70)
+    assert budget.exempt is None
+    await two.hold(60)
     assert (one.held, two.held, budget.used) == (30, 60, 90)
     one.release()
     two.release()

@@ -587,6 +587,54 @@ async def test_local_answers_go_out_without_upstream_saying_anything():
         assert bson.decode(rig.client.take()[21:])["code"] == 13
 
 
+# ------------------------------------------------------------------ from outside
+
+
+async def test_a_question_from_outside_holds_the_clients_next_request_back():
+    question = bson.encode({"ping": 1, "$db": "admin"})
+    told = []
+    async with rigged() as rig:
+        await rig.says(ONE)
+        await rig.answers(FIRST)
+        rig.conversation.ask_between(question, lambda got, now: told.append(got.ok()), 0.0)
+        rig.relay.flush_soon()
+        await wait_all_tasks_blocked()
+        asked = read_request(rig.upstream.take())
+        assert asked.body_bytes() == question
+        assert await rig.says(TWO) == b""
+        assert await rig.answers(reply(OK, asked.request_id)) == b""
+        assert told == [True]
+        assert rig.upstream.take() == TWO
+        assert await rig.answers(SECOND) == SECOND
+
+
+async def test_an_end_from_outside_is_told_to_the_client():
+    async with rigged() as rig:
+        await rig.says(ONE)
+        rig.conversation.to_client.append(FIRST)
+        rig.conversation.close = "interrupted: killed"
+        rig.relay.flush_soon()
+        await rig.ended("interrupted: killed")
+        assert rig.client.take() == FIRST
+
+
+async def test_from_outside_nothing_is_sent_before_the_start_or_to_who_is_gone():
+    idle = Rig()
+    idle.conversation.to_client.append(FIRST)
+    idle.relay.flush_soon()
+    await wait_all_tasks_blocked()
+    assert idle.client.take() == b""
+    async with rigged() as rig:
+        await rig.says(ONE)
+        rig.upstream.make_room(0)
+        rig.conversation.to_upstream.append(TWO)
+        rig.relay.flush_soon()
+        await rig.running()
+        rig.upstream.reset("gone")
+        await rig.ended("")
+        assert "gone" in rig.relay.reason
+
+
 # ------------------------------------------------------------------ budget
 
 

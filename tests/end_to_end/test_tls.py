@@ -103,9 +103,11 @@ async def test_large_and_pipelined_messages_arrive_whole(certificates, own, upst
         ("required", "untrusted", False),
     ],
 )
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @in_time
-async def test_who_is_let_in(certificates, own, nursery, asked, shown, let_in):
+async def test_who_is_let_in(certificates, own, nursery, asked, shown, let_in, version):
     context = certificates.client()
+    context.minimum_version = context.maximum_version = version
     if shown != "nothing":
         context.load_cert_chain(certificates.issue(f"client-{shown}", trusted=shown == "trusted"))
     log, upstream = Log(), RecordingUpstream()
@@ -405,4 +407,25 @@ async def test_resumed_sessions_of_clients(certificates, own, nursery):
         assert session is not None
         reused, _ = await trio.to_thread.run_sync(connect, session)
         assert reused
+    nursery.cancel_scope.cancel()
+
+
+@in_time
+async def test_draining_does_not_wait_for_an_upstream_that_hangs(certificates, upstreams, nursery):
+    upstream = TlsUpstream(certificates.server(upstreams))
+    port = await nursery.start(upstream.serve)
+    log = Log()
+    async with proxy_before(port, log=log, upstream=dialling(certificates)) as running:
+        before = await Client.connect(running)
+        await before.ping("known by now")
+        upstream.hangs = True
+        client = await Client.connect(running)
+        await client.send(ping("hello?"))
+        while len(upstream.hanging) < 1:
+            await trio.lowlevel.checkpoint()
+        running.server.stop()
+        for each in (before, client):
+            assert await each.receive() is None
+            await each.close()
+        await log.line("stopped")
     nursery.cancel_scope.cancel()

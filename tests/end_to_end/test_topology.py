@@ -15,6 +15,7 @@ from pymongo.errors import ServerSelectionTimeoutError
 from pymongo.read_preferences import Nearest, Secondary
 
 from proxy.embedded import EmbeddedUpstream
+from proxy.embedded.users import EmbeddedUser
 from proxy.server import Running
 from proxy.wire.compression import deflate, inflate
 from proxy.wire.opcodes import EXHAUST_ALLOWED, HEADER, MORE_TO_COME, OP_COMPRESSED
@@ -423,6 +424,30 @@ async def test_a_member_that_is_away_for_a_while():
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@in_time
+async def test_a_seed_that_comes_later(host):
+    """Also by a name that the set does not use: first it is a stranger, then it is known."""
+    port = unused_port()
+    async with replica_set("b", "c") as fake, trio.open_nursery() as nursery:
+        seeds = (f"{host}:{port}", fake.members["b"].address)
+        async with proxy_before(uri(*seeds, options="replicaSet=rs")) as running:
+            second = f"mongodb://{running.addresses[1]}/"
+            async with pymongo_at(second, replicaSet="rs") as driver:
+                await insert(driver)
+                await until(lambda: len(driver.client.nodes) == 2)
+                assert await hellos(int(running.addresses[0].rpartition(":")[2])) is None
+                member = await nursery.start(_add_at, fake, "a", port)
+                fake.elect("a")
+                await insert(driver)
+                await until(lambda: len(driver.client.nodes) == 3)
+                assert member.writes == 1
+                first = int(running.addresses[0].rpartition(":")[2])
+                await until(lambda: driver.client.primary == ("127.0.0.1", first))
+                await until(lambda: nodes(driver) == set(listeners(running).values()))
+        nursery.cancel_scope.cancel()
+
+
 # ------------------------------------------------------------------ where the proxy listens
 
 
@@ -630,3 +655,35 @@ async def test_members_known_by_their_proxies_addresses():
                     b.alias,
                 }
         nursery.cancel_scope.cancel()
+
+
+# ------------------------------------------------------------------ proxies before proxies
+
+
+@in_time
+async def test_a_proxy_before_a_proxy(nursery):
+    users = [EmbeddedUser("alice", "app", "pw", (("readWrite", "app"),))]
+    upstream = EmbeddedUpstream(authorization=True, users=users, set_name="rs")
+    port = await nursery.start(upstream.serve, "127.0.0.1", 0)
+    options = {"username": "alice", "password": "pw", "authSource": "app", "replicaSet": "rs"}
+    async with (
+        proxy_before(port) as inner,
+        proxy_before(inner.addresses[0]) as outer,
+        pymongo_at(outer, **options) as driver,
+    ):
+
+        def work(client: Any) -> list[Any]:
+            with client.start_session() as session, session.start_transaction():
+                client.app.c.insert_many([{"_id": 1}, {"_id": 2}], session=session)
+            with client.start_session() as session:
+                return list(client.app.c.find(batch_size=1, session=session))
+
+        assert await driver.run(work) == [{"_id": 1}, {"_id": 2}]
+        for running in (inner, outer):
+            assert {"alice@app"} == {row["user"] for row in running.server.connections()} - {""}
+            assert {row["owner"] for row in running.server.sessions()} == {"alice@app"}
+        assert nodes(driver) == set(listeners(outer).values())
+        with_sessions = [len(list(running.server.sessions())) for running in (inner, outer)]
+        assert with_sessions[0] == with_sessions[1] > 0
+        await driver.command("killSessions", value=[])
+    nursery.cancel_scope.cancel()

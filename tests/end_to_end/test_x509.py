@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from tests.end_to_end.tools import (
     tls_client,
     users_of,
 )
-from tests.running import Client, in_time, ping
+from tests.running import Client, in_time, ping, port_of
 from tests.talk import connection_status
 from tests.upstreams import HELLO, Seen, answered, document, echo, expects_reply
 
@@ -361,6 +362,52 @@ async def test_drivers_with_certificates_log_in_at_once(certificates, files, nur
         assert upstream.heard(b"speculativeAuthenticate")
         shown = await users_of(running, 2)
         assert f"{user}@$external" in shown
+    nursery.cancel_scope.cancel()
+
+
+@in_time
+async def test_a_resumed_session_is_its_holders(certificates, files, nursery):
+    upstream = Upstream(certificates, asks=ssl.CERT_OPTIONAL)
+    port = await nursery.start(upstream.serve)
+    names = ("alice", "bob")
+    mapped = {name: _subject(files[f"{name}-upstream"]) for name in names}
+    mapping = [
+        {"subject": _subject(files[name]), "certificate": files[f"{name}-upstream"]}
+        for name in names
+    ]
+    listen = {
+        "certificate": files["proxy"],
+        "ca": certificates.ca,
+        "client_certificates": "required",
+    }
+    tables = {
+        "upstream": {"tls": {"ca": certificates.ca, "x509": mapping}},
+        "listen": {"tls": listen},
+    }
+    request = as_message(AUTHENTICATIONS["authenticate"])
+    async with proxy_before(port, **tables) as running:
+
+        def connect(
+            context: ssl.SSLContext, session: ssl.SSLSession | None
+        ) -> tuple[str, bool, ssl.SSLSession | None]:
+            with (
+                socket.create_connection(("127.0.0.1", port_of(running)), timeout=10) as plain,
+                context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as sock,
+            ):
+                sock.sendall(request)
+                answer = document(sock.recv(10_000))
+                return answer["user"], bool(sock.session_reused), sock.session
+
+        contexts = {name: certificates.client(files[name]) for name in names}
+        sessions = {}
+        for name in names:
+            user, reused, sessions[name] = await trio.to_thread.run_sync(
+                connect, contexts[name], None
+            )
+            assert (user, reused) == (mapped[name], False)
+        for name in names:
+            user, reused, _ = await trio.to_thread.run_sync(connect, contexts[name], sessions[name])
+            assert (user, reused) == (mapped[name], True)
     nursery.cancel_scope.cancel()
 
 

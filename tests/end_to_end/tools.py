@@ -109,7 +109,13 @@ class Driver:
 async def pymongo_at(where: Running | str, **options: Any) -> AsyncIterator[Driver]:
     """A PyMongo client of the proxy (or of a URI)."""
     uri = where if isinstance(where, str) else f"mongodb://{where.addresses[0]}/"
-    options = {"serverSelectionTimeoutMS": 8000, "heartbeatFrequencyMS": 500, **options}
+    options = {
+        "serverSelectionTimeoutMS": 8000,
+        "heartbeatFrequencyMS": 500,
+        # A busy machine makes no member too distant.
+        "localThresholdMS": 60_000,
+        **options,
+    }
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(uri, **options)
     try:
         yield Driver(client)
@@ -185,12 +191,14 @@ class TlsUpstream(RecordingUpstream):
         self.refused = 0
         #: Accept, and say nothing.
         self.hangs = False
+        self.hanging: list[trio.SocketStream] = []
 
     async def _handle(self, stream: trio.SocketStream) -> None:
         self.context.sni_callback = lambda _, name, __: self.names.append(name)
         tls = trio.SSLStream(stream, self.context, server_side=True, https_compatible=True)
         try:
             if self.hangs:
+                self.hanging.append(stream)
                 await trio.sleep_forever()
             await tls.do_handshake()
         except trio.BrokenResourceError:

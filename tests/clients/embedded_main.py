@@ -1,4 +1,5 @@
-"""The embedded upstream as a process of its own; prints its port and serves until it is ended.
+"""The embedded upstream as a process of its own; prints its port and serves until its standard
+input ends.
 
 usage: python -m tests.clients.embedded_main SET_NAME|- [authorization]
 """
@@ -27,6 +28,9 @@ async def main() -> None:
     )
     async with trio.open_nursery() as nursery:
         print(await nursery.start(upstream.serve, "127.0.0.1", 0), flush=True)
+        # Whoever started it is gone when its standard input ends.
+        await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+        nursery.cancel_scope.cancel()
 
 
 trio.run(main)

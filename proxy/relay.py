@@ -63,7 +63,8 @@ class Relay:
     """Carries one client connection until either side ends it.
 
     ``dial`` opens the upstream connection when the client's first bytes are there, so that a
-    port scan costs upstream nothing.
+    port scan costs upstream nothing. ``since`` is when the client came, if that was not just now:
+    what TLS has taken is taken from the time for its first message.
     """
 
     def __init__(
@@ -74,10 +75,12 @@ class Relay:
         limits: Limits,
         share: Share,
         legs: Mapping[str, Distribution],
+        since: float | None = None,
     ) -> None:
         self.conversation = conversation
         self._dial = dial
         self._limits = limits
+        self._since = since
         self._share = share
         self._request_seconds = legs["request"]
         self._reply_seconds = legs["reply"]
@@ -158,7 +161,8 @@ class Relay:
     async def _pump_requests(self, nursery: trio.Nursery) -> None:
         # One scope for the whole pump, armed only until the first message is whole and while
         # a message is half received: idle clients cost no timer.
-        self._patience.deadline = trio.current_time() + self._limits.handshake_seconds
+        since = trio.current_time() if self._since is None else self._since
+        self._patience.deadline = since + self._limits.handshake_seconds
         with self._patience:
             try:
                 await self._read_requests(nursery)

@@ -43,6 +43,7 @@ class Rig:
         room: int | None = None,
         fails: str = "",
         budget: int = 1 << 30,
+        since: float | None = None,
         **presentation: Any,
     ) -> None:
         self.client = FakeTransport(room)
@@ -53,7 +54,9 @@ class Rig:
         self.conversation = converse(self.observer, **presentation)
         self.share = Share(BufferBudget(budget))
         legs = {leg: Distribution(BUCKETS) for leg in LEGS}
-        self.relay = Relay(self.client, self._dial, self.conversation, LIMITS, self.share, legs)
+        self.relay = Relay(
+            self.client, self._dial, self.conversation, LIMITS, self.share, legs, since
+        )
         self.finished = trio.Event()
 
     async def _dial(self) -> Transport:
@@ -324,6 +327,21 @@ async def test_pipelining_is_bounded():
         assert rig.upstream.take() == b"".join(many[1_010:])
 
 
+async def test_replies_are_read_while_a_request_waits_for_upstream():
+    """Upstream may not read on before its reply is taken."""
+    async with rigged(room=0) as rig:
+        assert await rig.says(ONE, TWO) == ONE + TWO
+        rig.upstream.make_room(10)
+        large = command(PING, 3)
+        assert await rig.says(large) == large[:10]
+        assert await rig.answers(FIRST) == b""
+        rig.client.make_room(None)
+        assert await rig.answers(SECOND) == FIRST + SECOND
+        rig.upstream.make_room(None)
+        await wait_all_tasks_blocked()
+        assert rig.upstream.take() == large[10:]
+
+
 # ------------------------------------------------------------------ deadlines
 
 
@@ -334,6 +352,14 @@ async def test_a_client_that_says_nothing(autojump_clock):
         await trio.sleep(1)
         await rig.ended("handshake timeout")
         assert rig.dialled == 0
+
+
+async def test_the_time_for_a_first_message_runs_since_the_client_came(autojump_clock):
+    async with rigged(since=trio.current_time() - 15) as rig:
+        await trio.sleep(LIMITS.handshake_seconds - 16)
+        await rig.running()
+        await trio.sleep(1)
+        await rig.ended("handshake timeout")
 
 
 async def test_a_client_that_dribbles_its_first_message(autojump_clock):

@@ -1,0 +1,144 @@
+"""The deployment files, as far as they can be tried without an engine or an init system."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from proxy.config import Config, load
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
+UNIT = DEPLOY / "mongo-session-proxy.service"
+COMPOSE = (DEPLOY / "compose.yaml").read_text()
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+
+#: ``- source:target`` in a list of volumes, where the source is a path.
+MOUNT = re.compile(r"^ +- (\.[^:\n]*):(/[^:\n]+?)(:ro)?$", re.MULTILINE)
+
+#: What a user makes before the first start; its name is not to be committed.
+MADE_BY_HAND = "admin.token"
+
+
+def unit_settings() -> list[tuple[str, str]]:
+    lines = [line for line in UNIT.read_text().splitlines() if re.match(r"\w+=", line)]
+    return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
+
+
+# ------------------------------------------------------------------ systemd
+
+
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("no systemd-analyze here")
+    text = UNIT.read_text()
+    # It insists on programs that exist.
+    program = shutil.which("true")
+    text = text.replace("/opt/mongo-session-proxy/bin/mongo-session-proxy", str(program))
+    unit = tmp_path / UNIT.name
+    unit.write_text(text)
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+    )
+    # Other units of this machine may have faults of their own.
+    own = [line for line in (done.stdout + done.stderr).splitlines() if UNIT.stem in line]
+    assert own == []
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_unit_fits_the_defaults() -> None:
+    settings = dict(unit_settings())
+    limits = Config().limits
+    assert settings["Type"] == "notify"
+    assert int(settings["TimeoutStopSec"]) > limits.drain_seconds + 15
+    assert int(settings["LimitNOFILE"]) >= 2 * limits.connections + 1000
+    assert int(settings["WatchdogSec"]) >= 10
+    reloads = [value for name, value in unit_settings() if name == "ExecReload"]
+    assert reloads[-1].endswith("kill -HUP $MAINPID")
+
+
+# ------------------------------------------------------------------ containers
+
+
+def test_everything_that_is_mounted_exists() -> None:
+    mounts = MOUNT.findall(COMPOSE)
+    assert len(mounts) >= 6
+    for source, target, read_only in mounts:
+        assert read_only, f"{target} need not be writable"
+        if source != f"./{MADE_BY_HAND}":
+            assert (DEPLOY / source).exists(), source
+    assert f"/{MADE_BY_HAND}" in (DEPLOY / ".gitignore").read_text().splitlines()
+
+
+def test_nothing_is_published_beyond_this_machine() -> None:
+    published = re.findall(r'^ +- "([\d.:]+)"$', COMPOSE, re.MULTILINE)
+    assert len(published) == 4
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_the_settings_of_the_composed_proxy_are_valid(tmp_path: Path) -> None:
+    token = tmp_path / MADE_BY_HAND
+    token.write_text("0123456789abcdef0123456789abcdef\n")
+    path = tmp_path / "config.toml"
+    text = (DEPLOY / "compose.toml").read_text()
+    path.write_text(text.replace(f"/etc/mongo-session-proxy/{MADE_BY_HAND}", str(token)))
+    config = load(path)
+    assert config.embedded is not None
+    for address in (config.listen.address, config.admin.address or ""):
+        port = address.rpartition(":")[2]
+        assert f'"127.0.0.1:{port}:{port}"' in COMPOSE
+
+
+def test_containers_find_each_other() -> None:
+    targets = {source: target for source, target, _ in MOUNT.findall(COMPOSE)}
+    scraping = (DEPLOY / "prometheus.yml").read_text()
+    assert targets["./prometheus.yml"] == "/etc/prometheus/prometheus.yml"
+    for name in ("alerts.yml", MADE_BY_HAND):
+        assert f"/etc/prometheus/{name}" in targets.values()
+        assert name in scraping
+    assert '["proxy:27080"]' in scraping
+    provider = (ROOT / "grafana/provisioning/dashboards/mongo-session-proxy.yml").read_text()
+    assert f"path: {targets['../grafana/dashboards']}\n" in provider
+    source = (ROOT / "grafana/provisioning/datasources/prometheus.yml").read_text()
+    [variable] = re.findall(r"url: \$\{(\w+)\}", source)
+    assert f"{variable}: http://prometheus:9090" in COMPOSE
+
+
+def test_prometheus_understands_its_settings(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool here")
+    shutil.copy(DEPLOY / "prometheus.yml", tmp_path)
+    shutil.copy(ROOT / "grafana" / "alerts.yml", tmp_path)
+    (tmp_path / MADE_BY_HAND).write_text("0123456789abcdef\n")
+    done = subprocess.run(
+        [promtool, "check", "config", str(tmp_path / "prometheus.yml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_image_is_made_of_what_exists() -> None:
+    copied = re.findall(r"^COPY (?!--)(.+)$", DOCKERFILE, re.MULTILINE)
+    sources = {name for line in copied for name in line.split()[:-1]}
+    assert {"proxy", "policies", "pyproject.toml"} <= sources
+    assert all((ROOT / name).exists() for name in sources)
+    let_in = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    assert {line[1:] for line in let_in if line.startswith("!")} == sources
+
+
+def test_the_image_runs_as_nobody_in_particular_and_is_checked() -> None:
+    assert re.search(r"^USER 10001:10001$", DOCKERFILE, re.MULTILINE)
+    assert re.search(r"^STOPSIGNAL SIGTERM$", DOCKERFILE, re.MULTILINE)
+    [check] = re.findall(r"CMD (\[\"python\", \"-c\", \\\n.*\])$", DOCKERFILE, re.MULTILINE)
+    program = json.loads(check.replace("\\\n", ""))[2]
+    compile(program, "HEALTHCHECK", "exec")
+    assert f"http://{Config().admin.address}/healthz" in program

@@ -13,11 +13,15 @@ class WireError(Exception):
     """
 
 
-class TooManyFieldsError(WireError):
-    """A document that servers would read, but with more fields than anybody needs.
+class UnjudgeableError(WireError):
+    """A message that servers would read, and that could carry more than can be seen here.
 
     Nothing that depends on it can be decided, so it must not be forwarded either.
     """
+
+
+class TooManyFieldsError(UnjudgeableError):
+    """A document with more fields than anybody needs."""
 
 
 @dataclass(unsafe_hash=True)  # not frozen: what carries exceptions on sets their traceback

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from proxy.errors import TooManyFieldsError, WireError
+from proxy.errors import TooManyFieldsError, UnjudgeableError, WireError
 from proxy.wire import opcodes
 from proxy.wire.checksum import checksum_matches, with_checksum
 from proxy.wire.compression import compressor_of, deflate, inflate
@@ -52,6 +52,8 @@ _ANSWERED: Final = {
 
 #: What servers since 3.6 take (error 233 TooManyDocumentSequences).
 _MAX_SEQUENCES: Final = 2
+
+_SESSION_FIELDS: Final = frozenset({b"lsid", b"txnNumber", b"autocommit", b"startTransaction"})
 
 _NO_FIELDS: Final = Fields()
 _NO_FIELDS.duplicates = ()
@@ -171,7 +173,7 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
             return request
     try:
         read_body(request)
-    except TooManyFieldsError:
+    except UnjudgeableError:
         raise
     except WireError as error:
         request.problem = str(error)
@@ -285,6 +287,13 @@ def _read_op_command(request: Request) -> None:
     _set_command(request, name_end + 1, len(message))
     if next(iter(request.fields)) != message[database_end + 1 : name_end]:
         raise WireError("OP_COMMAND names one command and carries another")
+    metadata = document_end(message, name_end + 1, len(message))
+    if metadata < len(message):
+        # 4.0 takes these from there as if they stood in the command. Shells that old know
+        # nothing of sessions; whoever puts them there means to hide them.
+        hidden = walk(message, metadata, len(message)).keys() & _SESSION_FIELDS
+        if hidden:
+            raise UnjudgeableError("OP_COMMAND carries session fields in its metadata")
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.errors import TooManyFieldsError, WireError
+from proxy.errors import TooManyFieldsError, UnjudgeableError, WireError
 from proxy.wire import opcodes
 from proxy.wire.checksum import checksum_matches
 from proxy.wire.compression import deflate, inflate
@@ -457,3 +457,14 @@ def test_ok(value, ok):
 def test_what_is_no_reply(sent):
     with pytest.raises(WireError):
         read_reply(sent)
+
+
+@pytest.mark.parametrize("name", ["lsid", "txnNumber", "autocommit", "startTransaction"])
+def test_session_fields_cannot_hide_in_the_metadata_of_op_command(name: str) -> None:
+    arguments = bson.encode({"insert": "c", "documents": [{}, {}]})
+    seen = b"t\0insert\0" + arguments
+    hidden = frame(opcodes.OP_COMMAND, seen + bson.encode({"a": 1, name: 1}))
+    with pytest.raises(UnjudgeableError):
+        read_request(hidden)
+    plain = frame(opcodes.OP_COMMAND, seen + bson.encode({"a": 1}))
+    assert read_request(plain).command == "insert"

@@ -167,7 +167,7 @@ class _Reading:
                 "used sessions as no session should be",
                 telemetry.offenders,
             ),
-            ("policy_refusal", "rule", "were refused something by a rule", telemetry.refused),
+            ("policy_refusal", "rule", "was refused something by a rule", telemetry.refused),
         ):
             self._page.gauge(
                 f"{name}_last_timestamp_seconds",

@@ -18,12 +18,18 @@ from proxy.labels import clean
 
 if TYPE_CHECKING:
     from proxy.families import Page
+    from proxy.session.records import Owner
     from proxy.session.store import SessionStore
 
 T = TypeVar("T")
 
 #: Users, applications and drivers that are named; the rest is ``other``.
 TOP: Final = 20
+#: Of how many of them it is shown which applications and drivers they use, how many lines that
+#: may take, and how many sessions of each are looked at to find out.
+_HOLDERS: Final = 10
+TOP_HOLDERS: Final = 20
+_SAMPLE: Final = 1_000
 #: Owners of open transactions that are named.
 TOP_TRANSACTIONS: Final = 10
 
@@ -50,11 +56,13 @@ class SessionReading:
     def users(self) -> Iterator[None]:
         sessions: Counter[str] = Counter()
         transactions: Counter[str] = Counter()
+        most: list[Owner] = []
         for owners in slices(self._store.owners(), _OWNERS_AT_ONCE):
             for owner in owners:
                 sessions[owner.name] += owner.sessions.count
                 if owner.open_transactions:
                     transactions[owner.name] += owner.open_transactions
+            most = nlargest(_HOLDERS, most + owners, key=_sessions)
             yield
         self._page.gauge(
             "user_sessions",
@@ -70,8 +78,26 @@ class SessionReading:
         )
         # As the rule has it, those without a name have no budget.
         del sessions[""]
-        most = max(sessions.values(), default=0)
-        self._budget("user", most, self._settings.per_user)
+        self._budget("user", max(sessions.values(), default=0), self._settings.per_user)
+        yield from self._holders(most)
+
+    def _holders(self, owners: list[Owner]) -> Iterator[None]:
+        held: dict[tuple[str, ...], float] = {}
+        for owner in owners:
+            looked_at = owner.sessions.sample(_SAMPLE)
+            found = Counter((one.origin.application, one.origin.driver) for one in looked_at)
+            each = owner.sessions.count / max(1, len(looked_at))
+            for (application, driver), count in found.items():
+                who = (clean(owner.name), clean(application), clean(driver))
+                held[who] = held.get(who, 0.0) + count * each
+            yield
+        self._page.gauge(
+            "holder_sessions",
+            "Sessions of the users that have most, by application and driver; an estimate from "
+            f"{_SAMPLE:,} sessions of each user who has more.",
+            ("user", "application", "driver"),
+            dict(nlargest(TOP_HOLDERS, held.items(), key=_value)),
+        )
 
     def origins(self) -> Iterator[None]:
         applications: Counter[str] = Counter()
@@ -238,6 +264,10 @@ class SessionReading:
             ("user", "application", "driver"),
             named,
         )
+
+
+def _sessions(owner: Owner) -> int:
+    return owner.sessions.count
 
 
 def _value(item: tuple[Any, float]) -> float:

@@ -12,7 +12,7 @@ from proxy.session.info import OperationSessionInfo
 from proxy.session.records import CursorId
 from proxy.session.store import SessionStore
 from proxy.session.transactions import Outcome, Step
-from proxy.session_gauges import TOP, TOP_TRANSACTIONS, SessionReading, slices, top
+from proxy.session_gauges import TOP, TOP_HOLDERS, TOP_TRANSACTIONS, SessionReading, slices, top
 
 SHOP = Origin("10.0.0.1", "shop", "PyMongo", "4.20")
 
@@ -94,6 +94,28 @@ def test_who_has_most_sessions() -> None:
     assert len(read.all("application_sessions")) == TOP + 1
     assert read("driver_sessions", driver="driver0 1") == 4
     assert len(read.all("driver_sessions")) == TOP + 1
+
+
+def test_who_has_most_with_application_and_driver() -> None:
+    store = SessionStore()
+    for number in range(50):
+        store.use(lsid(number), 0.0, "alice@app", SHOP if number < 40 else Origin("h", "batch"))
+    for number in range(50, 3_050):
+        origin = Origin(f"10.0.0.{number % 200}", "leaky" if number % 3 else "web", "nodejs")
+        store.use(lsid(number), 0.0, "bob@app", origin)
+    held = Read(store).all("holder_sessions")
+    assert held["shop", "PyMongo", "alice@app"] == 40
+    assert held["batch", "", "alice@app"] == 10
+    assert held["leaky", "nodejs", "bob@app"] == pytest.approx(2_000, abs=200)
+    assert sum(held.values()) == pytest.approx(3_050)
+
+
+def test_few_of_many_holders_are_named() -> None:
+    store = SessionStore()
+    for number in range(3_000):
+        origin = Origin("h", f"app{number % 100}", "d")
+        store.use(lsid(number), 0.0, f"user{number % 30}@app", origin)
+    assert len(Read(store).all("holder_sessions")) == TOP_HOLDERS
 
 
 def test_sessions_of_nobody_and_of_unnamed_applications() -> None:

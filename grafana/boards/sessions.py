@@ -105,6 +105,22 @@ BOARD: Final = Dashboard(
                     " here.",
                 ),
                 table(
+                    "Who has most",
+                    top(20, total("holder_sessions", "user, application, driver")),
+                    ("user", "application", "driver"),
+                    "sessions",
+                    help="An estimate for users with more than a thousand.",
+                ),
+                table(
+                    "Who grows most",
+                    top(
+                        20,
+                        f"sum by (user, application, driver) (delta({of('holder_sessions')}[15m]))",
+                    ),
+                    ("user", "application", "driver"),
+                    "more than 15 minutes ago",
+                ),
+                table(
                     "Growing users",
                     top(10, f"sum by (user) (delta({of('user_sessions')}[15m]))"),
                     ("user",),

@@ -7,6 +7,7 @@ less than 1 ms each.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -14,6 +15,9 @@ T = TypeVar("T")
 #: Entries from which on a single dict is split, which takes 3 ms once.
 SPLIT_AT: Final = 32_768
 PARTS: Final = 256
+
+#: Nothing depends on what it says but estimates.
+_random: Final = Random(4)
 
 
 class Sharded(Generic[T]):
@@ -51,6 +55,16 @@ class Sharded(Generic[T]):
     def parts(self) -> int:
         """How many parts there are: 1, later ``PARTS``. Stays what it has become."""
         return len(self._parts)
+
+    def sample(self, size: int) -> list[T]:
+        """All values, or ``size`` of them at random if there are more."""
+        values: list[T] = []
+        for number in range(len(self._parts)):
+            values += self.part(number)
+            if len(values) >= size:
+                break
+        # Every n-th would see one of n clients that take turns.
+        return values if len(values) <= size else _random.sample(values, size)
 
     def __iter__(self) -> Iterator[T]:
         for part in self._parts:

@@ -355,6 +355,9 @@ def top_of(scraped: Prometheus, board: str, title: str) -> dict[str, str]:
 def test_whoever_is_behind_it_is_named(scraped: Prometheus) -> None:
     leaky = top_of(scraped, "sessions", "Growing applications")
     assert leaky["application"] == "leaky"
+    holder = top_of(scraped, "sessions", "Who grows most")
+    assert (holder["user"], holder["application"]) == ("bob@admin", "leaky")
+    assert holder["driver"].startswith("PyMongo")
     near = top_of(scraped, "sessions", "Users near their budget")
     assert near["user"] == "bob@admin"
     waiting = top_of(scraped, "transactions", "Idle transactions")

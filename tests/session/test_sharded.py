@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from proxy.session.sharded import PARTS, SPLIT_AT, Sharded
 
 
@@ -28,3 +30,17 @@ def test_putting_twice_counts_once() -> None:
     assert (index.count, index.get(number(1))) == (1, 2)
     index.remove(number(1))
     assert (index.count, list(index)) == (0, [])
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 1_000, SPLIT_AT + 1_000])
+def test_samples_are_spread_over_all(count: int) -> None:
+    values: Sharded[int] = Sharded()
+    for value in range(count):
+        # As in an UUID, the last byte has nothing to do with the order.
+        values.put(value.to_bytes(15, "big") + bytes((value * 7 % 256,)), value)
+    sample = values.sample(100)
+    assert len(sample) == len(set(sample)) == min(count, 100)
+    if count > 100:
+        assert min(sample) < count / 4
+        assert max(sample) > count / 2
+        assert 25 < sum(value % 2 for value in sample) < 75

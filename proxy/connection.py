@@ -111,7 +111,7 @@ class Connection:
             self.count_bytes()
             telemetry.connection_closed(reason.partition(":")[0])
             self._log.info("client gone", reason=reason, **self._totals())
-            # They refer back: see :mod:`proxy.collector`.
+            # They refer back: see :mod:`proxy.memory`.
             self._conversation = self.relay = None
 
     def drain(self) -> None:
@@ -160,10 +160,10 @@ class Connection:
         client: Transport = SocketTransport(self._sock)
         refuse_x509 = shared.upstream_tls is not None and shared.upstream_tls.shows_certificate
         if shared.listener_tls is not None:
-            seconds = shared.config.limits.handshake_seconds
+            until = self.opened + shared.config.limits.handshake_seconds
             tls = None
             try:
-                with trio.move_on_after(seconds) as self._handshake:
+                with trio.move_on_at(until) as self._handshake:
                     client = tls = await start_tls(
                         self._sock, shared.listener_tls.context, server_side=True
                     )
@@ -200,6 +200,7 @@ class Connection:
             shared.config.limits,
             Share(shared.budget),
             shared.telemetry.legs,
+            self.opened,
         )
         if self._draining:
             self.relay.drain()

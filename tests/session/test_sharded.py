@@ -37,7 +37,7 @@ def test_samples_are_spread_over_all(count: int) -> None:
     values: Sharded[int] = Sharded()
     for value in range(count):
         # As in an UUID, the last byte has nothing to do with the order.
-        values.put(value.to_bytes(15, "big") + bytes((value * 7 % 256,)), value)
+        values.put(value.to_bytes(15, "big") + bytes((value * 2_654_435_761 >> 16 & 255,)), value)
     sample = values.sample(100)
     assert len(sample) == len(set(sample)) == min(count, 100)
     if count > 100:

@@ -56,7 +56,7 @@ async def identity(driver: Driver) -> list[str]:
 
 def shown(running: Running) -> set[str]:
     """Everybody that the proxy shows as authenticated somewhere."""
-    return {row["user"] for row in running.server.connections()} - {""}
+    return {row.get("user", "") for row in running.server.connections()} - {""}
 
 
 # ------------------------------------------------------------------ drivers

@@ -680,7 +680,9 @@ async def test_a_proxy_before_a_proxy(nursery):
 
         assert await driver.run(work) == [{"_id": 1}, {"_id": 2}]
         for running in (inner, outer):
-            assert {"alice@app"} == {row["user"] for row in running.server.connections()} - {""}
+            assert {"alice@app"} == {
+                row.get("user", "") for row in running.server.connections()
+            } - {""}
             assert {row["owner"] for row in running.server.sessions()} == {"alice@app"}
         assert nodes(driver) == set(listeners(outer).values())
         with_sessions = [len(list(running.server.sessions())) for running in (inner, outer)]

@@ -86,7 +86,7 @@ async def users_of(running: Running, count: int = 1) -> list[str]:
     """Whom the proxy shows on its connections, once there are so many."""
     while len(rows := list(running.server.connections())) < count:
         await trio.lowlevel.checkpoint()
-    return [row["user"] for row in rows]
+    return [row.get("user", "") for row in rows]
 
 
 # ------------------------------------------------------------------ PyMongo

@@ -20,7 +20,7 @@ import pytest
 import trio
 from pymongo.errors import AutoReconnect
 
-from tests.end_to_end.tools import Certificates, pymongo_at, tls_client
+from tests.end_to_end.tools import Certificates, TlsUpstream, pymongo_at, tls_client
 from tests.running import Client, in_time, ping
 from tests.upstreams import RecordingUpstream, Seen, document, echo
 
@@ -347,5 +347,38 @@ async def test_what_is_trusted_is_read_again(certificates: Certificates, tmp_pat
         assert await let_in(theirs)
         assert not await let_in(ours)
         await old.ping("still in")
+        await old.close()
+    nursery.cancel_scope.cancel()
+
+
+@in_time
+async def test_what_upstream_is_trusted_is_read_again(certificates, tmp_path, nursery):
+    upstream = TlsUpstream(certificates.server(certificates.issue("up", file="reload-up")))
+    port = await nursery.start(upstream.serve)
+    trusted = tmp_path / "upstream-ca.pem"
+    shutil.copy(certificates.ca, trusted)
+    config = tmp_path / "proxy.toml"
+    config.write_text(
+        f"""
+        listen.address = "127.0.0.1:0"
+        upstream.address = "127.0.0.1:{port}"
+        upstream.tls.ca = "upstream-ca.pem"
+        """
+    )
+    async with serving("--config", str(config)) as process:
+        old = await Client.connect(process.ports[0])
+        await old.ping("before")
+        stranger = certificates.issue("up", trusted=False, file="reload-up-stranger")
+        upstream.context = certificates.server(stranger)
+        client = await Client.connect(process.ports[0])
+        assert await client.ask(ping("not trusted")) is None
+        await client.close()
+        certificates.stranger.cert_pem.write_to_path(str(trusted))
+        process.signal(signal.SIGHUP)
+        assert (await process.line("certificates reloaded"))["side"] == "upstream"
+        client = await Client.connect(process.ports[0])
+        await client.ping("trusted")
+        await old.ping("still open")
+        await client.close()
         await old.close()
     nursery.cancel_scope.cancel()

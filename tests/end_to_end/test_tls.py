@@ -11,6 +11,7 @@ import trio
 from pymongo.errors import ConnectionFailure
 
 from proxy.embedded import EmbeddedUpstream
+from tests.end_to_end.members import Deployment
 from tests.end_to_end.tools import (
     Certificates,
     Log,
@@ -83,6 +84,26 @@ async def test_large_and_pipelined_messages_arrive_whole(certificates, own, upst
                 assert int.from_bytes(reply[8:12], "little") == number
         assert upstream.with_mark("c").frames == frames
         await client.close()
+    nursery.cancel_scope.cancel()
+
+
+@in_time
+async def test_every_member_of_a_set_is_reached_by_a_name_that_is_certified(certificates, nursery):
+    fake = Deployment()
+    for name in ("a", "b"):
+        await nursery.start(fake.add, name)
+    fake.elect("a")
+    certificate = certificates.issue("localhost-only", "localhost")
+    listen = {**listening(certificate), "advertise": "localhost"}
+    options = {"tls": True, "tlsCAFile": certificates.ca, "replicaSet": "rs"}
+    async with proxy_before(fake.members["a"].address, listen=listen) as running:
+        where = f"mongodb://localhost:{port_of(running)}/"
+        async with pymongo_at(where, **options) as driver:
+            for name in ("a", "b"):
+                fake.elect(name)
+                await driver.run(lambda client: client.app.c.insert_one({}))
+            assert [member.writes for member in fake.members.values()] == [1, 1]
+            assert {host for host, _ in driver.client.nodes} == {"localhost"}
     nursery.cancel_scope.cancel()
 
 
@@ -428,4 +449,31 @@ async def test_draining_does_not_wait_for_an_upstream_that_hangs(certificates, u
             assert await each.receive() is None
             await each.close()
         await log.line("stopped")
+    nursery.cancel_scope.cancel()
+
+
+@in_time
+async def test_draining_lets_work_behind_tls_finish(certificates, own, upstreams, nursery):
+    def held(seen: Seen, frame: bytes) -> Any:
+        return () if document(frame).get("mark") == "held" else echo(seen, frame)
+
+    upstream = TlsUpstream(certificates.server(upstreams), held)
+    port = await nursery.start(upstream.serve)
+    tables = {"listen": listening(own), "upstream": dialling(certificates)}
+    async with proxy_before(port, **tables) as running:
+        idle = await tls_client(running, certificates.client())
+        await idle.ping("idle")
+        busy = await tls_client(running, certificates.client())
+        await busy.send(ping("held", 9))
+        seen = await upstream.bringing("held")
+        running.server.stop()
+        assert await idle.receive() is None
+        for reply in echo(seen, seen.frames[-1]):
+            await seen.stream.send_all(reply)
+        answer = await busy.receive()
+        assert answer is not None
+        assert document(answer)["echo"] == "held"
+        assert await busy.receive() is None
+        await idle.close()
+        await busy.close()
     nursery.cancel_scope.cancel()

@@ -164,7 +164,8 @@ def edited_reply(reply: Reply, addresses: Mapping[str, str] | None, own: str) ->
 
     ``addresses`` maps upstream's names for members, in lower case, to advertised addresses.
     Names that are not in it are left out, and so is a list or ``primary`` that has none left;
-    ``me`` becomes ``own``. With None for ``addresses`` nothing is changed.
+    ``me`` becomes ``own``, and is left out where that is "" (a unix socket). With None for
+    ``addresses`` nothing is changed.
     """
     if addresses is None:
         return None
@@ -178,7 +179,7 @@ def edited_reply(reply: Reply, addresses: Mapping[str, str] | None, own: str) ->
         mapped = None if primary is None else addresses.get(primary.lower())
         edits[b"primary"] = None if mapped is None else b"\x02primary\0" + _string(mapped)
     if b"me" in fields:
-        edits[b"me"] = b"\x02me\0" + _string(own)
+        edits[b"me"] = b"\x02me\0" + _string(own) if own else None
     if not any(
         new != message[fields[name].start : fields[name].end] or name in fields.duplicates
         for name, new in edits.items()

@@ -221,6 +221,12 @@ def test_who_has_no_listener_is_left_out(
     assert UPSTREAM not in str(edited)
 
 
+def test_a_listener_that_nobody_can_name_is_left_out() -> None:
+    edited = document(edited_reply(read_reply(msg(bson.encode(FIVE))), {}, ""))
+    assert "me" not in edited
+    assert UPSTREAM not in str(edited)
+
+
 @pytest.mark.parametrize(
     "hello",
     [

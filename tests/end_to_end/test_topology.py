@@ -555,6 +555,7 @@ async def test_a_unix_socket_before_a_set(tmp_path):
             message = plain(await client.ask(request) or b"")
             assert message
             assert not any(name.encode() in message for name in fake.addresses())
+            assert "me" not in document(message)
         await client.close()
     assert fake.members["a"].writes == 1
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy import __version__
 from proxy.errors import ConfigError
+from proxy.terminal import arguments as terminal
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -38,6 +39,8 @@ examples:
   mongo-session-proxy serve --config /etc/mongo-session-proxy.toml
   mongo-session-proxy serve --embedded      # no MongoDB at hand: try it with a built-in one
   mongo-session-proxy demo                  # a short conversation, and what the proxy saw
+  mongo-session-proxy top                   # who holds what in the proxy that runs here
+  mongo-session-proxy kill --application 'shop*' --min-idle 600 --dry-run
 
 Exit status: 0 done, 1 the machine refused (a port in use), 2 a wrong argument or setting."""
 
@@ -74,7 +77,13 @@ _SETTINGS: Final = {
     "--admin": (
         "admin.address",
         "ADDRESS",
-        "HOST:PORT of metrics, health and listings (127.0.0.1:27080); '' turns it off",
+        "HOST:PORT of the web page, metrics, health and listings (127.0.0.1:27080); '' turns it "
+        "off",
+    ),
+    "--admin-token-file": (
+        "admin.token_file",
+        "FILE",
+        "holds the token that is needed to kill sessions and, elsewhere than on loopback, to look",
     ),
     "--log-format": ("log.format", "FORMAT", "text (default) or json, on stderr"),
     "--log-level": ("log.level", "LEVEL", "debug, info (default), warning or error"),
@@ -92,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _complain([*problems, f"say what to do; {_NAME} --help lists the commands"])
         if options.command == "demo":
             return _complain(problems) if problems else _demo(_demonstration())
+        if options.command in terminal.COMMANDS:
+            return _complain(problems) if problems else _look(options)
         config = _settings(options, problems)
         if options.command == "serve":
             return _serve(config, partial(_settings, options, []))
@@ -152,7 +163,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Start a proxy in front of a built-in upstream, hold a short conversation "
         "through it with PyMongo, print what the proxy saw, and end.",
     )
+    terminal.add_commands(partial(add, commands))
     return parser
+
+
+def _look(options: argparse.Namespace) -> int:
+    from proxy.terminal.commands import run
+
+    return run(options)
 
 
 def _settings(options: argparse.Namespace, problems: list[str]) -> Config:
@@ -214,7 +232,7 @@ def _by_flag(problem: str, flags: Mapping[str, str]) -> str:
 def _serve(config: Config, reload: Callable[[], Config]) -> int:
     import trio
 
-    from proxy import collector, logs
+    from proxy import logs, memory
 
     logs.configure(config.log.format, config.log.level)
     status = _OK
@@ -222,7 +240,7 @@ def _serve(config: Config, reload: Callable[[], Config]) -> int:
         if config.embedded is None:
             from proxy.server import serve
 
-            collector.settle()
+            memory.settle()
             trio.run(serve, config, reload)
         else:
             trio.run(_try_out, config, config.embedded.set_name, _demonstration())
@@ -245,8 +263,11 @@ async def _try_out(config: Config, set_name: str, demonstration: ModuleType) -> 
         options = f"replicaSet={set_name}" + ("&tls=true" if config.listen.tls else "")
         lines.append(f"  connect with   mongodb://{where}/?{options}")
         if running.admin:
-            pages = ("metrics", "connections", "sessions")
-            lines += [f"  {page:<13}  http://{running.admin}/{page}" for page in pages]
+            lines += [
+                f"  sessions       http://{running.admin}/",
+                f"  metrics        http://{running.admin}/metrics",
+                f"  terminal       {_NAME} top --admin {running.admin}",
+            ]
         print("\n".join(lines), flush=True)
 
 

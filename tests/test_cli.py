@@ -145,8 +145,10 @@ def test_a_bad_file_is_reported_without_a_traceback(command: list[str], tmp_path
     ]
 
 
-def test_flags_reach_the_settings_they_name() -> None:
+def test_flags_reach_the_settings_they_name(tmp_path: Path) -> None:
     parser = cli._parser()
+    token = tmp_path / "admin.token"
+    token.write_text("0123456789abcdef")
     values = {
         "--listen": "127.0.0.1:1",
         "--advertise": "proxy.example",
@@ -154,6 +156,7 @@ def test_flags_reach_the_settings_they_name() -> None:
         "--hello": "pass",
         "--compression": "strip",
         "--admin": "",
+        "--admin-token-file": str(token),
         "--log-format": "json",
         "--log-level": "debug",
     }
@@ -164,6 +167,7 @@ def test_flags_reach_the_settings_they_name() -> None:
     assert (config.upstream.address, config.upstream.hello) == ("db:2", "pass")
     assert (config.upstream.compression, config.admin.address) == ("strip", None)
     assert (config.log.format, config.log.level) == ("json", "debug")
+    assert config.admin.secret() == "0123456789abcdef"
     assert config.embedded is None
 
 

@@ -1,0 +1,1 @@
+"""Looking at a running proxy from a terminal, through its operators' endpoint."""

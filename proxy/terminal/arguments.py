@@ -1,0 +1,125 @@
+"""The command line of what looks at a running proxy. Imports nothing that costs time."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, Final
+
+DEFAULT_ADMIN: Final = "127.0.0.1:27080"
+
+_LISTINGS: Final = {
+    "sessions": "list sessions: whose, how old, what they have open",
+    "groups": "list who holds how many sessions, by owner, application and driver",
+    "transactions": "list open transactions, the oldest first",
+    "cursors": "list open cursors, the oldest first",
+    "connections": "list client connections",
+    "incidents": "list who misused sessions or was refused by a rule, the latest first",
+}
+COMMANDS: Final = ("top", *_LISTINGS, "kill")
+
+#: Filters of the endpoint: name → (value's name, help, what they apply to or None for all).
+FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
+    "owner": ("USER@DB", "whose sessions; * stands for anything, here and below", None),
+    "application": ("NAME", "the application's name", None),
+    "driver": ("NAME", "the driver's name", None),
+    "client": ("HOST", "where they come from", ("sessions", "transactions", "cursors",
+                                                 "connections", "kill", "top")),
+    "session": ("UUID", "the session's id", ("sessions", "transactions", "cursors", "kill")),
+    "state": ("STATES", "operation, cursor, transaction, idle, ended or killed; several with "
+              "commas between them", None),
+    "text": ("TEXT", "anything that is shown contains this", None),
+    "min_age": ("SECONDS", "at least so old", ("sessions", "transactions", "cursors", "kill")),
+    "min_idle": ("SECONDS", "not used for so long", ("sessions", "transactions", "cursors",
+                                                      "kill")),
+}  # fmt: skip
+
+
+def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the commands with ``add(name, help=…, description=…, …)``."""
+    top = add(
+        "top",
+        help="a live table of sessions and what they have open",
+        description="A live table of a running proxy's sessions. Keys: s g t c n i choose what "
+        "is listed, < > the column to sort by, r turns the order round, / filters, space pauses, "
+        "q ends. Where output is no terminal, one table is printed.",
+    )
+    _connect(top)
+    _filter(top, "top")
+    top.add_argument("--view", choices=[*_LISTINGS], default="sessions", help="what to list first")
+    top.add_argument("--sort", metavar="NAME", help="as of the listing's own command")
+    top.add_argument(
+        "--interval", type=_positive, default=2.0, metavar="SECONDS", help="between two (2)"
+    )
+    top.add_argument(
+        "--count", type=_count, metavar="N", help="end after so many; without a terminal, 1"
+    )
+    for name, text in _LISTINGS.items():
+        listing = add(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        _connect(listing)
+        if name == "incidents":
+            continue
+        _filter(listing, name)
+        listing.add_argument(
+            "--sort", metavar="NAME", help="a column's name in small letters; -NAME: largest first"
+        )
+        listing.add_argument(
+            "--limit", type=_count, default=100, metavar="N", help="rows at the most (100)"
+        )
+    kill = add(
+        "kill",
+        help="kill sessions by id or by filter",
+        description="Kill the sessions that are named, or all that match every filter given. "
+        "Each is killed through an idle connection of its owner's; where there is none it is "
+        "reported as unreachable. Needs the proxy's admin.token.",
+        epilog="Exit status: 0 all killed, 1 some were not, 2 a wrong argument or token.",
+    )
+    kill.add_argument("sessions", nargs="*", metavar="UUID", help="sessions by their whole id")
+    _connect(kill)
+    _filter(kill, "kill")
+    sure = kill.add_mutually_exclusive_group()
+    sure.add_argument("--dry-run", action="store_true", help="only show what would be killed")
+    sure.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _connect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--admin",
+        metavar="HOST:PORT",
+        default=DEFAULT_ADMIN,
+        help=f"the proxy's operators' endpoint ({DEFAULT_ADMIN})",
+    )
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="what holds the proxy's admin.token; else the environment's "
+        "MONGO_SESSION_PROXY_TOKEN is used",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _filter(parser: argparse.ArgumentParser, command: str) -> None:
+    for name, (value, text, only) in FILTERS.items():
+        if only is None or command in only:
+            flag = f"--{name.replace('_', '-')}"
+            parser.add_argument(flag, dest=f"filter_{name}", metavar=value, help=text)
+
+
+def filters(options: argparse.Namespace) -> dict[str, str]:
+    """The filters that were given."""
+    given: dict[str, Any] = {name: getattr(options, f"filter_{name}", None) for name in FILTERS}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError("has to be a number of seconds from 0.1 to 86400")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1_000_000:
+        raise argparse.ArgumentTypeError("has to be a number from 1 to 1000000")
+    return value

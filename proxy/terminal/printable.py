@@ -1,0 +1,72 @@
+"""Texts that came from elsewhere, made fit for a terminal.
+
+Clients choose their names: one that holds an escape sequence could clear the operator's screen
+or write what is not there. What is no printable character is shown by its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from unicodedata import category, east_asian_width
+
+
+def printable(text: object) -> str:
+    """``text`` with everything escaped that is not a printable character or a space."""
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def width(text: str) -> int:
+    """How many cells a printable text takes."""
+    return len(text) if text.isascii() else sum(map(_cells, text))
+
+
+def _cells(character: str) -> int:
+    if category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if east_asian_width(character) in "WF" else 1
+
+
+def fitted(text: str, cells: int, *, right: bool = False) -> str:
+    """A printable text in exactly so many cells: padded, or cut with a ``…``."""
+    taken = width(text)
+    if taken > cells:
+        text = "".join(_cut(text, cells - 1)) + "…" if cells else ""
+        taken = width(text)
+    padding = " " * (cells - taken)
+    return padding + text if right else text + padding
+
+
+def _cut(text: str, cells: int) -> Iterator[str]:
+    for character in text:
+        cells -= _cells(character)
+        if cells < 0:
+            return
+        yield character
+
+
+def span(seconds: float | None) -> str:
+    """A duration for people."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    for unit, below, length in (("m", "s", 60), ("h", "m", 3_600), ("d", "h", 86_400)):
+        if whole < length * (60 if unit == "m" else 24) or unit == "d":
+            smaller = whole % length // {"s": 1, "m": 60, "h": 3_600}[below]
+            return f"{whole // length} {unit} {smaller} {below}"
+    raise AssertionError
+
+
+def size(count: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1_000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1_000
+    return f"{count:.1f} TB"

@@ -1,0 +1,272 @@
+"""The kinds of rows that the endpoint lists, as columns of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy.terminal.printable import fitted, printable, size, span, width
+
+Row = Mapping[str, Any]
+
+#: Cells that a text may take before others have what they need.
+_WIDEST: Final = 60
+_NARROWEST: Final = 6
+_GAP: Final = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. ``sort`` is the endpoint's name for its order, "" where it has none.
+
+    ``right`` is for numbers; only the others give way where the terminal is narrow.
+    """
+
+    title: str
+    cell: Callable[[Row], object]
+    sort: str = ""
+    right: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One kind of row: the endpoint's path, what is shown first, and the columns."""
+
+    name: str
+    title: str
+    sort: str
+    columns: tuple[Column, ...]
+
+
+def driver(row: Row) -> str:
+    """A driver and its version; wrapped drivers are named after a ``|``."""
+    names = [part for part in str(row.get("driver") or "").split("|") if part]
+    version = str(row.get("driver_version") or "").partition("|")[0]
+    return f"{'/'.join(names)} {version}".strip()
+
+
+def _text(name: str) -> Callable[[Row], object]:
+    return lambda row: row.get(name) or "-"
+
+
+def _number(name: str) -> Callable[[Row], object]:
+    return lambda row: f"{row.get(name) or 0:,}"
+
+
+def _few(name: str) -> Callable[[Row], object]:
+    return lambda row: row.get(name) or ""
+
+
+def _span(name: str) -> Callable[[Row], object]:
+    return lambda row: span(row.get(name))
+
+
+def _flight(row: Row) -> str:
+    return ", ".join(f"{one['command']} {span(one['seconds'])}" for one in row["operations"])
+
+
+def _transaction(row: Row) -> str:
+    if row.get("transaction") != "in progress":
+        state = row.get("transaction")
+        return "" if state in (None, "none") else str(state)
+    idle = row["transaction_idle_seconds"]
+    text = f"open {span(row['transaction_seconds'])}"
+    return f"{text}, idle {span(idle)}" if idle >= 1 else text
+
+
+def _share(row: Row) -> str:
+    used = row.get("budget_used")
+    return "" if used is None else f"{used * 100:.0f} %"
+
+
+_OWNER: Final = Column("OWNER", _text("owner"), "owner")
+_APPLICATION: Final = Column("APPLICATION", _text("application"), "application")
+_DRIVER: Final = Column("DRIVER", driver, "driver")
+_CLIENT: Final = Column("CLIENT", _text("client"), "client")
+_SESSION: Final = Column("SESSION", _text("session"), "session")
+_CURSORS: Final = Column("CURSORS", _few("cursors"), "cursors", right=True)
+_WHO: Final = (_OWNER, _APPLICATION, _DRIVER, _CLIENT)
+
+_INCIDENTS: Final = {
+    "foreign_uid": "tried a session of somebody else (foreign uid)",
+    "shared": "used one session from two client processes",
+    "concurrent": "used one session for two things at once",
+    "txn_number_backwards": "sent a txnNumber that goes backwards",
+}
+
+
+def incident(row: Row) -> str:
+    """What somebody did, in words."""
+    what = str(row["what"])
+    return f"refused by the rule {what}" if row["kind"] == "rule" else _INCIDENTS.get(what, what)
+
+
+VIEWS: Final[Mapping[str, View]] = {
+    view.name: view
+    for view in (
+        View(
+            "sessions",
+            "Sessions",
+            "activity",
+            (
+                *_WHO,
+                Column("AGE", _span("age_seconds"), "age", right=True),
+                Column("IDLE", _span("idle_seconds"), "idle", right=True),
+                Column("TRANSACTION", _transaction, "transaction"),
+                _CURSORS,
+                Column("IN FLIGHT", _flight, "operations"),
+                Column("ENDED", _few("ended")),
+                _SESSION,
+            ),
+        ),
+        View(
+            "groups",
+            "Groups",
+            "-sessions",
+            (
+                *_WHO[:3],
+                Column("SESSIONS", _number("sessions"), "sessions", right=True),
+                Column("OWNER'S", _number("owner_sessions"), "owner_sessions", right=True),
+                Column("BUDGET", _share, "budget_used", right=True),
+                Column("TXNS", _few("transactions"), "transactions", right=True),
+                _CURSORS,
+                Column("IN FLIGHT", _few("operations"), "operations", right=True),
+                Column("OLDEST", _span("oldest_seconds"), "oldest", right=True),
+                Column("LONGEST IDLE", _span("idlest_seconds"), "idlest", right=True),
+            ),
+        ),
+        View(
+            "transactions",
+            "Transactions",
+            "-age",
+            (
+                *_WHO,
+                Column("OPEN FOR", _span("age_seconds"), "age", right=True),
+                Column("IDLE", _span("idle_seconds"), "idle", right=True),
+                Column("TXNNUMBER", _text("txn_number"), "txn_number", right=True),
+                Column("STATEMENTS", _number("statements"), right=True),
+                _CURSORS,
+                Column("IN FLIGHT", _flight, "operations"),
+                Column("UPSTREAM", _text("upstream")),
+                Column("CONN", _text("conn"), right=True),
+                _SESSION,
+            ),
+        ),
+        View(
+            "cursors",
+            "Cursors",
+            "-age",
+            (
+                *_WHO,
+                Column("NAMESPACE", _text("namespace"), "namespace"),
+                Column("OPEN FOR", _span("age_seconds"), "age", right=True),
+                Column("IDLE", _span("idle_seconds"), "idle", right=True),
+                Column("UPSTREAM", _text("upstream")),
+                Column("CURSOR", _text("cursor"), right=True),
+                _SESSION,
+            ),
+        ),
+        View(
+            "connections",
+            "Connections",
+            "-conn",
+            (
+                Column("CONN", _text("conn"), "conn", right=True),
+                Column("USER", _text("user"), "owner"),
+                *_WHO[1:],
+                Column("UPSTREAM", _text("upstream"), "upstream"),
+                Column("OPEN FOR", _span("age_seconds"), "age", right=True),
+                Column("REQUESTS", _number("requests"), "requests", right=True),
+                Column("IN FLIGHT", lambda row: row.get("command") or row.get("in_flight") or ""),
+                Column("RECEIVED", lambda row: size(row.get("received_bytes") or 0), "received",
+                       right=True),
+                Column("SENT", lambda row: size(row.get("sent_bytes") or 0), "sent", right=True),
+            ),
+        ),
+        View(
+            "incidents",
+            "Incidents",
+            "",
+            (
+                Column("AGO", _span("seconds"), right=True),
+                Column("WHAT", incident),
+                *_WHO[:3],
+            ),
+        ),
+    )
+}  # fmt: skip
+
+
+def table(view: View, rows: Sequence[Row], cells: int | None = None, sort: str = "") -> list[str]:
+    """A heading and one line per row, as wide as needed or at most ``cells``.
+
+    Columns without anything in them are left out; the one that is sorted by has an arrow.
+    """
+    texts = [[printable(column.cell(row)) for row in rows] for column in view.columns]
+    shown = [
+        (column, [_heading(column, sort), *values])
+        for column, values in zip(view.columns, texts, strict=True)
+        if any(value not in ("", "-") for value in values) or not rows
+    ]
+    widths = [min(_WIDEST, max(map(width, values))) for _, values in shown]
+    if cells is not None:
+        _squeeze([column for column, _ in shown], widths, cells)
+    return [
+        _GAP.join(
+            fitted(values[line], taken, right=column.right)
+            for (column, values), taken in zip(shown, widths, strict=True)
+        ).rstrip()
+        for line in range(len(rows) + 1)
+    ]
+
+
+def _heading(column: Column, sort: str) -> str:
+    if column.sort and sort.removeprefix("-") == column.sort:
+        return f"{column.title} {'↓' if sort.startswith('-') else '↑'}"
+    return column.title
+
+
+def _squeeze(columns: Sequence[Column], widths: list[int], cells: int) -> None:
+    """Take cells from the widest texts until all fits, or nothing can give way."""
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - cells
+    while excess > 0:
+        texts = [at for at, column in enumerate(columns) if not column.right]
+        widest = max(texts, key=widths.__getitem__, default=None)
+        if widest is None or widths[widest] <= _NARROWEST:
+            return
+        widths[widest] -= 1
+        excess -= 1
+
+
+def attention(
+    summary: Row, groups: Sequence[Row], idlest: Sequence[Row], incidents: Sequence[Row]
+) -> list[str]:
+    """What an operator should look at, by user, application and driver."""
+    lines: list[str] = []
+    if summary["sessions"] >= 0.8 * summary["sessions_limit"]:
+        lines.append(f"{summary['sessions']:,} sessions: nearly as many as there may be")
+    lines += [
+        f"{_whose(group)}: {group['budget_used'] * 100:.0f} % of the session budget used"
+        for group in groups
+        if (group["budget_used"] or 0) >= 0.8
+    ]
+    lines += [
+        f"{_whose(one)}: a transaction has been idle for {span(one['idle_seconds'])}"
+        for one in idlest
+        if one["idle_seconds"] >= 30
+    ]
+    for group in groups[:1]:
+        if group["sessions"] >= max(1_000, summary["sessions"] / 2):
+            lines.append(f"{_whose(group)}: holds {group['sessions']:,} sessions; are they ended?")
+    lines += [
+        f"{_whose(one)}: {incident(one)}, {span(one['seconds'])} ago"
+        for one in incidents[:3]
+        if one["seconds"] < 900
+    ]
+    return [printable(line) for line in lines]
+
+
+def _whose(row: Row) -> str:
+    names = (row["owner"] or "nobody", row["application"] or "no application name", driver(row))
+    return " · ".join(names)

@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from time import perf_counter
 from typing import Final
 
 import trio
 
-#: Sockets that are served before other tasks have their turn: about 2 ms of work.
+#: Seconds for which sockets are served before other tasks have their turn.
+_SLICE: Final = 0.002
+
+#: Sockets asked for at a time.
 _AT_ONCE: Final = 32
 
 
@@ -26,6 +30,8 @@ class Readiness:
         # Within trio's own epoll, which waits for this one like for any descriptor.
         self._epoll = select.epoll()
         self._watched: dict[int, Callable[[], None]] = {}
+        #: Bytes that senders hold because their peers do not read.
+        self.waiting = 0
 
     def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
         """Begin; ``on_readable`` must not raise. One watcher a descriptor."""
@@ -43,14 +49,15 @@ class Readiness:
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
-                left = _AT_ONCE
-                while left > 0 and (ready := self._epoll.poll(0, left)):
-                    left -= len(ready)
+                end = perf_counter() + _SLICE
+                while perf_counter() < end and (ready := self._epoll.poll(0, _AT_ONCE)):
                     for fd, _ in ready:
                         # One that was served before it may have ended this one.
                         on_readable = watched.get(fd)
                         if on_readable is not None:
                             on_readable()
+                            if perf_counter() > end:
+                                break
         finally:
             self._epoll.close()
 

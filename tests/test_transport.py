@@ -13,8 +13,10 @@ import trio
 import trustme
 from trio.testing import wait_all_tasks_blocked
 
+from proxy import readiness
 from proxy.addresses import Address
 from proxy.transport import (
+    BULK_SIZE,
     RECEIVE_SIZE,
     PeerGoneError,
     SocketTransport,
@@ -241,6 +243,42 @@ async def test_as_much_is_sent_as_needs_no_waiting(pair):
     got = 0
     while got < sent:
         got += len(await other.receive())
+
+
+@pytest.mark.parametrize("room", [True, False])
+async def test_reads_grow_where_one_was_filled_unless_much_is_waiting_already(pair, room):
+    one, other = pair
+    sent = one.send_now(bytes(20_000_000))
+    sizes: list[int] = []
+
+    def handle(data: bytes) -> bool:
+        sizes.append(len(data))
+        return sum(sizes) < sent
+
+    readiness.current().waiting = 0 if room else 1 << 30
+    assert await other.each(handle)
+    assert sizes[0] == RECEIVE_SIZE
+    assert max(sizes) <= (BULK_SIZE if room else RECEIVE_SIZE)
+    assert (sizes[1] > RECEIVE_SIZE) is room
+
+
+async def test_what_senders_hold_is_counted_until_they_are_rid_of_it(pair, nursery):
+    one, other = pair
+    watching = readiness.current()
+    nursery.start_soon(one.send, bytes(20_000_000))
+    await wait_all_tasks_blocked()
+    assert 0 < watching.waiting < 20_000_000
+    got = 0
+    while got < 20_000_000:
+        got += len(await other.receive())
+    await wait_all_tasks_blocked()
+    assert watching.waiting == 0
+    async with trio.open_nursery() as sending:
+        sending.start_soon(one.send, bytes(20_000_000))
+        await wait_all_tasks_blocked()
+        assert watching.waiting > 0
+        sending.cancel_scope.cancel()
+    assert watching.waiting == 0
 
 
 def test_options():

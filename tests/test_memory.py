@@ -1,4 +1,4 @@
-"""What Python's collector would otherwise have to do."""
+"""What is left behind, and what the process is set to."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ async def test_a_connection_leaves_nothing_to_collect(how):
 def test_full_collections_are_put_off():
     program = """if True:
         import gc
-        from proxy import collector
-        collector.settle()
+        from proxy import memory
+        memory.settle()
         assert gc.get_freeze_count() > 1000
         assert gc.get_threshold()[2] >= 1_000_000
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -81,16 +82,10 @@ async def replica_set(*members: str, **roles: str) -> AsyncIterator[Deployment]:
         for name in members:
             await nursery.start(fake.add, name)
         for name, role in roles.items():
-            await nursery.start(_add, fake, name, role)
+            await nursery.start(fake.add, name, role)
         fake.elect(members[0])
         yield fake
         nursery.cancel_scope.cancel()
-
-
-async def _add(
-    fake: Deployment, name: str, role: str, *, task_status: trio.TaskStatus[Member]
-) -> None:
-    await fake.add(name, role, task_status=task_status)
 
 
 def uri(*members: Member | str, options: str = "") -> str:
@@ -162,7 +157,7 @@ async def test_no_hello_in_any_phase_names_upstream():
         await phase(5)
         fake.members["c"].scope.cancel()
         await phase(5)
-        await nursery.start(_add, fake, "g", "arbiter")
+        await nursery.start(fake.add, "g", "arbiter")
         fake.elect("a")
         await phase(6)
         assert told.count(len(HELLOS)) > 50
@@ -386,7 +381,7 @@ async def test_a_set_that_comes_later():
 
         async def come() -> None:
             await until(lambda: not running.server.ready()[0])
-            await nursery.start(_add_at, fake, "a", port)
+            await nursery.start(partial(fake.add, "a", port=port))
             await nursery.start(fake.add, "b")
             fake.elect("a")
 
@@ -395,12 +390,6 @@ async def test_a_set_that_comes_later():
         await until(lambda: len(driver.client.nodes) == 2)
         assert running.server.ready() == (True, "")
         nursery.cancel_scope.cancel()
-
-
-async def _add_at(
-    fake: Deployment, name: str, port: int, *, task_status: trio.TaskStatus[Member]
-) -> None:
-    await fake.add(name, port=port, task_status=task_status)
 
 
 @in_time
@@ -419,7 +408,7 @@ async def test_a_member_that_is_away_for_a_while():
         # Whoever dials it is turned away at once, as the member itself would do.
         assert await hellos(port) is None
         await insert(driver)
-        await nursery.start(_add_at, fake, "b", away.upstream.port)
+        await nursery.start(partial(fake.add, "b", port=away.upstream.port))
         await until(lambda: driver.client.secondaries == {("127.0.0.1", port)})
         nursery.cancel_scope.cancel()
 
@@ -437,7 +426,7 @@ async def test_a_seed_that_comes_later(host):
                 await insert(driver)
                 await until(lambda: len(driver.client.nodes) == 2)
                 assert await hellos(int(running.addresses[0].rpartition(":")[2])) is None
-                member = await nursery.start(_add_at, fake, "a", port)
+                member = await nursery.start(partial(fake.add, "a", port=port))
                 fake.elect("a")
                 await insert(driver)
                 await until(lambda: len(driver.client.nodes) == 3)

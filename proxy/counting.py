@@ -39,6 +39,20 @@ class Names(dict[str, str]):
         return name
 
 
+class Cells(dict[str, list[int]]):
+    """Several counts for each known name, and for :data:`OTHER`, which stands for the rest.
+
+    ``cells[name][place] += 1`` is the cheapest there is: one look-up, and no key to be made.
+    """
+
+    def __init__(self, known: frozenset[str], places: int) -> None:
+        super().__init__((name, [0] * places) for name in known)
+        self._other = self[OTHER] = [0] * places
+
+    def __missing__(self, name: str) -> list[int]:
+        return self._other
+
+
 class Distribution:
     """How often values were at most each of ``bounds`` (ascending), and their sum.
 

@@ -67,6 +67,15 @@ CODE_NAMES: Final = {
     13435: "NotPrimaryNoSecondaryOk", 13436: "NotPrimaryOrSecondary", 20250: "ConversionFailure",
 }  # fmt: skip
 
+#: What somebody can do with a session that nobody should (:mod:`proxy.misuse`).
+MISUSES: Final = ("concurrent", "shared", "txn_number_backwards", "foreign_uid")
+CONTROL_RESULTS: Final = ("done", "refused", "refused_by_rule", "failed")
+POLICY_DECISIONS: Final = ("refused", "reported", "aborted", "failed")
+#: The owner by a command of their own; somebody else by a command; the operators' endpoint;
+#: a rule.
+INITIATORS: Final = ("own", "other", "admin", "policy")
+ORIGINS: Final = ("proxy", "upstream")
+
 #: Characters of a user's or an application's name that a label holds.
 _LONGEST: Final = 100
 

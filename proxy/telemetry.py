@@ -12,12 +12,22 @@ from itertools import product
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.control import SESSION_COMMANDS
-from proxy.counting import Distribution, Names, Recent, Tally
+from proxy.counting import Cells, Distribution, Names, Recent, Tally
 from proxy.families import Page, counter, histogram
-from proxy.labels import COMMANDS, clean, code_name
+from proxy.labels import (
+    COMMANDS,
+    CONTROL_RESULTS,
+    INITIATORS,
+    MISUSES,
+    POLICY_DECISIONS,
+    clean,
+    code_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from prometheus_client.metrics_core import Metric
 
     from proxy.session.ids import Origin
 
@@ -38,14 +48,7 @@ _MOST_RULES: Final = 30
 #: Who is named by what they did last.
 MOST_OFFENDERS: Final = 20
 
-#: What somebody can do with a session that nobody should (:mod:`proxy.misuse`).
-MISUSES: Final = ("concurrent", "shared", "txn_number_backwards", "foreign_uid")
-CONTROL_RESULTS: Final = ("done", "refused", "refused_by_rule", "failed")
-POLICY_DECISIONS: Final = ("refused", "reported", "aborted", "failed")
-#: The owner by a command of their own; somebody else by a command; the operators' endpoint;
-#: a rule.
-INITIATORS: Final = ("own", "other", "admin", "policy")
-ORIGINS: Final = ("proxy", "upstream")
+#: The two ways through the proxy.
 LEGS: Final = ("request", "reply")
 
 
@@ -67,7 +70,8 @@ class Telemetry:
         self.present: Callable[[Page], Iterator[None]] = lambda _: iter(())
         self._counters: list[tuple[str, str, tuple[str, ...], Mapping[tuple[str, ...], int]]] = []
         self._histograms: list[tuple[str, str, str, Mapping[str, Distribution]]] = []
-        self._command = Names(COMMANDS)
+        #: Requests, replies that say ok, and those that do not.
+        self._commands = Cells(COMMANDS, 3)
         self._reason = Names(most=_MOST_REASONS)
         self._violation = Names(most=_MOST_REASONS)
         self._rejection = Names(most=_MOST_REASONS)
@@ -90,13 +94,6 @@ class Telemetry:
         )
         self._connects = self._counter(
             "upstream_connects_total", "Attempts to reach upstream for a client.", "result"
-        )
-        self._requests = self._counter("requests_total", "Requests from clients.", "command")
-        self._replies = self._counter(
-            "replies_total",
-            "Replies to clients; in an exhaust stream each one counts.",
-            "command",
-            "result",
         )
         self._errors = self._counter(
             "errors_total",
@@ -219,15 +216,15 @@ class Telemetry:
 
     def request(self, command: str) -> None:
         """A client's request; an unknown or unreadable command counts as ``other``."""
-        self._requests[(self._command[command],)] += 1
+        self._commands[command][0] += 1
 
     def replied(self, command: str, seconds: float, ok: bool) -> None:
         """A request has its whole answer, ``seconds`` after it came."""
-        self._replies[(self._command[command], "ok" if ok else "error")] += 1
+        self._commands[command][1 if ok else 2] += 1
         self._duration.observe(seconds)
 
     def failed(self, code: int | None, origin: str) -> None:
-        """An error reply goes out; ``origin`` is one of :data:`ORIGINS`."""
+        """An error reply goes out; ``origin`` is one of :data:`proxy.labels.ORIGINS`."""
         self._errors[(code_name(code), origin)] += 1
 
     def violation(self, kind: str) -> None:
@@ -241,7 +238,7 @@ class Telemetry:
         self._malformed[(self._malformed_name[code],)] += 1
 
     def misused(self, kind: str, user: str, origin: Origin, now: float) -> None:
-        """Somebody did one of :data:`MISUSES`."""
+        """Somebody did one of :data:`proxy.labels.MISUSES`."""
         self._misuses[(kind,)] += 1
         self.offenders.note(_offender(kind, user, origin), now)
 
@@ -254,11 +251,11 @@ class Telemetry:
         self.refused.note(_offender(self._rule[rule], user, origin), now)
 
     def control(self, command: str, result: str) -> None:
-        """A session-control command came to one of :data:`CONTROL_RESULTS`."""
+        """A session-control command came to one of :data:`proxy.labels.CONTROL_RESULTS`."""
         self._control[(command, result)] += 1
 
     def killed(self, initiator: str, sessions: int) -> None:
-        """So many sessions were killed by one of :data:`INITIATORS`."""
+        """So many sessions were killed by one of :data:`proxy.labels.INITIATORS`."""
         self._killed[(initiator,)] += sessions
 
     # ------------------------------------------------------------------ the process
@@ -293,8 +290,25 @@ class Telemetry:
             {(self._version, platform.python_version()): 1},
         )
         yield
+        page += self._by_command()
         page += (counter(*one) for one in self._counters)
         page += (histogram(*one) for one in self._histograms)
+
+    def _by_command(self) -> Iterator[Metric]:
+        asked: dict[tuple[str, ...], int] = {}
+        answered: dict[tuple[str, ...], int] = {}
+        for command, (requests, ok, errors) in self._commands.items():
+            if requests:
+                asked[command,] = requests
+            if ok or errors:
+                answered[command, "ok"], answered[command, "error"] = ok, errors
+        yield counter("requests_total", "Requests from clients.", ("command",), asked)
+        yield counter(
+            "replies_total",
+            "Replies to clients; in an exhaust stream each one counts.",
+            ("command", "result"),
+            answered,
+        )
 
     def page(self, accept: str = "") -> tuple[str, bytes]:
         """The metrics page as (content type, body), made in one go."""

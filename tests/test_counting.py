@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from proxy.counting import OTHER, Distribution, Names, Recent, Tally
+from proxy.counting import OTHER, Cells, Distribution, Names, Recent, Tally
 
 
 def test_a_tally_counts_from_nought_and_remembers_only_what_was_counted() -> None:
@@ -15,6 +15,13 @@ def test_known_names_stand_for_themselves() -> None:
     names = Names(frozenset(("find", "insert")))
     assert [names[name] for name in ("find", "FIND", "", "x" * 100)] == ["find", *[OTHER] * 3]
     assert len(names) == 2
+
+
+def test_cells_of_what_is_not_known_are_the_same() -> None:
+    cells = Cells(frozenset(("find", "insert")), 2)
+    for name in ("find", "FIND", "", OTHER):
+        cells[name][1] += 1
+    assert cells == {"find": [0, 1], "insert": [0, 0], OTHER: [0, 3]}
 
 
 def test_the_first_names_are_learnt() -> None:

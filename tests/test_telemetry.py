@@ -5,9 +5,9 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.labels import COMMANDS
+from proxy.labels import COMMANDS, INITIATORS, MISUSES
 from proxy.session.ids import Origin
-from proxy.telemetry import BUCKETS, INITIATORS, MISUSES, MOST_OFFENDERS, Offender, Telemetry
+from proxy.telemetry import BUCKETS, MOST_OFFENDERS, Offender, Telemetry
 
 P = "mongo_session_proxy_"
 ALICES = Origin("10.0.0.1", "shop", "PyMongo", "4.20")

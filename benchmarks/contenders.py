@@ -13,8 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from proxy.config import Config
-
 _START_SECONDS: Final = 15.0
 
 _HAPROXY: Final = """\
@@ -39,12 +37,12 @@ class Contender:
         name: str,
         port: int,
         process: subprocess.Popen[bytes] | None = None,
-        settings: Path | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.name = name
         self.port = port
         self._process = process
-        self._settings = settings
+        self._folder = folder
 
     @property
     def pid(self) -> int | None:
@@ -55,8 +53,8 @@ class Contender:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        if self._settings is not None:
-            self._settings.unlink()
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
 
     def cpu_seconds(self) -> float:
         """The processor time of all its threads, to the nanosecond where the kernel tells."""
@@ -91,10 +89,12 @@ def haproxy(upstream: int, threads: int = 0) -> Contender:
         raise MissingError("haproxy is not installed")
     port = _free_port()
     text = _HAPROXY.format(port=port, upstream=upstream, threads=threads or os.cpu_count())
-    settings = _file(text)
+    folder = Path(tempfile.mkdtemp())
+    settings = folder / "haproxy.cfg"
+    settings.write_text(text)
     name = "haproxy" if threads != 1 else "haproxy 1 thread"
     # Threads in one process, in the foreground: the process started is the one that works.
-    return _start(name, port, [program, "-db", "-q", "-f", str(settings)], settings)
+    return _start(name, port, [program, "-db", "-q", "-f", str(settings)], folder)
 
 
 def relay(kind: str, upstream: int) -> Contender:
@@ -105,9 +105,11 @@ def relay(kind: str, upstream: int) -> Contender:
 
 
 def proxy(upstream: int, *, tracking: bool = True) -> Contender:
-    """This proxy, with everything on, or with the tracking of sessions off."""
+    """This proxy, with everything on, audit log included, or with the tracking of sessions off."""
     port = _free_port()
-    text = f"""
+    folder = Path(tempfile.mkdtemp())
+    settings = folder / "config.toml"
+    settings.write_text(f"""
         [listen]
         address = "127.0.0.1:{port}"
         backlog = 4096
@@ -117,14 +119,13 @@ def proxy(upstream: int, *, tracking: bool = True) -> Contender:
         address = "127.0.0.1:{_free_port()}"
         [limits]
         connections = 20000
-    """
-    if not tracking:
-        if "sessions" not in Config.model_fields:
-            raise MissingError("this proxy cannot do without tracking")
-        text += "[sessions]\ntracking = false\n"
-    settings = _file(text)
+        [sessions]
+        tracking = {str(tracking).lower()}
+        [audit]
+        file = "{folder / "audit.jsonl"}"
+    """)
     arguments = [sys.executable, "-m", "proxy", "serve", "--config", str(settings)]
-    return _start("proxy" if tracking else "proxy untracked", port, arguments, settings)
+    return _start("proxy" if tracking else "proxy untracked", port, arguments, folder)
 
 
 #: What is compared in every cell, in this order.
@@ -147,19 +148,12 @@ def _free_port() -> int:
         return port
 
 
-def _file(text: str) -> Path:
-    """A settings file that its contender removes when it stops."""
-    with tempfile.NamedTemporaryFile("w", suffix=".bench", delete=False) as file:
-        file.write(text)
-    return Path(file.name)
-
-
-def _start(name: str, port: int, arguments: list[str], settings: Path | None = None) -> Contender:
+def _start(name: str, port: int, arguments: list[str], folder: Path | None = None) -> Contender:
     root = Path(__file__).resolve().parent.parent
     process = subprocess.Popen(
         arguments, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    contender = Contender(name, port, process, settings)
+    contender = Contender(name, port, process, folder)
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:

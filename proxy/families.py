@@ -14,10 +14,10 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+from proxy.counting import Distribution, Tally
 
-    from proxy.counting import Distribution
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 PREFIX: Final = "mongo_session_proxy_"
 
@@ -53,6 +53,49 @@ def gauge(
     for one, value in values.items():
         family.add_metric(one, value)
     return family
+
+
+class Declared:
+    """Counters and histograms with their names, to be filled by whoever declared them."""
+
+    def __init__(self) -> None:
+        self._counters: list[tuple[str, str, tuple[str, ...], Tally[tuple[str, ...]]]] = []
+        self._histograms: list[tuple[str, str, str, dict[str, Distribution]]] = []
+
+    def counter(
+        self,
+        name: str,
+        documentation: str,
+        *labels: str,
+        start: Iterable[tuple[str, ...]] = (),
+    ) -> Tally[tuple[str, ...]]:
+        """What is counted by label values. Those that are known to be possible ``start`` at 0,
+        so that their first increase can be seen."""
+        tally = Tally(dict.fromkeys(start, 0))
+        self._counters.append((name, documentation, labels, tally))
+        return tally
+
+    def histogram(self, name: str, documentation: str, bounds: tuple[float, ...]) -> Distribution:
+        """A distribution without labels."""
+        return self.histograms(name, documentation, bounds, "", ("",))[""]
+
+    def histograms(
+        self,
+        name: str,
+        documentation: str,
+        bounds: tuple[float, ...],
+        label: str,
+        values: tuple[str, ...],
+    ) -> dict[str, Distribution]:
+        """A distribution for each value of a label."""
+        made = {value: Distribution(bounds) for value in values}
+        self._histograms.append((name, documentation, label, made))
+        return made
+
+    def families(self) -> Iterator[Metric]:
+        """What all of them hold now, as copies."""
+        yield from (counter(*one) for one in self._counters)
+        yield from (histogram(*one) for one in self._histograms)
 
 
 class Page(list[Metric]):

@@ -74,7 +74,6 @@ POLICY_DECISIONS: Final = ("refused", "reported", "aborted", "failed")
 #: The owner by a command of their own; somebody else by a command; the operators' endpoint;
 #: a rule.
 INITIATORS: Final = ("own", "other", "admin", "policy")
-ORIGINS: Final = ("proxy", "upstream")
 
 #: Characters of a user's or an application's name that a label holds.
 _LONGEST: Final = 100

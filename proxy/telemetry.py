@@ -12,8 +12,8 @@ from itertools import product
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.control import SESSION_COMMANDS
-from proxy.counting import Cells, Distribution, Names, Recent, Tally
-from proxy.families import Page, counter, histogram
+from proxy.counting import Cells, Names, Recent
+from proxy.families import Declared, Page, counter
 from proxy.labels import (
     COMMANDS,
     CONTROL_RESULTS,
@@ -25,7 +25,7 @@ from proxy.labels import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client.metrics_core import Metric
 
@@ -48,7 +48,8 @@ _MOST_RULES: Final = 30
 #: Who is named by what they did last.
 MOST_OFFENDERS: Final = 20
 
-#: The two ways through the proxy.
+#: Whom bytes come from and go to, and the two ways through the proxy.
+SIDES: Final = ("client", "upstream")
 LEGS: Final = ("request", "reply")
 
 
@@ -68,8 +69,7 @@ class Telemetry:
         self._version = version
         #: Appends what is read of the present to a page, stopping between slices.
         self.present: Callable[[Page], Iterator[None]] = lambda _: iter(())
-        self._counters: list[tuple[str, str, tuple[str, ...], Mapping[tuple[str, ...], int]]] = []
-        self._histograms: list[tuple[str, str, str, Mapping[str, Distribution]]] = []
+        self._declared = declared = Declared()
         #: Requests, replies that say ok, and those that do not.
         self._commands = Cells(COMMANDS, 3)
         self._reason = Names(most=_MOST_REASONS)
@@ -81,72 +81,96 @@ class Telemetry:
         for rule in rules:
             self._rule[rule] = rule
 
-        self._accepted = self._counter(
-            "client_connections_accepted_total", "Client connections that were accepted."
+        self._accepted = declared.counter(
+            "client_connections_accepted_total",
+            "Client connections that were accepted.",
+            start=((),),
         )
-        self._rejections = self._counter(
+        self._rejections = declared.counter(
             "client_connections_rejected_total",
             "Client connections that were turned away at once.",
             "reason",
+            start=product(("connection limit", "descriptors")),
         )
-        self._closes = self._counter(
+        self._closes = declared.counter(
             "client_connections_closed_total", "Client connections that ended.", "reason"
         )
-        self._connects = self._counter(
-            "upstream_connects_total", "Attempts to reach upstream for a client.", "result"
+        self._connects = declared.counter(
+            "upstream_connects_total",
+            "Attempts to reach upstream for a client.",
+            "result",
+            start=product(("ok",)),
         )
-        self._errors = self._counter(
+        self._errors = declared.counter(
             "errors_total",
             "Error replies to clients, by the error's name and by who refused.",
             "code_name",
             "origin",
         )
-        self._violations = self._counter(
+        self._violations = declared.counter(
             "protocol_violations_total", "What broke the wire protocol's rules.", "kind"
         )
-        self._malformed = self._counter(
+        self._malformed = declared.counter(
             "malformed_session_fields_total",
             "Requests whose session fields upstream refuses, by the error's name.",
             "code_name",
         )
-        self._misuses = self._counter(
-            "session_misuse_total", "Sessions used as no session should be.", "kind"
+        self._misuses = declared.counter(
+            "session_misuse_total",
+            "Sessions used as no session should be.",
+            "kind",
+            start=product(MISUSES),
         )
-        self._policies = self._counter(
-            "policy_decisions_total", "What the rules refused, reported or ended.",
-            "rule", "decision",
-        )  # fmt: skip
-        self._control = self._counter(
-            "session_commands_total", "Session-control commands, by result.", "command", "result"
+        self._policies = declared.counter(
+            "policy_decisions_total",
+            "What the rules refused, reported or ended.",
+            "rule",
+            "decision",
+            start=product(self._rule, POLICY_DECISIONS),
         )
-        self._killed = self._counter(
-            "sessions_killed_total", "Sessions that kills meant, by who killed.", "initiator"
+        self._control = declared.counter(
+            "session_commands_total",
+            "Session-control commands, by result.",
+            "command",
+            "result",
+            start=product(SESSION_COMMANDS, CONTROL_RESULTS),
         )
-        self._audit = self._counter(
-            "audit_lines_total", "Lines for the audit log, written and lost.", "result"
+        self._killed = declared.counter(
+            "sessions_killed_total",
+            "Sessions that kills meant, by who killed.",
+            "initiator",
+            start=product(INITIATORS),
         )
-        self._received = self._counter("received_bytes_total", "Bytes that came in.", "side")
-        self._sent = self._counter("sent_bytes_total", "Bytes that went out.", "side")
-        self._begin_at_nought()
-
-        self._duration = self._histogram(
+        self._audit = declared.counter(
+            "audit_lines_total",
+            "Lines for the audit log, written and lost.",
+            "result",
+            start=product(("written", "lost")),
+        )
+        self._received = declared.counter(
+            "received_bytes_total", "Bytes that came in.", "side", start=product(SIDES)
+        )
+        self._sent = declared.counter(
+            "sent_bytes_total", "Bytes that went out.", "side", start=product(SIDES)
+        )
+        self._duration = declared.histogram(
             "request_duration_seconds", "From a request received to its reply handed on.", BUCKETS
         )
         #: Time inside the proxy, from bytes received to bytes handed to the socket. What has to
         #: wait for a peer is not in it.
-        self.legs = {leg: Distribution(BUCKETS) for leg in LEGS}
-        self._histograms.append((
+        self.legs = declared.histograms(
             "inside_duration_seconds",
             "Time inside the proxy for what one read brought, until it was handed on.",
+            BUCKETS,
             "leg",
-            self.legs,
-        ))  # fmt: skip
-        self._connect_seconds = self._histogram(
+            LEGS,
+        )
+        self._connect_seconds = declared.histogram(
             "upstream_connect_duration_seconds",
             "Until a connection upstream stood, TLS included.",
             _CONNECT_BUCKETS,
         )
-        self._lag = self._histogram(
+        self._lag = declared.histogram(
             "event_loop_lag_seconds", "How late the event loop comes to what is due.", _LAG_BUCKETS
         )
         #: Who misused sessions and whom rules refused last, with the time.
@@ -155,32 +179,6 @@ class Telemetry:
         #: Whether the configuration could be read when it was read last, and when that worked.
         self.reload_worked = True
         self.reloaded_at = 0.0
-
-    def _counter(self, name: str, documentation: str, *labels: str) -> Tally[tuple[str, ...]]:
-        tally: Tally[tuple[str, ...]] = Tally()
-        self._counters.append((name, documentation, labels, tally))
-        return tally
-
-    def _histogram(self, name: str, documentation: str, bounds: tuple[float, ...]) -> Distribution:
-        made = Distribution(bounds)
-        self._histograms.append((name, documentation, "", {"": made}))
-        return made
-
-    def _begin_at_nought(self) -> None:
-        """What is known to be possible stands at 0, so that its first increase can be seen."""
-        for tally, values in (
-            (self._accepted, ((),)),
-            (self._rejections, product(("connection limit", "descriptors"))),
-            (self._connects, product(("ok",))),
-            (self._misuses, product(MISUSES)),
-            (self._policies, product(self._rule, POLICY_DECISIONS)),
-            (self._control, product(SESSION_COMMANDS, CONTROL_RESULTS)),
-            (self._killed, product(INITIATORS)),
-            (self._audit, product(("written", "lost"))),
-            (self._received, product(("client", "upstream"))),
-            (self._sent, product(("client", "upstream"))),
-        ):
-            tally.update(dict.fromkeys(values, 0))
 
     # ------------------------------------------------------------------ connections
 
@@ -224,7 +222,7 @@ class Telemetry:
         self._duration.observe(seconds)
 
     def failed(self, code: int | None, origin: str) -> None:
-        """An error reply goes out; ``origin`` is one of :data:`proxy.labels.ORIGINS`."""
+        """An error reply goes out; ``origin`` is ``proxy`` or ``upstream``."""
         self._errors[(code_name(code), origin)] += 1
 
     def violation(self, kind: str) -> None:
@@ -291,8 +289,7 @@ class Telemetry:
         )
         yield
         page += self._by_command()
-        page += (counter(*one) for one in self._counters)
-        page += (histogram(*one) for one in self._histograms)
+        page += self._declared.families()
 
     def _by_command(self) -> Iterator[Metric]:
         asked: dict[tuple[str, ...], int] = {}

@@ -3,7 +3,7 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.counting import Distribution
-from proxy.families import Page, counter, histogram
+from proxy.families import Declared, Page, counter, histogram
 
 
 def shown(page: Page) -> dict[str, float]:
@@ -50,3 +50,20 @@ def test_what_was_made_does_not_change_with_what_goes_on() -> None:
     page = Page([histogram("h", "H.", "", {"": distribution})])
     distribution.observe(0.5)
     assert shown(page)["mongo_session_proxy_h_count[]"] == 0
+
+
+def test_what_is_declared_is_shown_as_far_as_it_was_counted() -> None:
+    declared = Declared()
+    tally = declared.counter("a_total", "A.", "x", start=[("possible",)])
+    legs = declared.histograms("b", "B.", (1.0,), "leg", ("there", "back"))
+    whole = declared.histogram("c", "C.", (1.0,))
+    tally["seen",] += 2
+    legs["back"].observe(0.5)
+    whole.observe(2.0)
+    found = shown(Page(declared.families()))
+    assert found["mongo_session_proxy_a_total[('x', 'possible')]"] == 0
+    assert found["mongo_session_proxy_a_total[('x', 'seen')]"] == 2
+    assert found["mongo_session_proxy_b_count[('leg', 'there')]"] == 0
+    assert found["mongo_session_proxy_b_sum[('leg', 'back')]"] == 0.5
+    assert found["mongo_session_proxy_c_bucket[('le', '1.0')]"] == 0
+    assert found["mongo_session_proxy_c_count[]"] == 1

@@ -47,7 +47,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     _connect(top)
     _filter(top, "top")
     top.add_argument("--view", choices=[*_LISTINGS], default="sessions", help="what to list first")
-    top.add_argument("--sort", metavar="NAME", help="as of the listing's own command")
+    _sort(top)
     top.add_argument(
         "--interval", type=_positive, default=2.0, metavar="SECONDS", help="between two (2)"
     )
@@ -60,9 +60,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         if name == "incidents":
             continue
         _filter(listing, name)
-        listing.add_argument(
-            "--sort", metavar="NAME", help="a column's name in small letters; -NAME: largest first"
-        )
+        _sort(listing)
         listing.add_argument(
             "--limit", type=_count, default=100, metavar="N", help="rows at the most (100)"
         )
@@ -96,6 +94,24 @@ def _connect(parser: argparse.ArgumentParser) -> None:
         "MONGO_SESSION_PROXY_TOKEN is used",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _sort(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sort", metavar="NAME", help="a column in small letters; a wrong one lists them all"
+    )
+    parser.add_argument("--reverse", action="store_true", help="the largest or last first")
+
+
+def order(options: argparse.Namespace, default: str) -> str:
+    """What to sort by, in the endpoint's words."""
+    if not options.sort:
+        return default if not options.reverse else _turned(default)
+    return _turned(options.sort) if options.reverse else str(options.sort)
+
+
+def _turned(sort: str) -> str:
+    return sort[1:] if sort.startswith("-") else f"-{sort}"
 
 
 def _filter(parser: argparse.ArgumentParser, command: str) -> None:

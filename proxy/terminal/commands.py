@@ -8,7 +8,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.terminal.arguments import filters
+from proxy.terminal.arguments import filters, order
 from proxy.terminal.client import Endpoint, Trouble, find_token
 from proxy.terminal.printable import printable
 from proxy.terminal.views import VIEWS, table
@@ -52,7 +52,7 @@ def _list(endpoint: Endpoint, options: argparse.Namespace) -> int:
     view = VIEWS[options.command]
     fields: dict[str, Any] = filters(options)
     limit = getattr(options, "limit", None)
-    sort = getattr(options, "sort", None) or view.sort
+    sort = order(options, view.sort) if view.sort else ""
     if sort:
         fields["sort"] = sort
     document: dict[str, Any] = {}

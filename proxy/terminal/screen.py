@@ -24,6 +24,7 @@ _KEYS: Final = {
     "n": "connections",
     "i": "incidents",
 }
+_SPACE: Final = "   "
 _HELP: Final = "s g t c n i list  < > sort by  r reverse  / filter  space pause  q quit"
 
 
@@ -71,7 +72,7 @@ class Screen:
             self.sort = self.view.sort
             # Filters by column are the command line's, for what was listed first.
             self.filters = {k: v for k, v in self.filters.items() if k == "text"}
-        elif key == "r":
+        elif key == "r" and self.sort:
             self.sort = self.sort[1:] if self.sort.startswith("-") else f"-{self.sort}"
         elif key in ("<", ">"):
             self._next_column(-1 if key == "<" else 1)
@@ -96,7 +97,7 @@ class Screen:
 
     def _next_column(self, step: int) -> None:
         columns = [column for column in self.view.columns if column.sort]
-        if not columns:
+        if not self.sort:
             return
         names = [column.sort for column in columns]
         current = self.sort.removeprefix("-")
@@ -113,11 +114,12 @@ class Screen:
         """What is above the table, for where there is no terminal."""
         if self.seen is None:
             return []
-        return [_counts(self.seen.summary), *(f"! {line}" for line in self.seen.attention)]
+        counts = _SPACE.join(_counts(self.seen.summary))
+        return [counts, *(f"! {line}" for line in self.seen.attention)]
 
     def lines(self, cells: int, height: int, now: datetime) -> list[str]:
         """The whole screen, at most ``height`` lines, none wider than ``cells``."""
-        head = self._head(cells, now)
+        head = self._head(cells, now)[: height - 1]
         body = [] if self.seen is None else self._body(cells)
         room = max(0, height - len(head) - 1)
         return [*head, *body[:room], *[""] * (room - len(body)), self._foot(cells)]
@@ -135,7 +137,7 @@ class Screen:
         lines = [
             _styled(title, min(cells, len(title)), _BOLD)
             + _styled(rest, max(0, cells - len(title)), color),
-            _styled(_counts(summary), cells, ""),
+            *(fitted(line, cells).rstrip() for line in _wrapped(_counts(summary), cells)),
             *self._trouble(cells),
         ]
         lines += [_styled(f"! {line}", cells, _YELLOW) for line in self.seen.attention[:4]]
@@ -180,7 +182,19 @@ def _style(row: Mapping[str, Any]) -> str:
     return _GREEN if row.get("operations") or row.get("in_flight") else ""
 
 
-def _counts(summary: Row) -> str:
+def _wrapped(parts: list[str], cells: int) -> list[str]:
+    """The parts on as many lines as it takes."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{lines[-1]}{_SPACE}{part}"
+        if len(longer) <= cells:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
+
+
+def _counts(summary: Row) -> list[str]:
     parts = [f"sessions {summary['sessions']:,}/{summary['sessions_limit']:,}"]
     oldest = {
         "transactions": [("oldest", "transactions_oldest"), ("idle", "transactions_idlest")],
@@ -196,7 +210,7 @@ def _counts(summary: Row) -> str:
             part += f" ({', '.join(known)})" if known else ""
         parts.append(part)
     parts.append(f"connections {summary['connections']:,}/{summary['connections_limit']:,}")
-    return "   ".join(parts)
+    return parts
 
 
 def look(seen: Row, groups: Row, idlest: Row, incidents: Row, listed: Row, view: View) -> Seen:

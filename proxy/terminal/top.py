@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import sys
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from proxy.terminal.arguments import filters
+from proxy.terminal.arguments import filters, order
 from proxy.terminal.client import Endpoint, Trouble
 from proxy.terminal.screen import Screen, Seen, look
 from proxy.terminal.views import VIEWS, table
@@ -32,11 +33,16 @@ _HOME: Final = "\x1b[H"
 _CLEAR_LINE: Final = "\x1b[K"
 _CLEAR_REST: Final = "\x1b[J"
 
+#: What arrows and their like send (ECMA-48 control sequences, and SS3).
+_FUNCTION_KEY: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.)")
+
 
 def top(endpoint: Endpoint, options: argparse.Namespace) -> int:
     """Show the live table until a key, a signal or ``--count`` ends it."""
     view = VIEWS[options.view]
-    screen = Screen(endpoint.address, view, options.sort or view.sort, filters(options))
+    screen = Screen(
+        endpoint.address, view, order(options, view.sort) if view.sort else "", filters(options)
+    )
     if options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return _print(endpoint, screen, options)
     # The first look may fail: then there is nothing to show it in.
@@ -118,9 +124,7 @@ def _keys(keyboard: int) -> Iterator[str]:
     data = os.read(keyboard, 1024)
     if not data:
         yield "q"
-    elif data.startswith(b"\x1b") and len(data) > 1:
-        return
-    yield from data.decode("utf-8", "ignore")
+    yield from _FUNCTION_KEY.sub("", data.decode("utf-8", "ignore"))
 
 
 @contextmanager

@@ -62,6 +62,10 @@ def _span(name: str) -> Callable[[Row], object]:
     return lambda row: span(row.get(name))
 
 
+def _idle(row: Row) -> str:
+    return "" if row.get("operations") else span(row["idle_seconds"])
+
+
 def _flight(row: Row) -> str:
     return ", ".join(f"{one['command']} {span(one['seconds'])}" for one in row["operations"])
 
@@ -112,7 +116,7 @@ VIEWS: Final[Mapping[str, View]] = {
             (
                 *_WHO,
                 Column("AGE", _span("age_seconds"), "age", right=True),
-                Column("IDLE", _span("idle_seconds"), "idle", right=True),
+                Column("IDLE", _idle, "idle", right=True),
                 Column("TRANSACTION", _transaction, "transaction"),
                 _CURSORS,
                 Column("IN FLIGHT", _flight, "operations"),
@@ -143,7 +147,7 @@ VIEWS: Final[Mapping[str, View]] = {
             (
                 *_WHO,
                 Column("OPEN FOR", _span("age_seconds"), "age", right=True),
-                Column("IDLE", _span("idle_seconds"), "idle", right=True),
+                Column("IDLE", _idle, "idle", right=True),
                 Column("TXNNUMBER", _text("txn_number"), "txn_number", right=True),
                 Column("STATEMENTS", _number("statements"), right=True),
                 _CURSORS,
@@ -161,7 +165,7 @@ VIEWS: Final[Mapping[str, View]] = {
                 *_WHO,
                 Column("NAMESPACE", _text("namespace"), "namespace"),
                 Column("OPEN FOR", _span("age_seconds"), "age", right=True),
-                Column("IDLE", _span("idle_seconds"), "idle", right=True),
+                Column("IDLE", _idle, "idle", right=True),
                 Column("UPSTREAM", _text("upstream")),
                 Column("CURSOR", _text("cursor"), right=True),
                 _SESSION,

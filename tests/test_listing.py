@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import pytest
+
+from proxy import listing
+from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.info import OperationSessionInfo
+from proxy.session.records import CursorId, Session
+from proxy.session.store import SessionStore
+from proxy.session.transactions import Outcome, Step
+
+UID = bytes(range(32))
+ORIGIN = Origin("10.0.0.1", "shop", "PyMongo", "4.20")
+
+
+def lsid(number: int) -> LogicalSessionId:
+    return LogicalSessionId(number.to_bytes(16, "big"), UID)
+
+
+def use(store: SessionStore, number: int, now: float) -> Session:
+    session = store.use(lsid(number), now, "alice@admin", ORIGIN)
+    assert session is not None
+    return session
+
+
+def transact(store: SessionStore, session: Session, now: float, number: int = 3) -> None:
+    info = OperationSessionInfo(session.key, number, False, True)
+    store.transaction_step(
+        session, Step.START, Outcome.OK, info, now, "db:1", 9, [range(2), range(5, 6)]
+    )
+
+
+def test_an_idle_session() -> None:
+    store = SessionStore()
+    session = use(store, 1, 10.0)
+    use(store, 1, 15.0)
+    assert listing.session_row(session, store.ending(session), 100.25) == {
+        "session": "00000000-0000-0000-0000-000000000001",
+        "uid": UID.hex(),
+        "owner": "alice@admin",
+        "client": "10.0.0.1",
+        "application": "shop",
+        "driver": "PyMongo",
+        "driver_version": "4.20",
+        "age_seconds": 90.25,
+        "idle_seconds": 85.25,
+        "operations": [],
+        "cursors": 0,
+        "txn_number": None,
+        "transaction": None,
+        "ended": None,
+    }
+
+
+def test_a_session_with_everything() -> None:
+    store = SessionStore()
+    operation = store.operation_started(
+        lsid(1), 10.0, user="alice@admin", connection=4, command="find", upstream="db:1"
+    )
+    assert operation is not None
+    session = operation.session
+    transact(store, session, 12.0)
+    store.cursor_opened(CursorId("db:1", 7), session, "shop.orders", 13.0)
+    row = listing.session_row(session, store.ending(session), 20.0)
+    assert row["operations"] == [
+        {"conn": 4, "command": "find", "seconds": 10.0, "upstream": "db:1"}
+    ]
+    assert (row["idle_seconds"], row["cursors"], row["txn_number"]) == (0.0, 1, 3)
+    assert (row["transaction"], row["statements"]) == ("in progress", 3)
+    assert (row["transaction_seconds"], row["transaction_idle_seconds"]) == (8.0, 0.0)
+    store.operation_finished(operation, 14.0)
+    row = listing.session_row(session, store.ending(session), 20.0)
+    assert (row["idle_seconds"], row["transaction_idle_seconds"]) == (6.0, 8.0)
+
+
+@pytest.mark.parametrize("how", ["ended", "killed"])
+def test_how_a_session_ended_until_it_is_used_again(how: str) -> None:
+    store = SessionStore()
+    session = use(store, 1, 1.0)
+    if how == "ended":
+        store.end([session.key], 2.0)
+    else:
+        store.kill(listing.EVERYTHING, 2.0)
+    (row,) = listing.session_rows(store, 3.0)
+    assert row["ended"] == how
+    states = listing.session_listing(store).states
+    assert [name for name, holds in states.items() if holds(session)] == ["idle", how]
+    use(store, 1, 4.0)
+    (row,) = listing.session_rows(store, 5.0)
+    assert row["ended"] is None
+
+
+def test_every_session_comes_once() -> None:
+    store = SessionStore()
+    for number in range(2_500):
+        use(store, number, 1.0)
+    rows = [row["session"] for row in listing.session_rows(store, 2.0)]
+    assert len(rows) == len(set(rows)) == 2_500
+
+
+def test_an_open_transaction_and_its_cursors() -> None:
+    store = SessionStore()
+    session = use(store, 1, 10.0)
+    transact(store, session, 12.0)
+    use(store, 2, 10.0)
+    store.cursor_opened(CursorId("db:1", 2**62 + 1), session, "shop.orders", 13.0)
+    (found,) = listing.open_transactions(store)
+    row = listing.transaction_row(found, 20.0)
+    assert (row["age_seconds"], row["idle_seconds"], row["statements"]) == (8.0, 8.0, 3)
+    assert (row["upstream"], row["conn"], row["cursors"]) == ("db:1", 9, 1)
+    (cursor,) = listing.open_cursors(store)
+    row = listing.cursor_row(cursor, 20.0)
+    assert (row["cursor"], row["namespace"]) == (str(2**62 + 1), "shop.orders")
+    assert (row["age_seconds"], row["transaction"]) == (7.0, True)
+
+
+def test_what_has_something_open_comes_first() -> None:
+    store = SessionStore()
+    for number in range(1, 6):
+        use(store, number, 10.0 + number)
+    transact(store, use(store, 2, 10.0), 12.0)
+    store.cursor_opened(CursorId("db:1", 7), use(store, 3, 10.0), "a.b", 13.0)
+    store.operation_started(lsid(4), 10.0, command="find")
+    kind = listing.session_listing(store)
+    sessions = [session for batch in listing.session_batches(store) for session in batch]
+    for order, numbers in (
+        ("activity", [2, 4, 3, 5, 1]),
+        ("idle", [4, 5, 1]),
+        ("transaction", [2]),
+        ("operations", [4]),
+    ):
+        key = kind.orders[order]
+        ordered = sorted(sessions, key=key, reverse=order not in ("activity", "idle"))
+        assert [one.id[-1] for one in ordered][: len(numbers)] == numbers, order
+
+
+def test_everything_that_is_listed_can_be_ordered_and_told_apart() -> None:
+    store = SessionStore()
+    session = use(store, 1, 10.0)
+    transact(store, session, 12.0)
+    store.cursor_opened(CursorId("db:1", 7), session, "shop.orders", 13.0)
+    (cursor,) = listing.open_cursors(store)
+    bare = {"conn": 1, "client": "10.0.0.1:5", "upstream": "db:1", "age_seconds": 3.0}
+    for kind, item in (
+        (listing.session_listing(store), session),
+        (listing.TRANSACTIONS, session),
+        (listing.CURSORS, cursor),
+        (listing.CONNECTIONS, bare),
+    ):
+        assert kind.default_order.removeprefix("-") in kind.orders
+        assert isinstance(kind.identity(item), bytes)
+        for order in kind.orders.values():
+            assert isinstance(order(item), str | int | float)
+        for text in [*(get(item) for get in kind.texts.values()), *kind.words(item)]:
+            assert isinstance(text, str)
+        for holds in kind.states.values():
+            assert holds(item) in (True, False)
+        for age in kind.ages.values():
+            assert age(item, 20.0) >= 0

@@ -67,8 +67,8 @@ def connect(address: str, user: str, application: str) -> Client:
 
 
 @contextmanager
-def traffic(address: str) -> Iterator[None]:
-    """Clients that do all of it, until the block ends."""
+def traffic(address: str, strange: str = HOSTILE) -> Iterator[None]:
+    """Clients that do all of it, until the block ends; ``strange`` names one application."""
     with ExitStack() as stack:
 
         def client(user: str, application: str) -> Client:
@@ -99,7 +99,7 @@ def traffic(address: str) -> Iterator[None]:
         browsing = stack.enter_context(orders.find(batch_size=20))
         next(browsing)
 
-        stranger = client("mallory", HOSTILE)
+        stranger = client("mallory", strange)
         stranger.shop.orders.find_one()
         digest = hashlib.sha256(b"alice@admin").digest()
         theft = {"id": paying.session_id["id"], "uid": bson.Binary(digest, 0)}

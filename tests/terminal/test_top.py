@@ -2,64 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from proxy import cli
+from tests.terminal import terminals
 from tests.terminal.rows import HOSTILE, pages, session
 from tests.terminal.stand_in import StandIn, standing_in
-
-PATIENCE = 30.0
-
-
-class Terminal:
-    """A process on a terminal of 100 x 30."""
-
-    def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
-        self.process = process
-        self._descriptor = descriptor
-        self.output = ""
-
-    def read_until(self, *texts: str) -> None:
-        """Read until the output since the last call has held all of ``texts`` in turn."""
-        deadline = time.monotonic() + PATIENCE
-        for text in texts:
-            while text not in self.output:
-                ready, _, _ = select.select([self._descriptor], [], [], deadline - time.monotonic())
-                assert ready, f"no {text!r} in {self.output!r}"
-                self.output += os.read(self._descriptor, 65_536).decode()
-            self.output = self.output.partition(text)[2]
-
-    def press(self, keys: str) -> None:
-        os.write(self._descriptor, keys.encode())
+from tests.terminal.terminals import PATIENCE, Terminal
 
 
 @contextmanager
 def on_terminal(there: StandIn, *arguments: str) -> Iterator[Terminal]:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-    command = [sys.executable, "-m", "proxy", "top", "--admin", there.address, *arguments]
-    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
-    with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
-    ) as process:
-        os.close(theirs)
-        try:
-            yield Terminal(process, ours)
-        finally:
-            process.kill()
-            os.close(ours)
+    with terminals.on_terminal("top", "--admin", there.address, *arguments) as terminal:
+        yield terminal
 
 
 def test_keys_change_what_is_seen_and_the_terminal_is_given_back() -> None:

@@ -148,12 +148,9 @@ class SessionReading:
     def longest_idle(self, now: float) -> Iterator[None]:
         store = self._store
         seconds = 0.0
-        for _ in range(_MOST_SLICES):
-            found = store.longest_idle(_SESSIONS_AT_ONCE)
-            if found.session is not None:
-                seconds = now - found.session.last_use
-            if not found.more:
-                break
+        for found in islice(store.longest_idle(_SESSIONS_AT_ONCE), _MOST_SLICES):
+            if found is not None:
+                seconds = now - found.last_use
             yield
         self._page.number(
             "session_idle_oldest_seconds",

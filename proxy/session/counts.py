@@ -75,12 +75,11 @@ class Counts:
         state, number, started = before
         if step is Step.WRITE:
             self.retryable_writes += outcome is Outcome.OK
-            return
-        if outcome is Outcome.OK and step in (Step.START, Step.CONTINUE):
+        elif outcome is Outcome.OK and step in (Step.START, Step.CONTINUE):
             self.statements += 1
         same = tracker.number == number
         if state is State.IN_PROGRESS and not (same and tracker.state is state):
-            # A start on top of an open transaction aborts that one.
+            # A higher txnNumber aborts what is open under a lower one.
             ended = tracker.state if same else State.ABORTED
             self.finished(_OUTCOME_OF.get(ended, "unknown"), now - started)
         if tracker.state is State.IN_PROGRESS and not (same and state is tracker.state):

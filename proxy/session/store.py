@@ -8,7 +8,7 @@ expire, and :meth:`SessionStore.expire` looks at a bounded number of them per ca
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -38,13 +38,6 @@ class Swept(NamedTuple):
     """What one slice of the sweep did; ``more`` says that others are due at once."""
 
     forgotten: int
-    more: bool
-
-
-class Idle(NamedTuple):
-    """The session that was used longest ago, as far as one slice of the search has come."""
-
-    session: Session | None
     more: bool
 
 
@@ -164,37 +157,46 @@ class SessionStore(SessionIndex):
             del self._due[heappop(self._seconds)]
         return Swept(forgotten, False)
 
-    def longest_idle(self, budget: int = 500) -> Idle:
-        """The session that was used longest ago and has nothing running.
+    def longest_idle(self, size: int = 500) -> Iterator[Session | None]:
+        """Search for the session that was used longest ago and has nothing running.
 
-        Looks at ``budget`` sessions at most and remembers how far it came: call it again while
-        ``more`` is true, with other work in between. Then what it gives is exact but for the
-        second in which sessions of one age wait together.
+        Gives None after every ``size`` sessions, so that other work can be done in between, and
+        last of all what was found: exact but for the second in which sessions wait together,
+        and while the timeout stays what it is. What is looked at is put where it belongs, so
+        that the next search is short.
         """
         busy: list[Session] = []
         found: Session | None = None
-        while self._seconds and budget and found is None:
-            second = self._seconds[0]
-            waiting = self._due[second]
-            kept: list[Session] = []
-            while waiting and budget:
-                budget -= 1
-                session = waiting.pop()
-                deadline = session.last_use + self.timeout
-                if math.ceil(deadline) > second:
-                    self._await(session, deadline)
-                elif session.activity is not None and session.activity.operations:
-                    busy.append(session)
-                else:
-                    kept.append(session)
-                    if found is None or session.last_use < found.last_use:
-                        found = session
-            waiting += kept
-            if not waiting:
-                del self._due[heappop(self._seconds)]
-        for session in busy:
-            self._await(session, session.last_use + self.timeout)
-        return Idle(found, found is None and bool(self._seconds))
+        budget = size
+        try:
+            while self._seconds and found is None:
+                second = self._seconds[0]
+                waiting = self._due[second]
+                kept: list[Session] = []
+                while waiting and budget:
+                    budget -= 1
+                    session = waiting.pop()
+                    deadline = session.last_use + self.timeout
+                    if session not in self.with_id(session.id):
+                        continue
+                    if math.ceil(deadline) > second:
+                        self._await(session, deadline)
+                    elif session.activity is not None and session.activity.operations:
+                        busy.append(session)
+                    else:
+                        kept.append(session)
+                        if found is None or session.last_use < found.last_use:
+                            found = session
+                waiting += kept
+                if not waiting:
+                    del self._due[heappop(self._seconds)]
+                if not budget and found is None:
+                    yield None
+                    budget = size
+        finally:
+            for session in busy:
+                self._await(session, session.last_use + self.timeout)
+        yield found
 
     # Operations and cursors
 

@@ -95,6 +95,13 @@ def test_a_start_on_top_of_an_open_transaction_ends_that_one() -> None:
     assert played.seconds("aborted") == 3.0
 
 
+def test_a_retryable_write_ends_an_open_transaction_with_a_lower_number() -> None:
+    played = Played().step(Step.START).step(Step.WRITE, number=2)
+    assert played.outcomes == {"aborted": 1}
+    counts = played.store.counts
+    assert (counts.statements, counts.retryable_writes) == (1, 1)
+
+
 def test_killed_and_forgotten_transactions() -> None:
     played = Played().step(Step.START)
     played.store.kill(Selection(keys=frozenset((key(),))), 6.0)

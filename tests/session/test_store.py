@@ -184,13 +184,9 @@ def test_a_get_more_is_a_use() -> None:
     assert store.expire(17.0) == (0, False)
 
 
-def idle(store: SessionStore, budget: int = 500) -> float | None:
-    while True:
-        found = store.longest_idle(budget)
-        if found.session is not None:
-            return found.session.last_use
-        if not found.more:
-            return None
+def idle(store: SessionStore, size: int = 500) -> float | None:
+    *_, found = store.longest_idle(size)
+    return None if found is None else found.last_use
 
 
 def test_the_session_that_is_idle_for_longest() -> None:
@@ -212,7 +208,7 @@ def test_a_session_with_something_running_is_not_idle() -> None:
     operation = store.operation_started(key(), 1.0)
     store.use(key(3), 7.5)
     assert operation is not None
-    assert store.longest_idle() == (None, True) or idle(store) == 7.5
+    assert idle(store) == idle(store, 1) == 7.5
     store.operation_finished(operation, 1.0)
     assert idle(store) == 1.0
 
@@ -223,12 +219,26 @@ def test_looking_for_the_longest_idle_comes_to_an_end_in_slices() -> None:
         store.use(key(number), 0.0)
     for number in range(100):
         store.use(key(number), 20.0 + number % 7)
-    slices = 1
-    while (found := store.longest_idle(10)).session is None:
-        slices += 1
-        assert found.more
-        assert slices < 30
-    assert found.session.last_use == 20.0
+    slices = list(store.longest_idle(10))
+    assert len(slices) == 11
+    assert slices[:-1] == [None] * 10
+    assert slices[-1] is not None
+    assert slices[-1].last_use == 20.0
+    # What was found out is not looked at again.
+    assert len(list(store.longest_idle(10))) == 1
+
+
+def test_a_search_that_is_given_up_loses_nothing() -> None:
+    store = SessionStore(timeout=100)
+    operation = store.operation_started(key(1), 0.0)
+    store.use(key(2), 5.0)
+    search = store.longest_idle(1)
+    assert next(search) is None
+    search.close()  # type: ignore[attr-defined]
+    assert operation is not None
+    store.operation_finished(operation, 0.0)
+    assert idle(store) == 0.0
+    assert store.expire(200.0) == (2, False)
 
 
 def test_cursors_with_their_ages() -> None:

@@ -266,6 +266,24 @@ class StoreMachine(RuleBasedStateMachine):
             }
         assert {s.key for s in self.store.page().sessions} == set(self.model)
 
+    @rule(budget=st.integers(1, 6))
+    def look_for_the_longest_idle(self, budget: int) -> None:
+        idle = [model.last_use for model in self.model.values() if not model.operations]
+        *slices, found = self.store.longest_idle(budget)
+        assert slices == [None] * len(slices)
+        assert (None if found is None else found.last_use) == min(idle, default=None)
+
+    @invariant()
+    def lives_and_transactions_add_up(self) -> None:
+        counts = self.store.counts
+        assert counts.started - counts.expired - counts.refused == len(self.store)
+        ended = sum(counts.transactions.values())
+        assert counts.transactions_started - ended == self.store.open_transactions
+        assert ended == sum(sum(one.counts) for one in counts.durations.values())
+        opened = self.store._cursors_opened
+        assert list(opened) == list(self.store._cursors)
+        assert self.store.oldest_cursor() == min(opened.values(), default=None)
+
     @rule(within=selections)
     def selections_agree(self, within: Selection) -> None:
         chosen = self.chosen(within)

@@ -20,13 +20,15 @@ _GAP: Final = "  "
 class Column:
     """One column. ``sort`` is the endpoint's name for its order, "" where it has none.
 
-    ``right`` is for numbers; only the others give way where the terminal is narrow.
+    ``right`` is for numbers, which are never cut. Where the terminal is narrow others are, those
+    with ``enough`` first: so many cells tell it apart.
     """
 
     title: str
     cell: Callable[[Row], object]
     sort: str = ""
     right: bool = False
+    enough: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ _OWNER: Final = Column("OWNER", _text("owner"), "owner")
 _APPLICATION: Final = Column("APPLICATION", _text("application"), "application")
 _DRIVER: Final = Column("DRIVER", driver, "driver")
 _CLIENT: Final = Column("CLIENT", _text("client"), "client")
-_SESSION: Final = Column("SESSION", _text("session"), "session")
+_SESSION: Final = Column("SESSION", _text("session"), "session", enough=9)
 _CURSORS: Final = Column("CURSORS", _few("cursors"), "cursors", right=True)
 _WHO: Final = (_OWNER, _APPLICATION, _DRIVER, _CLIENT)
 
@@ -234,6 +236,11 @@ def _heading(column: Column, sort: str) -> str:
 def _squeeze(columns: Sequence[Column], widths: list[int], cells: int) -> None:
     """Take cells from the widest texts until all fits, or nothing can give way."""
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - cells
+    for at, column in enumerate(columns):
+        if column.enough and excess > 0:
+            given = min(excess, max(0, widths[at] - column.enough))
+            widths[at] -= given
+            excess -= given
     while excess > 0:
         texts = [at for at, column in enumerate(columns) if not column.right]
         widest = max(texts, key=widths.__getitem__, default=None)

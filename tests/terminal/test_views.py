@@ -125,3 +125,11 @@ def test_what_needs_attention_is_named_by_user_application_and_driver() -> None:
 def test_incidents_in_words() -> None:
     assert incident({"kind": "rule", "what": "stmt_ids"}) == "refused by the rule stmt_ids"
     assert incident({"kind": "misuse", "what": "something new"}) == "something new"
+
+
+def test_ids_give_way_before_names_do() -> None:
+    rows = [session(), session(session="99999999-2222-4333-8444-555555555555")]
+    _, first, second = table(SESSIONS, rows, 70)
+    assert "alice@admin  shop" in first
+    assert first.endswith("  11111111…")
+    assert second.endswith("  99999999…")

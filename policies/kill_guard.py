@@ -29,6 +29,7 @@ class KillGuard:
     """
 
     name: ClassVar[str] = "kill_guard"
+    judges_routine: ClassVar[bool] = False
 
     @dataclass(frozen=True, slots=True)
     class Settings:

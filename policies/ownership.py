@@ -23,6 +23,7 @@ class Ownership:
     """
 
     name: ClassVar[str] = "ownership"
+    judges_routine: ClassVar[bool] = False
 
     @dataclass(frozen=True, slots=True)
     class Settings:

@@ -21,6 +21,7 @@ class SessionBudget:
     """
 
     name: ClassVar[str] = "session_budget"
+    judges_routine: ClassVar[bool] = False
 
     @dataclass(frozen=True, slots=True)
     class Settings:

@@ -18,6 +18,7 @@ class StmtIds:
     """
 
     name: ClassVar[str] = "stmt_ids"
+    judges_routine: ClassVar[bool] = False
 
     @dataclass(frozen=True, slots=True)
     class Settings:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.identity import NOBODY, Identity
 from proxy.misuse import misuses
-from proxy.policy import Context, Decision, Policies, refusal
+from proxy.policy import Context, Decision, Policies, is_routine, refusal
 from proxy.session.caller import Caller
 from proxy.session.commands import Facts
 from proxy.session.ids import Origin
@@ -165,6 +165,10 @@ class Desk:
         if session is not None:
             for kind in misuses(session, info, self.origin):
                 sessions.recorder.misused(kind, now, self)
+        if not sessions.policies.judge_routine and is_routine(
+            request, info, self._caller, session, plan
+        ):
+            return None
         context = Context(
             request,
             info,

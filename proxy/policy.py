@@ -4,6 +4,10 @@ A rule is a class with a ``name``, a frozen dataclass ``Settings`` with defaults
 ``refuse``. It is made with its settings, sees one :class:`Context` per request, returns the
 refusal or None, never waits and never changes anything. Rules of one's own are named
 ``module:Class`` in the configuration; ``policies/`` has examples.
+
+A rule that has nothing to say about *routine* requests (see :func:`is_routine`) may have an
+attribute ``judges_routine = False``. Where no rule judges them, none is asked, which saves a
+seventh of what a request costs.
 """
 
 from __future__ import annotations
@@ -51,6 +55,28 @@ class Context:
     upstream_checks: bool = True
 
 
+def is_routine(
+    request: Request,
+    info: OperationSessionInfo,
+    caller: Caller,
+    session: Session | None,
+    plan: Plan | None,
+) -> bool:
+    """Whether a request does no more than to use a session that is known and the caller's own.
+
+    It says nothing of transactions or retries, reads from no cursor and controls no session.
+    """
+    return (
+        session is not None
+        and plan is None
+        and info.txn_number is None
+        and info.malformed is None
+        and info.lsid is not None
+        and info.lsid.uid == caller.digest
+        and request.command != "getMore"
+    )
+
+
 class Policy(Protocol):
     """One rule."""
 
@@ -91,10 +117,12 @@ class Decision:
 class Policies:
     """The rules in order; the first that refuses decides."""
 
-    __slots__ = ("_rules",)
+    __slots__ = ("_rules", "judge_routine")
 
     def __init__(self, rules: Iterable[tuple[Policy, Mode]]) -> None:
         self._rules: Final = [(rule, mode) for rule, mode in rules if mode is not Mode.OFF]
+        #: Whether any rule has to be asked about routine requests.
+        self.judge_routine = any(getattr(rule, "judges_routine", True) for rule, _ in self._rules)
 
     def decide(self, context: Context) -> list[Decision]:
         """What the rules say: nothing, or reports and at most one refusal, which comes last.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bson import Binary
+from bson import Binary, Int64
 
 from proxy.errors import CommandError
 from proxy.hello import ClientMetadata
@@ -26,6 +26,7 @@ class Rule:
     """Refuses finds, and remembers what it was shown."""
 
     name = "no_finds"
+    judges_routine = True
 
     def __init__(self) -> None:
         self.seen: list[Context] = []
@@ -101,6 +102,27 @@ def test_what_a_rule_is_shown():
     assert first.session is None
     assert second.session is desk.store.get(first.info.lsid)
     assert second.upstream_checks
+
+
+@pytest.mark.parametrize("judges", [True, False])
+def test_routine_requests_are_judged_where_a_rule_wants_that(judges: bool):
+    rule = Rule()
+    rule.judges_routine = judges
+    talk = Talk(facts=SECURED, rules=[(rule, Mode.ENFORCE)])
+    talk.conversation.desk.identified(ALICE)
+    answer = reply({"ok": 1.0, "n": 0}, 1)
+    routine = {"count": "c", "lsid": LSID, "$db": "db"}
+    for document, asked in (
+        (routine, True),  # of a session that was not seen before
+        (routine, judges),
+        ({**routine, "txnNumber": Int64(1)}, True),
+        ({"getMore": Int64(1), "collection": "c", "lsid": LSID, "$db": "db"}, True),
+        (routine, judges),
+    ):
+        rule.seen.clear()
+        frame = command(document, 1)
+        talk.client(frame).upstream_gets(frame).upstream(answer).client_gets(answer)
+        assert bool(rule.seen) is asked, document
 
 
 def test_requests_that_say_nothing_of_sessions_are_not_judged():

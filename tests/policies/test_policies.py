@@ -3,12 +3,17 @@ from __future__ import annotations
 from dataclasses import is_dataclass
 
 import pytest
+from bson import Int64
 
 import policies
 from policies.examples.named_applications import NamedApplications
-from proxy.policy import load_policy, make_policy
+from policies.user_name_length import UserNameLength
+from proxy.policy import is_routine, load_policy, make_policy
+from proxy.session.ids import LogicalSessionId
+from proxy.session.store import SessionStore
+from proxy.session.transactions import Outcome, Step
 from tests.policies.contexts import SHOP, context
-from tests.session.sessions import AS_ALICE, caller, lsid
+from tests.session.sessions import ANYBODY, AS_ALICE, NOBODY, caller, info, lsid, uuid
 
 
 @pytest.mark.parametrize("rule", [*policies.POLICIES, NamedApplications])
@@ -18,6 +23,74 @@ def test_every_rule_keeps_the_protocol(rule: type) -> None:
     made = make_policy(rule, {})
     assert made.refuse(context({"find": "c"})) is None
     assert rule.__doc__
+
+
+TXN = {"txnNumber": Int64(1), "autocommit": False, "startTransaction": True}
+
+#: Each rule as strict as it can be set.
+STRICT = {
+    "ownership": {"refuse_early": True},
+    "user_name_length": {"refuse_early": True},
+    "ownerless_sessions": {},
+    "txn_number": {"refuse_early": True},
+    "stmt_ids": {},
+    "kill_guard": {"permission": "shutdown", "max_sessions": 1},
+    "session_budget": {"per_user": 1, "per_application": 1, "reserved": 1},
+    "transaction_guard": {"idle_seconds": 1.0, "total_seconds": 1.0, "per_user": 1},
+}
+
+
+@pytest.mark.parametrize("rule", policies.POLICIES)
+@pytest.mark.parametrize(
+    "who", [AS_ALICE, ANYBODY, NOBODY, caller("alice@app", authorization=None)]
+)
+@pytest.mark.parametrize("checks", [True, False])
+def test_no_rule_that_says_so_judges_a_routine_request(rule, who, checks) -> None:
+    store = SessionStore(max_sessions=3)
+    for number in (1, 2, 3):
+        key = info({"find": "c", "lsid": lsid(number)}, who).lsid
+        if key is None:
+            return  # nobody who may use a session: nothing is routine
+        store.use(key, 0.0, who.name, SHOP)
+    open_one = info({"find": "c", "lsid": lsid(1), **TXN}, who)
+    assert open_one.lsid is not None
+    session = store.get(open_one.lsid)
+    assert session is not None
+    store.transaction_step(session, Step.START, Outcome.OK, open_one, 0.0)
+    made = make_policy(rule, STRICT[rule.name])
+    assert made.judges_routine is False
+    for command in ("find", "insert", "commitTransaction", "killCursors", "aggregate"):
+        one = context(
+            {command: "c", "lsid": lsid(1)}, who, store, now=100.0, origin=SHOP,
+            upstream_checks=checks,
+        )  # fmt: skip
+        assert is_routine(one.request, one.info, one.caller, one.session, one.plan)
+        assert made.refuse(one) is None
+
+
+def test_a_short_limit_for_names_is_held_in_every_request() -> None:
+    assert make_policy(UserNameLength, {"limit": 5}).judges_routine
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"find": "c"},
+        {"find": "c", "lsid": lsid(2)},
+        {"find": "c", "lsid": lsid(1), "txnNumber": Int64(1)},
+        {"find": "c", "lsid": lsid(1), "autocommit": False},
+        {"find": "c", "lsid": {**lsid(1), "uid": bytes(32)}},
+        {"getMore": Int64(1), "collection": "c", "lsid": lsid(1)},
+        {"endSessions": [lsid(1)], "lsid": lsid(1)},
+    ],
+)
+def test_what_is_not_routine(document) -> None:
+    store = SessionStore()
+    for key in (info({"find": "c", "lsid": lsid(1)}).lsid, LogicalSessionId(uuid(1), bytes(32))):
+        assert key is not None
+        store.use(key, 0.0, "alice@app", SHOP)
+    one = context(document, caller("alice@app", may=("impersonate",)), store)
+    assert not is_routine(one.request, one.info, one.caller, one.session, one.plan)
 
 
 def test_names_are_distinct_and_those_of_the_files() -> None:

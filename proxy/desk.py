@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Recorder(Protocol):
     """Told of every decision, to count it and write it to the audit log. Must not raise."""
 
-    def malformed(self, error: CommandError, now: float, desk: Desk) -> None:
+    def malformed(self, error: CommandError, command: str, now: float, desk: Desk) -> None:
         """Session fields came that upstream will itself refuse."""
 
     def misused(self, kind: str, now: float, desk: Desk) -> None:
@@ -160,7 +160,7 @@ class Desk:
         sessions = self._sessions
         checks = self._facts.native and not sessions.refuse_early
         if info.malformed is not None:
-            sessions.recorder.malformed(info.malformed, now, self)
+            sessions.recorder.malformed(info.malformed, request.command, now, self)
         session = None if info.lsid is None else sessions.store.get(info.lsid)
         if session is not None:
             for kind in misuses(session, info, self.origin):

@@ -25,11 +25,12 @@ class DecisionRecorder:
         self._audit = audit
         self._log = logs.logger()
 
-    def malformed(self, error: CommandError, now: float, desk: Desk) -> None:
-        """Count session fields that upstream will refuse."""
+    def malformed(self, error: CommandError, command: str, now: float, desk: Desk) -> None:
+        """Count session fields that upstream will refuse; who means others' sessions is named."""
         self._telemetry.malformed(error.code_name)
         if error == FOREIGN_DIGEST:
             self.misused("foreign_uid", now, desk)
+            self._write(desk, command, "noticed", error.errmsg, rule=None, targets=None)
 
     def misused(self, kind: str, now: float, desk: Desk) -> None:
         """Count a use of a session that no driver makes, and remember whose it was."""

@@ -72,7 +72,7 @@ class Watching:
     def failed(self, code: int | None, origin: str) -> None:
         self.seen.append(("failed", code, origin))
 
-    def malformed(self, error: CommandError, now: float, desk: Desk) -> None:
+    def malformed(self, error: CommandError, command: str, now: float, desk: Desk) -> None:
         self.seen.append(("malformed", error.code))
 
     def misused(self, kind: str, now: float, desk: Desk) -> None:

@@ -70,12 +70,14 @@ def test_a_session_command_that_a_rule_refuses_is_one_of_its_results() -> None:
 
 def test_foreign_digests_are_misuse_and_other_malformed_fields_are_not() -> None:
     made = Recorded()
-    made.recorder.malformed(refusals.FOREIGN_DIGEST.again(), 1.0, made.desk)
-    made.recorder.malformed(refusals.INVALID_UUID, 1.0, made.desk)
+    made.recorder.malformed(refusals.FOREIGN_DIGEST.again(), "find", 1.0, made.desk)
+    made.recorder.malformed(refusals.INVALID_UUID, "find", 1.0, made.desk)
     read = made.read
     assert read("malformed_session_fields_total", code_name="Unauthorized") == 1
     assert read("malformed_session_fields_total", code_name="InvalidUUID") == 1
     assert read("session_misuse_total", kind="foreign_uid") == 1
+    [line] = made.audit.lines
+    assert (line["command"], line["decision"], line["rule"]) == ("find", "noticed", None)
 
 
 @pytest.mark.parametrize(("ok", "decision", "killed"), [(True, "aborted", 1), (False, "failed", 0)])

@@ -42,7 +42,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="per contender and cell (5)")
     parser.add_argument("--seconds", type=float, default=0.5, help="of one round (0.5)")
     parser.add_argument("--clients", type=int, default=2, help="client processes (2)")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), metavar="FILE")
+    parser.add_argument("--json", type=Path, default=Path("build/benchmarks.json"), metavar="FILE")
     parser.add_argument("--only", action="append", choices=WORKLOADS, help="these workloads")
     parser.add_argument("--connections", action="append", type=int, help="these numbers")
     parser.add_argument("--against", action="append", choices=contending.ALL, help="these")

@@ -41,6 +41,7 @@ def write_json(results: Results, path: Path) -> None:
     """Everything that was measured, and the targets."""
     document = dataclasses.asdict(results)
     document["targets"] = [dataclasses.asdict(target) for target in targets(results)]
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -35,6 +35,7 @@ from proxy.embedded import EmbeddedUser
 from proxy.identity import user_digest
 from proxy.server import Running
 from tests.grafana.test_dashboards import BOARDS, FOLDER, panels
+from tests.running import recording
 
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 
@@ -84,6 +85,21 @@ def test_rules_and_configuration_are_well_formed() -> None:
 def test_alerts_fire_when_they_should() -> None:
     assert PROMTOOL is not None
     assert "SUCCESS" in run(PROMTOOL, "test", "rules", "alerts.test.yml")
+
+
+@needs_promtool
+async def test_names_and_texts_are_by_the_conventions() -> None:
+    async with recording() as (_, running):
+        page = running.server.telemetry.page()[1]
+    assert PROMTOOL is not None
+    done = subprocess.run(
+        [PROMTOOL, "check", "metrics"],
+        input=page,
+        capture_output=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_every_alert_is_tried() -> None:

@@ -92,13 +92,14 @@ async def test_names_and_texts_are_by_the_conventions() -> None:
     async with recording() as (_, running):
         page = running.server.telemetry.page()[1]
     assert PROMTOOL is not None
-    done = subprocess.run(
-        [PROMTOOL, "check", "metrics"],
-        input=page,
-        capture_output=True,
-        timeout=DEADLINE,
-        check=False,
-    )
+    with trio.fail_after(DEADLINE):
+        done = await trio.run_process(
+            [PROMTOOL, "check", "metrics"],
+            stdin=page,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+        )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from proxy.session.records import Selection
 from proxy.session.transactions import State
+from proxy.slices import in_slices
 
 if TYPE_CHECKING:
     from proxy.session.records import CursorId, Ending, Session
@@ -25,6 +26,9 @@ Row = dict[str, Any]
 Key = str | float
 
 EVERYTHING: Final = Selection(everything=True)
+
+#: Sessions whose cursors are gathered in one go.
+_BATCH: Final = 500
 
 #: More seconds than any clock here shows.
 _LONG: Final = 1e11
@@ -290,14 +294,15 @@ class OpenCursor(NamedTuple):
     opened: float
 
 
-def open_cursors(store: SessionStore) -> list[OpenCursor]:
-    """Every cursor that is open in a session."""
-    return [
-        OpenCursor(cursor, namespace, session, store.cursor_opened_at(cursor) or 0.0)
-        for session in store.active(EVERYTHING)
-        if session.activity is not None
-        for cursor, namespace in session.activity.cursors.items()
-    ]
+def open_cursors(store: SessionStore) -> Iterator[list[OpenCursor]]:
+    """Every cursor that is open in a session, some at a time."""
+    for sessions in in_slices(store.active(EVERYTHING), _BATCH):
+        yield [
+            OpenCursor(cursor, namespace, session, store.cursor_opened_at(cursor) or 0.0)
+            for session in sessions
+            if session.activity is not None
+            for cursor, namespace in session.activity.cursors.items()
+        ]
 
 
 def cursor_row(cursor: OpenCursor, now: float) -> Row:

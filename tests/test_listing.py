@@ -108,7 +108,7 @@ def test_an_open_transaction_and_its_cursors() -> None:
     row = listing.transaction_row(found, 20.0)
     assert (row["age_seconds"], row["idle_seconds"], row["statements"]) == (8.0, 8.0, 3)
     assert (row["upstream"], row["conn"], row["cursors"]) == ("db:1", 9, 1)
-    (cursor,) = listing.open_cursors(store)
+    ((cursor,),) = listing.open_cursors(store)
     row = listing.cursor_row(cursor, 20.0)
     assert (row["cursor"], row["namespace"]) == (str(2**62 + 1), "shop.orders")
     assert (row["age_seconds"], row["transaction"]) == (7.0, True)
@@ -139,7 +139,7 @@ def test_everything_that_is_listed_can_be_ordered_and_told_apart() -> None:
     session = use(store, 1, 10.0)
     transact(store, session, 12.0)
     store.cursor_opened(CursorId("db:1", 7), session, "shop.orders", 13.0)
-    (cursor,) = listing.open_cursors(store)
+    ((cursor,),) = listing.open_cursors(store)
     bare = {"conn": 1, "client": "10.0.0.1:5", "upstream": "db:1", "age_seconds": 3.0}
     for kind, item in (
         (listing.session_listing(store), session),

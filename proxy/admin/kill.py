@@ -15,7 +15,6 @@ from uuid import UUID
 import trio
 
 from proxy.admin.query import QueryError, Test, tests
-from proxy.admin.slices import in_slices
 from proxy.identity import NO_OWNER, NOBODY
 from proxy.listing import session_batches, uuid_text
 from proxy.session import bsonout
@@ -23,6 +22,7 @@ from proxy.session.caller import Caller
 from proxy.session.plans import Plan, emulation
 from proxy.session.records import Selection
 from proxy.session.transactions import State
+from proxy.slices import in_slices
 
 if TYPE_CHECKING:
     from proxy.listing import Listing

@@ -16,9 +16,9 @@ from proxy import listing
 from proxy.admin.http import JSON, TEXT, Answer, Asked, Page, text
 from proxy.admin.kill import Kill, Meant, Reach, Result, read_kill, resolve
 from proxy.admin.query import QueryError, Selecting, read_query
-from proxy.admin.slices import in_slices
 from proxy.admin.summary import GROUPS, groups, summary
 from proxy.scraping import metrics_page
+from proxy.slices import in_slices
 
 if TYPE_CHECKING:
     from proxy.listing import Listing, Row
@@ -163,8 +163,11 @@ class _Pages:
         )
 
     async def cursors(self, asked: Asked) -> Answer:
-        found = listing.open_cursors(self._state.store)
-        return await self._list(listing.CURSORS, [found], listing.cursor_row, asked, len(found))
+        store = self._state.store
+        found = listing.open_cursors(store)
+        return await self._list(
+            listing.CURSORS, found, listing.cursor_row, asked, store.open_cursors()
+        )
 
     async def connections(self, asked: Asked) -> Answer:
         rows = await _in_turns(self._state.connections())

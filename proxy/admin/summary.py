@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from proxy.admin.slices import in_slices
 from proxy.listing import (
     EVERYTHING,
     Listing,
@@ -17,6 +16,7 @@ from proxy.listing import (
     session_batches,
     text_of,
 )
+from proxy.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

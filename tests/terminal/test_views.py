@@ -129,7 +129,7 @@ def test_incidents_in_words() -> None:
 
 def test_ids_give_way_before_names_do() -> None:
     rows = [session(), session(session="99999999-2222-4333-8444-555555555555")]
-    _, first, second = table(SESSIONS, rows, 82)
+    _, first, second = table(SESSIONS, rows, 81)
     assert "alice@admin  shop" in first
     assert first.endswith("  11111111…")
     assert second.endswith("  99999999…")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.admin.slices import in_slices
+from proxy.slices import in_slices
 
 
 @pytest.mark.parametrize(

@@ -159,3 +159,23 @@ def test_sessions_are_killed_after_a_preview_and_with_the_token(page: Browser) -
     assert ", 0 unreachable, 0 failed." in page.text("#kill-preview")
     page.click("#kill-close")
     page.wait(f"{ROWS}[0].innerText.includes('killed')")
+
+
+def test_elsewhere_than_on_loopback_nothing_is_seen_without_the_token(window: Browser) -> None:
+    command = [sys.executable, "-m", "tests.browser.scene", "127.0.0.1:0", "0.0.0.0:0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as process:
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline().split("/")[2].rpartition(":")[2]
+            window.open(f"http://127.0.0.1:{port}/")
+            window.wait("document.querySelector('#token-dialog').open")
+            assert window.text("#status") == "a token is needed"
+            assert window.run(f"return {ROWS}.length") == 0
+            window.type("#token", TOKEN)
+            window.click("#token-dialog button[value=use]")
+            window.wait(f"{ROWS}.length > 0")
+            assert window.text("#status") == "ready"
+        finally:
+            process.kill()

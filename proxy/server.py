@@ -366,7 +366,7 @@ class Server:
         self._audit.record(**what)
 
     def count_kill(self, result: str, sessions: int) -> None:
-        """Count a command that was ``done`` or ``failed``, and how many sessions it named."""
+        """Count a command that was ``done`` or ``failed``, and the sessions it was first to hit."""
         self.telemetry.control("killSessions", result)
         if result == "done":
             self.telemetry.killed("admin", sessions)

@@ -6,17 +6,13 @@ killed through an idle connection of that owner's; whoever has none is reported 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from uuid import UUID
 
 import trio
 
-from proxy.admin.query import QueryError, Test, tests
 from proxy.identity import NO_OWNER, NOBODY
-from proxy.listing import session_batches, uuid_text
 from proxy.session import bsonout
 from proxy.session.caller import Caller
 from proxy.session.plans import Plan, emulation
@@ -25,7 +21,6 @@ from proxy.session.transactions import State
 from proxy.slices import in_slices
 
 if TYPE_CHECKING:
-    from proxy.listing import Listing
     from proxy.session.records import Operation, Owner, Session
     from proxy.session.store import SessionStore
     from proxy.upstreams import UpstreamFacts
@@ -37,14 +32,15 @@ _PATIENCE: Final = 5.0
 _TRIES: Final = 20
 _BETWEEN: Final = 0.05
 
-_MOST_PATTERNS: Final = 100
-_MOST_SESSIONS: Final = 10_000
-
 _COMMAND: Final = "killSessions"
 
 
 class Asker(Protocol):
     """A client connection that can put a question to its upstream."""
+
+    @property
+    def speaks_for(self) -> bytes | None:
+        """The owner (a digest) as whom it could ask now; None where it could not."""
 
     def ask(self, question: bytes, handler: Callable[[Reply, float], None]) -> None:
         """Send a command (BSON); ``handler`` gets the reply, if one comes."""
@@ -66,106 +62,7 @@ class Reach(Protocol):
         """Write a line to the audit log."""
 
     def count_kill(self, result: str, sessions: int) -> None:
-        """Count a command that was ``done`` or ``failed``, and how many sessions it named."""
-
-
-@dataclass(frozen=True, slots=True)
-class Meant:
-    """What a request to kill says: alternatives, each a list of tests, and sessions by id."""
-
-    dry_run: bool
-    patterns: tuple[list[Test[Session]], ...]
-    sessions: tuple[tuple[bytes, bytes | None], ...]
-    #: As given, for the audit log.
-    text: str
-
-
-def read_kill(body: bytes, listing: Listing[Session], now: float) -> Meant:
-    """The request in ``body``: JSON with ``patterns``, ``sessions`` and ``dry_run``.
-
-    A pattern has the listing's filters as fields, all of which must match; patterns are
-    alternatives. A session is its UUID, or ``{"session": UUID, "uid": hex}``. It is a preview
-    unless ``dry_run`` is false.
-
-    Raises:
-        QueryError: something in it is wrong, or it names nothing.
-    """
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise QueryError("the body is not JSON") from None
-    if not isinstance(document, dict):
-        raise QueryError("the body has to be an object")
-    unknown = document.keys() - {"patterns", "sessions", "dry_run"}
-    if unknown:
-        raise QueryError(f"{min(unknown)}: no such field; there are patterns, sessions, dry_run")
-    dry_run = document.get("dry_run", True)
-    if not isinstance(dry_run, bool):
-        raise QueryError("dry_run: has to be true or false")
-    patterns = [_pattern(one, listing, now) for one in _list(document, "patterns", _MOST_PATTERNS)]
-    sessions = [_session(one) for one in _list(document, "sessions", _MOST_SESSIONS)]
-    if not patterns and not sessions:
-        raise QueryError("name sessions or patterns")
-    said = {name: document[name] for name in ("patterns", "sessions") if document.get(name)}
-    return Meant(dry_run, tuple(patterns), tuple(dict.fromkeys(sessions)), json.dumps(said)[:2000])
-
-
-def _list(document: Mapping[str, Any], name: str, most: int) -> list[Any]:
-    value = document.get(name, [])
-    if not isinstance(value, list) or len(value) > most:
-        raise QueryError(f"{name}: has to be a list of at most {most}")
-    return value
-
-
-def _pattern(pattern: object, listing: Listing[Session], now: float) -> list[Test[Session]]:
-    if not isinstance(pattern, dict):
-        raise QueryError("patterns: each has to be an object")
-    if not pattern:
-        raise QueryError('patterns: {} would mean everybody; if so, say {"owner": "*"}')
-    fields: dict[str, str] = {}
-    for name, value in pattern.items():
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise QueryError(f"patterns: {name} has to be a text or a number")
-        fields[name] = str(value)
-    return tests(listing, fields, now)
-
-
-def _session(entry: object) -> tuple[bytes, bytes | None]:
-    problem = QueryError('sessions: each has to be a UUID, or {"session": UUID, "uid": 64 digits}')
-    uid: object = None
-    if isinstance(entry, dict):
-        if entry.keys() - {"session", "uid"}:
-            raise problem
-        uid, entry = entry.get("uid"), entry.get("session")
-    try:
-        if not isinstance(entry, str) or not isinstance(uid, str | None):
-            raise problem
-        digest = None if uid is None else bytes.fromhex(uid)
-        found = UUID(entry).bytes
-    except ValueError:
-        raise problem from None
-    if digest is not None and len(digest) != 32:
-        raise problem
-    return found, digest
-
-
-async def resolve(meant: Meant, store: SessionStore) -> tuple[list[Session], list[str]]:
-    """The sessions that are meant, and the ids of those that nobody knows."""
-    unknown: list[str] = []
-    chosen: dict[Session, None] = {}
-    for session_id, uid in meant.sessions:
-        named = [one for one in store.with_id(session_id) if uid in (None, one.owner.uid)]
-        chosen.update(dict.fromkeys(named))
-        if not named:
-            unknown.append(uuid_text(session_id))
-    if meant.patterns:
-        for batch in session_batches(store):
-            for some in in_slices(batch):
-                for session in some:
-                    if any(all(test(session) for test in one) for one in meant.patterns):
-                        chosen[session] = None
-                await trio.lowlevel.checkpoint()
-    return list(chosen), unknown
+        """Count a command that was ``done`` or ``failed``, and the sessions it was first to hit."""
 
 
 @dataclass(slots=True)
@@ -227,8 +124,8 @@ class Kill:
         )
 
     async def _round(self, client: str) -> bool:
-        """Send one batch to each place that can be reached now; False if there was none."""
-        sent = 0
+        """Send one batch to each place that can be reached now; False if that changed nothing."""
+        before = self._left()
         async with trio.open_nursery() as nursery:
             for upstream, askers in self._reach.askers().items():
                 anyone = self._reach.facts(upstream).authorization is False
@@ -245,33 +142,25 @@ class Kill:
                         continue
                     batch = self._waiting[place].pop()
                     nursery.start_soon(self._send, asker, speaks, place, batch, client)
-                    sent += 1
                     if anyone:
                         # One connection speaks for all owners, but says one thing at a time.
                         break
-        return bool(sent)
+        return self._left() != before
+
+    def _left(self) -> tuple[int, int]:
+        return len(self._waiting), sum(map(len, self._waiting.values()))
 
     async def _send(
         self, asker: Asker, speaks: bytes, place: _Place, batch: list[Session], client: str
     ) -> None:
-        upstream, owner = place
+        upstream = place[0]
         selection = Selection(keys=frozenset(session.key for session in batch))
+        if asker.speaks_for != speaks:
+            # Its client has asked something itself in the meantime.
+            self._waiting[place].append(batch)
+            return
         native = self._reach.facts(upstream).native
-        commands: tuple[bytes, ...]
-        if native:
-            entries = [bsonout.session(session.key, speaks) for session in batch]
-            commands = bsonout.batches(_COMMAND, entries, [bsonout.text("$db", "admin")])
-        else:
-            users = frozenset((speaks,))
-            caller = Caller(NOBODY, None, None, speaks, None, users, owner.name)
-            plan = Plan(_COMMAND, caller, (), selection=selection)
-            emulated = emulation(plan, self._store, upstream)
-            for operation in emulated.operations:
-                self._reach.end_operation(operation)
-            commands = tuple(
-                errand.as_owner if errand.owner == speaks else errand.as_caller
-                for errand in emulated.errands
-            )
+        commands = self._commands(place, batch, selection, speaks, native)
         done = trio.Event()
         problem = "no answer from upstream"
 
@@ -293,17 +182,46 @@ class Kill:
             done.set()
         with trio.move_on_after(_PATIENCE):
             await done.wait()
+        self._finished(place, batch, problem, client)
+
+    def _commands(
+        self,
+        place: _Place,
+        batch: list[Session],
+        selection: Selection,
+        speaks: bytes,
+        native: bool,
+    ) -> tuple[bytes, ...]:
+        """What to send as ``speaks``; operations that upstream cannot interrupt end at once."""
+        upstream, owner = place
+        if native:
+            entries = [bsonout.session(session.key, speaks) for session in batch]
+            return bsonout.batches(_COMMAND, entries, [bsonout.text("$db", "admin")])
+        caller = Caller(NOBODY, None, None, speaks, None, frozenset((speaks,)), owner.name)
+        plan = Plan(_COMMAND, caller, (), selection=selection)
+        emulated = emulation(plan, self._store, upstream)
+        for operation in emulated.operations:
+            self._reach.end_operation(operation)
+        return tuple(
+            errand.as_owner if errand.owner == speaks else errand.as_caller
+            for errand in emulated.errands
+        )
+
+    def _finished(self, place: _Place, batch: list[Session], problem: str, client: str) -> None:
+        """Note, count and write down what became of one batch."""
+        upstream, owner = place
+        # One that is killed on several upstreams is one killed session.
+        first = sum(session not in self._killed for session in batch)
         if problem:
             self._failed.update(batch)
-            self._errors[f"{upstream}: {problem}"] = self._errors.get(
-                f"{upstream}: {problem}", 0
-            ) + len(batch)
+            error = f"{upstream}: {problem}"
+            self._errors[error] = self._errors.get(error, 0) + len(batch)
         else:
             self._killed.update(batch)
             if place in self._needed:
                 self._needed[place].difference_update(batch)
         decision = "failed" if problem else "done"
-        self._reach.count_kill(decision, len(batch))
+        self._reach.count_kill(decision, first)
         self._reach.audit(
             conn=None,
             owner=owner.name,

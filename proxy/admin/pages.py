@@ -14,7 +14,8 @@ import trio
 
 from proxy import listing
 from proxy.admin.http import JSON, TEXT, Answer, Asked, Page, text
-from proxy.admin.kill import Kill, Meant, Reach, Result, read_kill, resolve
+from proxy.admin.kill import Kill, Reach, Result
+from proxy.admin.meant import Meant, read_kill, resolve
 from proxy.admin.query import QueryError, Selecting, read_query
 from proxy.admin.summary import GROUPS, groups, summary
 from proxy.scraping import metrics_page

@@ -41,6 +41,7 @@ class FakeAsker:
 
     def __init__(self, *answers: Mapping[str, Any] | None) -> None:
         self.asked: list[bytes] = []
+        self.speaks_for: bytes | None = None
         self._answers = list(answers) or [{"ok": 1.0}]
 
     def ask(self, question: bytes, handler: Any) -> None:
@@ -113,6 +114,9 @@ class FakeState:
         return self.is_draining
 
     def askers(self) -> dict[str, dict[bytes, FakeAsker]]:
+        for connections in self.asking.values():
+            for owner, asker in connections.items():
+                asker.speaks_for = owner
         return self.asking
 
     def facts(self, upstream: str) -> UpstreamFacts:

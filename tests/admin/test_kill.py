@@ -9,14 +9,10 @@ import pytest
 import trio
 import trio.testing
 
-from proxy.admin.kill import read_kill
-from proxy.admin.query import QueryError
 from proxy.identity import NO_OWNER
-from proxy.listing import session_listing
 from proxy.session.caller import digest_of
 from proxy.session.info import OperationSessionInfo
-from proxy.session.records import Session
-from proxy.session.store import SessionStore
+from proxy.session.records import CursorId, Session
 from proxy.session.transactions import Outcome, State, Step
 from proxy.upstreams import UpstreamFacts
 from tests.admin.endpoint import UPSTREAM, FakeAsker, FakeState, asking, uuid
@@ -39,53 +35,6 @@ def asked(asker: FakeAsker) -> list[dict[str, Any]]:
 
 def ids(command: dict[str, Any]) -> set[int]:
     return {int(UUID(bytes=one["id"])) for one in command["killSessions"]}
-
-
-# ---------------------------------------------------------------------- what is asked
-
-
-@pytest.mark.parametrize(
-    ("document", "problem"),
-    [
-        ([], "the body has to be an object"),
-        (None, "the body has to be an object"),
-        ({}, "name sessions or patterns"),
-        ({"patterns": [], "sessions": []}, "name sessions or patterns"),
-        ({"pattern": []}, "pattern: no such field"),
-        ({"patterns": {}}, "patterns: has to be a list of at most 100"),
-        ({"patterns": [{"owner": "a"}] * 101}, "patterns: has to be a list of at most 100"),
-        ({"patterns": None}, "patterns: has to be a list"),
-        ({"patterns": [{}]}, "patterns: {} would mean everybody"),
-        ({"patterns": [None]}, "patterns: each has to be an object"),
-        ({"patterns": ["alice"]}, "patterns: each has to be an object"),
-        ({"patterns": [{"owner": None}]}, "patterns: owner has to be a text or a number"),
-        ({"patterns": [{"owner": True}]}, "patterns: owner has to be"),
-        ({"patterns": [{"owner": ["a"]}]}, "patterns: owner has to be"),
-        ({"patterns": [{"ownr": "a"}]}, "ownr: no such filter"),
-        ({"patterns": [{"limit": 5}]}, "limit: no such filter"),
-        ({"sessions": "x"}, "sessions: has to be a list"),
-        ({"sessions": [""]}, "sessions: each has to be a UUID"),
-        ({"sessions": [None]}, "sessions: each has to be a UUID"),
-        ({"sessions": [{}]}, "sessions: each has to be a UUID"),
-        ({"sessions": [{"session": "0" * 32, "uid": "00"}]}, "sessions: each"),
-        ({"sessions": [{"session": "0" * 32, "uid": "x" * 64}]}, "sessions: each"),
-        ({"sessions": [{"session": "0" * 32, "uid": 7}]}, "sessions: each"),
-        ({"sessions": [{"session": "0" * 32, "id": "0"}]}, "sessions: each"),
-        ({"sessions": ["0" * 32], "dry_run": "no"}, "dry_run: has to be true or false"),
-        ({"sessions": ["0" * 32], "dry_run": 0}, "dry_run: has to be true or false"),
-    ],
-)
-def test_what_is_wrong_is_said_and_widens_nothing(document: object, problem: str) -> None:
-    listing = session_listing(SessionStore())
-    with pytest.raises(QueryError) as caught:
-        read_kill(json.dumps(document).encode(), listing, 0.0)
-    assert str(caught.value).startswith(problem)
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])
-def test_what_is_no_json_is_refused(body: bytes) -> None:
-    with pytest.raises(QueryError, match="the body is not JSON"):
-        read_kill(body, session_listing(SessionStore()), 0.0)
 
 
 # ---------------------------------------------------------------------- previews
@@ -111,25 +60,6 @@ async def test_a_preview_says_what_would_be_hit_and_hits_nothing() -> None:
     assert len(state.store) == 4
     assert state.store.open_transactions == 1
     assert state.audited == []
-
-
-async def test_sessions_are_named_by_id_and_owner() -> None:
-    state = FakeState()
-    state.add(1)
-    state.add(1, "bob@admin")
-    state.add(2)
-    async with asking(state) as client:
-        first, second, nobody = (str(UUID(int=n)) for n in (1, 2, 3))
-        for sessions, owners, unknown in (
-            ([first], ["alice@admin", "bob@admin"], []),
-            ([{"session": first, "uid": BOB.hex()}], ["bob@admin"], []),
-            ([first, first, second], ["alice@admin", "bob@admin", "alice@admin"], []),
-            ([second.upper().replace("-", "")], ["alice@admin"], []),
-            ([nobody, {"session": second, "uid": BOB.hex()}], [], [nobody, second]),
-        ):
-            _, seen = await client.kill({"sessions": sessions})
-            assert [row["owner"] for row in seen["sessions"]] == owners
-            assert (seen["matched"], seen["unknown"]) == (len(owners), unknown)
 
 
 async def test_without_a_configured_token_previews_work_and_kills_are_off() -> None:
@@ -333,3 +263,62 @@ async def test_where_upstream_has_no_session_commands_the_effect_is_brought_abou
     assert abort["lsid"] == {"id": bson.Binary(uuid(1), 4)}
     assert [operation.command for operation in state.ended] == ["find"]
     assert (session.state, state.store.open_cursors()) == (State.ABORTED, 0)
+
+
+async def test_a_connection_whose_client_came_first_is_tried_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Busy(FakeAsker):
+        """Idle when looked for, and no more when it is its turn, the first two times."""
+
+        looks = 0
+
+        @property
+        def speaks_for(self) -> bytes | None:
+            self.looks += 1
+            return ALICE if self.looks > 2 else None
+
+        @speaks_for.setter
+        def speaks_for(self, owner: bytes | None) -> None:
+            pass
+
+    state = FakeState()
+    asker = Busy()
+    state.asking = {UPSTREAM: {ALICE: asker}}
+    state.add(1)
+    assert (await run(state, {"owner": "*"}))["killed"] == 1
+    assert len(asker.asked) == 1
+    assert state.counted == [("done", 1)]
+
+
+async def test_a_connection_that_is_never_idle_leaves_its_sessions_unreachable(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Busy(FakeAsker):
+        @property
+        def speaks_for(self) -> bytes | None:
+            return None
+
+        @speaks_for.setter
+        def speaks_for(self, owner: bytes | None) -> None:
+            pass
+
+    state = FakeState()
+    state.asking = {UPSTREAM: {ALICE: Busy()}}
+    state.add(1)
+    seen = await run(state, {"owner": "*"})
+    assert (seen["killed"], seen["unreachable"], state.counted) == (0, 1, [])
+
+
+async def test_a_session_that_is_killed_in_two_places_counts_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    state = FakeState()
+    here, there = FakeAsker(), FakeAsker()
+    state.asking = {UPSTREAM: {ALICE: here}, OTHER: {ALICE: there}}
+    session = state.add(1, cursor=7)
+    state.store.cursor_opened(CursorId(OTHER, 7), session, "a.b", trio.current_time())
+    assert (await run(state, {"owner": "*"}))["killed"] == 1
+    assert (len(here.asked), len(there.asked)) == (1, 1)
+    assert sorted(state.counted) == [("done", 0), ("done", 1)]
+    assert state.store.open_cursors() == 0

@@ -1,0 +1,122 @@
+"""Which sessions a request to kill means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import trio
+
+from proxy.admin.query import QueryError, Test, tests
+from proxy.listing import session_batches, uuid_text
+from proxy.slices import in_slices
+
+if TYPE_CHECKING:
+    from proxy.listing import Listing
+    from proxy.session.records import Session
+    from proxy.session.store import SessionStore
+
+_MOST_PATTERNS: Final = 100
+_MOST_SESSIONS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """What a request to kill says: alternatives, each a list of tests, and sessions by id."""
+
+    dry_run: bool
+    patterns: tuple[list[Test[Session]], ...]
+    sessions: tuple[tuple[bytes, bytes | None], ...]
+    #: As given, for the audit log.
+    text: str
+
+
+def read_kill(body: bytes, listing: Listing[Session], now: float) -> Meant:
+    """The request in ``body``: JSON with ``patterns``, ``sessions`` and ``dry_run``.
+
+    A pattern has the listing's filters as fields, all of which must match; patterns are
+    alternatives. A session is its UUID, or ``{"session": UUID, "uid": hex}``. It is a preview
+    unless ``dry_run`` is false.
+
+    Raises:
+        QueryError: something in it is wrong, or it names nothing.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise QueryError("the body is not JSON") from None
+    if not isinstance(document, dict):
+        raise QueryError("the body has to be an object")
+    unknown = document.keys() - {"patterns", "sessions", "dry_run"}
+    if unknown:
+        raise QueryError(f"{min(unknown)}: no such field; there are patterns, sessions, dry_run")
+    dry_run = document.get("dry_run", True)
+    if not isinstance(dry_run, bool):
+        raise QueryError("dry_run: has to be true or false")
+    patterns = [_pattern(one, listing, now) for one in _list(document, "patterns", _MOST_PATTERNS)]
+    sessions = [_session(one) for one in _list(document, "sessions", _MOST_SESSIONS)]
+    if not patterns and not sessions:
+        raise QueryError("name sessions or patterns")
+    said = {name: document[name] for name in ("patterns", "sessions") if document.get(name)}
+    return Meant(dry_run, tuple(patterns), tuple(dict.fromkeys(sessions)), json.dumps(said)[:2000])
+
+
+def _list(document: Mapping[str, Any], name: str, most: int) -> list[Any]:
+    value = document.get(name, [])
+    if not isinstance(value, list) or len(value) > most:
+        raise QueryError(f"{name}: has to be a list of at most {most}")
+    return value
+
+
+def _pattern(pattern: object, listing: Listing[Session], now: float) -> list[Test[Session]]:
+    if not isinstance(pattern, dict):
+        raise QueryError("patterns: each has to be an object")
+    if not pattern:
+        raise QueryError('patterns: {} would mean everybody; if so, say {"owner": "*"}')
+    fields: dict[str, str] = {}
+    for name, value in pattern.items():
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise QueryError(f"patterns: {name} has to be a text or a number")
+        fields[name] = str(value)
+    return tests(listing, fields, now)
+
+
+def _session(entry: object) -> tuple[bytes, bytes | None]:
+    problem = QueryError('sessions: each has to be a UUID, or {"session": UUID, "uid": 64 digits}')
+    uid: object = None
+    if isinstance(entry, dict):
+        if entry.keys() - {"session", "uid"}:
+            raise problem
+        uid, entry = entry.get("uid"), entry.get("session")
+    try:
+        if not isinstance(entry, str) or not isinstance(uid, str | None):
+            raise problem
+        digest = None if uid is None else bytes.fromhex(uid)
+        found = UUID(entry).bytes
+    except ValueError:
+        raise problem from None
+    if digest is not None and len(digest) != 32:
+        raise problem
+    return found, digest
+
+
+async def resolve(meant: Meant, store: SessionStore) -> tuple[list[Session], list[str]]:
+    """The sessions that are meant, and the ids of those that nobody knows."""
+    unknown: list[str] = []
+    chosen: dict[Session, None] = {}
+    for session_id, uid in meant.sessions:
+        named = [one for one in store.with_id(session_id) if uid in (None, one.owner.uid)]
+        chosen.update(dict.fromkeys(named))
+        if not named:
+            unknown.append(uuid_text(session_id))
+    if meant.patterns:
+        for batch in session_batches(store):
+            for some in in_slices(batch):
+                for session in some:
+                    if any(all(test(session) for test in one) for one in meant.patterns):
+                        chosen[session] = None
+                await trio.lowlevel.checkpoint()
+    return list(chosen), unknown

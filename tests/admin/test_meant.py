@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+import pytest
+
+from proxy.admin.meant import read_kill
+from proxy.admin.query import QueryError
+from proxy.listing import session_listing
+from proxy.session.caller import digest_of
+from proxy.session.store import SessionStore
+from tests.admin.endpoint import FakeState, asking
+
+BOB = digest_of("bob", "admin")
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ([], "the body has to be an object"),
+        (None, "the body has to be an object"),
+        ({}, "name sessions or patterns"),
+        ({"patterns": [], "sessions": []}, "name sessions or patterns"),
+        ({"pattern": []}, "pattern: no such field"),
+        ({"patterns": {}}, "patterns: has to be a list of at most 100"),
+        ({"patterns": [{"owner": "a"}] * 101}, "patterns: has to be a list of at most 100"),
+        ({"patterns": None}, "patterns: has to be a list"),
+        ({"patterns": [{}]}, "patterns: {} would mean everybody"),
+        ({"patterns": [None]}, "patterns: each has to be an object"),
+        ({"patterns": ["alice"]}, "patterns: each has to be an object"),
+        ({"patterns": [{"owner": None}]}, "patterns: owner has to be a text or a number"),
+        ({"patterns": [{"owner": True}]}, "patterns: owner has to be"),
+        ({"patterns": [{"owner": ["a"]}]}, "patterns: owner has to be"),
+        ({"patterns": [{"ownr": "a"}]}, "ownr: no such filter"),
+        ({"patterns": [{"limit": 5}]}, "limit: no such filter"),
+        ({"sessions": "x"}, "sessions: has to be a list"),
+        ({"sessions": [""]}, "sessions: each has to be a UUID"),
+        ({"sessions": [None]}, "sessions: each has to be a UUID"),
+        ({"sessions": [{}]}, "sessions: each has to be a UUID"),
+        ({"sessions": [{"session": "0" * 32, "uid": "00"}]}, "sessions: each"),
+        ({"sessions": [{"session": "0" * 32, "uid": "x" * 64}]}, "sessions: each"),
+        ({"sessions": [{"session": "0" * 32, "uid": 7}]}, "sessions: each"),
+        ({"sessions": [{"session": "0" * 32, "id": "0"}]}, "sessions: each"),
+        ({"sessions": ["0" * 32], "dry_run": "no"}, "dry_run: has to be true or false"),
+        ({"sessions": ["0" * 32], "dry_run": 0}, "dry_run: has to be true or false"),
+    ],
+)
+def test_what_is_wrong_is_said_and_widens_nothing(document: object, problem: str) -> None:
+    listing = session_listing(SessionStore())
+    with pytest.raises(QueryError) as caught:
+        read_kill(json.dumps(document).encode(), listing, 0.0)
+    assert str(caught.value).startswith(problem)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    with pytest.raises(QueryError, match="the body is not JSON"):
+        read_kill(body, session_listing(SessionStore()), 0.0)
+
+
+async def test_sessions_are_named_by_id_and_owner() -> None:
+    state = FakeState()
+    state.add(1)
+    state.add(1, "bob@admin")
+    state.add(2)
+    async with asking(state) as client:
+        first, second, nobody = (str(UUID(int=n)) for n in (1, 2, 3))
+        for sessions, owners, unknown in (
+            ([first], ["alice@admin", "bob@admin"], []),
+            ([{"session": first, "uid": BOB.hex()}], ["bob@admin"], []),
+            ([first, first, second], ["alice@admin", "bob@admin", "alice@admin"], []),
+            ([second.upper().replace("-", "")], ["alice@admin"], []),
+            ([nobody, {"session": second, "uid": BOB.hex()}], [], [nobody, second]),
+        ):
+            _, seen = await client.kill({"sessions": sessions})
+            assert [row["owner"] for row in seen["sessions"]] == owners
+            assert (seen["matched"], seen["unknown"]) == (len(owners), unknown)

@@ -1,0 +1,99 @@
+"""Open cursors as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from proxy.listing.kinds import EVERYTHING, Listing, Row
+from proxy.listing.sessions import (
+    SESSION_ORDERS,
+    idle_seconds,
+    in_transaction,
+    is_busy,
+    uuid_text,
+)
+from proxy.session.transactions import State
+from proxy.slices import in_slices
+
+if TYPE_CHECKING:
+    from proxy.session.records import CursorId, Session
+    from proxy.session.store import SessionStore
+
+#: Sessions whose cursors are gathered in one go.
+_BATCH: Final = 500
+
+
+class OpenCursor(NamedTuple):
+    """A cursor that a session has open; ``namespace`` is ``db.collection``."""
+
+    id: CursorId
+    namespace: str
+    session: Session
+    opened: float
+
+
+def open_cursors(store: SessionStore) -> Iterator[list[OpenCursor]]:
+    """Every cursor that is open in a session, some at a time."""
+    for sessions in in_slices(store.active(EVERYTHING), _BATCH):
+        yield [
+            OpenCursor(cursor, namespace, session, store.cursor_opened_at(cursor) or 0.0)
+            for session in sessions
+            if session.activity is not None
+            for cursor, namespace in session.activity.cursors.items()
+        ]
+
+
+def cursor_row(cursor: OpenCursor, now: float) -> Row:
+    """One open cursor; idle is its session. ``cursor`` is text: JSON's readers round int64."""
+    session, origin = cursor.session, cursor.session.origin
+    return {
+        "cursor": str(cursor.id.id),
+        "namespace": cursor.namespace,
+        "upstream": cursor.id.upstream,
+        "session": uuid_text(session.id),
+        "owner": session.owner.name,
+        "client": origin.client,
+        "application": origin.application,
+        "driver": origin.driver,
+        "driver_version": origin.driver_version,
+        "age_seconds": round(now - cursor.opened, 3),
+        "idle_seconds": idle_seconds(session, now),
+        "transaction": session.state is State.IN_PROGRESS,
+    }
+
+
+CURSORS: Final[Listing[OpenCursor]] = Listing(
+    name="cursors",
+    texts={
+        "owner": lambda cursor: cursor.session.owner.name,
+        "application": lambda cursor: cursor.session.origin.application,
+        "driver": lambda cursor: cursor.session.origin.driver,
+        "client": lambda cursor: cursor.session.origin.client,
+        "session": lambda cursor: uuid_text(cursor.session.id),
+        "namespace": lambda cursor: cursor.namespace,
+        "upstream": lambda cursor: cursor.id.upstream,
+    },
+    words=lambda cursor: [str(cursor.id.id)],
+    states={
+        "operation": lambda cursor: is_busy(cursor.session),
+        "transaction": lambda cursor: in_transaction(cursor.session),
+        "idle": lambda cursor: not is_busy(cursor.session),
+    },
+    orders={
+        "owner": lambda cursor: cursor.session.owner.name,
+        "application": lambda cursor: cursor.session.origin.application,
+        "driver": lambda cursor: cursor.session.origin.driver,
+        "client": lambda cursor: cursor.session.origin.client,
+        "session": lambda cursor: cursor.session.id.hex(),
+        "namespace": lambda cursor: cursor.namespace,
+        "age": lambda cursor: -cursor.opened,
+        "idle": lambda cursor: SESSION_ORDERS["idle"](cursor.session),
+    },
+    identity=lambda cursor: f"{cursor.id.upstream} {cursor.id.id}".encode(),
+    default_order="-age",
+    ages={
+        "min_age": lambda cursor, now: now - cursor.opened,
+        "min_idle": lambda cursor, now: idle_seconds(cursor.session, now),
+    },
+)

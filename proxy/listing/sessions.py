@@ -1,0 +1,192 @@
+"""Sessions as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from proxy.listing.kinds import Key, Listing, Row
+from proxy.session.transactions import State
+
+if TYPE_CHECKING:
+    from proxy.session.records import Ending, Session
+    from proxy.session.store import SessionStore
+
+#: More seconds than any clock here shows.
+_LONG: Final = 1e11
+
+
+def session_rows(store: SessionStore, now: float) -> Iterator[Row]:
+    """One row per session that is not forgotten."""
+    for sessions in session_batches(store):
+        for session in sessions:
+            yield session_row(session, store.ending(session), now)
+
+
+def session_batches(store: SessionStore) -> Iterator[list[Session]]:
+    """Every session that exists all the while exactly once, some at a time."""
+    start: int | None = 0
+    while start is not None:
+        page = store.page(start)
+        yield page.sessions
+        start = page.next
+
+
+def session_row(session: Session, ending: tuple[Ending, float] | None, now: float) -> Row:
+    """One session as a row."""
+    activity, tracker, origin = session.activity, session.transaction, session.origin
+    operations = [] if activity is None else list(activity.operations)
+    row: Row = {
+        "session": uuid_text(session.id),
+        "uid": session.owner.uid.hex(),
+        "owner": session.owner.name,
+        "client": origin.client,
+        "application": origin.application,
+        "driver": origin.driver,
+        "driver_version": origin.driver_version,
+        "age_seconds": round(now - session.first_use, 3),
+        "idle_seconds": idle_seconds(session, now),
+        "operations": [
+            {
+                "conn": o.connection,
+                "command": o.command,
+                "seconds": round(now - o.started, 3),
+                "upstream": o.upstream,
+            }
+            for o in operations
+        ],
+        "cursors": cursor_count(session),
+        "txn_number": None,
+        "transaction": None,
+        "ended": None if ending is None else ending[0].value,
+    }
+    if tracker is not None and tracker.number >= 0:
+        row["txn_number"] = tracker.number
+        row["transaction"] = tracker.state.value
+        row["statements"] = sum(map(len, tracker.statements or ()))
+        if tracker.state is State.IN_PROGRESS:
+            row["transaction_seconds"] = round(now - tracker.started, 3)
+            row["transaction_idle_seconds"] = (
+                0.0 if operations else round(now - tracker.last_use, 3)
+            )
+    return row
+
+
+def uuid_text(session_id: bytes) -> str:
+    """A session's id as people write it."""
+    digits = session_id.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def is_busy(session: Session) -> bool:
+    """Whether something is in flight under it."""
+    return session.activity is not None and bool(session.activity.operations)
+
+
+def cursor_count(session: Session) -> int:
+    """How many cursors it has open."""
+    return 0 if session.activity is None else len(session.activity.cursors)
+
+
+def idle_seconds(session: Session, now: float) -> float:
+    """How long it has not been used; 0 while something is in flight."""
+    return 0.0 if is_busy(session) else round(now - session.last_use, 3)
+
+
+def in_transaction(session: Session) -> bool:
+    """Whether the session has a transaction open."""
+    return session.state is State.IN_PROGRESS
+
+
+def _at_rest(session: Session) -> bool:
+    return session.activity is None and not in_transaction(session)
+
+
+def transaction_key(session: Session) -> float:
+    """What to sort open transactions by; the oldest is the largest."""
+    tracker = session.transaction
+    return -tracker.started if tracker is not None and in_transaction(session) else -inf
+
+
+def _operation_key(session: Session) -> float:
+    if session.activity is None or not session.activity.operations:
+        return -inf
+    return -min(one.started for one in session.activity.operations)
+
+
+def session_words(session: Session) -> list[str]:
+    """What only a search through everything looks at."""
+    words = [uuid_text(session.id), session.origin.driver_version]
+    if session.activity is not None:
+        words += [one.command for one in session.activity.operations]
+        words += session.activity.cursors.values()
+    return words
+
+
+def session_identity(session: Session) -> bytes:
+    """Its key, as bytes."""
+    return session.id + session.owner.uid
+
+
+SESSION_TEXTS: Final[Mapping[str, Callable[[Session], str]]] = {
+    "owner": lambda session: session.owner.name,
+    "application": lambda session: session.group.origin.application,
+    "driver": lambda session: session.group.origin.driver,
+    "client": lambda session: session.group.origin.client,
+    "session": lambda session: uuid_text(session.id),
+    "uid": lambda session: session.owner.uid.hex(),
+}
+
+
+def _activity_key(session: Session) -> float:
+    """Open transactions first, then what is in flight, then cursors; in each, the last used."""
+    level = 4 * in_transaction(session) + 2 * is_busy(session) + (cursor_count(session) > 0)
+    return -level * _LONG - session.last_use
+
+
+SESSION_ORDERS: Final[Mapping[str, Callable[[Session], Key]]] = {
+    "owner": lambda session: session.owner.name,
+    "application": lambda session: session.group.origin.application,
+    "driver": lambda session: session.group.origin.driver,
+    "client": lambda session: session.group.origin.client,
+    "session": lambda session: session.id.hex(),
+    "activity": _activity_key,
+    "age": lambda session: -session.first_use,
+    "idle": lambda session: -inf if is_busy(session) else -session.last_use,
+    "cursors": cursor_count,
+    "operations": _operation_key,
+    "transaction": transaction_key,
+    "txn_number": lambda session: session.txn_number,
+}
+
+_SESSION_AGES: Final[Mapping[str, Callable[[Session, float], float]]] = {
+    "min_age": lambda session, now: now - session.first_use,
+    "min_idle": idle_seconds,
+}
+
+
+def session_listing(store: SessionStore) -> Listing[Session]:
+    """The listing of all sessions; by default what has something open comes first."""
+
+    def ending(session: Session) -> str:
+        found = store.ending(session)
+        return "" if found is None else found[0].value
+
+    return Listing(
+        name="sessions",
+        texts=SESSION_TEXTS,
+        words=session_words,
+        states={
+            "operation": is_busy,
+            "cursor": lambda session: cursor_count(session) > 0,
+            "transaction": in_transaction,
+            "idle": _at_rest,
+            "ended": lambda session: ending(session) == "ended",
+            "killed": lambda session: ending(session) == "killed",
+        },
+        orders=SESSION_ORDERS,
+        identity=session_identity,
+        default_order="activity",
+        ages=_SESSION_AGES,
+    )

@@ -92,6 +92,8 @@ class Relay:
         self._inflated: bytes | None = None
         self._garbage = ""
         self._patience = trio.CancelScope()
+        #: As trio.current_time, which looks for its clock at each call.
+        self._clock = trio.lowlevel.current_clock().current_time
         self._to_client = Outlet(client, conversation.to_client)
         self._to_upstream: Outlet | None = None
         self._client_ended = False
@@ -222,7 +224,7 @@ class Relay:
     def _hand_over(self) -> bool:
         """Let requests pass until one has to wait; whether all passed and all is sent."""
         conversation, frames = self.conversation, self._frames
-        now = trio.current_time()
+        now = self._clock()
         for _ in range(min(len(frames), _AT_ONCE)):
             if self._must_wait() or (self._inflated is None and _is_large(frames[0])):
                 break
@@ -369,7 +371,7 @@ class Relay:
         began = perf_counter()
         conversation = self.conversation
         self._received_upstream += len(data)
-        conversation.on_upstream(data, trio.current_time())
+        conversation.on_upstream(data, self._clock())
         sent = self._push_to_client()
         if conversation.to_upstream and self._to_upstream is not None:
             sent = self._to_upstream.push() and sent

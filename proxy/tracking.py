@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from proxy.session.store import SessionStore
     from proxy.wire.messages import Reply, Request
 
+_EXHAUSTED: Final = Cursor(0, "")
+
 _walk = Shapes().walk
 
 #: TooManyLogicalSessions and Unauthorized: the lsid may not have become a session.
@@ -208,8 +210,8 @@ def _cursor(reply: Reply) -> Cursor | None:
     number = fields.get(b"id")
     if number is None or number.type != INT64_TYPE:
         return None
-    namespace = fields.get(b"ns")
-    return Cursor(_int64(data, number), _text(data, namespace))
+    cursor_id = _int64(data, number)
+    return Cursor(cursor_id, _text(data, fields.get(b"ns"))) if cursor_id else _EXHAUSTED
 
 
 def _int64(data: bytes, element: Element) -> int:

@@ -196,7 +196,8 @@ class Kill:
         upstream, owner = place
         if native:
             entries = [bsonout.session(session.key, speaks) for session in batch]
-            return bsonout.batches(_COMMAND, entries, [bsonout.text("$db", "admin")])
+            kill = bsonout.document(bsonout.array(_COMMAND, entries), bsonout.text("$db", "admin"))
+            return (kill,)
         caller = Caller(NOBODY, None, None, speaks, None, frozenset((speaks,)), owner.name)
         plan = Plan(_COMMAND, caller, (), selection=selection)
         emulated = emulation(plan, self._store, upstream)

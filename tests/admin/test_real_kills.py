@@ -1,0 +1,85 @@
+"""Kills through a real proxy, of a real driver's sessions, in front of each kind of upstream."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pymongo
+import pytest
+import trio
+from pymongo.errors import OperationFailure
+
+from proxy import logs
+from proxy.config import load
+from proxy.demo import serve_embedded
+from proxy.embedded import EmbeddedUser
+from proxy.server import Running
+from proxy.terminal.client import Endpoint
+
+TOKEN = "0123456789abcdef"
+ALICE = EmbeddedUser("alice", "admin", "wonderland", (("readWrite", "shop"),))
+
+
+@pytest.mark.parametrize("commands", ["native", "emulated"])
+@pytest.mark.parametrize("users", [(ALICE,), ()], ids=["authorization", "no authorization"])
+async def test_what_is_killed_is_gone_and_what_is_not_goes_on(
+    users: tuple[EmbeddedUser, ...], commands: str
+) -> None:
+    logs.configure("text", "critical")
+    config = load(
+        None,
+        {
+            "listen": {"address": "127.0.0.1:0"},
+            "admin": {"address": "127.0.0.1:0", "token": TOKEN},
+            "sessions": {"commands": commands},
+        },
+    )
+    async with trio.open_nursery() as nursery:
+        running: Running = await nursery.start(serve_embedded, config, users)
+        with trio.fail_after(60):
+            await trio.to_thread.run_sync(_kill, running, bool(users))
+        nursery.cancel_scope.cancel()
+
+
+def _connect(running: Running, application: str, login: bool) -> Any:
+    who = {"username": ALICE.name, "password": ALICE.password} if login else {}
+    address = running.addresses[0]
+    return pymongo.MongoClient(
+        f"mongodb://{address}/?replicaSet=embedded", appname=application, **who
+    )
+
+
+def _kill(running: Running, login: bool) -> None:
+    assert running.admin is not None
+    endpoint = Endpoint(running.admin, TOKEN)
+    with (
+        _connect(running, "victim", login) as victim,
+        _connect(running, "bystander", login) as other,
+        victim.start_session() as session,
+        other.start_session() as survivor,
+    ):
+        victim.shop.orders.insert_many({"_id": number} for number in range(50))
+        cursors = []
+        for client, used in ((victim, session), (other, survivor)):
+            used.start_transaction()
+            client.shop.payments.insert_one({}, session=used)
+            cursor = client.shop.orders.find(batch_size=5, session=used)
+            next(cursor)
+            cursors.append(cursor)
+        pattern = {"patterns": [{"application": "victim"}]}
+        preview = endpoint.post("kill", pattern)
+        assert (preview["transactions"], preview["cursors"]) == (1, 1)
+        assert preview["reachable"] == preview["matched"]
+        done = endpoint.post("kill", pattern | {"dry_run": False})
+        assert (done["killed"], done["unreachable"], done["failed"]) == (preview["matched"], 0, 0)
+        with pytest.raises(OperationFailure):
+            list(cursors[0])
+        with pytest.raises(OperationFailure) as caught:
+            victim.shop.payments.insert_one({}, session=session)
+        assert caught.value.code == 251
+        assert len(list(cursors[1])) == 49
+        survivor.commit_transaction()
+        assert other.shop.payments.count_documents({}) == 1
+        summary = endpoint.get("summary")
+        assert (summary["transactions"], summary["cursors"]) == (0, 0), json.dumps(summary)

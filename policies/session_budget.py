@@ -38,10 +38,12 @@ class SessionBudget:
         self._settings = settings
 
     def refuse(self, context: Context) -> CommandError | None:
+        settings, store = self._settings, context.store
+        if not (settings.per_user or settings.per_application or settings.reserved):
+            return None
         new = _new_sessions(context)
         if not new:
             return None
-        settings, store = self._settings, context.store
         user, application = context.caller.name, context.origin.application
         if (
             (settings.per_user and user and store.user_sessions(user) + new > settings.per_user)

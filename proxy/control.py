@@ -7,7 +7,7 @@ goes out when they have succeeded. What upstream refuses, the client gets in ups
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,6 +58,8 @@ class _Command:
         self._started = started
         #: operationTime and $clusterTime of upstream's latest reply; absent on standalones.
         self._times: dict[bytes, bytes] = {}
+        #: Sessions that are known, of those that the command has reached.
+        self._targets = 0
 
     def begin(self, now: float) -> None:
         ask_identity(self._conversation, now, self._identified)
@@ -110,34 +112,43 @@ class _Command:
         self._run(tuple(own), partial(self._effect, plan), now)
 
     def _effect(self, plan: Plan, _replies: list[Reply], now: float) -> None:
-        self._run(plan.upstream, partial(self._carried_out, plan), now, stop_at_failure=True)
+        self._run(plan.upstream, partial(self._carried_out, plan), now, partial(self._did, plan))
+
+    def _did(self, plan: Plan, number: int, reply: Reply, now: float) -> bool:
+        """Note what one of the plan's commands has done; whether the next one may follow."""
+        if not reply.ok():
+            return False
+        desk, part = self._conversation.desk, plan.part(number)
+        targets = part.targets(desk.store)
+        self._targets += targets
+        if plan.kills:
+            desk.killed(part, targets)
+        commit(part, desk.store, now, upstream=desk.upstream, origin=desk.origin)
+        return True
 
     def _carried_out(self, plan: Plan, replies: list[Reply], now: float) -> None:
         desk = self._conversation.desk
-        targets = plan.targets(desk.store)
         if replies and not replies[-1].ok():
             failed = replies[-1]
+            targets = plan.targets(desk.store)
             desk.decided(plan.command, "failed", targets, reason=str(failed.integer(b"code")))
             self._conversation.observer.failed(failed.integer(b"code"), "upstream")
             self._answer(failed.body_bytes(), False, now)
             return
-        if plan.kills:
-            desk.killed(plan)
-        commit(plan, desk.store, now, upstream=desk.upstream, origin=desk.origin)
-        desk.decided(plan.command, "done", targets, reason=plan.unknown)
+        desk.decided(plan.command, "done", self._targets, reason=plan.unknown)
         times = _times(replies[-1]) if replies else self._times
         document = _document(_fields({**plan.reply, "ok": 1.0}), *times.values())
         self._answer(document, True, now)
 
     def _run(
         self,
-        commands: tuple[bytes, ...],
+        commands: Sequence[bytes],
         then: Callable[[list[Reply], float], None],
         now: float,
-        *,
-        stop_at_failure: bool = False,
+        go_on: Callable[[int, Reply, float], bool] = lambda _number, _reply, _now: True,
     ) -> None:
-        """Send ``commands`` one after the other and go on with the replies."""
+        """Send ``commands`` one after the other, as long as ``go_on`` says so of each one's number
+        and reply, and go on with the replies."""
         replies: list[Reply] = []
 
         def step(
@@ -145,7 +156,7 @@ class _Command:
         ) -> None:
             if reply is not None:
                 replies.append(reply)
-                if stop_at_failure and not reply.ok():
+                if not go_on(len(replies) - 1, reply, now):
                     then(replies, now)
                     return
             if len(replies) < len(commands):

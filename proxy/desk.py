@@ -216,7 +216,7 @@ class Desk:
         """Record a session-control command that means sessions as nobody should."""
         self._sessions.recorder.misused(kind, now, self)
 
-    def killed(self, plan: Plan) -> None:
-        """Record whose sessions a kill hits; call it before the store is told."""
-        own = plan.own_targets(self.store)
-        self._sessions.recorder.killed(own, plan.targets(self.store) - own)
+    def killed(self, plan: Plan, targets: int) -> None:
+        """Record whose sessions a kill hits, ``targets`` in all, before the store is told."""
+        own = plan.own_targets(self.store) if targets else 0
+        self._sessions.recorder.killed(own, targets - own)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, overload
 
 from proxy.wire.opcodes import INT32, INT64
 
@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from proxy.session.ids import LogicalSessionId
     from proxy.wire.messages import Request
 
-#: Entries per command: at 90 bytes each they stay well below the 16 MiB of one document.
-BATCH: Final = 50_000
+#: Entries per command: to make one, and to note what it did, takes a few milliseconds.
+BATCH: Final = 1_000
+
+E = TypeVar("E")
 
 #: Fields of a session-control command that mean nothing to another command or in another place.
 _OWN: Final = frozenset(
@@ -93,10 +95,36 @@ def carried(request: Request, *, same_command: bool, with_lsid: bool) -> list[by
     return kept
 
 
-def batches(name: str, entries: Sequence[bytes], rest: Iterable[bytes]) -> tuple[bytes, ...]:
-    """``{name: [entries], …rest}``, as several commands where the entries are too many."""
-    tail = list(rest)
-    return tuple(
-        document(array(name, entries[start : start + BATCH]), *tail)
-        for start in range(0, max(len(entries), 1), BATCH)
-    )
+class Batches(Sequence[bytes], Generic[E]):
+    """``{name: [entries], …rest}``, as several commands where the entries are too many.
+
+    ``make`` turns an entry into its document. Each command is made when it is asked for, so
+    that a long list does not hold the loop at once.
+    """
+
+    def __init__(
+        self, name: str, entries: Sequence[E], make: Callable[[E], bytes], rest: Iterable[bytes]
+    ) -> None:
+        self._name = name
+        self._entries = entries
+        self._make = make
+        self._rest = list(rest)
+
+    def __len__(self) -> int:
+        return max(1, -(-len(self._entries) // BATCH))
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        documents = [self._make(entry) for entry in self.entries(index)]
+        return document(array(self._name, documents), *self._rest)
+
+    def entries(self, index: int) -> Sequence[E]:
+        """What the command number ``index`` is about."""
+        return self._entries[index * BATCH : (index + 1) * BATCH]

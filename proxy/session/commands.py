@@ -6,8 +6,9 @@ a server 4.2 answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bson.binary import UUID_SUBTYPE, Binary
@@ -25,7 +26,7 @@ from proxy.session.patterns import (
     select,
     select_own,
 )
-from proxy.session.plans import CARRIER, Ask, Forward, Plan, Refusal
+from proxy.session.plans import CARRIER, Ask, Entry, Forward, Plan, Refusal
 from proxy.session.records import Selection
 from proxy.session.shelltext import document_text
 from proxy.wire.fields import BOOL, DOCUMENT, NULL, Element
@@ -165,10 +166,11 @@ def _start_session(case: _Case) -> Decision:
     # A refresh makes upstream list the session too, as its own startSession would, and brings
     # its refusals and times; without a digest upstream could not take it.
     if caller.digest is None:
-        upstream: tuple[bytes, ...] = (_carrier(case),)
+        upstream: Sequence[bytes] = (_carrier(case),)
     else:
         rest = bsonout.carried(case.request, same_command=False, with_lsid=True)
-        upstream = bsonout.batches("refreshSessions", [bsonout.session(lsid, uid)], rest)
+        made_up = partial(bsonout.session, own=uid)
+        upstream = bsonout.Batches("refreshSessions", [lsid], made_up, rest)
     reply = {
         "id": {"id": Binary(lsid.id, UUID_SUBTYPE)},
         "timeoutMinutes": facts.timeout_minutes,
@@ -184,9 +186,9 @@ def _refresh_or_end(case: _Case) -> Decision:
     struct = case.command[0].upper() + case.command[1:] + "CmdFromClient"
     path = f"{struct}.{case.command}"
     lsids = tuple(_read_keys(case, path))
-    entries = [bsonout.session(lsid, caller.digest) for lsid in lsids]
     rest = bsonout.carried(case.request, same_command=True, with_lsid=True)
-    upstream = bsonout.batches(case.command, entries, rest)
+    make = partial(bsonout.session, own=caller.digest)
+    upstream = bsonout.Batches(case.command, lsids, make, rest)
     return Plan(case.command, caller, upstream, lsids=lsids, own_lsid=case.info.lsid)
 
 
@@ -203,9 +205,9 @@ def _kill_sessions(case: _Case) -> Decision:
         own = caller.users
         everything = not own or caller.authorization is False
         selection = Selection(everything=True) if everything else Selection(uids=own)
-        return _kill_plan(case, selection, "killSessions", [])
-    entries = [bsonout.session(key, caller.digest) for key in keys]
-    return _kill_plan(case, Selection(keys=frozenset(keys)), "killSessions", entries)
+        return _kill_plan(case, selection, "killSessions")
+    selection = Selection(keys=frozenset(keys))
+    return _kill_plan(case, selection, "killSessions", tuple(keys), _own_form(caller))
 
 
 def _kill_all_sessions(case: _Case) -> Decision:
@@ -219,18 +221,14 @@ def _kill_all_sessions(case: _Case) -> Decision:
         if caller.digest is None or named != {caller.digest}:
             raise _not_authorized(case)
         _check_concern(case)
-        return _kill_plan(case, Selection(uids=caller.users), "killSessions", [])
+        return _kill_plan(case, Selection(uids=caller.users), "killSessions")
     _check_concern(case)
     users = _read_users(case)
     if not users:
-        return _kill_plan(case, Selection(everything=True), case.command, [])
+        return _kill_plan(case, Selection(everything=True), case.command)
     # Upstream is given the names, not digests: only it can say that a user does not exist.
-    entries = [
-        bsonout.document(bsonout.text("user", user), bsonout.text("db", database))
-        for user, database in users
-    ]
     selection = Selection(uids=frozenset(digest_of(*names) for names in users))
-    return _kill_plan(case, selection, case.command, entries)
+    return _kill_plan(case, selection, case.command, users, _user_form)
 
 
 def _kill_by_pattern(case: _Case) -> Decision:
@@ -245,14 +243,15 @@ def _kill_by_pattern(case: _Case) -> Decision:
             raise _not_authorized(case)
         _check_concern(case)
         own = select_own(patterns, caller.digest)
-        entries = [] if own.uids else [bsonout.session(key, caller.digest) for key in own.keys]
-        return _kill_plan(case, own, "killSessions", entries)
+        if own.uids:
+            return _kill_plan(case, own, "killSessions")
+        return _kill_named(case, own, "killSessions", tuple(own.keys), _own_form(caller))
     _check_concern(case)
     patterns = _read_patterns(case)
     if any(one.impersonates for one in patterns) and not caller.may("impersonate"):
         raise refusals.NO_IMPERSONATION.again()
     if not patterns or any(one.is_everybody for one in patterns):
-        return _kill_plan(case, Selection(everything=True), case.command, [])
+        return _kill_plan(case, Selection(everything=True), case.command)
     learnt = facts.learnt
     if learnt is None:
         asked = questions(patterns, caller)
@@ -261,21 +260,63 @@ def _kill_by_pattern(case: _Case) -> Decision:
         learnt = Learnt()
     note_gaps(patterns, caller, learnt)
     selection = select(patterns, caller, facts.store, facts.known, learnt)
-    entries = [bsonout.of_owner(uid) for uid in selection.uids]
-    entries += [bsonout.exact(key) for key in selection.keys if key.uid not in selection.uids]
+    keys = (key for key in selection.keys if key.uid not in selection.uids)
+    entries: tuple[Entry, ...] = (*selection.uids, *keys)
+    gaps = "; ".join(learnt.gaps)
+    return _kill_named(case, selection, case.command, entries, _pattern_form, gaps)
+
+
+def _kill_named(
+    case: _Case,
+    selection: Selection,
+    name: str,
+    entries: Sequence[Entry],
+    form: Callable[[Entry], bytes],
+    unknown: str = "",
+) -> Plan:
+    """As :func:`_kill_plan`; without entries nobody is killed."""
     if not entries:
         # An empty list upstream would mean everybody, where nobody is meant.
-        return Plan(case.command, caller, (_carrier(case),), unknown="; ".join(learnt.gaps))
-    return _kill_plan(case, selection, case.command, entries, "; ".join(learnt.gaps))
+        return Plan(case.command, case.facts.caller, (_carrier(case),), unknown=unknown)
+    return _kill_plan(case, selection, name, entries, form, unknown)
 
 
 def _kill_plan(
-    case: _Case, selection: Selection, name: str, entries: list[bytes], unknown: str = ""
+    case: _Case,
+    selection: Selection,
+    name: str,
+    entries: Sequence[Entry] = (),
+    form: Callable[[Entry], bytes] | None = None,
+    unknown: str = "",
 ) -> Plan:
     # Without the lsid: servers up to 4.2 let a kill interrupt itself.
     rest = bsonout.carried(case.request, same_command=True, with_lsid=False)
-    upstream = bsonout.batches(name, entries, rest)
+    upstream = bsonout.Batches(name, entries, form or _user_form, rest)
     return Plan(case.command, case.facts.caller, upstream, selection=selection, unknown=unknown)
+
+
+def _own_form(caller: Caller) -> Callable[[Entry], bytes]:
+    """A session as killSessions takes it from the caller."""
+
+    def form(entry: Entry) -> bytes:
+        assert isinstance(entry, LogicalSessionId)
+        return bsonout.session(entry, caller.digest)
+
+    return form
+
+
+def _user_form(entry: Entry) -> bytes:
+    """A user as killAllSessions takes it."""
+    user, database = entry
+    return bsonout.document(bsonout.text("user", str(user)), bsonout.text("db", str(database)))
+
+
+def _pattern_form(entry: Entry) -> bytes:
+    """A uid or a session as killAllSessionsByPattern takes it."""
+    if isinstance(entry, LogicalSessionId):
+        return bsonout.exact(entry)
+    assert isinstance(entry, bytes)
+    return bsonout.of_owner(entry)
 
 
 # Arguments

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.session import bsonout
+from proxy.session.caller import Caller, digest_of
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.records import Operation, Selection
 from proxy.session.store import SessionStore
@@ -14,10 +15,13 @@ from proxy.session.transactions import State
 
 if TYPE_CHECKING:
     from proxy.errors import CommandError
-    from proxy.session.caller import Caller
 
 #: Tells nothing and changes nothing, but brings upstream's operationTime and $clusterTime.
 CARRIER: Final = "ping"
+
+
+#: What an upstream command lists: sessions, owners' digests, or users by name and database.
+Entry = LogicalSessionId | bytes | tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,9 @@ class Plan:
     """A command that is to be carried out.
 
     Send ``upstream`` (BSON commands, in order, on the caller's own connection), each without
-    anything added. If all succeed, call :func:`commit` and answer ``reply`` + ``ok: 1`` + the
-    last reply's times; otherwise hand the failed reply to the client. Where upstream lacks the
-    command, carry out :func:`emulation` instead.
+    anything added. When one succeeds, :func:`commit` its :meth:`part`. If all do, answer
+    ``reply`` + ``ok: 1`` + the last reply's times; otherwise hand the failed reply to the
+    client. Where upstream lacks the command, carry out :func:`emulation` instead.
 
     ``selection`` is what a kill hits, ``lsids`` what is started, refreshed or ended,
     ``own_lsid`` the session the command itself works under. ``unknown`` says in words what the
@@ -56,7 +60,7 @@ class Plan:
 
     command: str
     caller: Caller
-    upstream: tuple[bytes, ...]
+    upstream: Sequence[bytes]
     reply: dict[str, Any] = field(default_factory=dict)
     selection: Selection = field(default_factory=Selection)
     lsids: tuple[LogicalSessionId, ...] = ()
@@ -75,6 +79,22 @@ class Plan:
     def names_sessions(self) -> bool:
         """Whether the client gave session ids."""
         return self.command != "startSession" and bool(self.lsids or self.selection.keys)
+
+    def part(self, number: int) -> Plan:
+        """What the command number ``number`` of ``upstream`` carries out."""
+        if len(self.upstream) == 1 or not isinstance(self.upstream, bsonout.Batches):
+            return self
+        entries = self.upstream.entries(number)
+        if not self.kills:
+            return replace(self, lsids=tuple(entries), upstream=())
+        uids: set[bytes] = set()
+        keys: set[LogicalSessionId] = set()
+        for entry in entries:
+            if isinstance(entry, LogicalSessionId):
+                keys.add(entry)
+            else:
+                uids.add(entry if isinstance(entry, bytes) else digest_of(*entry))
+        return replace(self, selection=Selection(False, frozenset(uids), frozenset(keys)))
 
     def targets(self, store: SessionStore) -> int:
         """How many sessions that the store knows it means; for the audit log and previews."""

@@ -56,7 +56,8 @@ def test_batches() -> None:
     one = bsonout.document()
     sizes = {0: [0], 1: [1], bsonout.BATCH: [bsonout.BATCH], bsonout.BATCH + 1: [bsonout.BATCH, 1]}
     for count, expected in sizes.items():
-        made = bsonout.batches("a", [one] * count, [bsonout.text("$db", "x")])
+        made = bsonout.Batches("a", [one] * count, bytes, [bsonout.text("$db", "x")])
+        assert len(made) == len(expected)
         decoded = [bson.decode(command) for command in made]
         assert [len(command["a"]) for command in decoded] == expected
         assert all(command["$db"] == "x" for command in decoded)

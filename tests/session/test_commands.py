@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.control import SESSION_COMMANDS
 from proxy.identity import NO_OWNER
-from proxy.session import commands
+from proxy.session import bsonout, commands
 from proxy.session.caller import Caller, digest_of
 from proxy.session.ids import LogicalSessionId
 from proxy.session.known import KnownUsers
@@ -516,11 +516,28 @@ def test_an_upstream_without_the_commands_is_only_asked_for_its_times() -> None:
 
 def test_long_lists_are_split() -> None:
     store = SessionStore()
-    ids = [{"id": Binary(number.to_bytes(16, "big"), 4)} for number in range(60_000)]
+    ids = [{"id": Binary(number.to_bytes(16, "big"), 4)} for number in range(2_500)]
     decision = deciding(request({"killSessions": ids}), store=store)
     assert isinstance(decision, Plan)
-    assert [len(bson.decode(one)["killSessions"]) for one in decision.upstream] == [50_000, 10_000]
-    assert len(decision.selection.keys) == 60_000
+    sizes = [len(bson.decode(one)["killSessions"]) for one in decision.upstream]
+    assert sizes == [bsonout.BATCH] * 2 + [500]
+    assert len(decision.selection.keys) == 2_500
+    parts = [decision.part(number).selection.keys for number in range(3)]
+    assert [len(keys) for keys in parts] == sizes
+    assert frozenset().union(*parts) == decision.selection.keys
+
+
+def test_long_lists_of_users_and_owners_are_split_too() -> None:
+    users = [{"user": f"u{number}", "db": "x"} for number in range(bsonout.BATCH + 1)]
+    decision = deciding(request({"killAllSessions": users}), KILLER)
+    assert isinstance(decision, Plan)
+    assert decision.part(1).selection == Selection(
+        uids=frozenset((digest_of(f"u{bsonout.BATCH}", "x"),))
+    )
+    lsids = [{"id": Binary(number.to_bytes(16, "big"), 4)} for number in range(bsonout.BATCH + 1)]
+    decision = deciding(request({"endSessions": lsids}))
+    assert isinstance(decision, Plan)
+    assert decision.part(1).lsids == (LogicalSessionId(bsonout.BATCH.to_bytes(16, "big"), ALICE),)
 
 
 def test_two_users_with_the_same_uuid_never_meet() -> None:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import bson
 
 from proxy.handshake import ask_identity
+from proxy.session import bsonout
 from proxy.session.asking import learn
 from proxy.session.commands import decide
 from proxy.session.info import read_operation_session_info
 from proxy.session.plans import Ask, Forward, Plan, Refusal, commit, emulation
 from proxy.session.refusals import FOREIGN_DIGEST
-from proxy.wire.opcodes import INT32
 from proxy.wire.replies import error_document
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class _Command:
             return
         desk.decided(plan.command, "done", self._targets, reason=plan.unknown)
         times = _times(replies[-1]) if replies else self._times
-        document = _document(_fields({**plan.reply, "ok": 1.0}), *times.values())
+        document = bsonout.document(_fields({**plan.reply, "ok": 1.0}), *times.values())
         self._answer(document, True, now)
 
     def _run(
@@ -174,11 +174,11 @@ class _Command:
         fields, times = _fields(error_document(error)), self._times
         if next(iter(times), None) == _OPERATION_TIME:
             # As mongos writes it: the times at the end, here and in a success.
-            document = _document(fields, *times.values())
+            document = bsonout.document(fields, *times.values())
         else:
             # As mongod does: its successes end in $clusterTime, operationTime.
             before, after = times.get(_OPERATION_TIME, b""), times.get(_CLUSTER_TIME, b"")
-            document = _document(before, fields, after)
+            document = bsonout.document(before, fields, after)
         self._answer(document, False, now)
 
     def _answer(self, document: bytes, ok: bool, now: float) -> None:
@@ -197,12 +197,6 @@ def _times(reply: Reply) -> dict[bytes, bytes]:
 
 def _fields(document: Mapping[str, Any]) -> bytes:
     return bson.encode(document)[4:-1]
-
-
-def _document(*parts: bytes) -> bytes:
-    """A BSON document of elements that are BSON already."""
-    body = b"".join(parts)
-    return INT32.pack(len(body) + 5) + body + b"\0"
 
 
 HANDLERS: Final[Mapping[str, RequestHandler]] = dict.fromkeys(SESSION_COMMANDS, on_session_control)

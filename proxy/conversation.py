@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.errors import CommandError, WireError
 from proxy.hello import HELLO_COMMANDS, ClientMetadata
+from proxy.session.refusals import INTERRUPTED
 from proxy.wire.compression import declared_size
 from proxy.wire.edges import EDGE, Edges
 from proxy.wire.frames import FrameBuffer, FramingError
@@ -49,8 +50,6 @@ PASS_ABOVE: Final = 65_536
 
 #: A compressed reply that inflates to more than this is not looked into for its cursor.
 _INFLATE_UP_TO: Final = 262_144
-
-_INTERRUPTED: Final = CommandError(11601, "Interrupted", "operation was interrupted")
 
 #: How much of a reply has to be there to see whether another one follows.
 _SMALLEST_REPLY: Final = {OP_MSG: HEADER_SIZE + 4, OP_REPLY: HEADER_SIZE + 20}
@@ -248,8 +247,8 @@ class Conversation:
         if first is None or first.tracked is None or first.tracked.operation is not operation:
             return
         if not self._passing and not self.streaming:
-            self.observer.failed(_INTERRUPTED.code, "proxy")
-            document = error_document(_INTERRUPTED)
+            self.observer.failed(INTERRUPTED.code, "proxy")
+            document = error_document(INTERRUPTED)
             frame = plain_reply(
                 first.tracked.opcode, next(_own_request_ids), first.expected, document
             )

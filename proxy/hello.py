@@ -36,11 +36,6 @@ _COMPRESSORS: Final = frozenset(name.encode() for name in (*compression.NAMES, "
 _NESTED: Final = (DOCUMENT, ARRAY)
 
 
-def is_hello(command: str) -> bool:
-    """Whether the server would take ``command`` for hello, by any of its names."""
-    return command in HELLO_COMMANDS
-
-
 # ---------------------------------------------------------------------- authentication
 
 

@@ -15,10 +15,10 @@ NO_OWNER = hashlib.sha256(b"").digest()
 
 
 def user_digest(user: str, database: str) -> bytes:
-    """A session owner's uid: SHA-256 over the UTF-8 of ``user@db``, 32 bytes."""
+    """A session owner's uid: SHA-256 over the bytes of ``user@db`` as stored, 32 bytes."""
     if not user and not database:
         return NO_OWNER
-    return hashlib.sha256(f"{user}@{database}".encode()).digest()
+    return hashlib.sha256(f"{user}@{database}".encode("utf-8", "surrogateescape")).digest()
 
 
 @dataclass(frozen=True, slots=True)

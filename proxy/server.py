@@ -123,7 +123,7 @@ class Server:
             upstreams=self.upstreams,
             listener_tls=tls.listener_tls(config),
             upstream_tls=tls.upstream_tls(config),
-            interrupt=self._interrupt,
+            interrupt=self.end_operation,
             find_idle=self._find_idle,
         )
         self._started = 0.0
@@ -272,11 +272,6 @@ class Server:
         self.telemetry.rejected("descriptors")
         self.log.error("cannot accept", problem=str(error))
 
-    def _interrupt(self, operation: Operation) -> None:
-        connection = self._open.get(operation.connection)
-        if connection is not None:
-            connection.end_operation(operation)
-
     def _find_idle(self, upstream: str, uid: bytes) -> Connection | None:
         """A connection that could ask ``upstream`` something as the owner of ``uid`` now."""
         for connection in self._open.values():
@@ -359,7 +354,9 @@ class Server:
 
     def end_operation(self, operation: Operation) -> None:
         """Answer an operation in flight with 11601 and close its connection."""
-        self._interrupt(operation)
+        connection = self._open.get(operation.connection)
+        if connection is not None:
+            connection.end_operation(operation)
 
     def audit(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
         """Write a line to the audit log."""

@@ -26,6 +26,7 @@ from proxy.session.transactions import (
 from proxy.wire.edges import Cursor, Edges, cursor
 from proxy.wire.fields import ARRAY, DOCUMENT, INT64_TYPE, STRING, Element
 from proxy.wire.messages import count_documents
+from proxy.wire.opcodes import INT64
 from proxy.wire.shapes import Shapes
 
 if TYPE_CHECKING:
@@ -121,16 +122,7 @@ class Tracking:
         if operation is None:
             return
         if tracked.step is not None:
-            self._store.transaction_step(
-                operation.session,
-                tracked.step,
-                outcome_of(reply),
-                tracked.info,
-                now,
-                self._upstream,
-                self._connection,
-                tracked.statements,
-            )
+            self._note_step(operation, tracked, tracked.step, outcome_of(reply), now)
         if tracked.cursor and code in _CURSOR_GONE:
             self._store.cursor_closed(CursorId(self._upstream, tracked.cursor))
         self._note_cursor(tracked, _cursor(reply), now)
@@ -148,16 +140,7 @@ class Tracking:
         if operation is None:
             return
         if tracked.step is not None:
-            self._store.transaction_step(
-                operation.session,
-                tracked.step,
-                Outcome.OK,
-                tracked.info,
-                now,
-                self._upstream,
-                self._connection,
-                tracked.statements,
-            )
+            self._note_step(operation, tracked, tracked.step, Outcome.OK, now)
         self._note_cursor(tracked, None if edges is None else cursor(edges), now)
         if last:
             self._store.operation_finished(operation, now)
@@ -172,6 +155,20 @@ class Tracking:
                 operation.session, tracked.step, Outcome.LOST, tracked.info, now, self._upstream
             )
         self._store.operation_finished(operation, now)
+
+    def _note_step(
+        self, operation: Operation, tracked: Tracked, step: Step, outcome: Outcome, now: float
+    ) -> None:
+        self._store.transaction_step(
+            operation.session,
+            step,
+            outcome,
+            tracked.info,
+            now,
+            self._upstream,
+            self._connection,
+            tracked.statements,
+        )
 
     def _not_taken(self, code: int | None) -> bool:
         """Whether upstream refused the request before it looked at the session's lsid."""
@@ -210,12 +207,8 @@ def _cursor(reply: Reply) -> Cursor | None:
     number = fields.get(b"id")
     if number is None or number.type != INT64_TYPE:
         return None
-    cursor_id = _int64(data, number)
+    (cursor_id,) = INT64.unpack_from(data, number.value)
     return Cursor(cursor_id, _text(data, fields.get(b"ns"))) if cursor_id else _EXHAUSTED
-
-
-def _int64(data: bytes, element: Element) -> int:
-    return int.from_bytes(data[element.value : element.end], "little", signed=True)
 
 
 def _text(data: bytes, element: Element | None) -> str:

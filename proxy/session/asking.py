@@ -7,14 +7,17 @@ audit log names.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import bson
 from bson.errors import BSONError
 
-from proxy.session.caller import Caller, digest_of
+from proxy.identity import user_digest
 from proxy.session.patterns import Learnt, Pattern, ids_of_any_owner, needs_holders
 from proxy.session.plans import Ask
+
+if TYPE_CHECKING:
+    from proxy.session.caller import Caller
 
 _HOLDERS: Final = "holders of roles"
 _OWNERS: Final = "owners of an lsid without uid"
@@ -67,7 +70,7 @@ def learn(ask: Ask, replies: Sequence[bytes | None]) -> Learnt:
             if subject == _HOLDERS:
                 for user in told["users"]:
                     roles = frozenset((str(r["role"]), str(r["db"])) for r in user["roles"])
-                    learnt.holders[digest_of(str(user["user"]), str(user["db"]))] = roles
+                    learnt.holders[user_digest(str(user["user"]), str(user["db"]))] = roles
             else:
                 listed = told["cursor"]["firstBatch"]
                 for one in listed:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from proxy.identity import NO_OWNER, Identity
+from proxy.identity import NO_OWNER, Identity, user_digest
 from proxy.session import refusals
 
 if TYPE_CHECKING:
@@ -21,11 +20,6 @@ _ANY_ACTION: Final = "anyAction"
 def owner_name(user: str, database: str) -> str:
     """``user@db``; empty where both are, as the server prints an owner-less session."""
     return f"{user}@{database}" if user or database else ""
-
-
-def digest_of(user: str, database: str) -> bytes:
-    """The uid of ``user@db``: SHA-256 over its bytes as stored, 32 bytes."""
-    return hashlib.sha256(owner_name(user, database).encode("utf-8", "surrogateescape")).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +53,7 @@ class Caller:
         With authorization off every digest is that of nobody, even for who has authenticated
         (reference 2.4); the name is kept, so that operators see who made a session.
         """
-        users = frozenset(digest_of(user, database) for user, database in identity.users)
+        users = frozenset(user_digest(user, database) for user, database in identity.users)
         digest: bytes | None = None
         error: CommandError | None = None
         name = identity.name

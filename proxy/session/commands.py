@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 from bson.binary import UUID_SUBTYPE, Binary
 
 from proxy.errors import CommandError
+from proxy.identity import user_digest
 from proxy.session import bsonout, idl, refusals
 from proxy.session.asking import note_gaps, questions
-from proxy.session.caller import Caller, digest_of
 from proxy.session.ids import LogicalSessionId
 from proxy.session.patterns import (
     Learnt,
@@ -33,6 +33,7 @@ from proxy.wire.fields import BOOL, DOCUMENT, NULL, Element
 from proxy.wire.opcodes import INT32
 
 if TYPE_CHECKING:
+    from proxy.session.caller import Caller
     from proxy.session.info import OperationSessionInfo
     from proxy.session.known import KnownUsers
     from proxy.session.store import SessionStore
@@ -217,7 +218,7 @@ def _kill_all_sessions(case: _Case) -> Decision:
             users = _read_users(case)
         except CommandError:
             raise _not_authorized(case) from None
-        named = {digest_of(user, database) for user, database in users}
+        named = {user_digest(user, database) for user, database in users}
         if caller.digest is None or named != {caller.digest}:
             raise _not_authorized(case)
         _check_concern(case)
@@ -227,7 +228,7 @@ def _kill_all_sessions(case: _Case) -> Decision:
     if not users:
         return _kill_plan(case, Selection(everything=True), case.command)
     # Upstream is given the names, not digests: only it can say that a user does not exist.
-    selection = Selection(uids=frozenset(digest_of(*names) for names in users))
+    selection = Selection(uids=frozenset(user_digest(*names) for names in users))
     return _kill_plan(case, selection, case.command, users, _user_form)
 
 

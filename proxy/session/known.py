@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from proxy.session.caller import digest_of
+from proxy.identity import user_digest
 
 if TYPE_CHECKING:
     from proxy.identity import Identity
@@ -27,7 +27,7 @@ class KnownUsers:
         roles are whose, so they are remembered without."""
         roles = frozenset(identity.roles) if len(identity.users) == 1 else frozenset()
         for user, database in identity.users:
-            uid = digest_of(user, database)
+            uid = user_digest(user, database)
             known = self._roles.pop(uid, frozenset())
             self._roles[uid] = roles or known
             if len(self._roles) > _MAX_USERS:

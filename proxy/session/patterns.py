@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from proxy.identity import user_digest
 from proxy.session import idl, refusals
-from proxy.session.caller import Caller, digest_of, owner_name
+from proxy.session.caller import Caller, owner_name
 from proxy.session.ids import LogicalSessionId
 from proxy.session.records import Selection
 from proxy.wire.fields import DOCUMENT, Element
@@ -165,7 +166,7 @@ def _owners(pattern: Pattern, known: KnownUsers, learnt: Learnt) -> frozenset[by
     if pattern.uid is not None:
         sets.append(frozenset((pattern.uid,)))
     if pattern.users is not None:
-        sets.append(frozenset(digest_of(user, database) for user, database in pattern.users))
+        sets.append(frozenset(user_digest(user, database) for user, database in pattern.users))
     if pattern.roles is not None:
         wanted = frozenset(pattern.roles)
         told = frozenset(uid for uid, held in learnt.holders.items() if held & wanted)

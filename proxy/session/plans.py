@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.identity import user_digest
 from proxy.session import bsonout
-from proxy.session.caller import Caller, digest_of
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.records import Operation, Selection
 from proxy.session.store import SessionStore
@@ -15,6 +15,7 @@ from proxy.session.transactions import State
 
 if TYPE_CHECKING:
     from proxy.errors import CommandError
+    from proxy.session.caller import Caller
 
 #: Tells nothing and changes nothing, but brings upstream's operationTime and $clusterTime.
 CARRIER: Final = "ping"
@@ -93,7 +94,7 @@ class Plan:
             if isinstance(entry, LogicalSessionId):
                 keys.add(entry)
             else:
-                uids.add(entry if isinstance(entry, bytes) else digest_of(*entry))
+                uids.add(entry if isinstance(entry, bytes) else user_digest(*entry))
         return replace(self, selection=Selection(False, frozenset(uids), frozenset(keys)))
 
     def targets(self, store: SessionStore) -> int:

@@ -18,12 +18,9 @@ STRING: Final = 0x02
 DOCUMENT: Final = 0x03
 ARRAY: Final = 0x04
 BINARY: Final = 0x05
-OBJECT_ID: Final = 0x07
 BOOL: Final = 0x08
-DATE: Final = 0x09
 NULL: Final = 0x0A
 INT32_TYPE: Final = 0x10
-TIMESTAMP: Final = 0x11
 INT64_TYPE: Final = 0x12
 
 #: A command has a few dozen fields. Walking more would let one message hold the loop.

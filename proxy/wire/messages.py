@@ -15,7 +15,18 @@ from proxy.errors import TooManyFieldsError, UnjudgeableError, WireError
 from proxy.wire import opcodes
 from proxy.wire.checksum import checksum_matches, with_checksum
 from proxy.wire.compression import compressor_of, deflate, inflate
-from proxy.wire.fields import ARRAY, DOCUMENT, Fields, document_end, edited, integer, text, walk
+from proxy.wire.fields import (
+    ARRAY,
+    BOOL,
+    DOCUMENT,
+    DOUBLE,
+    Fields,
+    document_end,
+    edited,
+    integer,
+    text,
+    walk,
+)
 from proxy.wire.opcodes import (
     CHECKSUM_PRESENT,
     HEADER,
@@ -319,9 +330,9 @@ class Reply:
         element = self.fields.get(b"ok")
         if element is None:
             return False
-        if element.type == 0x01:
+        if element.type == DOUBLE:
             return self.message[element.value : element.end] == _DOUBLE_ONE
-        if element.type == 0x08:
+        if element.type == BOOL:
             return self.message[element.value] == 1
         return integer(self.message, element) == 1
 

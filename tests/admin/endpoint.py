@@ -12,7 +12,7 @@ import h11
 import trio
 
 from proxy import admin
-from proxy.session.caller import digest_of
+from proxy.identity import user_digest
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.records import CursorId, Operation, Session
 from proxy.session.store import SessionStore
@@ -80,7 +80,7 @@ class FakeState:
     ) -> Session:
         """A session whose id is ``number``, with a command in flight or a cursor if named."""
         name, _, database = user.partition("@")
-        lsid = LogicalSessionId(uuid(number), digest_of(name, database))
+        lsid = LogicalSessionId(uuid(number), user_digest(name, database))
         origin = Origin(client, application, driver, "4.20")
         now = trio.current_time() - age
         started = self.store.operation_started(

@@ -9,15 +9,14 @@ import pytest
 import trio
 import trio.testing
 
-from proxy.identity import NO_OWNER
-from proxy.session.caller import digest_of
+from proxy.identity import NO_OWNER, user_digest
 from proxy.session.info import OperationSessionInfo
 from proxy.session.records import CursorId, Session
 from proxy.session.transactions import Outcome, State, Step
 from proxy.upstreams import UpstreamFacts
 from tests.admin.endpoint import UPSTREAM, FakeAsker, FakeState, asking, uuid
 
-ALICE, BOB = digest_of("alice", "admin"), digest_of("bob", "admin")
+ALICE, BOB = user_digest("alice", "admin"), user_digest("bob", "admin")
 OTHER = "other:27017"
 
 

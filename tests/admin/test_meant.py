@@ -7,12 +7,12 @@ import pytest
 
 from proxy.admin.meant import read_kill
 from proxy.admin.query import QueryError
+from proxy.identity import user_digest
 from proxy.listing import session_listing
-from proxy.session.caller import digest_of
 from proxy.session.store import SessionStore
 from tests.admin.endpoint import FakeState, asking
 
-BOB = digest_of("bob", "admin")
+BOB = user_digest("bob", "admin")
 
 
 @pytest.mark.parametrize(

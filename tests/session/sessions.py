@@ -11,8 +11,8 @@ from typing import Any
 import bson
 from bson import json_util
 
-from proxy.identity import Identity, read_connection_status
-from proxy.session.caller import Caller, digest_of
+from proxy.identity import Identity, read_connection_status, user_digest
+from proxy.session.caller import Caller
 from proxy.session.commands import Decision, Facts, decide
 from proxy.session.info import OperationSessionInfo, read_operation_session_info
 from proxy.session.known import KnownUsers
@@ -23,8 +23,8 @@ from proxy.wire.replies import command_frame
 TRANSCRIPTS = Path(__file__).parents[1] / "data" / "transcripts"
 NAMES = sorted(path.stem for path in TRANSCRIPTS.glob("*.jsonl"))
 
-ALICE = digest_of("alice", "app")
-BOB = digest_of("bob", "app")
+ALICE = user_digest("alice", "app")
+BOB = user_digest("bob", "app")
 ID = bytes.fromhex("00000000000040008000000000000002")
 
 

@@ -6,8 +6,8 @@ import bson
 import pytest
 from bson import Binary, Int64
 
+from proxy.identity import user_digest
 from proxy.session.asking import learn, questions
-from proxy.session.caller import digest_of
 from proxy.session.patterns import Pattern
 from proxy.session.plans import Ask
 from tests.session.sessions import ALICE, KILLER, caller, uuid
@@ -45,8 +45,8 @@ def test_holders() -> None:
     ]
     learnt = learn(HOLDERS, [bson.encode({"users": users, "ok": 1.0})])
     assert learnt.holders == {
-        digest_of("a", "d"): {("r", "d"), ("s", "e")},
-        digest_of("b", "d"): frozenset(),
+        user_digest("a", "d"): {("r", "d"), ("s", "e")},
+        user_digest("b", "d"): frozenset(),
     }
     assert learnt.gaps == []
 

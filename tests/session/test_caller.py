@@ -5,9 +5,9 @@ from base64 import b64encode
 import pytest
 
 from proxy.errors import CommandError
-from proxy.identity import NO_OWNER, Identity
+from proxy.identity import NO_OWNER, Identity, user_digest
 from proxy.session import refusals
-from proxy.session.caller import Caller, digest_of, owner_name
+from proxy.session.caller import Caller, owner_name
 from tests.session.sessions import ALICE, BOB, caller
 
 
@@ -22,7 +22,7 @@ from tests.session.sessions import ALICE, BOB, caller
     ],
 )
 def test_digests(user: str, database: str, digest: str) -> None:
-    assert b64encode(digest_of(user, database)).decode() == digest
+    assert b64encode(user_digest(user, database)).decode() == digest
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_digests(user: str, database: str, digest: str) -> None:
         (caller(), None, refusals.NO_USERS),
         (caller("alice@app", "bob@app"), None, refusals.TOO_MANY_USERS),
         (caller("alice@app", "bob@app", authorization=False), NO_OWNER, None),
-        (caller("a" * 9993 + "@admin"), digest_of("a" * 9993, "admin"), None),
+        (caller("a" * 9993 + "@admin"), user_digest("a" * 9993, "admin"), None),
         (caller("a" * 9994 + "@admin"), None, refusals.NAME_TOO_LONG),
         (caller("é" * 4997 + "@admin"), None, refusals.NAME_TOO_LONG),
         (caller("a" * 9994 + "@admin", authorization=False), NO_OWNER, None),
@@ -93,4 +93,4 @@ def test_names_and_privileges() -> None:
 
 
 def test_names_that_are_not_utf8_have_a_digest() -> None:
-    assert len(digest_of("\udcff", "app")) == 32
+    assert len(user_digest("\udcff", "app")) == 32

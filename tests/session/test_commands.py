@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.control import SESSION_COMMANDS
-from proxy.identity import NO_OWNER
+from proxy.identity import NO_OWNER, user_digest
 from proxy.session import bsonout, commands
-from proxy.session.caller import Caller, digest_of
+from proxy.session.caller import Caller
 from proxy.session.ids import LogicalSessionId
 from proxy.session.known import KnownUsers
 from proxy.session.patterns import Learnt
@@ -87,7 +87,7 @@ def test_start_session() -> None:
 def test_start_session_of_a_name_too_long_is_made_though_of_no_use() -> None:
     name = "a" * 9999
     made = plan({"startSession": 1}, caller(f"{name}@admin"), timeout_minutes=7)
-    assert made.lsids[0].uid == digest_of(name, "admin")
+    assert made.lsids[0].uid == user_digest(name, "admin")
     assert made.reply["timeoutMinutes"] == 7
     assert sent(made) == {"ping": 1}
 
@@ -160,7 +160,7 @@ def test_killing_all_of_ones_own(who: Caller, selection: Selection) -> None:
 
 def test_kill_sessions_of_somebody_else() -> None:
     made = plan({"killSessions": [lsid(2, BOB), lsid(3)]}, KILLER)
-    own = LogicalSessionId(uuid(3), digest_of("killer", "admin"))
+    own = LogicalSessionId(uuid(3), user_digest("killer", "admin"))
     assert made.selection == Selection(keys=frozenset((key(2, BOB), own)))
     assert sent(made) == {"killSessions": [lsid(2, BOB), lsid(3)]}
     assert refusal({"killSessions": [lsid(2, BOB)]}) == (
@@ -218,7 +218,7 @@ def test_kill_all_sessions() -> None:
 
 def test_named_users_are_upstreams_to_find() -> None:
     made = plan({"killAllSessions": [user("bob"), user("bob"), user("x", "y")]}, KILLER)
-    assert made.selection == Selection(uids=frozenset((BOB, digest_of("x", "y"))))
+    assert made.selection == Selection(uids=frozenset((BOB, user_digest("x", "y"))))
     assert sent(made) == {"killAllSessions": [user("bob"), user("x", "y")]}
 
 
@@ -532,7 +532,7 @@ def test_long_lists_of_users_and_owners_are_split_too() -> None:
     decision = deciding(request({"killAllSessions": users}), KILLER)
     assert isinstance(decision, Plan)
     assert decision.part(1).selection == Selection(
-        uids=frozenset((digest_of(f"u{bsonout.BATCH}", "x"),))
+        uids=frozenset((user_digest(f"u{bsonout.BATCH}", "x"),))
     )
     lsids = [{"id": Binary(number.to_bytes(16, "big"), 4)} for number in range(bsonout.BATCH + 1)]
     decision = deciding(request({"endSessions": lsids}))

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.identity import Identity
+from proxy.identity import Identity, user_digest
 from proxy.session import known
-from proxy.session.caller import digest_of
 from proxy.session.known import KnownUsers
 
 READ = ("read", "app")
@@ -17,7 +16,7 @@ def test_roles_of_those_seen() -> None:
     users.seen(Identity((ALICE,), (READ, WRITE)))
     users.seen(Identity((BOB,), (READ,)))
     users.seen(Identity())
-    assert users.holding([WRITE]) == {digest_of(*ALICE)}
+    assert users.holding([WRITE]) == {user_digest(*ALICE)}
     assert users.holding([READ, WRITE]) == users.digests()
     assert users.holding([("read", "other")]) == frozenset()
     assert users.holding([]) == frozenset()
@@ -34,9 +33,9 @@ def test_of_two_users_on_a_connection_nobody_knows_whose_roles_they_are() -> Non
     users = KnownUsers()
     users.seen(Identity((ALICE,), (READ,)))
     users.seen(Identity((ALICE, BOB), (READ, WRITE)))
-    assert users.holding([READ]) == {digest_of(*ALICE)}
+    assert users.holding([READ]) == {user_digest(*ALICE)}
     assert users.holding([WRITE]) == frozenset()
-    assert users.digests() == {digest_of(*ALICE), digest_of(*BOB)}
+    assert users.digests() == {user_digest(*ALICE), user_digest(*BOB)}
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,4 +43,4 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     users = KnownUsers()
     for name in ("a", "b", "a", "c"):
         users.seen(Identity(((name, "d"),), (READ,)))
-    assert users.digests() == {digest_of("a", "d"), digest_of("c", "d")}
+    assert users.digests() == {user_digest("a", "d"), user_digest("c", "d")}

@@ -386,10 +386,14 @@ async def test_tls_carries_bytes_and_their_end(server_context, client_context, n
         client.send_eof()
         await server.send(b"a reply all the same")
         assert await client.receive() == b"a reply all the same"
-        # TLS has no half-close: who has seen the end cannot send any more.
+        # TLS has no half-close. Python 3.11.2 still sends to who has ended so, 3.11.7 does not:
+        # what is not refused has to arrive.
         assert await server.receive() == b""
-        with pytest.raises(PeerGoneError):
+        try:
             await server.send(b"too late")
+        except PeerGoneError:
+            return
+        assert await client.receive() == b"too late"
 
 
 async def test_tls_sends_and_receives_at_once(server_context, client_context):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from proxy.session.caller import Caller, owner_name
-from proxy.session.plans import preview
 from proxy.session.refusals import unauthorized
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class KillGuard:
             self._permission and holds(context.caller, self._permission)
         ):
             return None
-        hit = preview(plan, context.store)
+        hit = context.store.hit(plan.selection)
         reason = (
             f"it would hit {hit.sessions} known sessions with {hit.operations} operations,"
             f" {hit.cursors} cursors and {hit.transactions} transactions"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from proxy.desk import Sessions
     from proxy.identity import Identity
     from proxy.limits import BufferBudget
-    from proxy.session.records import Operation
+    from proxy.session.records import InFlight
     from proxy.telemetry import Telemetry
     from proxy.tls import ListenerTls, UpstreamTls
     from proxy.topology import Topology
@@ -50,7 +50,7 @@ class Shared:
     listener_tls: ListenerTls | None
     upstream_tls: UpstreamTls | None
     #: Ends an operation on whichever connection it is in flight.
-    interrupt: Callable[[Operation], None]
+    interrupt: Callable[[InFlight], None]
     #: Finds a connection to this upstream that works as the owner of this digest and is quiet.
     find_idle: Callable[[str, bytes], Connection | None]
     #: Set once it is known what upstream is: before that no hello can be shown to a client.
@@ -122,7 +122,7 @@ class Connection:
         if self.relay is not None:
             self.relay.drain()
 
-    def end_operation(self, operation: Operation) -> None:
+    def end_operation(self, operation: InFlight) -> None:
         """Answer an operation that is in flight here with 11601 and close."""
         if self._conversation is not None and self.relay is not None:
             self._conversation.interrupt(operation, trio.current_time())
@@ -321,7 +321,7 @@ class Connection:
     def identified(self, identity: Identity) -> None:
         self._log.info("authenticated", user=identity.name or "nobody")
 
-    def interrupt(self, operation: Operation) -> None:
+    def interrupt(self, operation: InFlight) -> None:
         self._shared.interrupt(operation)
 
     def ask_as(self, owner: bytes, upstream: str, question: bytes) -> bool:

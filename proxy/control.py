@@ -16,7 +16,7 @@ import bson
 from proxy.handshake import ask_identity
 from proxy.session import bsonout
 from proxy.session.asking import learn
-from proxy.session.commands import decide
+from proxy.session.commands import SESSION_COMMANDS, decide
 from proxy.session.info import read_operation_session_info
 from proxy.session.plans import Ask, Forward, Plan, Refusal, commit, emulation
 from proxy.session.refusals import FOREIGN_DIGEST
@@ -30,15 +30,6 @@ if TYPE_CHECKING:
 
 _OPERATION_TIME: Final = b"operationTime"
 _CLUSTER_TIME: Final = b"$clusterTime"
-
-SESSION_COMMANDS: Final = (
-    "startSession",
-    "refreshSessions",
-    "endSessions",
-    "killSessions",
-    "killAllSessions",
-    "killAllSessionsByPattern",
-)
 
 
 def on_session_control(conversation: Conversation, request: Request, now: float) -> None:

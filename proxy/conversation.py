@@ -38,7 +38,7 @@ from proxy.wire.replies import command_frame, error_document, plain_reply, reply
 if TYPE_CHECKING:
     from proxy.desk import Desk
     from proxy.exchange import Observer, Presentation
-    from proxy.session.records import Operation
+    from proxy.session.records import InFlight
     from proxy.tracking import Tracked
 
     RequestHandler = Callable[["Conversation", Request, float], None]
@@ -238,20 +238,21 @@ class Conversation:
         self.blocked = True
         self.ask(question, answered, now)
 
-    def interrupt(self, operation: Operation, now: float) -> None:
+    def interrupt(self, operation: InFlight, now: float) -> None:
         """End an operation that is in flight here with 11601, and the connection with it.
 
         The server's own interruption cannot be had, so upstream's connection has to go.
         """
         first = self._pending[0] if self._pending else None
-        if first is None or first.tracked is None or first.tracked.operation is not operation:
+        tracked = None if first is None else first.tracked
+        if first is None or tracked is None or tracked.operation is None:
+            return
+        if tracked.operation.place != operation:  # it waits for its turn, or is over
             return
         if not self._passing and not self.streaming:
             self.observer.failed(INTERRUPTED.code, "proxy")
             document = error_document(INTERRUPTED)
-            frame = plain_reply(
-                first.tracked.opcode, next(_own_request_ids), first.expected, document
-            )
+            frame = plain_reply(tracked.opcode, next(_own_request_ids), first.expected, document)
             self.release(first, frame, False, now)
         self.close = "interrupted: the operation's session was killed"
 

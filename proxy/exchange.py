@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from proxy.identity import Identity
-    from proxy.session.records import Operation
+    from proxy.session.records import InFlight
 
 
 class Observer(Protocol):
@@ -29,7 +29,7 @@ class Observer(Protocol):
     def identified(self, identity: Identity) -> None:
         """Upstream said anew who is authenticated on this connection."""
 
-    def interrupt(self, operation: Operation) -> None:
+    def interrupt(self, operation: InFlight) -> None:
         """A kill hits this operation, and nobody but the proxy can interrupt it."""
 
     def ask_as(self, owner: bytes, upstream: str, question: bytes) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from proxy import logs
-from proxy.control import SESSION_COMMANDS
+from proxy.session.commands import SESSION_COMMANDS
 from proxy.session.refusals import FOREIGN_DIGEST
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from proxy.config import Config
     from proxy.listeners import Listener
-    from proxy.session.records import Operation
+    from proxy.session.records import InFlight
     from proxy.upstreams import UpstreamFacts
 
 #: Tables of the configuration that take effect without a restart.
@@ -352,7 +352,7 @@ class Server:
         """What is known of the process at an address."""
         return self.upstreams.of(parse_address(upstream))
 
-    def end_operation(self, operation: Operation) -> None:
+    def end_operation(self, operation: InFlight) -> None:
         """Answer an operation in flight with 11601 and close its connection."""
         connection = self._open.get(operation.connection)
         if connection is not None:

@@ -11,7 +11,6 @@ import platform
 from itertools import product
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from proxy.control import SESSION_COMMANDS
 from proxy.counting import Cells, Names, Recent
 from proxy.families import Declared, Page, counter
 from proxy.labels import (
@@ -23,6 +22,7 @@ from proxy.labels import (
     clean,
     code_name,
 )
+from proxy.session.commands import SESSION_COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -27,7 +27,7 @@ from proxy.errors import CommandError
 from proxy.exchange import Presentation
 from proxy.identity import CONNECTION_STATUS, Identity
 from proxy.policy import Decision, Mode, Policies, Policy
-from proxy.session.records import Operation
+from proxy.session.records import InFlight
 from proxy.session.store import SessionStore
 from proxy.upstreams import UpstreamFacts
 from proxy.wire.messages import read_request
@@ -60,8 +60,8 @@ class Watching:
     def unknown_member(self) -> None:
         self.seen.append(("unknown member",))
 
-    def interrupt(self, operation: Operation) -> None:
-        self.seen.append(("interrupt", operation.command))
+    def interrupt(self, operation: InFlight) -> None:
+        self.seen.append(("interrupt", operation))
 
     def ask_as(self, owner: bytes, upstream: str, question: bytes) -> bool:
         self.seen.append(("ask as", owner, upstream, bson.decode(question)))

@@ -11,10 +11,10 @@ import bson
 import pytest
 from bson import Binary, Int64
 
-from proxy.control import SESSION_COMMANDS
 from proxy.errors import CommandError
 from proxy.identity import user_digest
 from proxy.policy import Mode
+from proxy.session.commands import SESSION_COMMANDS
 from proxy.session.ids import LogicalSessionId
 from proxy.session.records import Ending, Session
 from proxy.upstreams import UpstreamFacts
@@ -300,7 +300,7 @@ def test_an_operation_that_is_killed_is_answered_as_interrupted_and_its_connecti
     session = session_one(talk)
     assert session.activity is not None
     [operation] = session.activity.operations
-    talk.conversation.interrupt(operation, 0.0)
+    talk.conversation.interrupt(operation.place, 0.0)
     told = answer(talk)
     assert (told["code"], told["codeName"]) == (11601, "Interrupted")
     talk.closes("interrupted")
@@ -316,7 +316,7 @@ def test_only_the_operation_that_upstream_works_at_is_interrupted():
     session = session_one(talk)
     assert session.activity is not None
     [operation] = session.activity.operations
-    talk.conversation.interrupt(operation, 0.0)
+    talk.conversation.interrupt(operation.place, 0.0)
     talk.quiet()
 
 

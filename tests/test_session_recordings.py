@@ -13,11 +13,11 @@ import bson
 import pytest
 
 from proxy.commands import HANDLERS
-from proxy.control import SESSION_COMMANDS
 from proxy.conversation import Conversation
 from proxy.desk import Desk, Sessions
 from proxy.exchange import Presentation
 from proxy.rules import PolicyTables, make_policies
+from proxy.session.commands import SESSION_COMMANDS
 from proxy.upstreams import UpstreamFacts
 from proxy.wire.messages import read_reply, read_request
 from proxy.wire.replies import command_frame, reply_frame

@@ -21,7 +21,7 @@ from proxy.session.transactions import State
 from proxy.slices import in_slices
 
 if TYPE_CHECKING:
-    from proxy.session.records import Operation, Owner, Session
+    from proxy.session.records import InFlight, Owner, Session
     from proxy.session.store import SessionStore
     from proxy.upstreams import UpstreamFacts
     from proxy.wire.messages import Reply
@@ -55,7 +55,7 @@ class Reach(Protocol):
     def facts(self, upstream: str) -> UpstreamFacts:
         """What is known of the process at an address."""
 
-    def end_operation(self, operation: Operation) -> None:
+    def end_operation(self, operation: InFlight) -> None:
         """Answer an operation in flight with 11601 and close its connection."""
 
     def audit(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold

@@ -386,3 +386,5 @@ _COMMANDS: Final[dict[str, Callable[[_Case], Decision]]] = {
     "killAllSessions": _kill_all_sessions,
     "killAllSessionsByPattern": _kill_by_pattern,
 }
+
+SESSION_COMMANDS: Final = tuple(_COMMANDS)

@@ -6,7 +6,16 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from proxy.session.records import CursorId, Ending, OriginGroup, Owner, Selection, Session
+from proxy.session.records import (
+    CursorId,
+    Ending,
+    Hit,
+    Open,
+    OriginGroup,
+    Owner,
+    Selection,
+    Session,
+)
 from proxy.session.sharded import Sharded
 from proxy.session.transactions import State
 
@@ -70,19 +79,15 @@ class SessionIndex:
             return ()
         return found if isinstance(found, tuple) else (found,)
 
-    def of_user(self, name: str) -> Iterator[Session]:
+    def owners_of(self, session_id: bytes) -> list[bytes]:
+        """The digests of those who have a session with this UUID."""
+        return [session.owner.uid for session in self.with_id(session_id)]
+
+    def made_by(self, name: str) -> Iterator[LogicalSessionId]:
         """The sessions that ``user@db`` made, also where authorization is off."""
         for owner in self._by_name.get(name, ()):
-            yield from owner.sessions
-
-    def of_uid(self, uid: bytes) -> Iterator[Session]:
-        """The sessions with this owner's digest."""
-        for owner in self._by_uid.get(uid, ()):
-            yield from owner.sessions
-
-    def uids(self) -> Iterator[bytes]:
-        """Every owner's digest, each once."""
-        yield from self._by_uid
+            for session in owner.sessions:
+                yield session.key
 
     def user_sessions(self, name: str) -> int:
         """How many sessions ``user@db`` has made that are not forgotten."""
@@ -95,14 +100,6 @@ class SessionIndex:
     def application_sessions(self, application: str) -> int:
         """How many sessions come from ``application.name``."""
         return self._applications.get(application, 0)
-
-    def counts_by_user(self) -> dict[str, int]:
-        """Sessions per ``user@db``; ``""`` for those that nobody owns."""
-        return {name: self.user_sessions(name) for name in self._by_name}
-
-    def counts_by_application(self) -> dict[str, int]:
-        """Sessions per ``application.name``; ``""`` for those without one."""
-        return dict(self._applications)
 
     def page(self, start: int = 0, limit: int = 1000, within: Selection | None = None) -> Page:
         """Sessions from position ``start`` (0, then a page's ``next``), about ``limit`` of them.
@@ -156,6 +153,37 @@ class SessionIndex:
         return total + sum(
             key.uid not in within.uids and self.get(key) is not None for key in within.keys
         )
+
+    def hit(self, within: Selection) -> Hit:
+        """How much a kill of the selected sessions would hit, on all upstreams together."""
+        operations = cursors = transactions = 0
+        for session in self.active(within):
+            if session.activity is not None:
+                operations += len(session.activity.operations)
+                cursors += len(session.activity.cursors)
+            transactions += session.state is State.IN_PROGRESS
+        return Hit(self.count(within), operations, cursors, transactions)
+
+    def open_at(self, upstream: str, within: Selection) -> Open:
+        """What the selected sessions have open at ``upstream`` (an address)."""
+        found = Open({}, [], [])
+        for session in self.active(within):
+            uid = session.owner.uid
+            if session.activity is not None:
+                for operation in session.activity.operations:
+                    if operation.upstream == upstream:
+                        found.operations.append(operation.place)
+                for cursor, namespace in session.activity.cursors.items():
+                    if cursor.upstream == upstream:
+                        found.cursors.setdefault((uid, namespace), []).append(cursor.id)
+            tracker = session.transaction
+            if (
+                tracker is not None
+                and tracker.state is State.IN_PROGRESS
+                and tracker.upstream == upstream
+            ):
+                found.transactions.append((session.key, tracker.number))
+        return found
 
     def cursor_session(self, cursor: CursorId) -> Session | None:
         """The session that opened a cursor."""

@@ -188,7 +188,7 @@ def _keys(
         owners = frozenset((uid,)) if owners is None or uid in owners else frozenset()
     if owners is not None:
         return {LogicalSessionId(session_id, owner) for owner in owners}
-    candidates = {session.owner.uid for session in store.with_id(session_id)}
+    candidates = set(store.owners_of(session_id))
     candidates |= learnt.owners.get(session_id, set())
     candidates |= caller.users
     if caller.digest is not None:
@@ -208,8 +208,7 @@ def _made_by(pattern: Pattern, store: SessionStore) -> Iterable[LogicalSessionId
     if pattern.roles is not None:
         return
     for user, database in pattern.users or ():
-        for session in store.of_user(owner_name(user, database)):
-            key = session.key
+        for key in store.made_by(owner_name(user, database)):
             if pattern.uid in (None, key.uid) and (
                 pattern.lsid is None
                 or (pattern.lsid[0] == key.id and pattern.lsid[1] in (None, key.uid))

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy.identity import user_digest
 from proxy.session import bsonout
 from proxy.session.ids import LogicalSessionId, Origin
-from proxy.session.records import Operation, Selection
+from proxy.session.records import InFlight, Selection
 from proxy.session.store import SessionStore
-from proxy.session.transactions import State
 
 if TYPE_CHECKING:
     from proxy.errors import CommandError
@@ -131,45 +130,23 @@ class Emulation:
     """
 
     errands: tuple[Errand, ...]
-    operations: tuple[Operation, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What a plan would hit, as far as the store knows."""
-
-    sessions: int
-    operations: int
-    cursors: int
-    transactions: int
+    operations: tuple[InFlight, ...]
 
 
 def emulation(plan: Plan, store: SessionStore, upstream: str) -> Emulation:
     """What the plan's kill comes to on ``upstream`` (an address). Nothing for other commands."""
     if not plan.kills:
         return Emulation((), ())
-    cursors: dict[tuple[bytes, str], list[int]] = {}
-    aborts: list[Errand] = []
-    operations: list[Operation] = []
-    for session in store.active(plan.selection):
-        owner = session.owner.uid
-        if session.activity is not None:
-            operations.extend(o for o in session.activity.operations if o.upstream == upstream)
-            for cursor, namespace in session.activity.cursors.items():
-                if cursor.upstream == upstream:
-                    cursors.setdefault((owner, namespace), []).append(cursor.id)
-        tracker = session.transaction
-        if tracker is None or tracker.state is not State.IN_PROGRESS:
-            continue
-        if tracker.upstream == upstream:
-            as_owner = abort_command(session.key, tracker.number, owner)
-            as_caller = abort_command(session.key, tracker.number, plan.caller.digest)
-            aborts.append(Errand(owner, as_owner, as_caller))
-    kills: list[Errand] = []
-    for (owner, namespace), ids in cursors.items():
+    found = store.open_at(upstream, plan.selection)
+    errands: list[Errand] = []
+    for (owner, namespace), ids in found.cursors.items():
         command = kill_cursors_command(namespace, ids)
-        kills.append(Errand(owner, command, command))
-    return Emulation((*kills, *aborts), tuple(operations))
+        errands.append(Errand(owner, command, command))
+    for key, number in found.transactions:
+        as_owner = abort_command(key, number, key.uid)
+        as_caller = abort_command(key, number, plan.caller.digest)
+        errands.append(Errand(key.uid, as_owner, as_caller))
+    return Emulation(tuple(errands), tuple(found.operations))
 
 
 def kill_cursors_command(namespace: str, ids: list[int]) -> bytes:
@@ -191,17 +168,6 @@ def abort_command(key: LogicalSessionId, txn_number: int, own: bytes | None) -> 
         b"\x08autocommit\0\0",
         bsonout.text("$db", "admin"),
     )
-
-
-def preview(plan: Plan, store: SessionStore) -> Preview:
-    """What the plan would hit on all upstreams together."""
-    operations = cursors = transactions = 0
-    for session in store.active(plan.selection):
-        if session.activity is not None:
-            operations += len(session.activity.operations)
-            cursors += len(session.activity.cursors)
-        transactions += session.state is State.IN_PROGRESS
-    return Preview(plan.targets(store), operations, cursors, transactions)
 
 
 def commit(

@@ -56,6 +56,14 @@ class OriginGroup:
         self.sessions = 0
 
 
+class InFlight(NamedTuple):
+    """What names an operation to other connections: the client connection that it came on, by
+    its number, and the request's ``requestID`` there."""
+
+    connection: int
+    request_id: int
+
+
 class Operation:
     """One request in flight under a session, from its forwarding to its last reply.
 
@@ -90,6 +98,10 @@ class Operation:
         self.upstream = upstream
         self.started = started
         self.vivified = vivified
+
+    @property
+    def place(self) -> InFlight:
+        return InFlight(self.connection, self.request_id)
 
 
 class CursorId(NamedTuple):
@@ -174,3 +186,24 @@ class Selection:
     def __contains__(self, session: Session) -> bool:
         uid = session.owner.uid
         return self.everything or uid in self.uids or (session.id, uid) in self.keys
+
+
+class Hit(NamedTuple):
+    """How many sessions a kill would hit, and how much they have open."""
+
+    sessions: int
+    operations: int
+    cursors: int
+    transactions: int
+
+
+class Open(NamedTuple):
+    """What sessions have open at one upstream process.
+
+    ``cursors`` are ids by owner's digest and ``db.collection``, ``transactions`` each session's
+    key and txnNumber.
+    """
+
+    cursors: dict[tuple[bytes, str], list[int]]
+    transactions: list[tuple[LogicalSessionId, int]]
+    operations: list[InFlight]

@@ -14,7 +14,7 @@ import trio
 from proxy import admin
 from proxy.identity import user_digest
 from proxy.session.ids import LogicalSessionId, Origin
-from proxy.session.records import CursorId, Operation, Session
+from proxy.session.records import CursorId, InFlight, Session
 from proxy.session.store import SessionStore
 from proxy.telemetry import Telemetry
 from proxy.upstreams import UpstreamFacts
@@ -64,7 +64,7 @@ class FakeState:
         self.known = UpstreamFacts(authorization=True)
         self.audited: list[dict[str, Any]] = []
         self.counted: list[tuple[str, int]] = []
-        self.ended: list[Operation] = []
+        self.ended: list[InFlight] = []
 
     def add(
         self,
@@ -84,7 +84,14 @@ class FakeState:
         origin = Origin(client, application, driver, "4.20")
         now = trio.current_time() - age
         started = self.store.operation_started(
-            lsid, now, user=user, origin=origin, command=command, upstream=UPSTREAM
+            lsid,
+            now,
+            user=user,
+            origin=origin,
+            connection=7,
+            request_id=number,
+            command=command,
+            upstream=UPSTREAM,
         )
         assert started is not None
         if cursor:
@@ -122,7 +129,7 @@ class FakeState:
     def facts(self, upstream: str) -> UpstreamFacts:
         return self.known
 
-    def end_operation(self, operation: Operation) -> None:
+    def end_operation(self, operation: InFlight) -> None:
         self.ended.append(operation)
 
     def audit(self, **what: Any) -> None:

@@ -11,7 +11,7 @@ import trio.testing
 
 from proxy.identity import NO_OWNER, user_digest
 from proxy.session.info import OperationSessionInfo
-from proxy.session.records import CursorId, Session
+from proxy.session.records import CursorId, InFlight, Session
 from proxy.session.transactions import Outcome, State, Step
 from proxy.upstreams import UpstreamFacts
 from tests.admin.endpoint import UPSTREAM, FakeAsker, FakeState, asking, uuid
@@ -260,7 +260,7 @@ async def test_where_upstream_has_no_session_commands_the_effect_is_brought_abou
     assert (kill["killCursors"], kill["cursors"], kill["$db"]) == ("orders", [7], "shop")
     assert abort["abortTransaction"] == 1
     assert abort["lsid"] == {"id": bson.Binary(uuid(1), 4)}
-    assert [operation.command for operation in state.ended] == ["find"]
+    assert state.ended == [InFlight(7, 2)]
     assert (session.state, state.store.open_cursors()) == (State.ABORTED, 0)
 
 

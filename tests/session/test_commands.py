@@ -10,10 +10,11 @@ from bson import Binary, Int64, Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.control import SESSION_COMMANDS
+from proxy.control import HANDLERS
 from proxy.identity import NO_OWNER, user_digest
-from proxy.session import bsonout, commands
+from proxy.session import bsonout
 from proxy.session.caller import Caller
+from proxy.session.commands import SESSION_COMMANDS
 from proxy.session.ids import LogicalSessionId
 from proxy.session.known import KnownUsers
 from proxy.session.patterns import Learnt
@@ -609,4 +610,4 @@ def test_arbitrary_bytes_are_decided_without_raising(
 
 
 def test_the_conversation_hands_over_every_command_that_is_decided_here() -> None:
-    assert set(SESSION_COMMANDS) == set(COMMANDS) == set(commands._COMMANDS)
+    assert set(HANDLERS) == set(SESSION_COMMANDS) == set(COMMANDS)

@@ -44,7 +44,6 @@ def test_owners_that_share_a_uid() -> None:
     store = SessionStore()
     store.use(LogicalSessionId(uuid(1), BOB), 0.0, "alice@app")
     store.use(LogicalSessionId(uuid(2), BOB), 0.0, "")
-    assert store.counts_by_user() == {"alice@app": 1, "": 1}
-    assert [session.id for session in store.of_user("alice@app")] == [uuid(1)]
-    assert {session.id for session in store.of_uid(BOB)} == {uuid(1), uuid(2)}
-    assert list(store.uids()) == [BOB]
+    assert (store.user_sessions("alice@app"), store.user_sessions("")) == (1, 1)
+    assert list(store.made_by("alice@app")) == [LogicalSessionId(uuid(1), BOB)]
+    assert store.count(Selection(uids=frozenset((BOB,)))) == 2

@@ -6,8 +6,8 @@ from bson import Int64
 
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.info import OperationSessionInfo
-from proxy.session.plans import Emulation, Plan, Preview, commit, emulation, preview
-from proxy.session.records import CursorId, Ending, Selection
+from proxy.session.plans import Emulation, Plan, commit, emulation
+from proxy.session.records import CursorId, Ending, Hit, InFlight, Selection
 from proxy.session.store import SessionStore
 from proxy.session.transactions import Outcome, State, Step
 from tests.session.sessions import ALICE, AS_ALICE, BOB, lsid, uuid
@@ -28,7 +28,9 @@ def kill(selection: Selection) -> Plan:
 def store() -> SessionStore:
     """alice: an operation, two cursors and a transaction here, a cursor there; bob: a cursor."""
     made = SessionStore()
-    operation = made.operation_started(key(), 1.0, user="alice@app", upstream=HERE)
+    operation = made.operation_started(
+        key(), 1.0, user="alice@app", connection=4, request_id=17, upstream=HERE
+    )
     assert operation is not None
     session = operation.session
     made.cursor_opened(CursorId(HERE, 7), session, "app.c", 0.0)
@@ -56,9 +58,7 @@ def test_emulation_is_exact(store: SessionStore) -> None:
             "$db": "admin",
         },
     ]
-    session = store.get(key())
-    assert session is not None
-    assert [one.session for one in done.operations] == [session]
+    assert done.operations == (InFlight(4, 17),)
 
 
 def test_emulation_stays_on_its_upstream(store: SessionStore) -> None:
@@ -97,15 +97,15 @@ def test_only_kills_have_something_to_emulate(store: SessionStore, command: str)
 @pytest.mark.parametrize(
     ("selection", "expected"),
     [
-        (Selection(everything=True), Preview(3, 1, 4, 1)),
-        (Selection(uids=frozenset((ALICE,))), Preview(2, 1, 3, 1)),
-        (Selection(uids=frozenset((ALICE,)), keys=frozenset((key(),))), Preview(2, 1, 3, 1)),
-        (Selection(keys=frozenset((key(2, BOB), key(99)))), Preview(1, 0, 1, 0)),
-        (Selection(), Preview(0, 0, 0, 0)),
+        (Selection(everything=True), Hit(3, 1, 4, 1)),
+        (Selection(uids=frozenset((ALICE,))), Hit(2, 1, 3, 1)),
+        (Selection(uids=frozenset((ALICE,)), keys=frozenset((key(),))), Hit(2, 1, 3, 1)),
+        (Selection(keys=frozenset((key(2, BOB), key(99)))), Hit(1, 0, 1, 0)),
+        (Selection(), Hit(0, 0, 0, 0)),
     ],
 )
-def test_preview(store: SessionStore, selection: Selection, expected: Preview) -> None:
-    assert preview(kill(selection), store) == expected
+def test_what_a_kill_would_hit(store: SessionStore, selection: Selection, expected: Hit) -> None:
+    assert store.hit(selection) == expected
 
 
 def test_committing_a_kill(store: SessionStore) -> None:

@@ -170,8 +170,8 @@ def test_forgetting_takes_cursors_and_transactions_along() -> None:
     store.transaction_step(session, Step.START, Outcome.OK, info, 0.0, "a:1")
     assert store.expire(10.0) == (1, False)
     assert store.cursor_session(CursorId("a:1", 1)) is None
-    assert (store.open_transactions, store.counts_by_user()) == (0, {})
-    assert store.counts_by_application() == {}
+    assert (store.open_transactions, store.user_transactions("alice@app")) == (0, 0)
+    assert (store.owners(), store.origins()) == ([], [])
 
 
 def test_a_get_more_is_a_use() -> None:

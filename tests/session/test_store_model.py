@@ -22,6 +22,7 @@ MAX_SESSIONS = 12
 UIDS = (b"a" * 32, b"b" * 32, b"c" * 32)
 USERS = ("alice@app", "bob@app", "")
 KEYS = [LogicalSessionId(uuid(n), uid) for n in range(6) for uid in UIDS]
+APPLICATIONS = ("app1", "app2")
 ORIGINS = (Origin("h1", "app1"), Origin("h2", "app1"), Origin("h3", "app2"))
 UPSTREAMS = ("one:27017", "two:27017")
 
@@ -239,8 +240,13 @@ class StoreMachine(RuleBasedStateMachine):
             by_application[application] = by_application.get(application, 0) + 1
             if model.state is State.IN_PROGRESS:
                 opened[model.user] = opened.get(model.user, 0) + 1
-        assert self.store.counts_by_user() == by_user
-        assert self.store.counts_by_application() == by_application
+        assert {user: self.store.user_sessions(user) for user in USERS} == {
+            user: by_user.get(user, 0) for user in USERS
+        }
+        assert {name: self.store.application_sessions(name) for name in APPLICATIONS} == {
+            name: by_application.get(name, 0) for name in APPLICATIONS
+        }
+        assert {owner.name for owner in self.store.owners()} == set(by_user)
         assert self.store.open_transactions == sum(opened.values())
         assert {user: self.store.user_transactions(user) for user in USERS} == {
             user: opened.get(user, 0) for user in USERS
@@ -252,12 +258,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def indexes_agree(self) -> None:
-        for uid in UIDS:
-            assert {s.key for s in self.store.of_uid(uid)} == {
-                key for key in self.model if key.uid == uid
-            }
         for user in USERS:
-            assert {s.key for s in self.store.of_user(user)} == {
+            assert set(self.store.made_by(user)) == {
                 key for key, model in self.model.items() if model.user == user
             }
         for number in range(6):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bson
 import pytest
 
-from proxy.control import SESSION_COMMANDS
+from proxy.session.commands import SESSION_COMMANDS
 from proxy.session.info import read_operation_session_info
 from proxy.session.plans import Ask, Plan, Refusal
 from tests.session.sessions import NAMES, Probe, deciding, recorded

@@ -249,6 +249,12 @@ class Limits(Settings):
     drain_seconds: Seconds = 30.0
 
 
+class Process(Settings):
+    """How the process uses the machine that it shares with others."""
+
+    busy_poll_seconds: Annotated[float, Field(ge=0, le=0.01, strict=True)] = 0.0002
+
+
 class SessionSettings(Settings):
     """What is tracked of sessions, and what is known of upstream without finding out.
 
@@ -288,6 +294,7 @@ class Config(Settings):
     upstream: Upstream = Upstream()
     admin: Admin = Admin()
     limits: Limits = Limits()
+    process: Process = Process()
     sessions: SessionSettings = SessionSettings()
     policies: PolicyTables = PolicyTables()
     audit: Audit = Audit()

@@ -37,7 +37,8 @@ CLIENT_STATES: Final = ("starting", "idle", "active", "monitoring")
 
 @dataclass(slots=True)
 class Sources:
-    """Where the figures are. ``up`` says of each upstream process whether it answers;
+    """Where the figures are. ``up`` says of each upstream process whether it answers,
+    ``lingered`` for how many seconds was waited awake in vain;
     ``clock`` gives the sessions' time and the same moment in seconds since 1970."""
 
     telemetry: Telemetry
@@ -48,6 +49,7 @@ class Sources:
     connections: Callable[[], list[Connection]]
     up: Callable[[], Mapping[Address, bool]]
     draining: Callable[[], bool]
+    lingered: Callable[[], float]
     clock: Callable[[], tuple[float, float]]
 
 
@@ -151,6 +153,11 @@ class _Reading:
             "config_last_reload_success_timestamp_seconds",
             "When the configuration in force was read.",
             telemetry.reloaded_at,
+        )
+        self._page.total(
+            "busy_poll_seconds",
+            "How long was waited awake for messages that did not come.",
+            sources.lingered(),
         )
         tables = sources.config().policies
         rules = {(name, getattr(tables, name).mode): 1 for name in _names(tables)}

@@ -5,10 +5,16 @@ descriptor stays armed and nobody is woken as long as the function can do all th
 A relay that looks at nothing costs 13 µs a request that way, 27 µs with a wait per message and
 48 µs with trio's streams (one machine, 64 connections); with one connection there is no
 difference.
+
+A process that sleeps between two messages finds its caches cold: with one connection, what
+takes 60 µs takes 180. So it does not go to sleep at once where messages follow each other
+closely (:meth:`Readiness._linger`): 1.7 times as many requests with one connection, and
+for less processor time. Where they do not, it soon stops trying.
 """
 
 from __future__ import annotations
 
+import os
 import select
 from collections.abc import Callable
 from time import perf_counter
@@ -22,6 +28,35 @@ _SLICE: Final = 0.002
 #: Sockets asked for at a time.
 _AT_ONCE: Final = 32
 
+#: Looks at the sockets, of a microsecond each, between two turns of all other tasks.
+_LOOKS: Final = 20
+
+
+class Odds:
+    """Whether it pays to wait awake for the next message, judged by the last times."""
+
+    #: The share of waits that have to end with a message, counted over about so many.
+    _ENOUGH: Final = 0.7
+    _MEMORY: Final = 16
+
+    #: Tried again all the same, once in so many times.
+    _TRY_AGAIN: Final = 16
+
+    __slots__ = ("_asked", "_share")
+
+    def __init__(self) -> None:
+        self._share = 0.0
+        self._asked = 0
+
+    def good(self) -> bool:
+        """Whether to wait awake now."""
+        self._asked += 1
+        return self._share > self._ENOUGH or self._asked % self._TRY_AGAIN == 0
+
+    def waited(self, came: bool) -> None:
+        """Note how a wait ended."""
+        self._share += (came - self._share) / self._MEMORY
+
 
 class Readiness:
     """Calls ``on_readable`` of every watched descriptor that can be read, again and again."""
@@ -32,6 +67,10 @@ class Readiness:
         self._watched: dict[int, Callable[[], None]] = {}
         #: Bytes that senders hold because their peers do not read.
         self.waiting = 0
+        #: Seconds for which it was waited awake in vain.
+        self.lingered = 0.0
+        self._patience = 0.0
+        self._odds = Odds()
 
     def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
         """Begin; ``on_readable`` must not raise. One watcher a descriptor."""
@@ -43,23 +82,55 @@ class Readiness:
         del self._watched[fd]
         self._epoll.unregister(fd)
 
+    def be_patient(self, seconds: float) -> None:
+        """Wait for so long awake before going to sleep, where that is likely to pay; 0: never."""
+        # With one processor nothing could come meanwhile.
+        self._patience = seconds if len(os.sched_getaffinity(0)) > 1 else 0.0
+
     async def run(self) -> None:
         """Serve until cancelled."""
-        watched = self._watched
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
-                end = perf_counter() + _SLICE
-                while perf_counter() < end and (ready := self._epoll.poll(0, _AT_ONCE)):
-                    for fd, _ in ready:
-                        # One that was served before it may have ended this one.
-                        on_readable = watched.get(fd)
-                        if on_readable is not None:
-                            on_readable()
-                            if perf_counter() > end:
-                                break
+                self._serve()
+                while self._patience and self._odds.good() and await self._linger():
+                    pass
         finally:
             self._epoll.close()
+
+    def _serve(self) -> bool:
+        """Call what has something to read, for a while; whether there was anything."""
+        ready = self._epoll.poll(0, _AT_ONCE)
+        if not ready:
+            return False
+        watched = self._watched
+        end = perf_counter() + _SLICE
+        while ready:
+            for fd, _ in ready:
+                # One that was served before it may have ended this one.
+                on_readable = watched.get(fd)
+                if on_readable is not None:
+                    on_readable()
+                    if perf_counter() > end:
+                        return True
+            ready = self._epoll.poll(0, _AT_ONCE)
+        return True
+
+    async def _linger(self) -> bool:
+        """Look again and again instead of sleeping; whether something came."""
+        began = now = perf_counter()
+        came = False
+        while not came and now < began + self._patience:
+            await trio.lowlevel.checkpoint()  # everybody else has a turn
+            for _ in range(_LOOKS):
+                came = self._serve()
+                if came:
+                    break
+            now = perf_counter()
+        self._odds.waited(came)
+        if not came:
+            self.lingered += now - began
+        return came
 
 
 _current: Final[trio.lowlevel.RunVar[Readiness]] = trio.lowlevel.RunVar("readiness")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from proxy import __version__, admin, gauges, logs, tls
+from proxy import __version__, admin, gauges, logs, readiness, tls
 from proxy.addresses import parse_address, parse_upstream
 from proxy.audit import AuditLog
 from proxy.connection import Connection, Shared
@@ -154,6 +154,7 @@ class Server:
             connections=lambda: list(self._open.values()),
             up=self._watcher.up,
             draining=self.draining,
+            lingered=lambda: readiness.current().lingered,
             clock=lambda: (trio.current_time(), time.time()),
         )
         self.telemetry.present = partial(gauges.read, sources)
@@ -165,6 +166,7 @@ class Server:
         """As :func:`serve`."""
         _raise_descriptor_limit()
         self._started = trio.current_time()
+        readiness.current().be_patient(self.config.process.busy_poll_seconds)
         async with trio.open_nursery() as services:
             # Before anything can be seen of the process: a signal must not find the default.
             await services.start(self._obey_signals)

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+import trio
 from trio.testing import wait_all_tasks_blocked
 
 from proxy import readiness
@@ -64,3 +65,88 @@ async def test_one_that_was_just_forgotten_is_not_served(pairs):
 
 async def test_there_is_one_in_a_run():
     assert readiness.current() is readiness.current()
+
+
+# ---------------------------------------------------------------------- waiting awake
+
+
+async def test_what_comes_while_it_waits_awake_is_served_and_others_have_their_turn(pairs):
+    watching = readiness.current()
+    watching.be_patient(3600.0)
+    ours, theirs = pairs[0]
+    served = []
+    watching.watch(ours.fileno(), lambda: served.append(ours.recv(1)))
+    await wait_all_tasks_blocked()
+    asleep = sleepers()
+    for number in range(500):
+        theirs.send(b"x")
+        while len(served) == number:
+            await trio.lowlevel.checkpoint()
+    assert sleepers() == asleep - 1
+    assert watching.lingered == 0
+
+
+def sleepers() -> int:
+    """How many tasks of the run wait for a descriptor."""
+    return trio.lowlevel.current_statistics().io_statistics.tasks_waiting_read
+
+
+async def test_it_goes_to_sleep_where_nothing_comes(pairs):
+    watching = readiness.current()
+    watching.be_patient(1e-9)
+    ours, theirs = pairs[0]
+    served = []
+    watching.watch(ours.fileno(), lambda: served.append(ours.recv(1)))
+    for number in range(readiness.Odds._TRY_AGAIN):
+        assert watching.lingered == 0
+        theirs.send(b"x")
+        await wait_all_tasks_blocked()
+        assert len(served) == number + 1
+    assert watching.lingered > 0
+
+
+async def test_without_patience_it_sleeps_at_once(pairs):
+    watching = readiness.current()
+    watching.be_patient(0)
+    ours, theirs = pairs[0]
+    watching.watch(ours.fileno(), lambda: ours.recv(1))
+    for _ in range(100):
+        theirs.send(b"x")
+        await wait_all_tasks_blocked()
+    assert watching.lingered == 0
+
+
+async def test_a_single_processor_is_left_to_others(pairs, monkeypatch):
+    monkeypatch.setattr(readiness.os, "sched_getaffinity", lambda _: {3})
+    watching = readiness.current()
+    watching.be_patient(3600.0)
+    ours, theirs = pairs[0]
+    watching.watch(ours.fileno(), lambda: ours.recv(1))
+    for _ in range(100):
+        theirs.send(b"x")
+        await wait_all_tasks_blocked()
+    assert watching.lingered == 0
+
+
+def outcomes(odds: readiness.Odds, came: bool, times: int) -> list[bool]:
+    """Whether it was waited each time, if every wait ends the same way."""
+    waited = []
+    for _ in range(times):
+        waited.append(odds.good())
+        if waited[-1]:
+            odds.waited(came)
+    return waited
+
+
+def test_waiting_that_pays_goes_on_and_one_that_does_not_ends():
+    odds = readiness.Odds()
+    assert sum(outcomes(odds, False, 160)) == 10  # only to see whether it pays by now
+    assert sum(outcomes(odds, True, 640)) > 300
+    assert all(outcomes(odds, True, 100))
+    assert sum(outcomes(odds, False, 170)) <= 16
+
+
+def test_waiting_that_pays_every_other_time_is_not_worth_it():
+    odds = readiness.Odds()
+    waited = [outcomes(odds, came, 1)[0] for came in [True, False] * 320]
+    assert sum(waited) == 40

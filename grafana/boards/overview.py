@@ -125,9 +125,13 @@ BOARD: Final = Dashboard(
                         f" and on (instance) {of('build_info')}",
                         "{{instance}}",
                     ),
+                    Query(
+                        rate("busy_poll_seconds_total", "instance"), "of it waiting {{instance}}"
+                    ),
                     unit="percentunit",
                     limits=((0.9, "red"),),
-                    help="One process is one thread: 100% is all there is.",
+                    help="One process is one thread: 100% is all there is. The process may wait "
+                    "awake for messages that are near; how much of that was in vain is shown too.",
                 ),
                 series(
                     "Memory",

@@ -1,8 +1,45 @@
-"""The process-wide bound on bytes held of messages that have not arrived whole."""
+"""How many clients may be connected, and how many bytes may be held of unfinished messages."""
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import trio
+
+
+class Admission(Protocol):
+    """A limit on how many there are at a time. The answer is there at once: with several
+    processes, each has been given its share before."""
+
+    #: How many there may be; what is there already stays when it sinks.
+    limit: int
+
+    def admit(self) -> bool:
+        """Take a place; False where none is left."""
+
+    def release(self) -> None:
+        """Give a place back."""
+
+
+class Places:
+    """The :class:`Admission` of one process that has the whole limit for itself."""
+
+    __slots__ = ("limit", "taken")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+
+    def admit(self) -> bool:
+        """Take a place; False where none is left."""
+        if self.taken >= self.limit:
+            return False
+        self.taken += 1
+        return True
+
+    def release(self) -> None:
+        """Give a place back."""
+        self.taken -= 1
 
 
 class BufferBudget:

@@ -22,11 +22,11 @@ from proxy.errors import CommandError, ConfigError
 from proxy.session.ids import UNKNOWN_ORIGIN, Origin
 
 if TYPE_CHECKING:
+    from proxy.session.across import Known
     from proxy.session.caller import Caller
     from proxy.session.info import OperationSessionInfo
     from proxy.session.plans import Plan
     from proxy.session.records import Session
-    from proxy.session.store import SessionStore
     from proxy.wire.messages import Request
 
 
@@ -46,7 +46,7 @@ class Context:
     request: Request
     info: OperationSessionInfo
     caller: Caller
-    store: SessionStore
+    store: Known
     now: float
     session: Session | None = None
     plan: Plan | None = None

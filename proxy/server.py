@@ -22,7 +22,7 @@ from proxy.connection import Connection, Shared
 from proxy.desk import Sessions
 from proxy.errors import ConfigError
 from proxy.housekeeping import keep_house
-from proxy.limits import BufferBudget
+from proxy.limits import BufferBudget, Places
 from proxy.listing import session_rows
 from proxy.members import MemberListeners
 from proxy.notify import Notifier
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import socket
 
     from proxy.config import Config
+    from proxy.limits import Admission
     from proxy.listeners import Listener
     from proxy.session.records import InFlight
     from proxy.upstreams import UpstreamFacts
@@ -130,6 +131,7 @@ class Server:
         self._notifier = Notifier()
         self._numbers = itertools.count(1)
         self._open: dict[int, Connection] = {}
+        self._places: Admission = Places(config.limits.connections)
         self._serving: trio.Nursery | None = None
         self._stop = trio.Event()
         self._draining = False
@@ -218,6 +220,7 @@ class Server:
                 self.sessions_shared.policies = policies
                 self.sessions_shared.refuse_early = config.sessions.refuse_early
                 self.shared.budget.limit = config.limits.buffered_bytes
+                self._places.limit = config.limits.connections
                 early = {"refuse_early": config.sessions.refuse_early}
                 taken = {name: getattr(config, name) for name in _RELOADED}
                 taken["sessions"] = self.config.sessions.model_copy(update=early)
@@ -254,7 +257,7 @@ class Server:
     def _take(self, listener: Listener, sock: socket.socket, peer: str) -> None:
         if self._stop.is_set() or self._serving is None:
             sock.close()
-        elif len(self._open) >= self.config.limits.connections:
+        elif not self._places.admit():
             sock.close()
             self.telemetry.rejected("connection limit")
             self.log.warning("client turned away", client=peer, reason="connection limit")
@@ -269,6 +272,7 @@ class Server:
             await connection.run()
         finally:
             del self._open[connection.id]
+            self._places.release()
 
     def _exhausted(self, error: OSError) -> None:
         self.telemetry.rejected("descriptors")
@@ -296,7 +300,8 @@ class Server:
         if address is None:
             return None
         token = self.config.admin.secret()
-        table = admin.pages(self, self.telemetry, token)
+        overview = admin.Process(self, self.telemetry, executes=token is not None)
+        table = admin.pages(overview, self.telemetry)
         where: str = await services.start(admin.serve, address, table, token)
         return where
 

@@ -1,4 +1,4 @@
-"""The budget of buffered bytes: bounded, and never a deadlock."""
+"""Limits: places for clients, and a budget of buffered bytes that never is a deadlock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from proxy.limits import BufferBudget, Share
+from proxy.limits import BufferBudget, Places, Share
+
+
+def test_there_are_as_many_places_as_the_limit_says_now():
+    places = Places(2)
+    assert [places.admit() for _ in range(3)] == [True, True, False]
+    places.limit = 1
+    places.release()
+    assert not places.admit()
+    places.release()
+    assert places.admit()
 
 
 async def test_what_fits_does_not_wait():

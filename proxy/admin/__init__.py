@@ -1,6 +1,7 @@
 """What operators look at and do, over HTTP."""
 
 from proxy.admin.http import serve
-from proxy.admin.pages import State, pages
+from proxy.admin.pages import pages
+from proxy.admin.process import Process, State
 
-__all__ = ["State", "pages", "serve"]
+__all__ = ["Process", "State", "pages", "serve"]

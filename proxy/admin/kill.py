@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import trio
 
@@ -17,12 +17,12 @@ from proxy.session import bsonout
 from proxy.session.caller import Caller
 from proxy.session.plans import Plan, emulation
 from proxy.session.records import Selection
-from proxy.session.transactions import State
 from proxy.slices import in_slices
 
 if TYPE_CHECKING:
-    from proxy.session.records import InFlight, Owner, Session
-    from proxy.session.store import SessionStore
+    from proxy.session.across import Control
+    from proxy.session.ids import LogicalSessionId
+    from proxy.session.records import InFlight
     from proxy.upstreams import UpstreamFacts
     from proxy.wire.messages import Reply
 
@@ -65,34 +65,53 @@ class Reach(Protocol):
         """Count a command that was ``done`` or ``failed``, and the sessions it was first to hit."""
 
 
+class Target(NamedTuple):
+    """A session to kill. ``user`` made it; at the upstream addresses in ``open_at`` it has
+    something open."""
+
+    key: LogicalSessionId
+    user: str
+    open_at: frozenset[str]
+
+    @property
+    def owner(self) -> _Owner:
+        return self.key.uid, self.user
+
+
 @dataclass(slots=True)
 class Result:
     """What became of a kill: sessions, each in one of the three, and what upstream said."""
 
-    killed: list[Session] = field(default_factory=list)
-    unreachable: list[Session] = field(default_factory=list)
-    failed: list[Session] = field(default_factory=list)
+    killed: list[Target] = field(default_factory=list)
+    unreachable: list[Target] = field(default_factory=list)
+    failed: list[Target] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
 
 
+#: The digest and the name of whoever made sessions.
+_Owner = tuple[bytes, str]
 #: An upstream address and whose sessions are to be killed there.
-_Place = tuple[str, "Owner"]
+_Place = tuple[str, _Owner]
 
 
 class Kill:
-    """One kill on its way. Create it with the sessions and :meth:`run` it once."""
+    """One kill on its way. Create it with the sessions and :meth:`run` it once.
 
-    def __init__(self, targets: list[Session], store: SessionStore, reach: Reach) -> None:
+    Neither the sessions nor the connections have to be this process's own: all that is known of
+    either is here, in ``store``'s answers and in ``reach``'s.
+    """
+
+    def __init__(self, targets: list[Target], store: Control, reach: Reach) -> None:
         self._targets = targets
         self._store = store
         self._reach = reach
-        self._of_owner: dict[Owner, list[Session]] = {}
+        self._of_owner: dict[_Owner, list[LogicalSessionId]] = {}
         #: What has to be killed where, as something of it is open there.
-        self._needed: dict[_Place, set[Session]] = {}
-        self._waiting: dict[_Place, list[list[Session]]] = {}
-        self._reached: set[Owner] = set()
-        self._killed: set[Session] = set()
-        self._failed: set[Session] = set()
+        self._needed: dict[_Place, set[LogicalSessionId]] = {}
+        self._waiting: dict[_Place, list[list[LogicalSessionId]]] = {}
+        self._reached: set[_Owner] = set()
+        self._killed: set[LogicalSessionId] = set()
+        self._failed: set[LogicalSessionId] = set()
         self._errors: dict[str, int] = {}
 
     async def run(self, client: str) -> Result:
@@ -109,10 +128,10 @@ class Kill:
 
     async def _sort_out(self) -> None:
         for some in in_slices(self._targets):
-            for session in some:
-                self._of_owner.setdefault(session.owner, []).append(session)
-                for upstream in _open_at(session):
-                    self._needed.setdefault((upstream, session.owner), set()).add(session)
+            for target in some:
+                self._of_owner.setdefault(target.owner, []).append(target.key)
+                for upstream in target.open_at:
+                    self._needed.setdefault((upstream, target.owner), set()).add(target.key)
             await trio.lowlevel.checkpoint()
 
     def _incomplete(self) -> bool:
@@ -129,14 +148,14 @@ class Kill:
         async with trio.open_nursery() as nursery:
             for upstream, askers in self._reach.askers().items():
                 anyone = self._reach.facts(upstream).authorization is False
-                for owner, sessions in self._of_owner.items():
-                    speaks = NO_OWNER if anyone else owner.uid
+                for owner, keys in self._of_owner.items():
+                    speaks = NO_OWNER if anyone else owner[0]
                     asker = askers.get(speaks)
                     if asker is None:
                         continue
                     place = upstream, owner
                     if place not in self._waiting:
-                        self._waiting[place] = list(in_slices(sessions))
+                        self._waiting[place] = list(in_slices(keys))
                         self._reached.add(owner)
                     if not self._waiting[place]:
                         continue
@@ -151,10 +170,15 @@ class Kill:
         return len(self._waiting), sum(map(len, self._waiting.values()))
 
     async def _send(
-        self, asker: Asker, speaks: bytes, place: _Place, batch: list[Session], client: str
+        self,
+        asker: Asker,
+        speaks: bytes,
+        place: _Place,
+        batch: list[LogicalSessionId],
+        client: str,
     ) -> None:
         upstream = place[0]
-        selection = Selection(keys=frozenset(session.key for session in batch))
+        selection = Selection(keys=frozenset(batch))
         if asker.speaks_for != speaks:
             # Its client has asked something itself in the meantime.
             self._waiting[place].append(batch)
@@ -187,18 +211,18 @@ class Kill:
     def _commands(
         self,
         place: _Place,
-        batch: list[Session],
+        batch: list[LogicalSessionId],
         selection: Selection,
         speaks: bytes,
         native: bool,
     ) -> tuple[bytes, ...]:
         """What to send as ``speaks``; operations that upstream cannot interrupt end at once."""
-        upstream, owner = place
+        upstream, (_, user) = place
         if native:
-            entries = [bsonout.session(session.key, speaks) for session in batch]
+            entries = [bsonout.session(key, speaks) for key in batch]
             kill = bsonout.document(bsonout.array(_COMMAND, entries), bsonout.text("$db", "admin"))
             return (kill,)
-        caller = Caller(NOBODY, None, None, speaks, None, frozenset((speaks,)), owner.name)
+        caller = Caller(NOBODY, None, None, speaks, None, frozenset((speaks,)), user)
         plan = Plan(_COMMAND, caller, (), selection=selection)
         emulated = emulation(plan, self._store, upstream)
         for operation in emulated.operations:
@@ -208,11 +232,13 @@ class Kill:
             for errand in emulated.errands
         )
 
-    def _finished(self, place: _Place, batch: list[Session], problem: str, client: str) -> None:
+    def _finished(
+        self, place: _Place, batch: list[LogicalSessionId], problem: str, client: str
+    ) -> None:
         """Note, count and write down what became of one batch."""
-        upstream, owner = place
+        upstream, (_, user) = place
         # One that is killed on several upstreams is one killed session.
-        first = sum(session not in self._killed for session in batch)
+        first = sum(key not in self._killed for key in batch)
         if problem:
             self._failed.update(batch)
             error = f"{upstream}: {problem}"
@@ -225,7 +251,7 @@ class Kill:
         self._reach.count_kill(decision, first)
         self._reach.audit(
             conn=None,
-            owner=owner.name,
+            owner=user,
             client=client,
             upstream=upstream,
             command=_COMMAND,
@@ -236,32 +262,20 @@ class Kill:
         )
 
     async def _result(self) -> Result:
-        missing: set[Session] = set()
-        for sessions in self._needed.values():
-            missing |= sessions
+        missing: set[LogicalSessionId] = set()
+        for keys in self._needed.values():
+            missing |= keys
         result = Result(errors=self._errors)
         for some in in_slices(self._targets):
-            for session in some:
-                if session in self._failed:
-                    result.failed.append(session)
-                elif session in missing or session not in self._killed:
-                    result.unreachable.append(session)
+            for target in some:
+                if target.key in self._failed:
+                    result.failed.append(target)
+                elif target.key in missing or target.key not in self._killed:
+                    result.unreachable.append(target)
                 else:
-                    result.killed.append(session)
+                    result.killed.append(target)
             await trio.lowlevel.checkpoint()
         return result
-
-
-def _open_at(session: Session) -> set[str]:
-    """The upstream addresses where something of a session is open."""
-    places: set[str] = set()
-    if session.activity is not None:
-        places.update(cursor.upstream for cursor in session.activity.cursors)
-        places.update(operation.upstream for operation in session.activity.operations)
-    tracker = session.transaction
-    if tracker is not None and tracker.state is State.IN_PROGRESS:
-        places.add(tracker.upstream)
-    return places
 
 
 def _ask_in_turn(

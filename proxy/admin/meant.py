@@ -10,14 +10,18 @@ from uuid import UUID
 
 import trio
 
+from proxy.admin.kill import Target
 from proxy.admin.query import QueryError, Test, tests
 from proxy.listing import session_batches, uuid_text
+from proxy.session.transactions import State
 from proxy.slices import in_slices
 
 if TYPE_CHECKING:
     from proxy.listing import Listing
     from proxy.session.records import Session
     from proxy.session.store import SessionStore
+
+_NOWHERE: Final[frozenset[str]] = frozenset()
 
 _MOST_PATTERNS: Final = 100
 _MOST_SESSIONS: Final = 10_000
@@ -103,8 +107,8 @@ def _session(entry: object) -> tuple[bytes, bytes | None]:
     return found, digest
 
 
-async def resolve(meant: Meant, store: SessionStore) -> tuple[list[Session], list[str]]:
-    """The sessions that are meant, and the ids of those that nobody knows."""
+async def resolve(meant: Meant, store: SessionStore) -> tuple[list[Target], list[str]]:
+    """The sessions that are meant, and the ids of those that the store does not know."""
     unknown: list[str] = []
     chosen: dict[Session, None] = {}
     for session_id, uid in meant.sessions:
@@ -119,4 +123,20 @@ async def resolve(meant: Meant, store: SessionStore) -> tuple[list[Session], lis
                     if any(all(test(session) for test in one) for one in meant.patterns):
                         chosen[session] = None
                 await trio.lowlevel.checkpoint()
-    return list(chosen), unknown
+    targets: list[Target] = []
+    for some in in_slices(chosen):
+        targets += [Target(one.key, one.owner.name, _open_at(one)) for one in some]
+        await trio.lowlevel.checkpoint()
+    return targets, unknown
+
+
+def _open_at(session: Session) -> frozenset[str]:
+    """The upstream addresses where something of a session is open."""
+    tracker, activity = session.transaction, session.activity
+    places: set[str] = set()
+    if activity is not None:
+        places.update(cursor.upstream for cursor in activity.cursors)
+        places.update(operation.upstream for operation in activity.operations)
+    if tracker is not None and tracker.state is State.IN_PROGRESS:
+        places.add(tracker.upstream)
+    return frozenset(places) if places else _NOWHERE

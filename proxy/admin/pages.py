@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
 from importlib.resources import files
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from proxy import listing
 from proxy.admin.http import JSON, TEXT, Answer, Asked, Page, text
-from proxy.admin.kill import Kill, Reach, Result
-from proxy.admin.meant import Meant, read_kill, resolve
-from proxy.admin.query import QueryError, Selecting, read_query
-from proxy.admin.summary import GROUPS, groups, summary
+from proxy.admin.overview import KillingIsOffError
+from proxy.admin.query import QueryError, position
 from proxy.scraping import metrics_page
 from proxy.slices import in_slices
 
 if TYPE_CHECKING:
-    from proxy.listing import Listing, Row
-    from proxy.session.records import Session
-    from proxy.session.store import SessionStore
+    from proxy.admin.overview import Overview
     from proxy.telemetry import Telemetry
 
-T = TypeVar("T")
-
-#: Rows made between two turns of other work: some 2 ms.
+#: Rows written between two turns of other work: some 2 ms.
 _SLICE: Final = 250
-#: Sessions of a kill that are listed one by one.
-_NAMED: Final = 500
 
 #: The page may run its own script, by its digest, and ask this server: nothing else at all.
 _POLICY: Final = (
@@ -42,40 +33,14 @@ _POLICY: Final = (
 )
 
 
-class State(Reach, Protocol):
-    """What the endpoint asks of the running proxy. Rows are JSON-like, newest facts included."""
-
-    @property
-    def store(self) -> SessionStore:
-        """The sessions that are known."""
-
-    def connections(self) -> Iterable[Row]:
-        """One row per open client connection."""
-
-    def policies(self) -> list[Row]:
-        """One row per rule, with its mode and settings."""
-
-    def about(self) -> Row:
-        """What the process is: version, uptime, connections and their limit."""
-
-    def budgets(self) -> tuple[int, int]:
-        """Sessions that one user and one application may have; 0 for any number."""
-
-    def ready(self) -> tuple[bool, str]:
-        """Whether clients can be served, and if not, why."""
-
-    def draining(self) -> bool:
-        """Whether the proxy is on its way out."""
-
-
-def pages(state: State, telemetry: Telemetry, token: str | None = None) -> dict[str, Page]:
-    """Every path and what makes its page; without a ``token`` nothing can be changed."""
-    site = _Pages(state, telemetry, executes=token is not None)
+def pages(overview: Overview, telemetry: Telemetry) -> dict[str, Page]:
+    """Every path and what makes its page."""
+    site = _Pages(overview, telemetry)
     return {
         "/": Page(site.page, open=True),
-        "/connections": Page(site.connections),
-        "/cursors": Page(site.cursors),
-        "/groups": Page(site.groups),
+        "/connections": Page(partial(site.listing, "connections")),
+        "/cursors": Page(partial(site.listing, "cursors")),
+        "/groups": Page(partial(site.listing, "groups")),
         "/healthz": Page(site.healthz, open=True),
         "/incidents": Page(site.incidents),
         "/help": Page(site.help, open=True),
@@ -83,9 +48,9 @@ def pages(state: State, telemetry: Telemetry, token: str | None = None) -> dict[
         "/metrics": Page(site.metrics),
         "/policies": Page(site.policies),
         "/readyz": Page(site.readyz, open=True),
-        "/sessions": Page(site.sessions),
+        "/sessions": Page(partial(site.listing, "sessions")),
         "/summary": Page(site.summary),
-        "/transactions": Page(site.transactions),
+        "/transactions": Page(partial(site.listing, "transactions")),
     }
 
 
@@ -108,12 +73,9 @@ _HELP: Final = """\
 
 
 class _Pages:
-    def __init__(self, state: State, telemetry: Telemetry, *, executes: bool) -> None:
-        self._state = state
+    def __init__(self, overview: Overview, telemetry: Telemetry) -> None:
+        self._overview = overview
         self._telemetry = telemetry
-        self._executes = executes
-        # One at a time: many at once would each have their slice before others get their turn.
-        self._looking = trio.Lock()
         self._page: Answer | None = None
 
     # ------------------------------------------------------------------ health and help
@@ -133,9 +95,9 @@ class _Pages:
         return text(200, "ok")
 
     async def readyz(self, asked: Asked) -> Answer:
-        if self._state.draining():
+        if self._overview.draining():
             return text(503, "draining")
-        yes, reason = self._state.ready()
+        yes, reason = self._overview.ready()
         if yes:
             return text(200, "ok")
         # The reason names upstream addresses.
@@ -145,189 +107,44 @@ class _Pages:
         content_type, body = await metrics_page(self._telemetry, asked.accept)
         return Answer(200, content_type, body)
 
-    # ------------------------------------------------------------------ listings
-
-    async def sessions(self, asked: Asked) -> Answer:
-        store = self._state.store
-        return await self._list(
-            listing.session_listing(store),
-            listing.session_batches(store),
-            lambda one, now: listing.session_row(one, store.ending(one), now),
-            asked,
-            len(store),
-        )
-
-    async def transactions(self, asked: Asked) -> Answer:
-        found = listing.open_transactions(self._state.store)
-        return await self._list(
-            listing.TRANSACTIONS, [found], listing.transaction_row, asked, len(found)
-        )
-
-    async def cursors(self, asked: Asked) -> Answer:
-        store = self._state.store
-        found = listing.open_cursors(store)
-        return await self._list(
-            listing.CURSORS, found, listing.cursor_row, asked, store.open_cursors()
-        )
-
-    async def connections(self, asked: Asked) -> Answer:
-        rows = await _in_turns(self._state.connections())
-        return await self._list(
-            listing.CONNECTIONS, [rows], lambda row, _now: row, asked, len(rows)
-        )
-
-    async def groups(self, asked: Asked) -> Answer:
-        per_user, per_application = self._state.budgets()
-        async with self._looking:
-            store, now = self._state.store, trio.current_time()
-            rows = await groups(store, per_user, per_application, now)
-        return await self._list(GROUPS, [rows], lambda row, _now: row, asked, len(rows))
-
-    async def policies(self, _asked: Asked) -> Answer:
-        return _json({"policies": self._state.policies()})
-
-    async def incidents(self, _asked: Asked) -> Answer:
-        now = trio.current_time()
-        rows = [
-            {
-                "seconds": max(0.0, round(now - when, 3)),
-                "kind": kind,
-                "what": who.what,
-                "owner": who.user,
-                "application": who.application,
-                "driver": who.driver,
-            }
-            for kind, recent in (
-                ("misuse", self._telemetry.offenders),
-                ("rule", self._telemetry.refused),
-            )
-            for who, when in recent.items()
-        ]
-        rows.sort(key=itemgetter("seconds"))
-        return _json({"incidents": rows})
+    # ------------------------------------------------------------------ sessions
 
     async def summary(self, _asked: Asked) -> Answer:
-        state = self._state
-        yes, reason = state.ready()
-        per_user, per_application = state.budgets()
-        about = state.about() | {
-            "ready": yes and not state.draining(),
-            "reason": "draining" if state.draining() else reason,
-            "kill": "on" if self._executes else "off",
-            "sessions_per_user": per_user,
-            "sessions_per_application": per_application,
-        }
-        return _json(about | await summary(state.store, trio.current_time()))
+        return _json(await self._overview.summary())
 
-    async def _list(
-        self,
-        kind: Listing[T],
-        batches: Iterable[list[T]],
-        row: Callable[[T, float], Row],
-        asked: Asked,
-        total: int,
-    ) -> Answer:
-        now = trio.current_time()
+    async def policies(self, _asked: Asked) -> Answer:
+        return _json({"policies": self._overview.policies()})
+
+    async def incidents(self, _asked: Asked) -> Answer:
+        return _json({"incidents": self._overview.incidents()})
+
+    async def listing(self, kind: str, asked: Asked) -> Answer:
         try:
-            selecting = Selecting(read_query(kind, asked.query, now))
-            async with self._looking:
-                for batch in batches:
-                    for some in in_slices(batch):
-                        selecting.feed(some)
-                        await trio.lowlevel.checkpoint()
+            found = await self._overview.listed(kind, asked.query)
         except QueryError as error:
             return text(400, str(error))
-        items, after = selecting.result()
         parts: list[str] = []
-        for some in in_slices(items, _SLICE):
-            parts += [_dumps(row(item, now)) for item in some]
+        for some in in_slices(found.rows, _SLICE):
+            parts += map(_dumps, some)
             await trio.lowlevel.checkpoint()
-        rest = _dumps({"matched": selecting.matched, "total": total, "next": after})
-        body = f'{{"{kind.name}": [{", ".join(parts)}], {rest[1:]}\n'
+        after = position(found.sort, found.ranks[-1]) if found.more else None
+        rest = _dumps({"matched": found.matched, "total": found.total, "next": after})
+        body = f'{{"{kind}": [{", ".join(parts)}], {rest[1:]}\n'
         return Answer(200, JSON, body.encode())
 
-    # ------------------------------------------------------------------ kills
-
     async def kill(self, asked: Asked) -> Answer:
-        store = self._state.store
-        now = trio.current_time()
         try:
-            meant = read_kill(asked.body, listing.session_listing(store), now)
+            return _json(await self._overview.kill(asked.body, asked.client))
         except QueryError as error:
             return text(400, str(error))
-        if not meant.dry_run and not self._executes:
-            self._audit(asked, meant, "refused", "no admin.token is configured", 0)
-            return text(403, "killing is off: configure admin.token or admin.token_file")
-        async with self._looking:
-            targets, unknown = await resolve(meant, store)
-        document: Row = {"dry_run": meant.dry_run, "matched": len(targets), "unknown": unknown}
-        if meant.dry_run:
-            return _json(document | await self._preview(targets, now))
-        result = await Kill(targets, store, self._state).run(asked.client)
-        reached = f"{len(result.unreachable)} unreachable, {len(result.failed)} failed"
-        self._audit(asked, meant, "done", f"{meant.text}: {reached}", len(result.killed))
-        return _json(document | self._outcome(result, now))
-
-    def _audit(self, asked: Asked, meant: Meant, decision: str, reason: str, targets: int) -> None:
-        self._state.audit(
-            conn=None,
-            owner="",
-            client=asked.client,
-            command="kill",
-            decision=decision,
-            reason=reason,
-            rule=None,
-            targets=targets,
-        )
-
-    async def _preview(self, targets: list[Session], now: float) -> Row:
-        operations = cursors = transactions = reachable = 0
-        askers = self._state.askers()
-        anyone = any(self._state.facts(one).authorization is False for one in askers)
-        owners = {owner for known in askers.values() for owner in known}
-        for some in in_slices(targets):
-            for session in some:
-                if session.activity is not None:
-                    operations += len(session.activity.operations)
-                    cursors += len(session.activity.cursors)
-                transactions += listing.in_transaction(session)
-                reachable += anyone or session.owner.uid in owners
-            await trio.lowlevel.checkpoint()
-        return {
-            "operations": operations,
-            "cursors": cursors,
-            "transactions": transactions,
-            "reachable": reachable,
-            "sessions": self._named(targets, now),
-        }
-
-    def _outcome(self, result: Result, now: float) -> Row:
-        return {
-            "killed": len(result.killed),
-            "unreachable": len(result.unreachable),
-            "failed": len(result.failed),
-            "errors": result.errors,
-            "unreachable_sessions": self._named(result.unreachable, now),
-            "failed_sessions": self._named(result.failed, now),
-        }
-
-    def _named(self, sessions: list[Session], now: float) -> list[Row]:
-        store = self._state.store
-        return [listing.session_row(one, store.ending(one), now) for one in sessions[:_NAMED]]
+        except KillingIsOffError as error:
+            return text(403, str(error))
 
 
 def _digest(body: bytes, element: bytes) -> str:
     """What a Content-Security-Policy calls the text of an element (W3C CSP3, 2.3.1)."""
     content = body.partition(b"<%b>" % element)[2].partition(b"</%b>" % element)[0]
     return f"'sha256-{b64encode(sha256(content).digest()).decode()}'"
-
-
-async def _in_turns(rows: Iterable[T]) -> list[T]:
-    made: list[T] = []
-    for some in in_slices(rows, _SLICE):
-        made += some
-        await trio.lowlevel.checkpoint()
-    return made
 
 
 def _dumps(value: object) -> str:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from proxy.listing import Key, Listing
+    from proxy.listing import Key, Listing, Rank
 
 T = TypeVar("T")
 
@@ -137,9 +137,16 @@ class Query(Generic[T]):
     listing: Listing[T]
     tests: list[Test[T]]
     limit: int
-    order: str
-    descending: bool
-    after: tuple[Any, bytes] | None
+    sort: str
+    after: Rank | None
+
+    @property
+    def order(self) -> str:
+        return self.sort.removeprefix("-")
+
+    @property
+    def descending(self) -> bool:
+        return self.sort.startswith("-")
 
 
 def read_query(listing: Listing[T], fields: Mapping[str, str], now: float) -> Query[T]:
@@ -154,17 +161,15 @@ def read_query(listing: Listing[T], fields: Mapping[str, str], now: float) -> Qu
     if not (asked.isascii() and asked.isdigit()) or not 1 <= int(asked[:9]) <= MOST_ROWS:
         raise QueryError(f"limit: has to be a number from 1 to {MOST_ROWS}")
     sort = fields.get("sort", listing.default_order)
-    order = sort.removeprefix("-")
-    if order not in listing.orders:
-        raise QueryError(f"sort: {order!r} is none of {', '.join(listing.orders)}")
     filters = {name: value for name, value in fields.items() if name not in _CONTROLS}
     after = _read_after(fields["after"], sort) if "after" in fields else None
-    return Query(
-        listing, tests(listing, filters, now), int(asked), order, sort.startswith("-"), after
-    )
+    query = Query(listing, tests(listing, filters, now), int(asked), sort, after)
+    if query.order not in listing.orders:
+        raise QueryError(f"sort: {query.order!r} is none of {', '.join(listing.orders)}")
+    return query
 
 
-def _read_after(token: str, sort: str) -> tuple[Any, bytes]:
+def _read_after(token: str, sort: str) -> Rank:
     problem = QueryError("after: not what a page with this sort gave as next")
     try:
         given, key, identity = json.loads(urlsafe_b64decode(token))
@@ -174,6 +179,13 @@ def _read_after(token: str, sort: str) -> tuple[Any, bytes]:
     if given != sort or not isinstance(key, str | float | int):
         raise problem
     return key, at
+
+
+def position(sort: str, last: Rank) -> str:
+    """The ``after`` of the page behind one in the order ``sort`` whose last row ranks so."""
+    key, identity = last
+    token = json.dumps([sort, key, identity.hex()]).encode()
+    return urlsafe_b64encode(token).decode()
 
 
 class Selecting(Generic[T]):
@@ -217,17 +229,12 @@ class Selecting(Generic[T]):
         if len(kept) > self._most:
             self._trim()
 
-    def result(self) -> tuple[list[T], str | None]:
-        """The page's items in order, and the next page's ``after``."""
+    def result(self) -> tuple[list[T], list[Rank], bool]:
+        """The page's items in order, their ranks, and whether others rank behind them."""
         self._trim()
-        query, kept = self._query, self._kept
-        items = [item for _, _, item in kept[: query.limit]]
-        if len(kept) <= query.limit:
-            return items, None
-        key, identity, _ = kept[query.limit - 1]
-        sort = f"-{query.order}" if query.descending else query.order
-        token = json.dumps([sort, key, identity.hex()]).encode()
-        return items, urlsafe_b64encode(token).decode()
+        kept, limit = self._kept, self._query.limit
+        items = [item for _, _, item in kept[:limit]]
+        return items, [_rank(one) for one in kept[:limit]], len(kept) > limit
 
     def _trim(self) -> None:
         self._kept.sort(key=_rank, reverse=self._query.descending)

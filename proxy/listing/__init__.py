@@ -7,7 +7,7 @@ that the order stays the same from one page of a listing to the next.
 
 from proxy.listing.connections import CONNECTIONS
 from proxy.listing.cursors import CURSORS, OpenCursor, cursor_row, open_cursors
-from proxy.listing.kinds import EVERYTHING, Key, Listing, Row, number_of, text_of
+from proxy.listing.kinds import EVERYTHING, Key, Listing, Rank, Row, number_of, text_of
 from proxy.listing.sessions import (
     in_transaction,
     session_batches,
@@ -26,6 +26,7 @@ __all__ = [
     "Key",
     "Listing",
     "OpenCursor",
+    "Rank",
     "Row",
     "cursor_row",
     "in_transaction",

@@ -12,6 +12,8 @@ T = TypeVar("T")
 Row = dict[str, Any]
 #: All values of one order are of one type.
 Key = str | float
+#: What a row is sorted by, and what tells it from those that sort alike.
+Rank = tuple[Key, bytes]
 
 EVERYTHING: Final = Selection(everything=True)
 

@@ -33,10 +33,10 @@ from proxy.wire.fields import BOOL, DOCUMENT, NULL, Element
 from proxy.wire.opcodes import INT32
 
 if TYPE_CHECKING:
+    from proxy.session.across import Control
     from proxy.session.caller import Caller
     from proxy.session.info import OperationSessionInfo
     from proxy.session.known import KnownUsers
-    from proxy.session.store import SessionStore
     from proxy.wire.messages import Request
 
 Decision = Refusal | Forward | Ask | Plan
@@ -52,7 +52,7 @@ class Facts:
     """
 
     caller: Caller
-    store: SessionStore
+    store: Control
     known: KnownUsers
     random: Callable[[], bytes]
     timeout_minutes: int = 30

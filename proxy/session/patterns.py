@@ -18,8 +18,8 @@ from proxy.session.records import Selection
 from proxy.wire.fields import DOCUMENT, Element
 
 if TYPE_CHECKING:
+    from proxy.session.across import Control
     from proxy.session.known import KnownUsers, Role
-    from proxy.session.store import SessionStore
 
 _FIELDS: Final = (b"lsid", b"uid", b"users", b"roles")
 
@@ -126,7 +126,7 @@ def ids_of_any_owner(patterns: Iterable[Pattern]) -> list[bytes]:
 def select(
     patterns: Iterable[Pattern],
     caller: Caller,
-    store: SessionStore,
+    store: Control,
     known: KnownUsers,
     learnt: Learnt,
 ) -> Selection:
@@ -178,7 +178,7 @@ def _keys(
     lsid: tuple[bytes, bytes | None],
     owners: frozenset[bytes] | None,
     caller: Caller,
-    store: SessionStore,
+    store: Control,
     known: KnownUsers,
     learnt: Learnt,
     taken: int,
@@ -203,7 +203,7 @@ def _keys(
     return {LogicalSessionId(session_id, owner) for owner in candidates}
 
 
-def _made_by(pattern: Pattern, store: SessionStore) -> Iterable[LogicalSessionId]:
+def _made_by(pattern: Pattern, store: Control) -> Iterable[LogicalSessionId]:
     """The owner-less sessions that the named users made, where authorization is off."""
     if pattern.roles is not None:
         return

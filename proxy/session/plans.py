@@ -10,10 +10,10 @@ from proxy.identity import user_digest
 from proxy.session import bsonout
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.records import InFlight, Selection
-from proxy.session.store import SessionStore
 
 if TYPE_CHECKING:
     from proxy.errors import CommandError
+    from proxy.session.across import Control
     from proxy.session.caller import Caller
 
 #: Tells nothing and changes nothing, but brings upstream's operationTime and $clusterTime.
@@ -96,11 +96,11 @@ class Plan:
                 uids.add(entry if isinstance(entry, bytes) else user_digest(*entry))
         return replace(self, selection=Selection(False, frozenset(uids), frozenset(keys)))
 
-    def targets(self, store: SessionStore) -> int:
+    def targets(self, store: Control) -> int:
         """How many sessions that the store knows it means; for the audit log and previews."""
         return store.count(self.selection) if self.kills else len(self.lsids)
 
-    def own_targets(self, store: SessionStore) -> int:
+    def own_targets(self, store: Control) -> int:
         """How many of the sessions that a kill means are the caller's own."""
         selection, own = self.selection, self.caller.digest
         if own is None:
@@ -133,7 +133,7 @@ class Emulation:
     operations: tuple[InFlight, ...]
 
 
-def emulation(plan: Plan, store: SessionStore, upstream: str) -> Emulation:
+def emulation(plan: Plan, store: Control, upstream: str) -> Emulation:
     """What the plan's kill comes to on ``upstream`` (an address). Nothing for other commands."""
     if not plan.kills:
         return Emulation((), ())
@@ -170,9 +170,7 @@ def abort_command(key: LogicalSessionId, txn_number: int, own: bytes | None) -> 
     )
 
 
-def commit(
-    plan: Plan, store: SessionStore, now: float, *, upstream: str | None, origin: Origin
-) -> None:
+def commit(plan: Plan, store: Control, now: float, *, upstream: str | None, origin: Origin) -> None:
     """Note what has happened, once upstream has said so.
 
     ``upstream`` is the address that carried it out: a kill closes cursors and transactions
@@ -183,22 +181,20 @@ def commit(
         store.use(plan.own_lsid, now, plan.caller.name, origin)
 
 
-Effect = Callable[[Plan, SessionStore, float, "str | None", Origin], None]
+Effect = Callable[[Plan, "Control", float, "str | None", Origin], None]
 
 
-def _use(plan: Plan, store: SessionStore, now: float, upstream: str | None, origin: Origin) -> None:
+def _use(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> None:
     for lsid in plan.lsids:
         own = lsid.uid == plan.caller.digest
         store.use(lsid, now, plan.caller.name if own else "", origin)
 
 
-def _end(plan: Plan, store: SessionStore, now: float, upstream: str | None, origin: Origin) -> None:
+def _end(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> None:
     store.end(plan.lsids, now)
 
 
-def _kill(
-    plan: Plan, store: SessionStore, now: float, upstream: str | None, origin: Origin
-) -> None:
+def _kill(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> None:
     if plan.selection:
         store.kill(plan.selection, now, upstream)
 

@@ -193,7 +193,9 @@ class Client:
 async def endpoint(
     state: FakeState, address: str = f"{IP}:0", token: str | None = TOKEN
 ) -> AsyncIterator[int]:
-    table = admin.pages(state, Telemetry("1.2.3"), token)
+    telemetry = Telemetry("1.2.3")
+    overview = admin.Process(state, telemetry, executes=token is not None)
+    table = admin.pages(overview, telemetry)
     async with trio.open_nursery() as nursery:
         where = await nursery.start(admin.serve, address, table, token)
         yield int(where.rpartition(":")[2])

@@ -9,10 +9,12 @@ import pytest
 import trio
 import trio.testing
 
+from proxy.admin import Process
 from proxy.identity import NO_OWNER, user_digest
 from proxy.session.info import OperationSessionInfo
 from proxy.session.records import CursorId, InFlight, Session
 from proxy.session.transactions import Outcome, State, Step
+from proxy.telemetry import Telemetry
 from proxy.upstreams import UpstreamFacts
 from tests.admin.endpoint import UPSTREAM, FakeAsker, FakeState, asking, uuid
 
@@ -141,16 +143,8 @@ async def test_every_kill_is_audited_and_counted() -> None:
 
 async def run(state: FakeState, pattern: dict[str, Any]) -> dict[str, Any]:
     """A kill without sockets, which an autojump clock would not wait for."""
-    from proxy.admin.http import Asked
-    from proxy.admin.pages import pages
-    from proxy.telemetry import Telemetry
-
     body = json.dumps({"patterns": [pattern], "dry_run": False}).encode()
-    table = pages(state, Telemetry("1"), "0123456789abcdef")
-    answer = await table["/kill"].make(Asked(body=body, client="127.0.0.1"))
-    assert answer.status == 200
-    seen: dict[str, Any] = json.loads(answer.body)
-    return seen
+    return await Process(state, Telemetry("1"), executes=True).kill(body, "127.0.0.1")
 
 
 async def test_what_upstream_refuses_is_not_noted_as_done(

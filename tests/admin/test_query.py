@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.admin.query import QueryError, Selecting, matcher, read_query
+from proxy.admin.query import QueryError, Selecting, matcher, position, read_query
 from proxy.listing import Listing
 
 Item = dict[str, Any]
@@ -26,10 +26,12 @@ ITEMS: Listing[Item] = Listing(
 
 
 def select(items: list[Item], **fields: str) -> tuple[list[str], str | None, int]:
-    selecting = Selecting(read_query(ITEMS, fields, 100.0))
+    query = read_query(ITEMS, fields, 100.0)
+    selecting = Selecting(query)
     for item in items:
         selecting.feed([item])
-    found, after = selecting.result()
+    found, ranks, more = selecting.result()
+    after = position(query.sort, ranks[-1]) if more else None
     return [item["name"] for item in found], after, selecting.matched
 
 

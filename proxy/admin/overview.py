@@ -1,0 +1,71 @@
+"""What operators see and do, as questions that are asked and answered in plain data.
+
+The pages ask an :class:`Overview` and nothing else. :class:`proxy.admin.process.Process` answers
+for one process. Nothing here refers to a live object, so that with several processes on the
+same ports whichever gets the request can ask the others and put their answers together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from proxy.listing import Rank, Row
+
+
+class Listed(NamedTuple):
+    """Some rows of a listing in the order ``sort``, each with its rank.
+
+    Rows of several processes are merged by rank; ``matched`` and ``total`` add up. ``more`` says
+    that rows which rank behind these were left off. Times in ranks are of the processes' clock.
+    """
+
+    sort: str
+    rows: list[Row]
+    ranks: list[Rank]
+    more: bool
+    matched: int
+    total: int
+
+
+class KillingIsOffError(Exception):
+    """Nobody may kill here; the text says what would have to be configured."""
+
+
+class Overview(Protocol):
+    """All that is known of sessions and connections. Rows are JSON-like, times in seconds."""
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether clients can be served, and if not, why."""
+
+    def draining(self) -> bool:
+        """Whether the proxy is on its way out."""
+
+    def policies(self) -> list[Row]:
+        """One row per rule, with its mode and settings."""
+
+    def incidents(self) -> list[Row]:
+        """Who misused sessions or was refused by a rule, the latest first."""
+
+    async def summary(self) -> Row:
+        """What the proxy is and how much of everything there is."""
+
+    async def listed(self, kind: str, fields: Mapping[str, str]) -> Listed:
+        """A page of ``sessions``, ``transactions``, ``cursors``, ``connections`` or ``groups``.
+
+        ``fields`` are those of the URL: filters, ``sort``, ``limit`` and ``after``.
+
+        Raises:
+            QueryError: something in them is wrong.
+        """
+
+    async def kill(self, body: bytes, client: str) -> dict[str, Any]:
+        """Kill the sessions that the JSON in ``body`` means, or say what that would hit.
+
+        ``client`` is the address of whoever asks.
+
+        Raises:
+            QueryError: something in it is wrong.
+            KillingIsOffError: it is no preview, and only these are allowed.
+        """

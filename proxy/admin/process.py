@@ -1,0 +1,250 @@
+"""What one process answers to the operators' questions, from its own store and connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+import trio
+
+from proxy import listing
+from proxy.admin.kill import Kill, Reach, Result, Target
+from proxy.admin.meant import Meant, read_kill, resolve
+from proxy.admin.overview import KillingIsOffError, Listed
+from proxy.admin.query import Selecting, read_query
+from proxy.admin.summary import GROUPS, groups, summary
+from proxy.session.records import Selection
+from proxy.slices import in_slices
+
+if TYPE_CHECKING:
+    from proxy.listing import Listing, Row
+    from proxy.session.store import SessionStore
+    from proxy.telemetry import Telemetry
+
+T = TypeVar("T")
+
+#: Rows made between two turns of other work: some 2 ms.
+_SLICE: Final = 250
+#: Sessions of a kill that are listed one by one.
+_NAMED: Final = 500
+
+
+class State(Reach, Protocol):
+    """What is asked of the running proxy. Rows are JSON-like, newest facts included."""
+
+    @property
+    def store(self) -> SessionStore:
+        """The sessions that are known."""
+
+    def connections(self) -> Iterable[Row]:
+        """One row per open client connection."""
+
+    def policies(self) -> list[Row]:
+        """One row per rule, with its mode and settings."""
+
+    def about(self) -> Row:
+        """What the process is: version, uptime, connections and their limit."""
+
+    def budgets(self) -> tuple[int, int]:
+        """Sessions that one user and one application may have; 0 for any number."""
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether clients can be served, and if not, why."""
+
+    def draining(self) -> bool:
+        """Whether the proxy is on its way out."""
+
+
+class Process:
+    """The :class:`~proxy.admin.overview.Overview` of one process; kills only if it ``executes``."""
+
+    def __init__(self, state: State, telemetry: Telemetry, *, executes: bool) -> None:
+        self._state = state
+        self._telemetry = telemetry
+        self._executes = executes
+        # One at a time: many at once would each have their slice before others get their turn.
+        self._looking = trio.Lock()
+        self._kinds = {
+            "sessions": self._sessions,
+            "transactions": self._transactions,
+            "cursors": self._cursors,
+            "connections": self._connections,
+            "groups": self._groups,
+        }
+
+    def ready(self) -> tuple[bool, str]:
+        return self._state.ready()
+
+    def draining(self) -> bool:
+        return self._state.draining()
+
+    def policies(self) -> list[Row]:
+        return self._state.policies()
+
+    def incidents(self) -> list[Row]:
+        now = trio.current_time()
+        rows = [
+            {
+                "seconds": max(0.0, round(now - when, 3)),
+                "kind": kind,
+                "what": who.what,
+                "owner": who.user,
+                "application": who.application,
+                "driver": who.driver,
+            }
+            for kind, recent in (
+                ("misuse", self._telemetry.offenders),
+                ("rule", self._telemetry.refused),
+            )
+            for who, when in recent.items()
+        ]
+        rows.sort(key=itemgetter("seconds"))
+        return rows
+
+    async def summary(self) -> Row:
+        state = self._state
+        yes, reason = state.ready()
+        per_user, per_application = state.budgets()
+        about = state.about() | {
+            "ready": yes and not state.draining(),
+            "reason": "draining" if state.draining() else reason,
+            "kill": "on" if self._executes else "off",
+            "sessions_per_user": per_user,
+            "sessions_per_application": per_application,
+        }
+        return about | await summary(state.store, trio.current_time())
+
+    # ------------------------------------------------------------------ listings
+
+    async def listed(self, kind: str, fields: Mapping[str, str]) -> Listed:
+        return await self._kinds[kind](fields)
+
+    async def _sessions(self, fields: Mapping[str, str]) -> Listed:
+        store = self._state.store
+        return await self._list(
+            listing.session_listing(store),
+            listing.session_batches(store),
+            lambda one, now: listing.session_row(one, store.ending(one), now),
+            fields,
+            len(store),
+        )
+
+    async def _transactions(self, fields: Mapping[str, str]) -> Listed:
+        found = listing.open_transactions(self._state.store)
+        return await self._list(
+            listing.TRANSACTIONS, [found], listing.transaction_row, fields, len(found)
+        )
+
+    async def _cursors(self, fields: Mapping[str, str]) -> Listed:
+        store = self._state.store
+        found = listing.open_cursors(store)
+        return await self._list(
+            listing.CURSORS, found, listing.cursor_row, fields, store.open_cursors()
+        )
+
+    async def _connections(self, fields: Mapping[str, str]) -> Listed:
+        rows: list[Row] = []
+        for some in in_slices(self._state.connections(), _SLICE):
+            rows += some
+            await trio.lowlevel.checkpoint()
+        return await self._list(listing.CONNECTIONS, [rows], _as_it_is, fields, len(rows))
+
+    async def _groups(self, fields: Mapping[str, str]) -> Listed:
+        per_user, per_application = self._state.budgets()
+        async with self._looking:
+            store, now = self._state.store, trio.current_time()
+            rows = await groups(store, per_user, per_application, now)
+        return await self._list(GROUPS, [rows], _as_it_is, fields, len(rows))
+
+    async def _list(
+        self,
+        kind: Listing[T],
+        batches: Iterable[list[T]],
+        row: Callable[[T, float], Row],
+        fields: Mapping[str, str],
+        total: int,
+    ) -> Listed:
+        now = trio.current_time()
+        query = read_query(kind, fields, now)
+        selecting = Selecting(query)
+        async with self._looking:
+            for batch in batches:
+                for some in in_slices(batch):
+                    selecting.feed(some)
+                    await trio.lowlevel.checkpoint()
+        items, ranks, more = selecting.result()
+        rows: list[Row] = []
+        for part in in_slices(items, _SLICE):
+            rows += [row(item, now) for item in part]
+            await trio.lowlevel.checkpoint()
+        return Listed(query.sort, rows, ranks, more, selecting.matched, total)
+
+    # ------------------------------------------------------------------ kills
+
+    async def kill(self, body: bytes, client: str) -> dict[str, Any]:
+        store = self._state.store
+        meant = read_kill(body, listing.session_listing(store), trio.current_time())
+        if not meant.dry_run and not self._executes:
+            self._audit(client, meant, "refused", "no admin.token is configured", 0)
+            raise KillingIsOffError("killing is off: configure admin.token or admin.token_file")
+        async with self._looking:
+            targets, unknown = await resolve(meant, store)
+        document: Row = {"dry_run": meant.dry_run, "matched": len(targets), "unknown": unknown}
+        if meant.dry_run:
+            return document | await self._preview(targets)
+        result = await Kill(targets, store, self._state).run(client)
+        reached = f"{len(result.unreachable)} unreachable, {len(result.failed)} failed"
+        self._audit(client, meant, "done", f"{meant.text}: {reached}", len(result.killed))
+        return document | self._outcome(result)
+
+    def _audit(self, client: str, meant: Meant, decision: str, reason: str, targets: int) -> None:
+        self._state.audit(
+            conn=None,
+            owner="",
+            client=client,
+            command="kill",
+            decision=decision,
+            reason=reason,
+            rule=None,
+            targets=targets,
+        )
+
+    async def _preview(self, targets: list[Target]) -> Row:
+        operations = cursors = transactions = reachable = 0
+        askers = self._state.askers()
+        anyone = any(self._state.facts(one).authorization is False for one in askers)
+        owners = {owner for known in askers.values() for owner in known}
+        for some in in_slices(targets):
+            hit = self._state.store.hit(Selection(keys=frozenset(one.key for one in some)))
+            operations += hit.operations
+            cursors += hit.cursors
+            transactions += hit.transactions
+            reachable += sum(anyone or one.key.uid in owners for one in some)
+            await trio.lowlevel.checkpoint()
+        return {
+            "operations": operations,
+            "cursors": cursors,
+            "transactions": transactions,
+            "reachable": reachable,
+            "sessions": self._named(targets),
+        }
+
+    def _outcome(self, result: Result) -> Row:
+        return {
+            "killed": len(result.killed),
+            "unreachable": len(result.unreachable),
+            "failed": len(result.failed),
+            "errors": result.errors,
+            "unreachable_sessions": self._named(result.unreachable),
+            "failed_sessions": self._named(result.failed),
+        }
+
+    def _named(self, targets: list[Target]) -> list[Row]:
+        store, now = self._state.store, trio.current_time()
+        found = [store.get(one.key) for one in targets[:_NAMED]]
+        return [listing.session_row(one, store.ending(one), now) for one in found if one]
+
+
+def _as_it_is(row: Row, _now: float) -> Row:
+    return row

@@ -18,9 +18,11 @@ from proxy.slices import in_slices
 
 if TYPE_CHECKING:
     from proxy.listing import Listing
+    from proxy.session.ids import LogicalSessionId
     from proxy.session.records import Session
     from proxy.session.store import SessionStore
 
+#: Shared by the many that have nothing open.
 _NOWHERE: Final[frozenset[str]] = frozenset()
 
 _MOST_PATTERNS: Final = 100
@@ -110,33 +112,39 @@ def _session(entry: object) -> tuple[bytes, bytes | None]:
 async def resolve(meant: Meant, store: SessionStore) -> tuple[list[Target], list[str]]:
     """The sessions that are meant, and the ids of those that the store does not know."""
     unknown: list[str] = []
-    chosen: dict[Session, None] = {}
+    named: dict[LogicalSessionId, Target] = {}
     for session_id, uid in meant.sessions:
-        named = [one for one in store.with_id(session_id) if uid in (None, one.owner.uid)]
-        chosen.update(dict.fromkeys(named))
-        if not named:
+        found = [one for one in store.with_id(session_id) if uid in (None, one.owner.uid)]
+        named.update((one.key, _target(one)) for one in found)
+        if not found:
             unknown.append(uuid_text(session_id))
+    targets = list(named.values())
     if meant.patterns:
         for batch in session_batches(store):
             for some in in_slices(batch):
-                for session in some:
-                    if any(all(test(session) for test in one) for one in meant.patterns):
-                        chosen[session] = None
+                targets += [
+                    _target(session)
+                    for session in some
+                    if any(all(test(session) for test in one) for one in meant.patterns)
+                    and session.key not in named
+                ]
                 await trio.lowlevel.checkpoint()
-    targets: list[Target] = []
-    for some in in_slices(chosen):
-        targets += [Target(one.key, one.owner.name, _open_at(one)) for one in some]
-        await trio.lowlevel.checkpoint()
     return targets, unknown
+
+
+def _target(session: Session) -> Target:
+    return Target(session.key, session.owner.name, _open_at(session))
 
 
 def _open_at(session: Session) -> frozenset[str]:
     """The upstream addresses where something of a session is open."""
     tracker, activity = session.transaction, session.activity
+    if activity is None and tracker is None:
+        return _NOWHERE
     places: set[str] = set()
     if activity is not None:
         places.update(cursor.upstream for cursor in activity.cursors)
         places.update(operation.upstream for operation in activity.operations)
     if tracker is not None and tracker.state is State.IN_PROGRESS:
         places.add(tracker.upstream)
-    return frozenset(places) if places else _NOWHERE
+    return frozenset(places)

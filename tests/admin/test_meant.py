@@ -76,3 +76,15 @@ async def test_sessions_are_named_by_id_and_owner() -> None:
             _, seen = await client.kill({"sessions": sessions})
             assert [row["owner"] for row in seen["sessions"]] == owners
             assert (seen["matched"], seen["unknown"]) == (len(owners), unknown)
+
+
+async def test_what_is_named_and_matches_several_patterns_is_meant_once() -> None:
+    state = FakeState()
+    for number in (1, 2, 3):
+        state.add(number)
+    async with asking(state) as client:
+        patterns = [{"owner": "alice@*"}, {"session": "*2"}]
+        document = {"sessions": [str(UUID(int=2))], "patterns": patterns}
+        _, seen = await client.kill(document)
+        assert seen["matched"] == 3
+        assert [row["session"][-1] for row in seen["sessions"]] == ["2", "1", "3"]

@@ -221,11 +221,18 @@ def test_what_a_long_reply_does_not_tell_is_not_made_up():
     assert operations(one) == 0
 
 
-def test_op_reply_tells_its_cursor_too():
-    frame = op_query("db.$cmd", {"find": "c", "lsid": LSID})
-    told = op_reply({"ok": 1.0, **cursor(77)}, response_to=1)
-    one = talk().client(frame).upstream_gets(frame).upstream(told).client_gets(told)
-    assert cursors(one) == {CursorId(UPSTREAM, 77): "db.c"}
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_op_reply_tells_its_cursor_too(size):
+    one = talk()
+    for name, value in (("find", "c"), ("getMore", Int64(77))):
+        frame = op_query("db.$cmd", {name: value, "lsid": LSID})
+        told = op_reply({**cursor(77, batch=[{"b": bytes(size)}]), "ok": 1.0}, response_to=1)
+        one.client(frame).upstream_gets(frame)
+        one.upstream(told[:70_000]).client_gets(told[:70_000])
+        if told[70_000:]:
+            one.upstream(told[70_000:]).client_gets(told[70_000:])
+        one.idle()
+        assert cursors(one) == {CursorId(UPSTREAM, 77): "db.c"}
 
 
 # ------------------------------------------------------------------ transactions

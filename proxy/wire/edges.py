@@ -16,6 +16,11 @@ from proxy.wire.opcodes import HEADER, HEADER_SIZE, INT32, INT64, OP_MSG, OP_REP
 EDGE: Final = 1024
 
 
+#: Where a command's reply has its document: behind flags and section kind, or in OP_REPLY behind
+#: flags and three numbers. The cursor id among these is only that of legacy queries.
+_DOCUMENT_AT: Final = {OP_MSG: HEADER_SIZE + 5, OP_REPLY: HEADER_SIZE + 20}
+
+
 class Edges(NamedTuple):
     """The first and the last bytes of a message of ``length`` bytes; they may overlap."""
 
@@ -45,13 +50,10 @@ def cursor(edges: Edges) -> Cursor | None:
 
     None where there is no cursor in the reply, or it stands where nothing was kept.
     """
-    opcode = HEADER.unpack_from(edges.head)[3]
-    if opcode == OP_REPLY:
-        return Cursor(INT64.unpack_from(edges.head, HEADER_SIZE + 4)[0], "")
-    if opcode != OP_MSG:
+    start = _DOCUMENT_AT.get(HEADER.unpack_from(edges.head)[3])
+    if start is None:
         return None
-    # flags, section kind, and behind them the document
-    element = _find(edges, HEADER_SIZE + 5, b"cursor")
+    element = _find(edges, start, b"cursor")
     if element is None or element[0] != DOCUMENT:
         return None
     number = _find(edges, element[1], b"id")

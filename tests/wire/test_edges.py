@@ -95,9 +95,11 @@ def test_a_namespace_that_is_no_string_is_not_seen():
     assert found({"cursor": value}) == Cursor(9, "")
 
 
-def test_op_reply_has_it_in_front():
-    message = op_reply(*batch(5_000), response_to=1, cursor_id=-77)
-    assert cursor(ends(message)) == Cursor(-77, "")
+def test_a_command_s_reply_by_the_old_opcode_has_it_in_its_document():
+    value = {"firstBatch": batch(5_000), "id": bson.Int64(-77), "ns": "db.c"}
+    message = op_reply({"cursor": value, "ok": 1.0}, response_to=1)
+    assert cursor(ends(message)) == Cursor(-77, "db.c")
+    assert cursor(ends(op_reply({"ok": 1.0}, response_to=1))) is None
 
 
 def test_other_messages_have_none():

@@ -110,11 +110,10 @@ class _Command:
         if not reply.ok():
             return False
         desk, part = self._conversation.desk, plan.part(number)
-        targets = part.targets(desk.store)
+        targets = commit(part, desk.store, now, upstream=desk.upstream, origin=desk.origin)
         self._targets += targets
         if plan.kills:
             desk.killed(part, targets)
-        commit(part, desk.store, now, upstream=desk.upstream, origin=desk.origin)
         return True
 
     def _carried_out(self, plan: Plan, replies: list[Reply], now: float) -> None:

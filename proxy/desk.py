@@ -217,6 +217,6 @@ class Desk:
         self._sessions.recorder.misused(kind, now, self)
 
     def killed(self, plan: Plan, targets: int) -> None:
-        """Record whose sessions a kill hits, ``targets`` in all, before the store is told."""
-        own = plan.own_targets(self.store) if targets else 0
+        """Record whose sessions a kill has hit, ``targets`` in all."""
+        own = plan.own_targets(self.store, targets)
         self._sessions.recorder.killed(own, targets - own)

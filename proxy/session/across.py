@@ -84,5 +84,5 @@ class Control(Protocol):
     def end(self, lsids: Iterable[LogicalSessionId], now: float) -> None:
         """Note that the owner ended these."""
 
-    def kill(self, within: Selection, now: float, upstream: str | None = None) -> None:
+    def kill(self, within: Selection, now: float, upstream: str | None = None) -> int:
         """Note a kill on ``upstream`` (None: all)."""

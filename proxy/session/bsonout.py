@@ -16,6 +16,12 @@ BATCH: Final = 1_000
 
 E = TypeVar("E")
 
+#: Turns the entries of a list into their documents.
+Forms = Callable[[Sequence[E]], list[bytes]]
+
+#: What stands in front of an array's first documents.
+_PLACES: Final = [b"\x03%d\0" % place for place in range(BATCH)]
+
 #: Fields of a session-control command that mean nothing to another command or in another place.
 _OWN: Final = frozenset(
     (b"lsid", b"txnNumber", b"autocommit", b"startTransaction", b"stmtId", b"stmtIds", b"$db")
@@ -51,8 +57,10 @@ def nested(name: str, value: bytes) -> bytes:
 
 
 def array(name: str, documents: Sequence[bytes]) -> bytes:
-    """An element that holds an array of documents."""
-    parts = [b"\x03%d\0%b" % (position, one) for position, one in enumerate(documents)]
+    """An element that holds an array of documents, :data:`BATCH` of them at the most."""
+    parts = [b""] * (2 * len(documents))
+    parts[::2] = _PLACES[: len(documents)]
+    parts[1::2] = documents
     return b"\x04%b\0%b" % (name.encode(), document(*parts))
 
 
@@ -67,6 +75,13 @@ def session(key: LogicalSessionId, own: bytes | None) -> bytes:
     if key.uid == own:
         return b"%b%b\0" % (_PLAIN_HEAD, key.id)
     return document(_UUID_HEAD + key.id, _UID_HEAD + key.uid)
+
+
+def sessions(keys: Sequence[LogicalSessionId], own: bytes | None) -> list[bytes]:
+    """Each as :func:`session` puts it."""
+    return [
+        b"%b%b\0" % (_PLAIN_HEAD, key.id) if key.uid == own else session(key, own) for key in keys
+    ]
 
 
 def exact(key: LogicalSessionId) -> bytes:
@@ -98,16 +113,15 @@ def carried(request: Request, *, same_command: bool, with_lsid: bool) -> list[by
 class Batches(Sequence[bytes], Generic[E]):
     """``{name: [entries], …rest}``, as several commands where the entries are too many.
 
-    ``make`` turns an entry into its document. Each command is made when it is asked for, so
-    that a long list does not hold the loop at once.
+    Each command is made when it is asked for, so that a long list does not hold the loop at once.
     """
 
     def __init__(
-        self, name: str, entries: Sequence[E], make: Callable[[E], bytes], rest: Iterable[bytes]
+        self, name: str, entries: Sequence[E], forms: Forms[E], rest: Iterable[bytes]
     ) -> None:
         self._name = name
         self._entries = entries
-        self._make = make
+        self._forms = forms
         self._rest = list(rest)
 
     def __len__(self) -> int:
@@ -122,8 +136,7 @@ class Batches(Sequence[bytes], Generic[E]):
             return [self[one] for one in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(index)
-        documents = [self._make(entry) for entry in self.entries(index)]
-        return document(array(self._name, documents), *self._rest)
+        return document(array(self._name, self._forms(self.entries(index))), *self._rest)
 
     def entries(self, index: int) -> Sequence[E]:
         """What the command number ``index`` is about."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from bson.binary import UUID_SUBTYPE, Binary
 
@@ -17,7 +17,7 @@ from proxy.errors import CommandError
 from proxy.identity import user_digest
 from proxy.session import bsonout, idl, refusals
 from proxy.session.asking import note_gaps, questions
-from proxy.session.ids import LogicalSessionId
+from proxy.session.ids import LogicalSessionId, keys_of
 from proxy.session.patterns import (
     Learnt,
     Pattern,
@@ -26,7 +26,8 @@ from proxy.session.patterns import (
     select,
     select_own,
 )
-from proxy.session.plans import CARRIER, Ask, Entry, Forward, Plan, Refusal
+from proxy.session.plainlists import plain_lsids
+from proxy.session.plans import CARRIER, Ask, Forward, Plan, Refusal
 from proxy.session.records import Selection
 from proxy.session.shelltext import document_text
 from proxy.wire.fields import BOOL, DOCUMENT, NULL, Element
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from proxy.session.info import OperationSessionInfo
     from proxy.session.known import KnownUsers
     from proxy.wire.messages import Request
+
+E = TypeVar("E")
 
 Decision = Refusal | Forward | Ask | Plan
 
@@ -170,8 +173,8 @@ def _start_session(case: _Case) -> Decision:
         upstream: Sequence[bytes] = (_carrier(case),)
     else:
         rest = bsonout.carried(case.request, same_command=False, with_lsid=True)
-        made_up = partial(bsonout.session, own=uid)
-        upstream = bsonout.Batches("refreshSessions", [lsid], made_up, rest)
+        forms = partial(bsonout.sessions, own=uid)
+        upstream = bsonout.Batches("refreshSessions", [lsid], forms, rest)
     reply = {
         "id": {"id": Binary(lsid.id, UUID_SUBTYPE)},
         "timeoutMinutes": facts.timeout_minutes,
@@ -188,8 +191,8 @@ def _refresh_or_end(case: _Case) -> Decision:
     path = f"{struct}.{case.command}"
     lsids = tuple(_read_keys(case, path))
     rest = bsonout.carried(case.request, same_command=True, with_lsid=True)
-    make = partial(bsonout.session, own=caller.digest)
-    upstream = bsonout.Batches(case.command, lsids, make, rest)
+    forms = partial(bsonout.sessions, own=caller.digest)
+    upstream = bsonout.Batches(case.command, lsids, forms, rest)
     return Plan(case.command, caller, upstream, lsids=lsids, own_lsid=case.info.lsid)
 
 
@@ -208,7 +211,8 @@ def _kill_sessions(case: _Case) -> Decision:
         selection = Selection(everything=True) if everything else Selection(uids=own)
         return _kill_plan(case, selection, "killSessions")
     selection = Selection(keys=frozenset(keys))
-    return _kill_plan(case, selection, "killSessions", tuple(keys), _own_form(caller))
+    forms = partial(bsonout.sessions, own=caller.digest)
+    return _kill_plan(case, selection, "killSessions", tuple(keys), forms)
 
 
 def _kill_all_sessions(case: _Case) -> Decision:
@@ -229,7 +233,7 @@ def _kill_all_sessions(case: _Case) -> Decision:
         return _kill_plan(case, Selection(everything=True), case.command)
     # Upstream is given the names, not digests: only it can say that a user does not exist.
     selection = Selection(uids=frozenset(user_digest(*names) for names in users))
-    return _kill_plan(case, selection, case.command, users, _user_form)
+    return _kill_plan(case, selection, case.command, users, _user_forms)
 
 
 def _kill_by_pattern(case: _Case) -> Decision:
@@ -246,7 +250,8 @@ def _kill_by_pattern(case: _Case) -> Decision:
         own = select_own(patterns, caller.digest)
         if own.uids:
             return _kill_plan(case, own, "killSessions")
-        return _kill_named(case, own, "killSessions", tuple(own.keys), _own_form(caller))
+        forms = partial(bsonout.sessions, own=caller.digest)
+        return _kill_named(case, own, "killSessions", tuple(own.keys), forms)
     _check_concern(case)
     patterns = _read_patterns(case)
     if any(one.impersonates for one in patterns) and not caller.may("impersonate"):
@@ -262,62 +267,54 @@ def _kill_by_pattern(case: _Case) -> Decision:
     note_gaps(patterns, caller, learnt)
     selection = select(patterns, caller, facts.store, facts.known, learnt)
     keys = (key for key in selection.keys if key.uid not in selection.uids)
-    entries: tuple[Entry, ...] = (*selection.uids, *keys)
+    entries: tuple[bytes | LogicalSessionId, ...] = (*selection.uids, *keys)
     gaps = "; ".join(learnt.gaps)
-    return _kill_named(case, selection, case.command, entries, _pattern_form, gaps)
+    return _kill_named(case, selection, case.command, entries, _pattern_forms, gaps)
 
 
 def _kill_named(
     case: _Case,
     selection: Selection,
     name: str,
-    entries: Sequence[Entry],
-    form: Callable[[Entry], bytes],
+    entries: Sequence[E],
+    forms: bsonout.Forms[E],
     unknown: str = "",
 ) -> Plan:
     """As :func:`_kill_plan`; without entries nobody is killed."""
     if not entries:
         # An empty list upstream would mean everybody, where nobody is meant.
         return Plan(case.command, case.facts.caller, (_carrier(case),), unknown=unknown)
-    return _kill_plan(case, selection, name, entries, form, unknown)
+    return _kill_plan(case, selection, name, entries, forms, unknown)
 
 
 def _kill_plan(
     case: _Case,
     selection: Selection,
     name: str,
-    entries: Sequence[Entry] = (),
-    form: Callable[[Entry], bytes] | None = None,
+    entries: Sequence[E] = (),
+    forms: bsonout.Forms[E] = lambda _: [],
     unknown: str = "",
 ) -> Plan:
     # Without the lsid: servers up to 4.2 let a kill interrupt itself.
     rest = bsonout.carried(case.request, same_command=True, with_lsid=False)
-    upstream = bsonout.Batches(name, entries, form or _user_form, rest)
+    upstream = bsonout.Batches(name, entries, forms, rest)
     return Plan(case.command, case.facts.caller, upstream, selection=selection, unknown=unknown)
 
 
-def _own_form(caller: Caller) -> Callable[[Entry], bytes]:
-    """A session as killSessions takes it from the caller."""
-
-    def form(entry: Entry) -> bytes:
-        assert isinstance(entry, LogicalSessionId)
-        return bsonout.session(entry, caller.digest)
-
-    return form
+def _user_forms(entries: Sequence[tuple[str, str]]) -> list[bytes]:
+    """Users as killAllSessions takes them."""
+    return [
+        bsonout.document(bsonout.text("user", user), bsonout.text("db", database))
+        for user, database in entries
+    ]
 
 
-def _user_form(entry: Entry) -> bytes:
-    """A user as killAllSessions takes it."""
-    user, database = entry
-    return bsonout.document(bsonout.text("user", str(user)), bsonout.text("db", str(database)))
-
-
-def _pattern_form(entry: Entry) -> bytes:
-    """A uid or a session as killAllSessionsByPattern takes it."""
-    if isinstance(entry, LogicalSessionId):
-        return bsonout.exact(entry)
-    assert isinstance(entry, bytes)
-    return bsonout.of_owner(entry)
+def _pattern_forms(entries: Sequence[bytes | LogicalSessionId]) -> list[bytes]:
+    """Uids and sessions as killAllSessionsByPattern takes them."""
+    return [
+        bsonout.of_owner(entry) if isinstance(entry, bytes) else bsonout.exact(entry)
+        for entry in entries
+    ]
 
 
 # Arguments
@@ -349,10 +346,9 @@ def _read_keys(
     ``actions`` allow the uids of others, besides ``impersonate``.
     """
     data, caller = case.request.message, case.facts.caller
-    plain = idl.plain_lsids(data, case.argument)
+    plain = plain_lsids(data, case.argument)
     if plain:
-        own = caller.own_digest()
-        return dict.fromkeys(LogicalSessionId(one, own) for one in plain)
+        return dict.fromkeys(keys_of(plain, caller.own_digest()))
     elements = (
         _kill_list(case, path) if refuse_absent else _documents(case, path, refuse_absent=False)
     )

@@ -7,7 +7,6 @@ then what is missing. ``null`` and ``undefined`` stand for an absent field.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -72,11 +71,8 @@ _int32 = INT32.unpack_from
 _int64 = INT64.unpack_from
 
 # `{id: UUID}` as every driver sends it: 30 bytes of which only the UUID varies.
-_PLAIN_LSID: Final = b"\x1e\0\0\0\x05id\0\x10\0\0\0\x04"
+PLAIN_LSID: Final = b"\x1e\0\0\0\x05id\0\x10\0\0\0\x04"
 PLAIN_LSID_SIZE: Final = 30
-_PLAIN_ENTRY: Final = re.compile(
-    b"\x03([0-9]+)\0" + re.escape(_PLAIN_LSID) + b"(.{16})\0", re.DOTALL
-)
 
 
 def type_name(kind: int) -> str:
@@ -211,31 +207,11 @@ def plain_lsid(data: bytes, element: Element) -> bytes | None:
     if (
         element.type == DOCUMENT
         and element.end - start == PLAIN_LSID_SIZE
-        and data[start : start + 13] == _PLAIN_LSID
+        and data[start : start + 13] == PLAIN_LSID
         and data[element.end - 1] == 0
     ):
         return data[start + 13 : start + 29]
     return None
-
-
-def plain_lsids(data: bytes, element: Element) -> list[bytes] | None:
-    """The ids of an array that holds nothing but plain lsids, at a fifth of the cost.
-
-    None for any other list, to be judged element by element.
-    """
-    start, end = element.value + 4, element.end - 1
-    if element.type != ARRAY or end - start > MAX_ENTRIES * (PLAIN_LSID_SIZE + 8):
-        return None
-    found = _PLAIN_ENTRY.findall(data, start, end)
-    length = 0
-    for position, (name, _) in enumerate(found):
-        if name != b"%d" % position:
-            return None
-        length += len(name)
-    # Between the matches nothing may have been passed over.
-    if length + len(found) * (PLAIN_LSID_SIZE + 2) != end - start or len(found) > MAX_ENTRIES:
-        return None
-    return [session_id for _, session_id in found]
 
 
 def lsid(data: bytes, element: Element, path: str) -> tuple[bytes, bytes | None]:

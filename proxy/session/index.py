@@ -32,6 +32,14 @@ class Page(NamedTuple):
     next: int | None
 
 
+class _Selected(NamedTuple):
+    """What a selection means now: ``owners`` with all they have, None for everybody, and
+    ``others``, single sessions beside theirs."""
+
+    owners: list[Owner] | None
+    others: list[Session]
+
+
 class SessionIndex:
     """Sessions by (id, uid), with their owners, origins, cursors and counts."""
 
@@ -125,34 +133,39 @@ class SessionIndex:
     def ending(self, session: Session) -> tuple[Ending, float] | None:
         """How and when the session was last ended or killed, unless it was used since."""
         owner = session.owner
-        if max(owner.killed_epoch, self._killed_epoch) > session.epoch:
+        if owner.killed_epoch > session.epoch or self._killed_epoch > session.epoch:
             return Ending.KILLED, max(owner.killed_at, self._killed_at)
         return None if session.ended is None else (session.ended, session.ended_at)
 
     def active(self, within: Selection) -> Iterator[Session]:
         """The selected sessions that have operations, cursors or a transaction open."""
-        if within.everything:
-            for owner in self._active:
-                yield from owner.active
-            return
-        for uid in within.uids:
-            for owner in self._by_uid.get(uid, ()):
-                yield from owner.active
-        for key in within.keys:
-            session = self.get(key)
-            if session is not None and key.uid not in within.uids and _is_active(session):
-                yield session
+        return self._active_in(self._selected(within))
 
     def count(self, within: Selection) -> int:
         """How many sessions are selected."""
+        return self._count_in(self._selected(within))
+
+    def _selected(self, within: Selection) -> _Selected:
         if within.everything:
+            return _Selected(None, [])
+        get, uids = self.get, within.uids
+        owners = [owner for uid in uids for owner in self._by_uid.get(uid, ())]
+        found = [get(key) for key in within.keys if not uids or key.uid not in uids]
+        return _Selected(owners, [session for session in found if session is not None])
+
+    def _active_in(self, selected: _Selected) -> Iterator[Session]:
+        owners, others = selected
+        for owner in self._active if owners is None else owners:
+            yield from owner.active
+        for session in others:
+            if session.activity is not None or session.state is State.IN_PROGRESS:
+                yield session
+
+    def _count_in(self, selected: _Selected) -> int:
+        owners, others = selected
+        if owners is None:
             return self._count
-        total = sum(
-            owner.sessions.count for uid in within.uids for owner in self._by_uid.get(uid, ())
-        )
-        return total + sum(
-            key.uid not in within.uids and self.get(key) is not None for key in within.keys
-        )
+        return sum(owner.sessions.count for owner in owners) + len(others)
 
     def hit(self, within: Selection) -> Hit:
         """How much a kill of the selected sessions would hit, on all upstreams together."""
@@ -282,10 +295,6 @@ class SessionIndex:
             del self._applications[group.origin.application]
         self._count -= 1
         return True
-
-
-def _is_active(session: Session) -> bool:
-    return session.activity is not None or session.state is State.IN_PROGRESS
 
 
 def _discard(index: dict[K, list[Owner]], key: K, owner: Owner) -> None:

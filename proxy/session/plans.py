@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 CARRIER: Final = "ping"
 
 
-#: What an upstream command lists: sessions, owners' digests, or users by name and database.
-Entry = LogicalSessionId | bytes | tuple[str, str]
-
-
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """The command is not carried out; upstream's times may be fetched with a ``ping``."""
@@ -100,14 +96,16 @@ class Plan:
         """How many sessions that the store knows it means; for the audit log and previews."""
         return store.count(self.selection) if self.kills else len(self.lsids)
 
-    def own_targets(self, store: Control) -> int:
-        """How many of the sessions that a kill means are the caller's own."""
+    def own_targets(self, store: Control, targets: int) -> int:
+        """How many of the ``targets`` that a kill means are the caller's own."""
         selection, own = self.selection, self.caller.digest
-        if own is None:
+        if own is None or not targets:
             return 0
         if selection.everything or own in selection.uids:
             return store.count(Selection(uids=frozenset((own,))))
         keys = frozenset(key for key in selection.keys if key.uid == own)
+        if not selection.uids and len(keys) == len(selection.keys):
+            return targets
         return store.count(Selection(keys=keys))
 
 
@@ -170,33 +168,35 @@ def abort_command(key: LogicalSessionId, txn_number: int, own: bytes | None) -> 
     )
 
 
-def commit(plan: Plan, store: Control, now: float, *, upstream: str | None, origin: Origin) -> None:
-    """Note what has happened, once upstream has said so.
+def commit(plan: Plan, store: Control, now: float, *, upstream: str | None, origin: Origin) -> int:
+    """Note what has happened, once upstream has said so; returns the plan's targets.
 
     ``upstream`` is the address that carried it out: a kill closes cursors and transactions
     there only, as servers act on themselves.
     """
-    _EFFECTS[plan.command](plan, store, now, upstream, origin)
+    targets = _EFFECTS[plan.command](plan, store, now, upstream, origin)
     if plan.own_lsid is not None and not plan.kills:
         store.use(plan.own_lsid, now, plan.caller.name, origin)
+    return targets
 
 
-Effect = Callable[[Plan, "Control", float, "str | None", Origin], None]
+Effect = Callable[[Plan, "Control", float, "str | None", Origin], int]
 
 
-def _use(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> None:
+def _use(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> int:
+    own, name = plan.caller.digest, plan.caller.name
     for lsid in plan.lsids:
-        own = lsid.uid == plan.caller.digest
-        store.use(lsid, now, plan.caller.name if own else "", origin)
+        store.use(lsid, now, name if lsid.uid == own else "", origin)
+    return len(plan.lsids)
 
 
-def _end(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> None:
+def _end(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> int:
     store.end(plan.lsids, now)
+    return len(plan.lsids)
 
 
-def _kill(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> None:
-    if plan.selection:
-        store.kill(plan.selection, now, upstream)
+def _kill(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> int:
+    return store.kill(plan.selection, now, upstream) if plan.selection else 0
 
 
 _EFFECTS: Final[dict[str, Effect]] = {

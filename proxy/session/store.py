@@ -93,13 +93,16 @@ class SessionStore(SessionIndex):
                 session.ended_at = now
                 session.epoch = self._epoch
 
-    def kill(self, within: Selection, now: float, upstream: str | None = None) -> None:
+    def kill(self, within: Selection, now: float, upstream: str | None = None) -> int:
         """Note a kill: cursors gone and open transactions aborted, on ``upstream`` (None: all).
 
-        Operations in flight stay until they finish, as they do upstream.
+        Operations in flight stay until they finish, as they do upstream. Returns how many
+        sessions it has hit.
         """
-        self.counts.killed += self.count(within)
-        for session in list(self.active(within)):
+        selected = self._selected(within)
+        hit = self._count_in(selected)
+        self.counts.killed += hit
+        for session in list(self._active_in(selected)):
             if session.activity is not None:
                 for cursor in [c for c in session.activity.cursors if upstream in (None, c[0])]:
                     self.cursor_closed(cursor)
@@ -110,16 +113,14 @@ class SessionStore(SessionIndex):
         if within.everything:
             self._killed_epoch = self._epoch
             self._killed_at = now
-        for uid in within.uids:
-            for owner in self._by_uid.get(uid, ()):
-                owner.killed_epoch = self._epoch
-                owner.killed_at = now
-        for key in within.keys:
-            killed = self.get(key)
-            if killed is not None:
-                killed.ended = Ending.KILLED
-                killed.ended_at = now
-                killed.epoch = self._epoch
+        for owner in selected.owners or ():
+            owner.killed_epoch = self._epoch
+            owner.killed_at = now
+        for session in selected.others:
+            session.ended = Ending.KILLED
+            session.ended_at = now
+            session.epoch = self._epoch
+        return hit
 
     def forget(self, session: Session) -> bool:
         """Drop a session with all that belongs to it; False where that has happened already."""

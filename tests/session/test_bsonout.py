@@ -38,6 +38,12 @@ def test_a_uid_is_named_only_where_it_is_not_the_senders() -> None:
     assert bson.decode(bsonout.session(KEY, None)) == {"id": ID, "uid": BOB}
 
 
+def test_many_are_named_as_one_is() -> None:
+    keys = [KEY, LogicalSessionId(uuid(3), ALICE)]
+    for own in (ALICE, BOB, None):
+        assert bsonout.sessions(keys, own) == [bsonout.session(key, own) for key in keys]
+
+
 def test_what_goes_along() -> None:
     fields = {"lsid": {"id": ID}, "txnNumber": Int64(1), "stmtIds": [], "maxTimeMS": 5, "x": 1}
     one = request({"killSessions": [], **fields}, "app")
@@ -56,7 +62,7 @@ def test_batches() -> None:
     one = bsonout.document()
     sizes = {0: [0], 1: [1], bsonout.BATCH: [bsonout.BATCH], bsonout.BATCH + 1: [bsonout.BATCH, 1]}
     for count, expected in sizes.items():
-        made = bsonout.Batches("a", [one] * count, bytes, [bsonout.text("$db", "x")])
+        made = bsonout.Batches("a", [one] * count, list, [bsonout.text("$db", "x")])
         assert len(made) == len(expected)
         decoded = [bson.decode(command) for command in made]
         assert [len(command["a"]) for command in decoded] == expected

@@ -104,58 +104,6 @@ def test_lsids(value: Any, expected: tuple[bytes, bytes | None]) -> None:
     assert idl.lsid(*field(value), "P") == expected
 
 
-def test_plain_lists_are_read_at_once() -> None:
-    ids = [uuid(number) for number in range(1200)]
-    plain = [{"id": Binary(one, 4)} for one in ids]
-    assert idl.plain_lsids(*field(plain)) == ids
-    assert idl.plain_lsids(*field([])) == []
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [
-        {"id": UUID, "uid": ALICE},
-        {"id": Binary(bytes(16), 3)},
-        {"id": TOO_LONG},
-        {"Id": UUID},
-        None,
-        1,
-        {},
-    ],
-)
-@pytest.mark.parametrize("position", [0, 1, 2])
-def test_other_lists_are_not(odd: Any, position: int) -> None:
-    values: list[Any] = [{"id": UUID}, {"id": UUID}]
-    values.insert(position, odd)
-    assert idl.plain_lsids(*field(values)) is None
-
-
-@pytest.mark.parametrize("names", [("1",), ("0", "2"), ("0", "0"), ("00",), ("x",), ("0", "")])
-def test_nor_are_lists_that_are_not_numbered(names: tuple[str, ...]) -> None:
-    inner = build.raw_document(*(build.element(name, {"id": UUID}) for name in names))
-    data = build.raw_document(b"\x04f\0" + inner)
-    assert idl.plain_lsids(data, walk(data, 0, len(data))[b"f"]) is None
-
-
-def test_a_uuid_may_hold_what_looks_like_an_entry() -> None:
-    tricky = Binary(b"\x030\0\x1e\0\0\0\x05id\0\x10\0\0\0\x04"[:16], 4)
-    values = [{"id": tricky}, {"id": UUID}]
-    assert idl.plain_lsids(*field(values)) == [bytes(tricky), uuid(2)]
-
-
-@given(st.binary(max_size=200))
-def test_a_list_is_plain_only_if_it_reads_the_same_one_by_one(payload: bytes) -> None:
-    values = [{"id": Binary(payload[n : n + 16], 4)} for n in range(0, len(payload), 16)]
-    data, element = field(values)
-    found = idl.plain_lsids(data, element)
-    if found is None:
-        with pytest.raises(CommandError):
-            [idl.lsid(data, one, "P") for _, one in idl.entries(data, element, "list", "P")]
-    else:
-        entries = idl.entries(data, element, "list", "P")
-        assert found == [idl.lsid(data, one, "P")[0] for _, one in entries]
-
-
 def test_fields_given_twice() -> None:
     one = build.element("id", UUID)
     with pytest.raises(CommandError) as caught:

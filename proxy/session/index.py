@@ -109,25 +109,17 @@ class SessionIndex:
         """How many sessions come from ``application.name``."""
         return self._applications.get(application, 0)
 
-    def page(self, start: int = 0, limit: int = 1000, within: Selection | None = None) -> Page:
+    def page(self, start: int = 0, limit: int = 1000) -> Page:
         """Sessions from position ``start`` (0, then a page's ``next``), about ``limit`` of them.
 
-        A session that exists all the while comes exactly once. One call looks at a bounded part
-        of the store, so a page may be empty and have a next one.
+        A session that exists all the while comes exactly once.
         """
         found: list[Session] = []
-        examined = 0
         number = start
-        while number < self._by_id.parts():
-            values = self._by_id.part(number)
+        while number < self._by_id.parts() and len(found) < limit:
+            for value in self._by_id.part(number):
+                found += value if isinstance(value, tuple) else (value,)
             number += 1
-            examined += len(values)
-            for value in values:
-                for session in value if isinstance(value, tuple) else (value,):
-                    if within is None or session in within:
-                        found.append(session)  # noqa: PERF401
-            if len(found) >= limit or examined >= 20 * limit:
-                break
         return Page(found, number if number < self._by_id.parts() else None)
 
     def ending(self, session: Session) -> tuple[Ending, float] | None:

@@ -183,10 +183,6 @@ class Selection:
     def __bool__(self) -> bool:
         return self.everything or bool(self.uids) or bool(self.keys)
 
-    def __contains__(self, session: Session) -> bool:
-        uid = session.owner.uid
-        return self.everything or uid in self.uids or (session.id, uid) in self.keys
-
 
 class Hit(NamedTuple):
     """How many sessions a kill would hit, and how much they have open."""

@@ -14,8 +14,10 @@ from bson import json_util
 from proxy.identity import Identity, read_connection_status, user_digest
 from proxy.session.caller import Caller
 from proxy.session.commands import Decision, Facts, decide
+from proxy.session.ids import LogicalSessionId
 from proxy.session.info import OperationSessionInfo, read_operation_session_info
 from proxy.session.known import KnownUsers
+from proxy.session.records import Selection
 from proxy.session.store import SessionStore
 from proxy.wire.messages import Request, read_request
 from proxy.wire.replies import command_frame
@@ -78,6 +80,15 @@ def deciding(
         **how,
     )
     return decide(one, read_operation_session_info(one, who), facts)
+
+
+def selected(store: SessionStore, within: Selection) -> set[LogicalSessionId]:
+    """The sessions that a selection means."""
+    return {
+        one.key
+        for one in store.page().sessions
+        if within.everything or one.owner.uid in within.uids or one.key in within.keys
+    }
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from proxy.session.ids import LogicalSessionId
 from proxy.session.records import Selection
-from proxy.session.sharded import PARTS, SPLIT_AT
+from proxy.session.sharded import SPLIT_AT
 from proxy.session.store import SessionStore
 from tests.session.sessions import ALICE, BOB, uuid
 
@@ -28,16 +28,6 @@ def test_pages_hold_each_session_once_while_others_come_and_go() -> None:
     assert pages > 10
     old = [one for one in seen if int.from_bytes(one, "big") < 1 << 20]
     assert len(old) == len(set(old)) == SPLIT_AT + 100
-
-
-def test_a_page_looks_at_a_bounded_part() -> None:
-    store = SessionStore()
-    for value in range(SPLIT_AT):
-        store.use(LogicalSessionId(number(value), ALICE), 0.0)
-    page = store.page(0, 10, Selection(uids=frozenset((BOB,))))
-    assert page.sessions == []
-    assert page.next is not None
-    assert page.next < PARTS
 
 
 def test_owners_that_share_a_uid() -> None:

@@ -4,25 +4,17 @@ import pytest
 
 from proxy.session.ids import LogicalSessionId
 from proxy.session.records import Selection
-from proxy.session.store import SessionStore
-from tests.session.sessions import ALICE, BOB, uuid
-
-KEY = LogicalSessionId(uuid(2), ALICE)
+from tests.session.sessions import ALICE, uuid
 
 
 @pytest.mark.parametrize(
-    ("selection", "holds", "means_anything"),
+    ("selection", "means_anything"),
     [
-        (Selection(), False, False),
-        (Selection(everything=True), True, True),
-        (Selection(uids=frozenset((ALICE,))), True, True),
-        (Selection(uids=frozenset((BOB,))), False, True),
-        (Selection(keys=frozenset((KEY,))), True, True),
-        (Selection(keys=frozenset((LogicalSessionId(uuid(2), BOB),))), False, True),
+        (Selection(), False),
+        (Selection(everything=True), True),
+        (Selection(uids=frozenset((ALICE,))), True),
+        (Selection(keys=frozenset((LogicalSessionId(uuid(2), ALICE),))), True),
     ],
 )
-def test_selections(selection: Selection, holds: bool, means_anything: bool) -> None:
-    session = SessionStore().use(KEY, 0.0)
-    assert session is not None
-    assert (session in selection) is holds
+def test_selections(selection: Selection, means_anything: bool) -> None:
     assert bool(selection) is means_anything

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 import bson
 from bson.errors import BSONError
 
-from proxy.errors import WireError
 from proxy.session.records import CursorId, Operation
 from proxy.session.transactions import (
     RETRYABLE_WRITES,
@@ -24,10 +23,9 @@ from proxy.session.transactions import (
     step_of,
 )
 from proxy.wire.edges import Cursor, Edges, cursor
-from proxy.wire.fields import ARRAY, DOCUMENT, INT64_TYPE, STRING, Element
+from proxy.wire.fields import ARRAY
 from proxy.wire.messages import count_documents
 from proxy.wire.opcodes import INT64
-from proxy.wire.shapes import Shapes
 
 if TYPE_CHECKING:
     from proxy.session.ids import Origin
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
 
 _EXHAUSTED: Final = Cursor(0, "")
 
-_walk = Shapes().walk
+_int64 = INT64.unpack_from
 
 #: TooManyLogicalSessions and Unauthorized: the lsid may not have become a session.
 _TOO_MANY_SESSIONS: Final = 261
@@ -196,25 +194,17 @@ def _statements(request: Request) -> int:
 
 def _cursor(reply: Reply) -> Cursor | None:
     """The cursor in a reply; None where there is none."""
-    element = reply.fields.get(b"cursor")
-    if element is None or element.type != DOCUMENT:
+    layout = reply.layout
+    if not layout.cursor:
         return None
-    data = reply.message
-    try:
-        fields = _walk(data, element.value, element.end)
-    except WireError:
-        return None
-    number = fields.get(b"id")
-    if number is None or number.type != INT64_TYPE:
-        return None
-    (cursor_id,) = INT64.unpack_from(data, number.value)
-    return Cursor(cursor_id, _text(data, fields.get(b"ns"))) if cursor_id else _EXHAUSTED
-
-
-def _text(data: bytes, element: Element | None) -> str:
-    if element is None or element.type != STRING:
-        return ""
-    return data[element.value + 4 : element.end - 1].decode("utf-8", "replace")
+    (cursor_id,) = _int64(reply.message, layout.cursor)
+    if not cursor_id:
+        return _EXHAUSTED
+    element = layout.namespace
+    if element is None:
+        return Cursor(cursor_id, "")
+    namespace = reply.message[element.value + 4 : element.end - 1]
+    return Cursor(cursor_id, namespace.decode("utf-8", "replace"))
 
 
 def _killed_cursors(reply: Reply) -> list[int]:

@@ -24,6 +24,7 @@ from proxy.wire.fields import (
     Fields,
     walk,
 )
+from proxy.wire.layouts import plain_lsid
 from proxy.wire.opcodes import INT32, INT64
 
 UNDEFINED: Final = 0x06
@@ -69,10 +70,6 @@ _SUBTYPE_NAMES: Final = {
 
 _int32 = INT32.unpack_from
 _int64 = INT64.unpack_from
-
-# `{id: UUID}` as every driver sends it: 30 bytes of which only the UUID varies.
-PLAIN_LSID: Final = b"\x1e\0\0\0\x05id\0\x10\0\0\0\x04"
-PLAIN_LSID_SIZE: Final = 30
 
 
 def type_name(kind: int) -> str:
@@ -201,19 +198,6 @@ def digest(data: bytes, element: Element, path: str) -> bytes:
     return value
 
 
-def plain_lsid(data: bytes, element: Element) -> bytes | None:
-    """The id of an lsid in the form that every driver sends; None for any other form."""
-    start = element.value
-    if (
-        element.type == DOCUMENT
-        and element.end - start == PLAIN_LSID_SIZE
-        and data[start : start + 13] == PLAIN_LSID
-        and data[element.end - 1] == 0
-    ):
-        return data[start + 13 : start + 29]
-    return None
-
-
 def lsid(data: bytes, element: Element, path: str) -> tuple[bytes, bytes | None]:
     """``{id: UUID, uid?: digest}`` as ``(id, uid or None)``.
 
@@ -223,8 +207,8 @@ def lsid(data: bytes, element: Element, path: str) -> tuple[bytes, bytes | None]
     if element.type != DOCUMENT:
         raise refusals.wrong_type(path, type_name(element.type), "object")
     plain = plain_lsid(data, element)
-    if plain is not None:
-        return plain, None
+    if plain:
+        return data[plain : plain + 16], None
     session_id: bytes | None = None
     uid: bytes | None = None
     for name, field in struct(data, element, path, (b"id", b"uid")):

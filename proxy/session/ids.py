@@ -25,13 +25,13 @@ class LogicalSessionId(NamedTuple):
         return f"{UUID(bytes=self.id)} - {b64encode(self.uid).decode()}"
 
 
-# Written in Python, a namedtuple's own constructor takes twice as long.
-_make_key: Final = partial(tuple.__new__, LogicalSessionId)
+#: A key of a tuple. Written in Python, a namedtuple's own constructor takes twice as long.
+make_key: Final = partial(tuple.__new__, LogicalSessionId)
 
 
 def keys_of(ids: Iterable[bytes], uid: bytes) -> Iterator[LogicalSessionId]:
     """The keys of many sessions of one owner."""
-    return map(_make_key, zip(ids, repeat(uid)))
+    return map(make_key, zip(ids, repeat(uid)))
 
 
 class Origin(NamedTuple):

@@ -10,8 +10,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from proxy.session.idl import MAX_ENTRIES, PLAIN_LSID, PLAIN_LSID_SIZE
+from proxy.session.idl import MAX_ENTRIES
 from proxy.wire.fields import ARRAY
+from proxy.wire.layouts import PLAIN_LSID, PLAIN_LSID_SIZE
 
 if TYPE_CHECKING:
     from proxy.wire.fields import Element

@@ -7,8 +7,8 @@ OP_COMPRESSED) comes out as the same :class:`Request`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from struct import Struct
 from typing import Final
 
 from proxy.errors import TooManyFieldsError, UnjudgeableError, WireError
@@ -17,15 +17,22 @@ from proxy.wire.checksum import checksum_matches, with_checksum
 from proxy.wire.compression import compressor_of, deflate, inflate
 from proxy.wire.fields import (
     ARRAY,
-    BOOL,
     DOCUMENT,
-    DOUBLE,
     Fields,
     document_end,
     edited,
     integer,
     text,
     walk,
+)
+from proxy.wire.layouts import (
+    NO_ANSWER,
+    NO_COMMAND,
+    SESSION_FIELDS,
+    Answer,
+    Command,
+    read_answer,
+    read_command,
 )
 from proxy.wire.opcodes import (
     CHECKSUM_PRESENT,
@@ -42,12 +49,24 @@ from proxy.wire.opcodes import (
     OP_REPLY,
     UINT32,
 )
+from proxy.wire.sections import msg_sections, sequence
 from proxy.wire.shapes import Shapes
 
 _uint32 = UINT32.unpack_from
 _int32 = INT32.unpack_from
 
-_walk = Shapes().walk
+# How an OP_MSG begins: the header, its flags, and the first section's kind and size.
+_MSG_START = Struct("<iiiiIBi")
+_msg_start = _MSG_START.unpack_from
+_MSG_START_SIZE: Final = _MSG_START.size
+#: Where the document of its first section stands.
+_MSG_BODY: Final = HEADER_SIZE + 5
+
+_COMPRESSED: Final = INT32.pack(OP_COMPRESSED)
+_MSG: Final = INT32.pack(OP_MSG)
+
+_command = Shapes(read_command).read
+_answer = Shapes(read_answer).read
 
 #: Opcodes that a client may send, with whether the server answers them. OP_MSG depends on its
 #: flags, and what is not here is nothing a server of any version accepts.
@@ -61,15 +80,6 @@ _ANSWERED: Final = {
     opcodes.OP_KILL_CURSORS: False,
 }
 
-#: What servers since 3.6 take (error 233 TooManyDocumentSequences).
-_MAX_SEQUENCES: Final = 2
-
-_SESSION_FIELDS: Final = frozenset({b"lsid", b"txnNumber", b"autocommit", b"startTransaction"})
-
-_NO_FIELDS: Final = Fields()
-_NO_FIELDS.duplicates = ()
-_NO_FIELDS.repeats = ()
-
 
 @dataclass(slots=True)
 class Request:
@@ -77,8 +87,9 @@ class Request:
 
     ``frame`` is what came; ``message`` is the same inflated (the same object when it was not
     compressed). ``body`` is the offset of the command document in ``message``, 0 where there is
-    none, and ``fields`` its top-level elements as offsets into ``message``. ``command`` is the
-    name as sent, ``""`` when this is no command or cannot be read; then ``problem`` says why.
+    none, and ``layout`` tells what is in it, as offsets into ``message``. ``command`` is the name
+    as sent, ``""`` when this is no command or cannot be read; then ``problem`` says why.
+    ``namespace`` is the database of a form that does not have it in the command.
     """
 
     frame: bytes
@@ -87,12 +98,22 @@ class Request:
     opcode: int
     flags: int
     expects_reply: bool
-    database: str | None = None
+    layout: Command
     command: str = ""
     body: int = 0
-    fields: Fields = field(default_factory=lambda: _NO_FIELDS)
     sequences: tuple[bytes, ...] = ()
+    namespace: str | None = None
     problem: str = ""
+
+    @property
+    def fields(self) -> Fields:
+        """The command's top-level elements."""
+        return self.layout.fields
+
+    @property
+    def database(self) -> str | None:
+        """The database that the request is for; None where it does not say."""
+        return self.text(b"$db") if self.opcode == OP_MSG else self.namespace
 
     @property
     def compressor(self) -> int | None:
@@ -162,102 +183,78 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
             many fields to be judged.
     """
     if message is None:
-        message = inflate(frame) if HEADER.unpack_from(frame)[3] == OP_COMPRESSED else frame
-    _, request_id, _, opcode = HEADER.unpack_from(message)
-    if opcode == OP_MSG:
-        if len(message) < HEADER_SIZE + 4:
-            raise WireError("OP_MSG has no room for its flags")
-        flags = _uint32(message, HEADER_SIZE)[0]
-        request = Request(frame, message, request_id, opcode, flags, not flags & MORE_TO_COME)
-        read_body = _read_msg
-    else:
-        answered = _ANSWERED.get(opcode)
-        if answered is None:
-            raise WireError(f"opcode {opcode} is not a request")
-        flags = _int32(message, HEADER_SIZE)[0] if len(message) >= HEADER_SIZE + 4 else 0
-        request = Request(frame, message, request_id, opcode, flags, answered)
-        if opcode == OP_QUERY:
-            read_body = _read_query
-        elif opcode == OP_COMMAND:
-            read_body = _read_op_command
-        else:
-            return request
+        message = inflate(frame) if frame[12:16] == _COMPRESSED else frame
+    _, request_id, _, opcode, flags, kind, size = (
+        _msg_start(message) if len(message) >= _MSG_START_SIZE else _short_start(message)
+    )
+    if opcode != OP_MSG:
+        return _read_legacy(frame, message)
+    limit = len(message) - 4 if flags & CHECKSUM_PRESENT else len(message)
+    layout, body, problem = NO_COMMAND, _MSG_BODY, ""
+    sequences: tuple[bytes, ...] = ()
     try:
-        read_body(request)
+        # Most messages are a body and nothing else.
+        if kind or size != limit - _MSG_BODY:
+            body, sequences = msg_sections(message, limit)
+        layout = _command(message, body, limit)
+    except UnjudgeableError:
+        raise
+    except WireError as error:
+        body, problem = 0, str(error)
+    return Request(
+        frame,
+        message,
+        request_id,
+        opcode,
+        flags,
+        not flags & MORE_TO_COME,
+        layout,
+        layout.name,
+        body,
+        sequences,
+        None,
+        problem,
+    )
+
+
+def _short_start(message: bytes) -> tuple[int, ...]:
+    """As ``_msg_start`` of a message that ends before that, as if it went on with zeros.
+
+    Raises:
+        WireError: an OP_MSG that ends before its flags.
+    """
+    if len(message) < HEADER_SIZE + 4 and message[12:16] == _MSG:
+        raise WireError("OP_MSG has no room for its flags")
+    return _msg_start(message.ljust(_MSG_START_SIZE, b"\0"))
+
+
+def _read_legacy(frame: bytes, message: bytes) -> Request:
+    """Read what is no OP_MSG; ``message`` is its inflated form."""
+    _, request_id, _, opcode = HEADER.unpack_from(message)
+    answered = _ANSWERED.get(opcode)
+    if answered is None:
+        raise WireError(f"opcode {opcode} is not a request")
+    flags = _int32(message, HEADER_SIZE)[0] if len(message) >= HEADER_SIZE + 4 else 0
+    request = Request(frame, message, request_id, opcode, flags, answered, NO_COMMAND)
+    try:
+        if opcode == OP_QUERY:
+            _read_query(request)
+        elif opcode == OP_COMMAND:
+            _read_op_command(request)
     except UnjudgeableError:
         raise
     except WireError as error:
         request.problem = str(error)
         request.command = ""
         request.body = 0
-        request.fields = _NO_FIELDS
+        request.layout = NO_COMMAND
     return request
 
 
 def _set_command(request: Request, start: int, limit: int) -> None:
-    fields = _walk(request.message, start, limit)
     request.body = start
-    request.fields = fields
-    for name in fields:
-        request.command = name.decode("utf-8", "replace")
-        break
-    else:
-        raise WireError("the command document is empty")
-
-
-def _read_msg(request: Request) -> None:
-    message = request.message
-    limit = len(message) - 4 if request.flags & CHECKSUM_PRESENT else len(message)
-    body, sequences = msg_sections(message, limit)
-    request.sequences = sequences
-    _set_command(request, body, limit)
-    request.database = text(message, request.fields.get(b"$db"))
-
-
-def msg_sections(message: bytes, limit: int) -> tuple[int, tuple[bytes, ...]]:
-    """The offset of an OP_MSG's kind-0 section and the identifiers of its document sequences.
-
-    Raises:
-        WireError: no body or two, an unknown kind, a section that overruns, or more sections
-            than servers take (two sequences and one token): millions fit into one message.
-    """
-    pos = HEADER_SIZE + 4
-    if pos + 5 < limit and not message[pos] and pos + 1 + _int32(message, pos + 1)[0] == limit:
-        return pos + 1, ()  # a body and nothing else, as most messages are
-    body = 0
-    sequences: list[bytes] = []
-    tokens = 0
-    while pos < limit:
-        kind = message[pos]
-        pos += 1
-        if kind == 0:
-            if body:
-                raise WireError("OP_MSG has two bodies")
-            body = pos
-            pos = document_end(message, pos, limit)
-        elif kind == 1:
-            if len(sequences) == _MAX_SEQUENCES:
-                raise WireError("OP_MSG has too many document sequences")
-            if limit - pos < 5:
-                raise WireError("a document sequence overruns its message")
-            end = pos + _int32(message, pos)[0]
-            nul = message.find(0, pos + 4, end)
-            if not pos + 5 <= end <= limit or nul < 0:
-                raise WireError("a document sequence overruns its message")
-            sequences.append(message[pos + 4 : nul])
-            pos = end
-        elif kind == 2:
-            # A security token, which upstream judges; here it only has to be stepped over.
-            nul = message.find(0, pos, limit)
-            tokens += 1
-            if nul < 0 or tokens > 1:
-                raise WireError("a security token overruns its message or is not the only one")
-            pos = nul + 1
-        else:
-            raise WireError(f"unknown section kind {kind}")
-    if not body:
-        raise WireError("OP_MSG has no body")
-    return body, tuple(sequences)
+    request.layout = _command(request.message, start, limit)
+    request.command = request.layout.name
 
 
 def _query_document(message: bytes) -> int:
@@ -274,7 +271,7 @@ def _read_query(request: Request) -> None:
     namespace = message[HEADER_SIZE + 4 : start - 9].decode("utf-8", "replace")
     document_end(message, start, len(message))
     database, _, collection = namespace.partition(".")
-    request.database = database
+    request.namespace = database
     if collection != "$cmd":
         return
     _set_command(request, start, len(message))
@@ -292,7 +289,7 @@ def _read_op_command(request: Request) -> None:
     name_end = message.find(0, database_end + 1)
     if database_end < 0 or name_end < 0:
         raise WireError("OP_COMMAND has no command name")
-    request.database = message[HEADER_SIZE:database_end].decode("utf-8", "replace")
+    request.namespace = message[HEADER_SIZE:database_end].decode("utf-8", "replace")
     # The arguments are followed by metadata, as servers 3.4 to 4.0 read it, and their own name
     # for the command has to be the one in front.
     _set_command(request, name_end + 1, len(message))
@@ -302,7 +299,7 @@ def _read_op_command(request: Request) -> None:
     if metadata < len(message):
         # 4.0 takes these from there as if they stood in the command. Shells that old know
         # nothing of sessions; whoever puts them there means to hide them.
-        hidden = walk(message, metadata, len(message)).keys() & _SESSION_FIELDS
+        hidden = walk(message, metadata, len(message)).keys() & SESSION_FIELDS
         if hidden:
             raise UnjudgeableError("OP_COMMAND carries session fields in its metadata")
 
@@ -321,20 +318,18 @@ class Reply:
     response_to: int
     opcode: int
     more_to_come: bool
-    cursor_id: int = 0
+    layout: Answer
     body: int = 0
-    fields: Fields = field(default_factory=lambda: _NO_FIELDS)
+    cursor_id: int = 0
+
+    @property
+    def fields(self) -> Fields:
+        """The document's top-level elements."""
+        return self.layout.fields
 
     def ok(self) -> bool:
         """Whether the reply's ``ok`` is 1 (of whichever number type)."""
-        element = self.fields.get(b"ok")
-        if element is None:
-            return False
-        if element.type == DOUBLE:
-            return self.message[element.value : element.end] == _DOUBLE_ONE
-        if element.type == BOOL:
-            return self.message[element.value] == 1
-        return integer(self.message, element) == 1
+        return self.layout.ok
 
     def integer(self, name: bytes) -> int | None:
         """The int32 or int64 field ``name``; None where missing or of another type."""
@@ -352,41 +347,48 @@ class Reply:
         return with_body(self.frame, self.message, self.body, body)
 
 
-_DOUBLE_ONE = b"\0\0\0\0\0\0\xf0\x3f"
-
-
 def read_reply(frame: bytes) -> Reply:
     """Read one upstream frame with its document's top-level fields.
 
     Raises:
         WireError: it is no reply, or its document cannot be read.
     """
-    message = inflate(frame) if HEADER.unpack_from(frame)[3] == OP_COMPRESSED else frame
+    message = inflate(frame) if frame[12:16] == _COMPRESSED else frame
+    _, request_id, response_to, opcode, flags, kind, size = (
+        _msg_start(message) if len(message) >= _MSG_START_SIZE else _short_start(message)
+    )
+    if opcode != OP_MSG:
+        return _read_legacy_reply(frame, message)
+    limit = len(message) - 4 if flags & CHECKSUM_PRESENT else len(message)
+    body = _MSG_BODY
+    if kind or size != limit - _MSG_BODY:
+        body, _ = msg_sections(message, limit)
+    layout = _answer(message, body, limit)
+    more_to_come = bool(flags & MORE_TO_COME)
+    return Reply(frame, message, request_id, response_to, OP_MSG, more_to_come, layout, body)
+
+
+def _read_legacy_reply(frame: bytes, message: bytes) -> Reply:
+    """Read what is no OP_MSG; ``message`` is its inflated form."""
     _, request_id, response_to, opcode = HEADER.unpack_from(message)
-    reply = Reply(frame, message, request_id, response_to, opcode, False)
     limit = len(message)
-    if opcode == OP_MSG:
-        if limit < HEADER_SIZE + 4:
-            raise WireError("OP_MSG has no room for its flags")
-        flags = _uint32(message, HEADER_SIZE)[0]
-        reply.more_to_come = bool(flags & MORE_TO_COME)
-        if flags & CHECKSUM_PRESENT:
-            limit -= 4
-        reply.body, _ = msg_sections(message, limit)
-    elif opcode == OP_REPLY:
+    cursor_id = 0
+    if opcode == OP_REPLY:
         # int32 flags, int64 cursorId, int32 startingFrom, int32 nReturned, documents
-        if limit < HEADER_SIZE + 20:
+        body = HEADER_SIZE + 20
+        if limit < body:
             raise WireError("OP_REPLY is too short")
-        reply.cursor_id = INT64.unpack_from(message, HEADER_SIZE + 4)[0]
-        if limit == HEADER_SIZE + 20:
-            return reply
-        reply.body = HEADER_SIZE + 20
+        cursor_id = INT64.unpack_from(message, HEADER_SIZE + 4)[0]
+        if limit == body:
+            return Reply(
+                frame, message, request_id, response_to, opcode, False, NO_ANSWER, 0, cursor_id
+            )
     elif opcode == opcodes.OP_COMMAND_REPLY:
-        reply.body = HEADER_SIZE
+        body = HEADER_SIZE
     else:
         raise WireError(f"opcode {opcode} is not a reply")
-    reply.fields = _walk(message, reply.body, limit)
-    return reply
+    layout = _answer(message, body, limit)
+    return Reply(frame, message, request_id, response_to, opcode, False, layout, body, cursor_id)
 
 
 def count_documents(request: Request, name: bytes, limit: int) -> int:
@@ -402,7 +404,7 @@ def count_documents(request: Request, name: bytes, limit: int) -> int:
                 return 0
             fields = walk(message, element.value, element.end, limit)
             return len(fields) + len(fields.repeats)
-        for start, end in _sequence(message, request.flags, name):
+        for start, end in sequence(message, request.flags, name):
             count = 0
             while start < end and count < limit:
                 start = document_end(message, start, end)
@@ -413,21 +415,3 @@ def count_documents(request: Request, name: bytes, limit: int) -> int:
     except WireError:
         pass
     return 0
-
-
-def _sequence(message: bytes, flags: int, name: bytes) -> Iterator[tuple[int, int]]:
-    """Where the documents of the sequence ``name`` lie in an OP_MSG that parsed."""
-    limit = len(message) - 4 if flags & CHECKSUM_PRESENT else len(message)
-    pos = HEADER_SIZE + 4
-    while pos < limit:
-        kind, pos = message[pos], pos + 1
-        if kind == 2:
-            pos = message.index(0, pos) + 1
-            continue
-        end = pos + _int32(message, pos)[0]
-        if kind == 1:
-            nul = message.index(0, pos + 4, end)
-            if message[pos + 4 : nul] == name:
-                yield nul + 1, end
-                return
-        pos = end

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import bson
@@ -95,6 +96,41 @@ def key(number: int = 2, uid: bytes = ALICE) -> LogicalSessionId:
 )
 def test_well_formed(document: dict[str, Any], who: Caller, expected: OperationSessionInfo) -> None:
     assert info(document, who) == expected
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "lsid": st.sampled_from([lsid(), lsid(2, ALICE), lsid(2, BOB), None, 1]),
+            "txnNumber": st.sampled_from([ONE, Int64(-1), Int64(0), 1, None]),
+            "autocommit": st.sampled_from([False, True, None, 1]),
+            "startTransaction": st.sampled_from([True, False, None, 1]),
+            "stmtId": st.sampled_from([0, -1, "x"]),
+            "stmtIds": st.sampled_from([[0, 1], [1, 1], 1]),
+        },
+    ),
+    st.sampled_from(["find", "insert", "ping", "commitTransaction"]),
+    st.sampled_from(
+        [
+            AS_ALICE,
+            ANYBODY,
+            NOBODY,
+            caller("alice@app", has_transactions=False),
+            caller("a" * 10_000 + "@b"),
+        ]
+    ),
+)
+def test_the_usual_fields_are_read_as_all_others(
+    fields: dict[str, Any], command: str, who: Caller
+) -> None:
+    one = request({command: 1, **fields}, "app")
+    found = read_operation_session_info(one, who)
+    if one.layout.usual and not one.layout.txn_number:
+        # Statement ids mean nothing without a number, and nobody looks at them.
+        one = request({command: 1, "lsid": fields["lsid"]}, "app")
+    one.layout = replace(one.layout, usual=False)
+    assert read_operation_session_info(one, who) == found
 
 
 def test_nothing_is_made_for_requests_without_session_fields() -> None:

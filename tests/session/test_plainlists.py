@@ -14,6 +14,7 @@ from proxy.errors import CommandError
 from proxy.session import idl
 from proxy.session.plainlists import plain_lsids
 from proxy.wire.fields import Element, walk
+from proxy.wire.layouts import PLAIN_LSID_SIZE
 from tests import build
 from tests.session.sessions import ALICE, uuid
 
@@ -41,7 +42,7 @@ def test_plain_lists_are_read_at_once(count: int) -> None:
 def test_one_byte_that_is_not_plain_is_seen(number: int) -> None:
     _, data, element = plain(1_110)
     start = data.index(b"\x03%d\0" % number)
-    size = 2 + len(str(number)) + idl.PLAIN_LSID_SIZE
+    size = 2 + len(str(number)) + PLAIN_LSID_SIZE
     uuid_starts = size - 17
     for column in (*range(uuid_starts), size - 1):
         changed = bytearray(data)

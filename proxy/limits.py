@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 from typing import Protocol
 
 import trio
@@ -88,3 +90,11 @@ class Share:
         if budget.exempt is self:
             budget.exempt = None
         budget.lot.unpark_all()
+
+
+def raise_descriptor_limit() -> None:
+    """Two descriptors a connection: take what the hard limit gives."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it; then soft stays
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import resource
 import signal
 import threading
 import time
@@ -22,7 +20,7 @@ from proxy.connection import Connection, Shared
 from proxy.desk import Sessions
 from proxy.errors import ConfigError
 from proxy.housekeeping import keep_house
-from proxy.limits import BufferBudget, Places
+from proxy.limits import BufferBudget, Places, raise_descriptor_limit
 from proxy.listing import session_rows
 from proxy.members import MemberListeners
 from proxy.notify import Notifier
@@ -166,7 +164,7 @@ class Server:
 
     async def run(self, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED) -> None:
         """As :func:`serve`."""
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
         self._started = trio.current_time()
         readiness.current().be_patient(self.config.process.busy_poll_seconds)
         async with trio.open_nursery() as services:
@@ -391,11 +389,3 @@ class Server:
     def draining(self) -> bool:
         """Whether the proxy is on its way out."""
         return self._draining
-
-
-def _raise_descriptor_limit() -> None:
-    """Two descriptors a connection: take what the hard limit gives."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it; then soft stays
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

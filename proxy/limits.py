@@ -1,4 +1,4 @@
-"""How many clients may be connected, and how many bytes may be held of unfinished messages."""
+"""How many clients and descriptors there may be, and how many bytes of unfinished messages."""
 
 from __future__ import annotations
 

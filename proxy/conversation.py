@@ -281,8 +281,8 @@ class Conversation:
         problem = ""
         try:
             frames = self._replies.feed(data)
-        except FramingError as error:
-            frames, problem = error.frames, str(error)
+        except FramingError as broken:
+            frames, problem = broken.frames, str(broken)
         try:
             for frame in frames:
                 self._on_reply(frame, now)

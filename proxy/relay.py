@@ -168,8 +168,8 @@ class Relay:
         with self._patience:
             try:
                 await self._read_requests(nursery)
-            except PeerGoneError as error:
-                self._client_gone(f"client: {error}")
+            except PeerGoneError as gone:
+                self._client_gone(f"client: {gone}")
             except _UpstreamGoneError as error:
                 self.stop(f"upstream: {error}")
         if self._patience.cancelled_caught:

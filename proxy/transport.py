@@ -138,8 +138,8 @@ class SocketTransport:
             try:
                 if not data or not handle(data):
                     self._wake(bool(data))
-            except Exception as error:
-                self._wake(error)
+            except Exception as problem:
+                self._wake(problem)
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self._unpark()

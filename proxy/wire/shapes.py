@@ -49,8 +49,9 @@ class _Shape(Generic[L]):
 class Shapes(Generic[L]):
     """Reads documents with ``read``; layouts seen lately are known by start and size."""
 
-    def __init__(self, read: Callable[[bytes, int, int], L]) -> None:
+    def __init__(self, read: Callable[[bytes, int, int], L], most: int = _MOST) -> None:
         self._read = read
+        self._most = most
         self._known: dict[tuple[int, int], _Shape[L]] = {}
         self._seen: dict[tuple[int, int], L] = {}
 
@@ -80,11 +81,11 @@ class Shapes(Generic[L]):
             return
         # What comes twice will come again. Most layouts never do.
         if self._seen.get(key) == layout:
-            if len(self._known) >= _MOST:
+            if len(self._known) >= self._most:
                 self._known.clear()
             self._known[key] = _Shape(layout, _pattern(spans, *key), data, key[0])
         else:
-            if len(self._seen) >= _MOST:
+            if len(self._seen) >= self._most:
                 self._seen.clear()
             self._seen[key] = layout
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import WireError
-from proxy.wire import shapes
 from proxy.wire.layouts import read_answer, read_command
 from proxy.wire.shapes import Shapes
 from tests.build import element, raw_document
@@ -117,9 +116,8 @@ def test_some_are_read_each_time(message):
 
 
 @pytest.mark.parametrize("again", [1, 3])
-def test_no_more_than_so_many_are_remembered(again, monkeypatch):
-    monkeypatch.setattr(shapes, "_MOST", 10)
-    known = Shapes(read_command)
+def test_no_more_than_so_many_are_remembered(again):
+    known = Shapes(read_command, most=10)
     for size in range(100):
         message = raw_document(element("a", "x" * size))
         for _ in range(again):

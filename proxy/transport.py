@@ -182,7 +182,8 @@ class SocketTransport:
     async def send(self, data: bytes | memoryview) -> None:
         # No checkpoint where the kernel takes everything, which is nearly always.
         rest = memoryview(data)
-        rest = rest[self.send_now(rest) :]
+        sent = self.send_now(rest)
+        rest = rest[sent:]
         if rest:
             await self._send_rest(rest)
 
@@ -193,7 +194,8 @@ class SocketTransport:
             while rest:
                 try:
                     await trio.lowlevel.wait_writable(self._sock)
-                    rest = rest[self._sock.send(rest) :]
+                    sent = self._sock.send(rest)
+                    rest = rest[sent:]
                 except BlockingIOError:
                     continue
         except (OSError, trio.ClosedResourceError) as error:

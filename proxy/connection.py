@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -190,7 +189,7 @@ class Connection:
             self.id,
             self.peer.rpartition(":")[0] or self.peer,
             str(self.upstream),
-            partial(shared.upstreams.of, self.upstream),
+            shared.upstreams.at(self.upstream).now,
         )
         self._conversation = Conversation(presentation, self, desk, HANDLERS)
         self.relay = Relay(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.errors import CommandError, WireError
 from proxy.hello import HELLO_COMMANDS, ClientMetadata
+from proxy.session.records import Operation
 from proxy.session.refusals import INTERRUPTED
 from proxy.wire.compression import declared_size
 from proxy.wire.edges import EDGE, Edges
@@ -66,7 +67,7 @@ class Pending:
 
     Without a ``handler`` the reply is passed on; with one it is collected whole and the
     handler decides. ``answer`` is set for what is answered here and waits its turn.
-    ``tracked`` is what the sessions have to hear of the reply.
+    ``tracked`` is what the sessions have to hear of the reply. ``opcode`` is the request's.
     """
 
     expected: int
@@ -76,6 +77,7 @@ class Pending:
     handler: ReplyHandler | None = None
     answer: bytes = b""
     tracked: Tracked | None = None
+    opcode: int = OP_MSG
 
 
 class Conversation:
@@ -201,7 +203,16 @@ class Conversation:
                 else request.opcode == OP_QUERY and request.flags & QUERY_EXHAUST
             )
             self._pending.append(
-                Pending(request.request_id, request.command, now, exhaust, handler, b"", tracked)
+                Pending(
+                    request.request_id,
+                    request.command,
+                    now,
+                    exhaust,
+                    handler,
+                    b"",
+                    tracked,
+                    request.opcode,
+                )
             )
 
     def refuse(self, request: Request, error: CommandError, now: float) -> None:
@@ -245,14 +256,14 @@ class Conversation:
         """
         first = self._pending[0] if self._pending else None
         tracked = None if first is None else first.tracked
-        if first is None or tracked is None or tracked.operation is None:
+        if first is None or not isinstance(tracked, Operation):
             return
-        if tracked.operation.place != operation:  # it waits for its turn, or is over
+        if tracked.place != operation:  # it waits for its turn, or is over
             return
         if not self._passing and not self.streaming:
             self.observer.failed(INTERRUPTED.code, "proxy")
             document = error_document(INTERRUPTED)
-            frame = plain_reply(tracked.opcode, next(_own_request_ids), first.expected, document)
+            frame = plain_reply(first.opcode, next(_own_request_ids), first.expected, document)
             self.release(first, frame, False, now)
         self.close = "interrupted: the operation's session was killed"
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from proxy.hello import ClientMetadata
     from proxy.session.patterns import Learnt
     from proxy.session.plans import Plan
+    from proxy.session.records import Session
     from proxy.upstreams import UpstreamFacts
     from proxy.wire.messages import Request
 
@@ -147,28 +148,41 @@ class Desk:
         if not self._sessions.enabled:
             return None
         info = read_operation_session_info(request, self.caller)
+        session = None
         if info is not NO_SESSION:
-            error = self.refusal(request, info, now)
+            if info.lsid is not None:
+                session = self._sessions.store.get(info.lsid)
+            error = self._judge(request, info, session, now)
             if error is not None:
                 return error
-        return self._tracking.requested(request, info, now)
+        return self._tracking.requested(request, info, session, now)
 
     def refusal(
         self, request: Request, info: OperationSessionInfo, now: float, plan: Plan | None = None
     ) -> CommandError | None:
         """What the rules have against a request; reports are recorded on the way."""
+        session = None if info.lsid is None else self._sessions.store.get(info.lsid)
+        return self._judge(request, info, session, now, plan)
+
+    def _judge(
+        self,
+        request: Request,
+        info: OperationSessionInfo,
+        session: Session | None,
+        now: float,
+        plan: Plan | None = None,
+    ) -> CommandError | None:
         sessions = self._sessions
-        checks = self._facts.native and not sessions.refuse_early
-        if info.malformed is not None:
-            sessions.recorder.malformed(info.malformed, request.command, now, self)
-        session = None if info.lsid is None else sessions.store.get(info.lsid)
         if session is not None:
-            for kind in misuses(session, info, self.origin):
+            for kind in misuses(session, info, self._tracking.origin):
                 sessions.recorder.misused(kind, now, self)
         if not sessions.policies.judge_routine and is_routine(
-            request, info, self._caller, session, plan
+            request, session, plan, self.upstream
         ):
             return None
+        if info.malformed is not None:
+            sessions.recorder.malformed(info.malformed, request.command, now, self)
+        checks = self._facts.native and not sessions.refuse_early
         context = Context(
             request,
             info,

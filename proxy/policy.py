@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
 
 from proxy.errors import CommandError, ConfigError
 from proxy.session.ids import UNKNOWN_ORIGIN, Origin
+from proxy.session.records import CursorId
 
 if TYPE_CHECKING:
     from proxy.session.across import Known
@@ -55,25 +56,22 @@ class Context:
     upstream_checks: bool = True
 
 
-def is_routine(
-    request: Request,
-    info: OperationSessionInfo,
-    caller: Caller,
-    session: Session | None,
-    plan: Plan | None,
-) -> bool:
+def is_routine(request: Request, session: Session | None, plan: Plan | None, upstream: str) -> bool:
     """Whether a request does no more than to use a session that is known and the caller's own.
 
-    It says nothing of transactions or retries, reads from no cursor and controls no session.
+    It says nothing of transactions or retries, controls no session, and the cursor that it reads
+    from, if any, is one that the session has opened itself.
     """
+    layout = request.layout
+    if session is None or plan is not None or not layout.usual or layout.txn_number:
+        return False
+    if request.command != "getMore":
+        return True
+    number, activity = request.integer(b"getMore"), session.activity
     return (
-        session is not None
-        and plan is None
-        and info.txn_number is None
-        and info.malformed is None
-        and info.lsid is not None
-        and info.lsid.uid == caller.digest
-        and request.command != "getMore"
+        number is not None
+        and activity is not None
+        and CursorId(upstream, number) in activity.cursors
     )
 
 

@@ -7,22 +7,20 @@ are known only by their edges or not at all: the view is a lower bound.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import bson
 from bson.errors import BSONError
 
-from proxy.session.records import CursorId, Operation
+from proxy.session.records import Attempt, CursorId, Operation
 from proxy.session.transactions import (
     RETRYABLE_WRITES,
     Outcome,
-    Step,
     outcome_of,
     statement_ranges,
     step_of,
 )
-from proxy.wire.edges import Cursor, Edges, cursor
+from proxy.wire.edges import Edges, cursor
 from proxy.wire.fields import ARRAY
 from proxy.wire.messages import count_documents
 from proxy.wire.opcodes import INT64
@@ -30,10 +28,9 @@ from proxy.wire.opcodes import INT64
 if TYPE_CHECKING:
     from proxy.session.ids import Origin
     from proxy.session.info import OperationSessionInfo
+    from proxy.session.records import Session
     from proxy.session.store import SessionStore
     from proxy.wire.messages import Reply, Request
-
-_EXHAUSTED: Final = Cursor(0, "")
 
 _int64 = INT64.unpack_from
 
@@ -48,22 +45,18 @@ _CURSOR_GONE: Final = frozenset({43, 237})
 _MAX_STATEMENTS: Final = 10_000
 
 
-@dataclass(slots=True)
-class Tracked:
-    """A request in flight as far as the store has to hear of its end.
+class CursorKill:
+    """A ``killCursors`` outside sessions that is in flight: it still closes cursors."""
 
-    ``operation`` is None for a ``killCursors`` outside sessions, which still closes cursors.
-    ``cursor`` is the one that a getMore reads from, 0 for other commands. ``opcode`` is the
-    request's.
-    """
+    __slots__ = ()
 
-    operation: Operation | None
-    info: OperationSessionInfo
-    step: Step | None
-    statements: list[range] | None
-    cursor: int
-    kills_cursors: bool
-    opcode: int
+    command: Final = "killCursors"
+
+
+_CURSOR_KILL: Final = CursorKill()
+
+#: A request in flight as far as the store has to hear of its end.
+Tracked = Operation | CursorKill
 
 
 class Tracking:
@@ -79,53 +72,59 @@ class Tracking:
         self.user = ""
         self.origin = origin
 
-    def requested(self, request: Request, info: OperationSessionInfo, now: float) -> Tracked | None:
-        """Note a request that goes upstream; None where there is nothing to wait for."""
-        kills_cursors = request.command == "killCursors"
+    def requested(
+        self, request: Request, info: OperationSessionInfo, session: Session | None, now: float
+    ) -> Tracked | None:
+        """Note a request that goes upstream; None where there is nothing to wait for.
+
+        ``session`` is what the store knows of ``info.lsid``.
+        """
+        command = request.command
         if info.lsid is None:
-            if not kills_cursors:
-                return None
-            return Tracked(None, info, None, None, 0, True, request.opcode)
+            return _CURSOR_KILL if command == "killCursors" else None
         if not request.expects_reply:
             self._store.use(info.lsid, now, self.user, self.origin)
             return None
         operation = self._store.operation_started(
             info.lsid,
             now,
-            user=self.user,
-            origin=self.origin,
-            connection=self._connection,
-            request_id=request.request_id,
-            command=request.command,
-            upstream=self._upstream,
+            self.user,
+            self.origin,
+            self._connection,
+            request.request_id,
+            command,
+            self._upstream,
+            session,
         )
         if operation is None:
             return None
-        step = step_of(request.command, info)
-        statements = None
-        if step is not None and request.command in RETRYABLE_WRITES:
-            statements = statement_ranges(info, _statements(request))
-        cursor = request.integer(b"getMore") or 0 if request.command == "getMore" else 0
-        if cursor:
-            self._store.cursor_used(CursorId(self._upstream, cursor), now)
-        return Tracked(operation, info, step, statements, cursor, kills_cursors, request.opcode)
+        if info.txn_number is not None:
+            operation.attempt = _attempt(request, info)
+        if command == "getMore":
+            operation.cursor = request.integer(b"getMore") or 0
+            self._store.cursor_used(CursorId(self._upstream, operation.cursor), now)
+        return operation
 
     def replied(self, tracked: Tracked, reply: Reply, now: float, *, last: bool) -> None:
         """Learn from a reply; more may follow in an exhaust stream unless it is the ``last``."""
-        operation = tracked.operation
-        code = None if reply.ok() else reply.integer(b"code")
-        if tracked.kills_cursors and code is None:
+        layout = reply.layout
+        code = None if layout.ok else reply.integer(b"code")
+        if tracked.command == "killCursors" and code is None:
             for killed in _killed_cursors(reply):
                 self._store.cursor_closed(CursorId(self._upstream, killed))
-        if operation is None:
+        if isinstance(tracked, CursorKill):
             return
-        if tracked.step is not None:
-            self._note_step(operation, tracked, tracked.step, outcome_of(reply), now)
-        if tracked.cursor and code in _CURSOR_GONE:
-            self._store.cursor_closed(CursorId(self._upstream, tracked.cursor))
-        self._note_cursor(tracked, _cursor(reply), now)
+        if tracked.attempt is not None:
+            self._note_attempt(tracked, tracked.attempt, outcome_of(reply), now)
+        if code is not None and tracked.cursor and code in _CURSOR_GONE:
+            self._note_cursor(tracked, 0, "", now)
+        if layout.cursor:
+            number = _int64(reply.message, layout.cursor)[0]
+            if number != tracked.cursor:
+                self._note_cursor(tracked, number, _namespace(reply), now)
         if last:
-            self._store.operation_finished(operation, now, refused=self._not_taken(code))
+            refused = code is not None and self._not_taken(code)
+            self._store.operation_finished(tracked, now, refused)
 
     def replied_at_length(
         self, tracked: Tracked, edges: Edges | None, now: float, *, last: bool
@@ -134,54 +133,60 @@ class Tracking:
 
         ``edges`` are its ends, None where they are compressed.
         """
-        operation = tracked.operation
-        if operation is None:
+        if isinstance(tracked, CursorKill):
             return
-        if tracked.step is not None:
-            self._note_step(operation, tracked, tracked.step, Outcome.OK, now)
-        self._note_cursor(tracked, None if edges is None else cursor(edges), now)
+        if tracked.attempt is not None:
+            self._note_attempt(tracked, tracked.attempt, Outcome.OK, now)
+        found = None if edges is None else cursor(edges)
+        if found is not None and found.id != tracked.cursor:
+            self._note_cursor(tracked, found.id, found.namespace, now)
         if last:
-            self._store.operation_finished(operation, now)
+            self._store.operation_finished(tracked, now)
 
     def lost(self, tracked: Tracked, now: float) -> None:
         """The connection ended before the reply came."""
-        operation = tracked.operation
-        if operation is None:
+        if isinstance(tracked, CursorKill):
             return
-        if tracked.step is not None:
-            self._store.transaction_step(
-                operation.session, tracked.step, Outcome.LOST, tracked.info, now, self._upstream
-            )
-        self._store.operation_finished(operation, now)
+        if tracked.attempt is not None:
+            self._note_attempt(tracked, tracked.attempt, Outcome.LOST, now)
+        self._store.operation_finished(tracked, now)
 
-    def _note_step(
-        self, operation: Operation, tracked: Tracked, step: Step, outcome: Outcome, now: float
+    def _note_attempt(
+        self, operation: Operation, attempt: Attempt, outcome: Outcome, now: float
     ) -> None:
         self._store.transaction_step(
             operation.session,
-            step,
+            attempt.step,
             outcome,
-            tracked.info,
+            attempt.info,
             now,
             self._upstream,
             self._connection,
-            tracked.statements,
+            attempt.statements,
         )
 
-    def _not_taken(self, code: int | None) -> bool:
+    def _note_cursor(self, operation: Operation, number: int, namespace: str, now: float) -> None:
+        """The reply has a cursor of another number than the request, 0 for one that is gone."""
+        if number:
+            opened = CursorId(self._upstream, number)
+            self._store.cursor_opened(opened, operation.session, namespace, now)
+        else:
+            self._store.cursor_closed(CursorId(self._upstream, operation.cursor))
+
+    def _not_taken(self, code: int) -> bool:
         """Whether upstream refused the request before it looked at the session's lsid."""
         # Without a user, 13 is for having none: what was asked for does not come into it.
         return code == _TOO_MANY_SESSIONS or (code == _UNAUTHORIZED and not self.user)
 
-    def _note_cursor(self, tracked: Tracked, found: Cursor | None, now: float) -> None:
-        operation = tracked.operation
-        if operation is None or found is None:
-            return
-        if found.id and found.id != tracked.cursor:
-            opened = CursorId(self._upstream, found.id)
-            self._store.cursor_opened(opened, operation.session, found.namespace, now)
-        elif not found.id and tracked.cursor:
-            self._store.cursor_closed(CursorId(self._upstream, tracked.cursor))
+
+def _attempt(request: Request, info: OperationSessionInfo) -> Attempt | None:
+    step = step_of(request.command, info)
+    if step is None:
+        return None
+    statements = None
+    if request.command in RETRYABLE_WRITES:
+        statements = statement_ranges(info, _statements(request))
+    return Attempt(step, info, statements)
 
 
 def _statements(request: Request) -> int:
@@ -192,19 +197,12 @@ def _statements(request: Request) -> int:
     return count_documents(request, name, _MAX_STATEMENTS)
 
 
-def _cursor(reply: Reply) -> Cursor | None:
-    """The cursor in a reply; None where there is none."""
-    layout = reply.layout
-    if not layout.cursor:
-        return None
-    (cursor_id,) = _int64(reply.message, layout.cursor)
-    if not cursor_id:
-        return _EXHAUSTED
-    element = layout.namespace
+def _namespace(reply: Reply) -> str:
+    """What the cursor in a reply reads."""
+    element = reply.layout.namespace
     if element is None:
-        return Cursor(cursor_id, "")
-    namespace = reply.message[element.value + 4 : element.end - 1]
-    return Cursor(cursor_id, namespace.decode("utf-8", "replace"))
+        return ""
+    return reply.message[element.value + 4 : element.end - 1].decode("utf-8", "replace")
 
 
 def _killed_cursors(reply: Reply) -> list[int]:

@@ -37,23 +37,48 @@ class UpstreamFacts:
     timeout_minutes: int = DEFAULT_TIMEOUT_MINUTES
 
 
+class Upstream:
+    """Where to see at any time what is known of one process, without looking for it."""
+
+    __slots__ = ("facts",)
+
+    def __init__(self, facts: UpstreamFacts) -> None:
+        #: The same object until something changes.
+        self.facts = facts
+
+    def now(self) -> UpstreamFacts:
+        return self.facts
+
+
 class Upstreams:
     """Facts by upstream address, with what the configuration says instead of finding out."""
 
     def __init__(self, authorization: bool | None = None, native: bool | None = None) -> None:
         self._authorization = authorization
         self._native = native
-        self._facts: dict[Address, UpstreamFacts] = {}
+        self._by_address: dict[Address, Upstream] = {}
         self._unknown = self._settled(UpstreamFacts())
 
+    def at(self, address: Address) -> Upstream:
+        """One process, whether or not anything is known of it yet."""
+        upstream = self._by_address.get(address)
+        if upstream is None:
+            upstream = self._by_address[address] = Upstream(self._unknown)
+        return upstream
+
     def of(self, address: Address) -> UpstreamFacts:
-        """What is known of one process; the same object until something changes."""
-        return self._facts.get(address, self._unknown)
+        """What is known of one process now."""
+        upstream = self._by_address.get(address)
+        return self._unknown if upstream is None else upstream.facts
 
     @property
     def timeout_minutes(self) -> int:
         """The shortest of the processes' session timeouts, as drivers reckon it."""
-        known = [facts.timeout_minutes for facts in self._facts.values()]
+        known = [
+            upstream.facts.timeout_minutes
+            for upstream in self._by_address.values()
+            if upstream.facts is not self._unknown
+        ]
         return min(known, default=DEFAULT_TIMEOUT_MINUTES)
 
     def hello(self, address: Address, reply: Mapping[str, Any]) -> None:
@@ -80,7 +105,7 @@ class Upstreams:
         before = self.of(address)
         after = self._settled(replace(before, **what))
         if after != before:
-            self._facts[address] = after
+            self.at(address).facts = after
 
     def _settled(self, facts: UpstreamFacts) -> UpstreamFacts:
         if self._authorization is not None:

@@ -112,16 +112,21 @@ def test_routine_requests_are_judged_where_a_rule_wants_that(judges: bool):
     talk.conversation.desk.identified(ALICE)
     answer = reply({"ok": 1.0, "n": 0}, 1)
     routine = {"count": "c", "lsid": LSID, "$db": "db"}
+    opening = reply({"ok": 1.0, "cursor": {"id": Int64(2), "ns": "db.c", "firstBatch": []}}, 1)
     for document, asked in (
-        (routine, True),  # of a session that was not seen before
+        (
+            {"aggregate": "c", "lsid": LSID, "$db": "db"},
+            True,
+        ),  # of a session that was not seen before
         (routine, judges),
         ({**routine, "txnNumber": Int64(1)}, True),
         ({"getMore": Int64(1), "collection": "c", "lsid": LSID, "$db": "db"}, True),
+        ({"getMore": Int64(2), "collection": "c", "lsid": LSID, "$db": "db"}, judges),
         (routine, judges),
     ):
         rule.seen.clear()
-        frame = command(document, 1)
-        talk.client(frame).upstream_gets(frame).upstream(answer).client_gets(answer)
+        frame, told = command(document, 1), opening if "aggregate" in document else answer
+        talk.client(frame).upstream_gets(frame).upstream(told).client_gets(told)
         assert bool(rule.seen) is asked, document
 
 

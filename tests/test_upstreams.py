@@ -89,3 +89,14 @@ def test_the_shortest_timeout_counts():
     assert upstreams.timeout_minutes == 40
     upstreams.hello(TWO, {"logicalSessionTimeoutMinutes": 10})
     assert upstreams.timeout_minutes == 10
+
+
+def test_what_becomes_known_is_seen_where_it_was_asked_for_before():
+    upstreams = Upstreams()
+    one = upstreams.at(ONE)
+    assert one.now() == UpstreamFacts()
+    upstreams.hello(ONE, {"setName": "rs", "logicalSessionTimeoutMinutes": 5})
+    assert one.now() is upstreams.of(ONE)
+    assert one.now().has_transactions
+    assert upstreams.at(TWO).now() == UpstreamFacts()
+    assert upstreams.timeout_minutes == 5

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.sharded import Sharded
-from proxy.session.transactions import State, Tracker
+from proxy.session.transactions import State, Step, Tracker
+
+if TYPE_CHECKING:
+    from proxy.session.info import OperationSessionInfo
 
 
 class Ending(Enum):
@@ -68,12 +71,16 @@ class Operation:
     """One request in flight under a session, from its forwarding to its last reply.
 
     ``connection`` is the caller's number for the client connection, ``upstream`` the address
-    behind it. ``vivified`` says that the session did not exist before this request.
+    behind it. ``vivified`` says that the session did not exist before this request. ``cursor`` is
+    the one that a getMore reads from, 0 for other commands; ``attempt`` is what the request asks
+    of the session's transaction, None for nothing.
     """
 
     __slots__ = (
+        "attempt",
         "command",
         "connection",
+        "cursor",
         "request_id",
         "session",
         "started",
@@ -98,10 +105,24 @@ class Operation:
         self.upstream = upstream
         self.started = started
         self.vivified = vivified
+        self.cursor = 0
+        self.attempt: Attempt | None = None
 
     @property
     def place(self) -> InFlight:
         return InFlight(self.connection, self.request_id)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What a request asks of its session's transaction, to be judged by its reply.
+
+    ``statements`` are those of a retryable write, None for other commands.
+    """
+
+    step: Step
+    info: OperationSessionInfo
+    statements: list[range] | None
 
 
 class CursorId(NamedTuple):

@@ -205,26 +205,33 @@ class SessionStore(SessionIndex):
         self,
         lsid: LogicalSessionId,
         now: float,
-        *,
         user: str = "",
         origin: Origin = UNKNOWN_ORIGIN,
         connection: int = 0,
         request_id: int = 0,
         command: str = "",
         upstream: str = "",
+        session: Session | None = None,
     ) -> Operation | None:
-        """Note a request that goes upstream under ``lsid``; None where the store is full."""
-        before = self._count
-        session = self.use(lsid, now, user, origin)
+        """Note a request that goes upstream under ``lsid``; None where the store is full.
+
+        ``session`` is that of ``lsid`` if the caller has looked it up already.
+        """
         if session is None:
-            return None
-        operation = Operation(
-            session, connection, request_id, command, upstream, now, self._count > before
-        )
-        if session.activity is None:
-            session.activity = Activity()
+            session = self.get(lsid)
+        vivified = session is None
+        if session is None:
+            session = self._add(lsid, now, user, origin)
+            if session is None:
+                return None
+        else:
+            self._touch(session, now)
+        operation = Operation(session, connection, request_id, command, upstream, now, vivified)
+        activity = session.activity
+        if activity is None:
+            activity = session.activity = Activity()
             self._activate(session)
-        session.activity.operations[operation] = None
+        activity.operations[operation] = None
         return operation
 
     def operation_finished(self, operation: Operation, now: float, refused: bool = False) -> None:
@@ -238,12 +245,13 @@ class SessionStore(SessionIndex):
         if activity is None or operation not in activity.operations:
             return
         del activity.operations[operation]
-        if refused and operation.vivified and not activity and session.txn_number < 0:
-            self.forget(session)
-            self.counts.refused += 1
-            return
-        if not refused:
-            session.last_use = max(session.last_use, now)
+        if refused:
+            if operation.vivified and not activity and session.txn_number < 0:
+                self.forget(session)
+                self.counts.refused += 1
+                return
+        elif now > session.last_use:
+            session.last_use = now
         self._settle(session)
 
     def cursor_opened(self, cursor: CursorId, session: Session, namespace: str, now: float) -> None:

@@ -10,6 +10,7 @@ from policies.examples.named_applications import NamedApplications
 from policies.user_name_length import UserNameLength
 from proxy.policy import is_routine, load_policy, make_policy
 from proxy.session.ids import LogicalSessionId
+from proxy.session.records import CursorId
 from proxy.session.store import SessionStore
 from proxy.session.transactions import Outcome, Step
 from tests.policies.contexts import SHOP, context
@@ -57,14 +58,16 @@ def test_no_rule_that_says_so_judges_a_routine_request(rule, who, checks) -> Non
     session = store.get(open_one.lsid)
     assert session is not None
     store.transaction_step(session, Step.START, Outcome.OK, open_one, 0.0)
+    store.cursor_opened(CursorId("here:1", 7), session, "db.c", 0.0)
     made = make_policy(rule, STRICT[rule.name])
     assert made.judges_routine is False
-    for command in ("find", "insert", "commitTransaction", "killCursors", "aggregate"):
+    commands = ("find", "insert", "commitTransaction", "killCursors", "aggregate")
+    for document in ({"getMore": Int64(7)}, *({command: "c"} for command in commands)):
         one = context(
-            {command: "c", "lsid": lsid(1)}, who, store, now=100.0, origin=SHOP,
-            upstream_checks=checks,
+            {**document, "lsid": lsid(1)}, who, store, now=100.0, origin=SHOP,
+            upstream_checks=checks, upstream="here:1",
         )  # fmt: skip
-        assert is_routine(one.request, one.info, one.caller, one.session, one.plan)
+        assert is_routine(one.request, one.session, one.plan, one.upstream)
         assert made.refuse(one) is None
 
 
@@ -81,6 +84,8 @@ def test_a_short_limit_for_names_is_held_in_every_request() -> None:
         {"find": "c", "lsid": lsid(1), "autocommit": False},
         {"find": "c", "lsid": {**lsid(1), "uid": bytes(32)}},
         {"getMore": Int64(1), "collection": "c", "lsid": lsid(1)},
+        {"getMore": Int64(2), "collection": "c", "lsid": lsid(1)},
+        {"getMore": "x", "collection": "c", "lsid": lsid(1)},
         {"endSessions": [lsid(1)], "lsid": lsid(1)},
     ],
 )
@@ -88,9 +93,13 @@ def test_what_is_not_routine(document) -> None:
     store = SessionStore()
     for key in (info({"find": "c", "lsid": lsid(1)}).lsid, LogicalSessionId(uuid(1), bytes(32))):
         assert key is not None
-        store.use(key, 0.0, "alice@app", SHOP)
-    one = context(document, caller("alice@app", may=("impersonate",)), store)
-    assert not is_routine(one.request, one.info, one.caller, one.session, one.plan)
+        session = store.use(key, 0.0, "alice@app", SHOP)
+        assert session is not None
+    store.cursor_opened(CursorId("here:1", 1), session, "db.c", 0.0)
+    store.cursor_opened(CursorId("there:1", 2), session, "db.c", 0.0)
+    who = caller("alice@app", may=("impersonate",))
+    one = context(document, who, store, upstream="here:1")
+    assert not is_routine(one.request, one.session, one.plan, one.upstream)
 
 
 def test_names_are_distinct_and_those_of_the_files() -> None:

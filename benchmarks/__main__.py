@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from benchmarks import contenders as contending
 from benchmarks import measure
-from benchmarks.contenders import Contender, MissingError
+from benchmarks.contenders import Contender
 from benchmarks.load import Load
 from benchmarks.messages import WORKLOADS
-from benchmarks.report import Results, cell_table, other_tables, write_json
+from benchmarks.report import Results, cell_table, machine, other_tables, write_json
 from benchmarks.responder import Responder
 
 #: Cells of the usual run: workload, connections, whether the loop's lag is probed. All
 #: numbers of connections with the one workload whose messages cost nothing themselves.
 _CELLS: Final = (
     *(("find-300B", connections, connections == 64) for connections in (1, 16, 64, 256, 1000)),
+    ("find-varied", 16, False),
     ("insert", 16, False),
     ("find-100KB", 16, False),
     ("find-1MB", 1, False),
@@ -32,6 +30,9 @@ _CELLS: Final = (
     ("session-control", 16, False),
 )
 _CONNECTIONS: Final = (1, 16, 64, 256, 1000)
+
+#: Who runs in cells of small finds alone, where it is compared with, to save time.
+_SMALL_FINDS: Final = ("mongobetween", "trio bare")
 
 _SESSIONS: Final = 100_000
 _IDLE: Final = 2000
@@ -61,32 +62,14 @@ def _cells(arguments: argparse.Namespace) -> list[tuple[str, int, bool]]:
 
 def main(given: Sequence[str] | None = None) -> None:
     arguments = _arguments(given)
-    results = Results(
-        {
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.release()}",
-            "processors": os.cpu_count(),
-            "load": os.getloadavg()[0],
-            "rounds": arguments.rounds,
-            "seconds": arguments.seconds,
-        }
-    )
+    results = Results(machine(rounds=arguments.rounds, seconds=arguments.seconds))
+    names = contending.chosen(arguments.against)
     with Responder() as responder, Load(arguments.clients) as load:
-        with contextlib.ExitStack() as stack:
-            running: list[Contender] = []
-            for name, start in contending.ALL.items():
-                if arguments.against is not None and name not in arguments.against:
-                    continue
-                try:
-                    running.append(start(responder.port))
-                except MissingError as error:
-                    results.skipped[name] = str(error)
-                else:
-                    stack.callback(running[-1].stop)
+        with contending.running(names, responder.port, results.skipped) as running:
             for workload, connections, probed in _cells(arguments):
                 cell = measure.cell(
                     load,
-                    running,
+                    [c for c in running if _takes_part(c, workload, arguments)],
                     workload,
                     connections,
                     rounds=arguments.rounds,
@@ -99,19 +82,31 @@ def main(given: Sequence[str] | None = None) -> None:
                 judged = [c for c in running if c.name in ("direct", "proxy")]
                 results.lists = measure.long_lists(load, judged, ids=10_000, rounds=3)
         if not arguments.no_memory:
-            _memory(results, load, responder.port, arguments)
+            _memory(results, load, responder.port, arguments, names)
     print(other_tables(results))
     write_json(results, arguments.json)
     print(f"\nwritten to {arguments.json}")
 
 
-def _memory(results: Results, load: Load, upstream: int, arguments: argparse.Namespace) -> None:
-    for name, start in contending.ALL.items():
+def _takes_part(contender: Contender, workload: str, arguments: argparse.Namespace) -> bool:
+    return (
+        arguments.against is not None
+        or contender.name not in _SMALL_FINDS
+        or workload in ("find-300B", "find-varied")
+    )
+
+
+def _memory(
+    results: Results,
+    load: Load,
+    upstream: int,
+    arguments: argparse.Namespace,
+    names: Sequence[str],
+) -> None:
+    for name in names:
         if name == "direct" or name in results.skipped:
             continue
-        if arguments.against is not None and name not in arguments.against:
-            continue
-        contender = start(upstream)
+        contender = contending.ALL[name](upstream)
         try:
             results.idle_bytes[name] = measure.idle_memory(load, contender, _IDLE)
         finally:

@@ -1,7 +1,11 @@
-"""What is compared, each a process of its own on a port of its own."""
+"""What is compared, each a process of its own on a port of its own.
+
+Each is started by a function of the upstream's port. Everything is on 127.0.0.1.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -9,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -97,6 +101,18 @@ def haproxy(upstream: int, threads: int = 0) -> Contender:
     return _start(name, port, [program, "-db", "-q", "-f", str(settings)], folder)
 
 
+def mongobetween(upstream: int) -> Contender:
+    """The MongoDB proxy of that name, a connection pooler in Go, where it is installed."""
+    folders = f"{os.environ.get('PATH', '')}:{Path.home() / 'go' / 'bin'}"
+    program = shutil.which("mongobetween", path=folders)
+    if program is None:
+        raise MissingError("it is not installed")
+    port = _free_port()
+    # As it comes, but for its pool: no request of the load waits for a connection.
+    uri = f"mongodb://127.0.0.1:{upstream}/?maxPoolSize=1000"
+    return _start("mongobetween", port, [program, f"127.0.0.1:{port}={uri}"])
+
+
 def relay(kind: str, upstream: int) -> Contender:
     """One of the relays that look at nothing, see :mod:`benchmarks.relays`."""
     port = _free_port()
@@ -128,17 +144,45 @@ def proxy(upstream: int, *, tracking: bool = True) -> Contender:
     return _start("proxy" if tracking else "proxy untracked", port, arguments, folder)
 
 
-#: What is compared in every cell, in this order.
+#: What can be compared, in this order.
 ALL: Final[dict[str, Callable[[int], Contender]]] = {
     "direct": direct,
     "haproxy": haproxy,
     "haproxy 1 thread": lambda upstream: haproxy(upstream, 1),
+    "mongobetween": mongobetween,
     "trio streams": lambda upstream: relay("streams", upstream),
     "trio sockets": lambda upstream: relay("sockets", upstream),
     "trio bare": lambda upstream: relay("bare", upstream),
     "proxy": proxy,
     "proxy untracked": lambda upstream: proxy(upstream, tracking=False),
 }
+
+#: What runs only where it is named.
+ON_REQUEST: Final = ("haproxy 1 thread",)
+
+
+def chosen(named: Sequence[str] | None) -> list[str]:
+    """Those that were named, or the usual ones, in the order of :data:`ALL`."""
+    if named is None:
+        return [name for name in ALL if name not in ON_REQUEST]
+    return [name for name in ALL if name in named]
+
+
+@contextlib.contextmanager
+def running(
+    names: Sequence[str], upstream: int, skipped: dict[str, str]
+) -> Iterator[list[Contender]]:
+    """All of these that can run here; why one cannot goes to ``skipped``."""
+    with contextlib.ExitStack() as stack:
+        started = []
+        for name in names:
+            try:
+                started.append(ALL[name](upstream))
+            except MissingError as error:
+                skipped[name] = str(error)
+            else:
+                stack.callback(started[-1].stop)
+        yield started
 
 
 def _free_port() -> int:

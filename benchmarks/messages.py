@@ -53,6 +53,7 @@ class Kind(IntEnum):
     GET_MORE = 10
     GET_MORE_LAST = 11
     CONTROL = 12
+    FIND_VARIED = 13
 
 
 def request_id(kind: Kind, number: int = 0) -> int:
@@ -108,6 +109,32 @@ def _document(size: int) -> dict[str, Any]:
     return {"_id": ObjectId(), "name": "x" * 40, "n": 7, "data": "y" * max(0, size - 100)}
 
 
+#: Collections of :func:`varied_batch`: names as applications have them, of several lengths.
+VARIED: Final = (
+    "users",
+    "orders",
+    "events",
+    "invoices",
+    "customers",
+    "shipments",
+    "audit_log",
+    "line_items",
+)
+
+
+def varied_id(number: int) -> str:
+    """Strings of 4 to 67 bytes, each length as often as any other."""
+    return f"{number:04d}{'k' * (number * 37 % 64)}"
+
+
+def varied_batch(number: int) -> dict[str, Any]:
+    """One document of 30 to 800 bytes from one of the collections."""
+    found = {"_id": varied_id(number), "data": "y" * (number * 71 % 770)}
+    namespace = f"bench.{VARIED[number % len(VARIED)]}"
+    cursor = {"firstBatch": [found], "id": Int64(0), "ns": namespace}
+    return {"cursor": cursor, "ok": 1.0, **_TIMES}
+
+
 def _batch(size: int, each: int, *, first: bool = True, cursor: int = 0) -> dict[str, Any]:
     documents = [_document(each)] * max(1, size // each)
     name = "firstBatch" if first else "nextBatch"
@@ -131,6 +158,7 @@ def reply(own_request_id: bytes) -> bytes | None:
         Kind.FIND_1M: lambda: _batch(1_000_000, 1000),
         Kind.INSERT: lambda: {"n": 10, "ok": 1.0, **_TIMES},
         Kind.STATEMENT: lambda: {"n": 1, "ok": 1.0, **_TIMES},
+        Kind.FIND_VARIED: lambda: varied_batch(cursor),
         Kind.FIND_CURSOR: lambda: _batch(16_000, 160, cursor=cursor),
         Kind.GET_MORE: lambda: _batch(16_000, 160, first=False, cursor=cursor),
         Kind.GET_MORE_LAST: lambda: _batch(16_000, 160, first=False),
@@ -187,6 +215,24 @@ def _step(kind: Kind, lsid: dict[str, Any], document: dict[str, Any], number: in
 
 def _find(kind: Kind, lsid: dict[str, Any]) -> Step:
     return _step(kind, lsid, {"find": "things", "filter": {"_id": ObjectId()}, "limit": 1})
+
+
+#: How many different requests :func:`_find_varied` has in all, and how many one connection.
+_VARIANTS: Final = 1000
+_OF_ONE: Final = 64
+
+
+def _find_varied(lsid: dict[str, Any], number: int) -> Script:
+    """Finds as an application sends them: no two of the same size after each other.
+
+    Collections and what is asked for have names of different lengths, and so have the replies.
+    """
+    steps = []
+    for n in range(number * _OF_ONE, (number + 1) * _OF_ONE):
+        n %= _VARIANTS
+        find = {"find": VARIED[n % len(VARIED)], "filter": {"_id": varied_id(n)}, "limit": 1}
+        steps.append(_step(Kind.FIND_VARIED, lsid, find, n))
+    return Script(steps)
 
 
 def _insert(lsid: dict[str, Any]) -> Step:
@@ -266,6 +312,7 @@ def _session_control(lsid: dict[str, Any]) -> Script:
 #: Workloads by name: the session and a number of its own make one connection's script.
 WORKLOADS: Final[dict[str, Callable[[dict[str, Any], int], Script]]] = {
     "find-300B": lambda lsid, number: Script([_find(Kind.FIND, lsid)]),
+    "find-varied": _find_varied,
     "insert": lambda lsid, number: Script([_insert(lsid)]),
     "find-100KB": lambda lsid, number: Script([_find(Kind.FIND_100K, lsid)]),
     "find-1MB": lambda lsid, number: Script([_find(Kind.FIND_1M, lsid)]),

@@ -1,7 +1,7 @@
 """Upstream: answers every request with a reply made beforehand, from several processes.
 
-What is not of the load (hello, the proxy's own questions) is read and answered as a replica
-set of one member would.
+What has no number of the load's own is read and answered as a replica set of one member would:
+what a real driver sends (by the command's name), hello, the proxy's own questions.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ import multiprocessing
 import select
 import socket
 from multiprocessing.connection import Connection
-from typing import Any
 
-import bson
-
-from benchmarks.messages import HEADER, hello, op_msg, reply
+from benchmarks import named
+from benchmarks.messages import HEADER, reply
 
 _PROCESSES = 2
 _READ = select.EPOLLIN
@@ -120,24 +118,10 @@ def _answers(client: _Client, data: bytes, replies: dict[bytes, bytes], port: in
         if answer is None:
             answer = reply(key)
             if answer is None:
-                answer = _other(data[:length], port)
+                answer = named.answer(data[:length], port)
             else:
                 replies[key] = answer
         answers.append(answer)
         data = data[length:]
     client.partial = data
     return b"".join(answers)
-
-
-def _other(frame: bytes, port: int) -> bytes:
-    """The answer to an OP_MSG command that is not of the load."""
-    _, number, _, _ = HEADER.unpack_from(frame)
-    command: dict[str, Any] = bson.decode(frame[HEADER.size + 5 :])
-    document: dict[str, Any] = {"ok": 1.0}
-    name = next(iter(command))
-    if name in ("hello", "isMaster", "ismaster"):
-        document = hello(port)
-    elif name == "connectionStatus":
-        nobody: dict[str, Any] = {"authenticatedUsers": [], "authenticatedUserRoles": []}
-        document = {"authInfo": {**nobody, "authenticatedUserPrivileges": []}, "ok": 1.0}
-    return op_msg(0x5EED, number, document)

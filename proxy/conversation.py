@@ -278,6 +278,8 @@ class Conversation:
 
     def on_upstream(self, data: bytes, now: float) -> None:
         """Bytes from upstream, cut anywhere."""
+        if self.close:
+            return
         if self._passing:
             passed = data[: self._passing]
             self.to_client.append(passed)

@@ -1,6 +1,7 @@
 """Two pumps around one Conversation: the I/O of one client connection.
 
-What arrives is carried on at once by a plain function (``_take_requests``, ``_take_replies``).
+What arrives is decided on at once by plain functions (``_take_requests``,
+``_take_replies``), and sent when other connections' messages were decided on too (``_settle_…``).
 A pump's task is woken only where something has to be waited for: a peer that does not read, a
 request that may not go yet, a message that is inflated in a thread.
 
@@ -104,6 +105,7 @@ class Relay:
         self._draining = False
         self._received = 0
         self._received_upstream = 0
+        self._request_came = self._reply_came = 0.0
         #: Why the connection ended; set once.
         self.reason = ""
 
@@ -187,42 +189,33 @@ class Relay:
             return
         if data:
             await self._connect(nursery)
-            more = not self._take_requests(data) or await client.each(self._take_requests)
-            while more:
+            self._take_requests(data)
+            settled = self._settle_requests()
+            while not settled or await client.each(self._take_requests, self._settle_requests):
+                settled = True
                 await self._catch_up()
                 if self.conversation.ending:
                     await self._finish(self.conversation.ending)
                     return
-                more = await client.each(self._take_requests)
         self._client_said_eof()
 
-    def _take_requests(self, data: bytes) -> bool:
-        """Carry on what the client sent; False if :meth:`_catch_up` has to do the rest."""
-        began = perf_counter()
+    def _take_requests(self, data: bytes) -> None:
+        """Decide on what the client sent."""
+        self._request_came = perf_counter()
         self._received += len(data)
-        buffer = self._requests
         try:
-            frames = buffer.feed(data)
+            frames = self._requests.feed(data)
         except FramingError as error:
             frames, self._garbage = error.frames, str(error)
         if frames:
+            # Asked first, as setting it takes ten times as long.
             if self._patience.deadline != math.inf:
                 self._patience.deadline = math.inf
             self._frames += frames
-            passed = self._hand_over()
-            self._request_seconds.observe(perf_counter() - began)
-            if not passed:
-                return False
-        return not (
-            buffer.buffered
-            or self._share.held
-            or self._garbage
-            or self._draining
-            or self.conversation.ending
-        )
+            self._hand_over()
 
-    def _hand_over(self) -> bool:
-        """Let requests pass until one has to wait; whether all passed and all is sent."""
+    def _hand_over(self) -> None:
+        """Let requests pass until one has to wait."""
         conversation, frames = self.conversation, self._frames
         now = self._clock()
         for _ in range(min(len(frames), _AT_ONCE)):
@@ -230,6 +223,10 @@ class Relay:
                 break
             conversation.on_request(frames.pop(0), now, self._inflated)
             self._inflated = None
+
+    def _settle_requests(self) -> bool:
+        """Send what was decided; False if :meth:`_catch_up` has to do the rest."""
+        conversation = self.conversation
         try:
             sent = self._to_upstream is None or self._to_upstream.push()
         except PeerGoneError as error:
@@ -237,7 +234,15 @@ class Relay:
         sent = self._push_to_client() and sent
         if sent and conversation.close:
             self.stop(conversation.close)
-        return sent and not frames
+        self._request_seconds.observe(perf_counter() - self._request_came)
+        return sent and not (
+            self._frames
+            or self._requests.buffered
+            or self._share.held
+            or self._garbage
+            or self._draining
+            or conversation.ending
+        )
 
     def _push_to_client(self) -> bool:
         try:
@@ -253,7 +258,7 @@ class Relay:
             self._client_gone(f"client: {error}")
 
     async def _catch_up(self) -> None:
-        """Do what :meth:`_take_requests` left because it has to be waited for."""
+        """Do what was left because it has to be waited for."""
         conversation, buffer = self.conversation, self._requests
         await self._flush()
         while self._frames:
@@ -355,7 +360,7 @@ class Relay:
 
     async def _pump_replies(self, upstream: Transport, to_upstream: Outlet) -> None:
         try:
-            while await upstream.each(self._take_replies):
+            while await upstream.each(self._take_replies, self._settle_replies):
                 await self._flush_to_client()
                 if not to_upstream.busy:
                     # Else upstream may read on only when its replies are read, which happens here.
@@ -366,16 +371,18 @@ class Relay:
         except PeerGoneError as error:
             self.stop(f"upstream: {error}")
 
-    def _take_replies(self, data: bytes) -> bool:
-        """Carry on what upstream sent; False if something is left to send."""
-        began = perf_counter()
-        conversation = self.conversation
+    def _take_replies(self, data: bytes) -> None:
+        """Decide on what upstream sent."""
+        self._reply_came = perf_counter()
         self._received_upstream += len(data)
-        conversation.on_upstream(data, self._clock())
+        self.conversation.on_upstream(data, self._clock())
+
+    def _settle_replies(self) -> bool:
+        """Send what was decided; False if something is left to send."""
         sent = self._push_to_client()
-        if conversation.to_upstream and self._to_upstream is not None:
+        if self.conversation.to_upstream and self._to_upstream is not None:
             sent = self._to_upstream.push() and sent
-        self._reply_seconds.observe(perf_counter() - began)
+        self._reply_seconds.observe(perf_counter() - self._reply_came)
         if sent:
             self._replied()
         return sent

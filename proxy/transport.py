@@ -51,14 +51,15 @@ class Transport(Protocol):
             PeerGoneError: the connection broke.
         """
 
-    async def each(self, handle: Callable[[bytes], bool]) -> bool:
-        """Call ``handle`` with whatever arrives, at most :data:`BULK_SIZE` bytes at a time.
+    async def each(self, take: Callable[[bytes], None], settle: Callable[[], bool]) -> bool:
+        """Call ``take`` with whatever arrives, at most :data:`BULK_SIZE` bytes, then ``settle``.
 
-        ``handle`` does what can be done without waiting and returns False if that was not all:
-        then this returns True. Returns False when the peer will send no more.
+        Bytes of other connections may be taken in between. ``settle`` does what can be done
+        without waiting and returns False if that was not all: then this returns True. Returns
+        False when the peer will send no more.
 
         Raises:
-            PeerGoneError: the connection broke. Also whatever ``handle`` raises.
+            PeerGoneError: the connection broke. Also whatever the two functions raise.
         """
 
     async def send(self, data: bytes | memoryview) -> None:
@@ -116,7 +117,7 @@ class SocketTransport:
             except (OSError, trio.ClosedResourceError) as error:
                 raise PeerGoneError(str(error)) from error
 
-    async def each(self, handle: Callable[[bytes], bool]) -> bool:
+    async def each(self, take: Callable[[bytes], None], settle: Callable[[], bool]) -> bool:
         sock = self._sock
         if sock.fileno() < 0:
             raise PeerGoneError("closed")
@@ -124,28 +125,44 @@ class SocketTransport:
         watching = readiness.current()
         size = RECEIVE_SIZE
 
-        def on_readable() -> None:
+        def on_readable() -> bool:
             nonlocal size
             try:
                 data = sock.recv(size)
             except BlockingIOError:
-                return
+                return False
             except OSError as error:
                 self._wake(PeerGoneError(str(error)))
-                return
-            full = len(data) >= RECEIVE_SIZE and watching.waiting < _MOST_WAITING
-            size = BULK_SIZE if full else RECEIVE_SIZE
+                return False
             try:
-                if not data or not handle(data):
-                    self._wake(bool(data))
+                if data:
+                    take(data)
+                else:
+                    self._wake(False)
             except Exception as problem:
                 self._wake(problem)
+            if len(data) < RECEIVE_SIZE:
+                size = RECEIVE_SIZE
+                return True
+            size = BULK_SIZE if watching.waiting < _MOST_WAITING else RECEIVE_SIZE
+            # While it is in the processor's caches, and before more of that size is held.
+            on_taken()
+            return False
+
+        def on_taken() -> None:
+            # What was taken may have ended the wait already, by closing or by cancelling.
+            if self._parked is not None:
+                try:
+                    if not settle():
+                        self._wake(True)
+                except Exception as problem:
+                    self._wake(problem)
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self._unpark()
             return trio.lowlevel.Abort.SUCCEEDED
 
-        watching.watch(sock.fileno(), on_readable)
+        watching.watch(sock.fileno(), on_readable, on_taken)
         self._parked = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(abort)
         outcome, self._outcome = self._outcome, False
@@ -165,7 +182,6 @@ class SocketTransport:
         return task
 
     def _wake(self, outcome: bool | Exception) -> None:
-        # What was handed over may have ended the wait already, by closing or by cancelling.
         task = self._unpark()
         if task is not None:
             self._outcome = outcome
@@ -231,9 +247,10 @@ class TlsTransport:
         except _TLS_ERRORS as error:
             raise PeerGoneError(_tls_reason(error)) from error
 
-    async def each(self, handle: Callable[[bytes], bool]) -> bool:
+    async def each(self, take: Callable[[bytes], None], settle: Callable[[], bool]) -> bool:
         while data := await self.receive():
-            if not handle(data):
+            take(data)
+            if not settle():
                 return True
         return False
 

@@ -36,9 +36,10 @@ class FakeTransport:
             await self._change()
         return self._incoming.pop(0)
 
-    async def each(self, handle: Callable[[bytes], bool]) -> bool:
+    async def each(self, take: Callable[[bytes], None], settle: Callable[[], bool]) -> bool:
         while data := await self.receive():
-            if not handle(data):
+            take(data)
+            if not settle():
                 return True
         return False
 

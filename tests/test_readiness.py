@@ -21,18 +21,23 @@ def pairs() -> Iterator[list[tuple[socket.socket, socket.socket]]]:
             sock.close()
 
 
+def nothing() -> None:
+    raise AssertionError("nothing is to be settled")
+
+
 async def test_every_readable_socket_is_served_until_it_is_forgotten(pairs):
     watching = readiness.current()
     got: dict[int, bytes] = {}
 
     def reader(sock: socket.socket):
-        def on_readable() -> None:
+        def take() -> bool:
             got[sock.fileno()] = got.get(sock.fileno(), b"") + sock.recv(2)
+            return False
 
-        return on_readable
+        return take
 
     for ours, _ in pairs:
-        watching.watch(ours.fileno(), reader(ours))
+        watching.watch(ours.fileno(), reader(ours), nothing)
     await wait_all_tasks_blocked()
     assert got == {}
     for _, theirs in pairs:
@@ -53,14 +58,31 @@ async def test_one_that_was_just_forgotten_is_not_served(pairs):
     for ours, theirs in pairs[:2]:
         theirs.send(b"x")
 
-        def on_readable(fd: int = ours.fileno()) -> None:
+        def take(fd: int = ours.fileno()) -> bool:
             served.append(fd)
             for other, _ in pairs[:2]:
                 watching.forget(other.fileno())
+            return False
 
-        watching.watch(ours.fileno(), on_readable)
+        watching.watch(ours.fileno(), take, nothing)
     await wait_all_tasks_blocked()
     assert len(served) == 1
+
+
+async def test_what_was_taken_of_several_is_settled_together(pairs):
+    watching = readiness.current()
+    happened: list[str] = []
+    for ours, theirs in pairs[:3]:
+        theirs.send(b"x")
+
+        def take(ours: socket.socket = ours) -> bool:
+            ours.recv(1)
+            happened.append("take")
+            return len(happened) != 2
+
+        watching.watch(ours.fileno(), take, lambda: happened.append("settle"))
+    await wait_all_tasks_blocked()
+    assert happened == ["take"] * 3 + ["settle"] * 2
 
 
 async def test_there_is_one_in_a_run():
@@ -75,7 +97,7 @@ async def test_what_comes_while_it_waits_awake_is_served_and_others_have_their_t
     watching.be_patient(3600.0)
     ours, theirs = pairs[0]
     served = []
-    watching.watch(ours.fileno(), lambda: served.append(ours.recv(1)))
+    watching.watch(ours.fileno(), lambda: served.append(ours.recv(1)), nothing)
     await wait_all_tasks_blocked()
     asleep = sleepers()
     for number in range(500):
@@ -96,7 +118,7 @@ async def test_it_goes_to_sleep_where_nothing_comes(pairs):
     watching.be_patient(1e-9)
     ours, theirs = pairs[0]
     served = []
-    watching.watch(ours.fileno(), lambda: served.append(ours.recv(1)))
+    watching.watch(ours.fileno(), lambda: served.append(ours.recv(1)), nothing)
     for number in range(readiness.Odds._TRY_AGAIN):
         assert watching.lingered == 0
         theirs.send(b"x")
@@ -109,7 +131,7 @@ async def test_without_patience_it_sleeps_at_once(pairs):
     watching = readiness.current()
     watching.be_patient(0)
     ours, theirs = pairs[0]
-    watching.watch(ours.fileno(), lambda: ours.recv(1))
+    watching.watch(ours.fileno(), lambda: not ours.recv(1), nothing)
     for _ in range(100):
         theirs.send(b"x")
         await wait_all_tasks_blocked()
@@ -121,7 +143,7 @@ async def test_a_single_processor_is_left_to_others(pairs, monkeypatch):
     watching = readiness.current()
     watching.be_patient(3600.0)
     ours, theirs = pairs[0]
-    watching.watch(ours.fileno(), lambda: ours.recv(1))
+    watching.watch(ours.fileno(), lambda: not ours.recv(1), nothing)
     for _ in range(100):
         theirs.send(b"x")
         await wait_all_tasks_blocked()

@@ -112,7 +112,7 @@ async def test_a_reset_is_told_and_not_raised_as_something_else():
         transport = SocketTransport(one)
         reset(other)
         with pytest.raises(PeerGoneError, match="reset"):
-            await transport.each(bool)
+            await transport.each(bool, bool)
     with tcp_pair() as (one, other):
         transport = SocketTransport(one)
         reset(other)
@@ -141,7 +141,8 @@ async def test_a_reset_is_noticed_while_sending(nursery):
 
 
 @pytest.mark.parametrize(
-    "doing", [lambda t: t.receive(), lambda t: t.each(bool), lambda t: t.send(bytes(20_000_000))]
+    "doing",
+    [lambda t: t.receive(), lambda t: t.each(bool, bool), lambda t: t.send(bytes(20_000_000))],
 )
 async def test_closing_wakes_who_waits(pair, doing):
     one, _ = pair
@@ -164,7 +165,7 @@ async def test_closing_wakes_who_waits(pair, doing):
     with pytest.raises(PeerGoneError):
         await one.receive()
     with pytest.raises(PeerGoneError):
-        await one.each(bool)
+        await one.each(bool, bool)
     one.send_eof()
 
 
@@ -172,12 +173,8 @@ async def test_what_arrives_is_handed_over_until_something_has_to_be_waited_for(
     one, other = pair
     got = []
 
-    def handle(data: bytes) -> bool:
-        got.append(data)
-        return data != b"wait"
-
     async def hear() -> None:
-        outcomes.append(await other.each(handle))
+        outcomes.append(await other.each(got.append, lambda: got[-1] != b"wait"))
 
     outcomes: list[bool] = []
     async with trio.open_nursery() as nursery:
@@ -189,45 +186,66 @@ async def test_what_arrives_is_handed_over_until_something_has_to_be_waited_for(
     assert (got, outcomes) == ([b"one", b"two", b"wait"], [True])
     one.send_now(b"three")
     one.send_eof()
-    assert await other.each(handle) is False
+    assert await other.each(got.append, lambda: True) is False
     assert got[3:] == [b"three"]
 
 
-async def test_what_goes_wrong_with_what_arrives_is_raised_where_it_is_waited_for(pair):
+async def test_small_pieces_are_settled_together_and_large_ones_at_once(nursery):
+    happened: list[str] = []
+    with contextlib.ExitStack() as stack:
+        pairs = [stack.enter_context(tcp_pair()) for _ in range(3)]
+        for number, (_, other) in enumerate(pairs):
+            nursery.start_soon(
+                SocketTransport(other).each,
+                lambda data, number=number: happened.append(f"take {number}: {len(data)}"),
+                lambda number=number: happened.append(f"settle {number}") is None,
+            )
+        await wait_all_tasks_blocked()
+        for (one, _), size in zip(pairs, (1, RECEIVE_SIZE, 2), strict=True):
+            one.sendall(bytes(size))
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        await wait_all_tasks_blocked()
+    assert happened == [
+        "take 0: 1",
+        f"take 1: {RECEIVE_SIZE}",
+        "settle 1",
+        "take 2: 2",
+        "settle 0",
+        "settle 2",
+    ]
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_goes_wrong_with_what_arrives_is_raised_where_it_is_waited_for(pair, late):
     one, other = pair
 
-    def handle(data: bytes) -> bool:
-        raise ValueError(data)
+    def fail(*_: bytes) -> bool:
+        raise ValueError("wrong")
 
     one.send_now(b"x")
-    with pytest.raises(ValueError, match="x"):
-        await other.each(handle)
+    with pytest.raises(ValueError, match="wrong"):
+        await (other.each(bool, fail) if late else other.each(fail, bool))
     one.send_now(b"y")
     assert await other.receive() == b"y"
 
 
 async def test_a_transport_that_is_closed_by_what_arrives(pair):
     one, other = pair
-
-    def handle(data: bytes) -> bool:
-        other.close()
-        return False
-
+    settled = []
     one.send_now(b"x")
     with pytest.raises(PeerGoneError, match="closed"):
-        await other.each(handle)
+        await other.each(lambda _: other.close(), lambda: settled.append(1) or True)
+    assert settled == []
 
 
 async def test_a_wait_that_is_cancelled_by_what_arrives(pair):
     one, other = pair
+    settled = []
     with trio.CancelScope() as scope:
-
-        def handle(data: bytes) -> bool:
-            scope.cancel()
-            return False
-
         one.send_now(b"x")
-        await other.each(handle)
+        await other.each(lambda _: scope.cancel(), lambda: settled.append(1) or True)
+    assert settled == []
     assert scope.cancelled_caught
     one.send_now(b"y")
     assert await other.receive() == b"y"
@@ -251,12 +269,8 @@ async def test_reads_grow_where_one_was_filled_unless_much_is_waiting_already(pa
     sent = one.send_now(bytes(20_000_000))
     sizes: list[int] = []
 
-    def handle(data: bytes) -> bool:
-        sizes.append(len(data))
-        return sum(sizes) < sent
-
     readiness.current().waiting = 0 if room else 1 << 30
-    assert await other.each(handle)
+    assert await other.each(lambda data: sizes.append(len(data)), lambda: sum(sizes) < sent)
     assert sizes[0] == RECEIVE_SIZE
     assert max(sizes) <= (BULK_SIZE if room else RECEIVE_SIZE)
     assert (sizes[1] > RECEIVE_SIZE) is room

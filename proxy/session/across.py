@@ -85,4 +85,4 @@ class Control(Protocol):
         """Note that the owner ended these."""
 
     def kill(self, within: Selection, now: float, upstream: str | None = None) -> int:
-        """Note a kill on ``upstream`` (None: all)."""
+        """Note a kill on ``upstream`` (None: all); returns how many sessions it has hit."""

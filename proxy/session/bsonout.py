@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, overload
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, overload
 
+from proxy.session.ids import OwnedKeys
 from proxy.wire.opcodes import INT32, INT64
 
 if TYPE_CHECKING:
@@ -16,8 +17,10 @@ BATCH: Final = 1_000
 
 E = TypeVar("E")
 
-#: Turns the entries of a list into their documents.
-Forms = Callable[[Sequence[E]], list[bytes]]
+E_co = TypeVar("E_co", covariant=True)
+
+#: Turns entries of a list into their documents.
+Forms = Callable[[Collection[E]], list[bytes]]
 
 #: What stands in front of an array's first documents.
 _PLACES: Final = [b"\x03%d\0" % place for place in range(BATCH)]
@@ -77,11 +80,11 @@ def session(key: LogicalSessionId, own: bytes | None) -> bytes:
     return document(_UUID_HEAD + key.id, _UID_HEAD + key.uid)
 
 
-def sessions(keys: Sequence[LogicalSessionId], own: bytes | None) -> list[bytes]:
+def sessions(keys: Iterable[LogicalSessionId], own: bytes | None) -> list[bytes]:
     """Each as :func:`session` puts it."""
-    return [
-        b"%b%b\0" % (_PLAIN_HEAD, key.id) if key.uid == own else session(key, own) for key in keys
-    ]
+    if isinstance(keys, OwnedKeys) and keys.uid == own:
+        return [b"%b%b\0" % (_PLAIN_HEAD, one) for one in keys.ids]
+    return [session(key, own) for key in keys]
 
 
 def exact(key: LogicalSessionId) -> bytes:
@@ -110,6 +113,13 @@ def carried(request: Request, *, same_command: bool, with_lsid: bool) -> list[by
     return kept
 
 
+class Entries(Protocol[E_co]):
+    """A list that can be cut."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> Collection[E_co]: ...
+
+
 class Batches(Sequence[bytes], Generic[E]):
     """``{name: [entries], …rest}``, as several commands where the entries are too many.
 
@@ -117,7 +127,7 @@ class Batches(Sequence[bytes], Generic[E]):
     """
 
     def __init__(
-        self, name: str, entries: Sequence[E], forms: Forms[E], rest: Iterable[bytes]
+        self, name: str, entries: Entries[E], forms: Forms[E], rest: Iterable[bytes]
     ) -> None:
         self._name = name
         self._entries = entries
@@ -138,6 +148,6 @@ class Batches(Sequence[bytes], Generic[E]):
             raise IndexError(index)
         return document(array(self._name, self._forms(self.entries(index))), *self._rest)
 
-    def entries(self, index: int) -> Sequence[E]:
+    def entries(self, index: int) -> Collection[E]:
         """What the command number ``index`` is about."""
         return self._entries[index * BATCH : (index + 1) * BATCH]

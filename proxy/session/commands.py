@@ -6,7 +6,7 @@ a server 4.2 answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -17,7 +17,7 @@ from proxy.errors import CommandError
 from proxy.identity import user_digest
 from proxy.session import bsonout, idl, refusals
 from proxy.session.asking import note_gaps, questions
-from proxy.session.ids import LogicalSessionId, keys_of
+from proxy.session.ids import LogicalSessionId, OwnedKeys
 from proxy.session.patterns import (
     Learnt,
     Pattern,
@@ -189,7 +189,7 @@ def _refresh_or_end(case: _Case) -> Decision:
     _check_concern(case)
     struct = case.command[0].upper() + case.command[1:] + "CmdFromClient"
     path = f"{struct}.{case.command}"
-    lsids = tuple(_read_keys(case, path))
+    lsids = _read_keys(case, path)
     rest = bsonout.carried(case.request, same_command=True, with_lsid=True)
     forms = partial(bsonout.sessions, own=caller.digest)
     upstream = bsonout.Batches(case.command, lsids, forms, rest)
@@ -210,9 +210,9 @@ def _kill_sessions(case: _Case) -> Decision:
         everything = not own or caller.authorization is False
         selection = Selection(everything=True) if everything else Selection(uids=own)
         return _kill_plan(case, selection, "killSessions")
-    selection = Selection(keys=frozenset(keys))
+    selection = Selection(keys=keys if isinstance(keys, OwnedKeys) else frozenset(keys))
     forms = partial(bsonout.sessions, own=caller.digest)
-    return _kill_plan(case, selection, "killSessions", tuple(keys), forms)
+    return _kill_plan(case, selection, "killSessions", keys, forms)
 
 
 def _kill_all_sessions(case: _Case) -> Decision:
@@ -276,7 +276,7 @@ def _kill_named(
     case: _Case,
     selection: Selection,
     name: str,
-    entries: Sequence[E],
+    entries: bsonout.Entries[E],
     forms: bsonout.Forms[E],
     unknown: str = "",
 ) -> Plan:
@@ -291,7 +291,7 @@ def _kill_plan(
     case: _Case,
     selection: Selection,
     name: str,
-    entries: Sequence[E] = (),
+    entries: bsonout.Entries[E] = (),
     forms: bsonout.Forms[E] = lambda _: [],
     unknown: str = "",
 ) -> Plan:
@@ -301,7 +301,7 @@ def _kill_plan(
     return Plan(case.command, case.facts.caller, upstream, selection=selection, unknown=unknown)
 
 
-def _user_forms(entries: Sequence[tuple[str, str]]) -> list[bytes]:
+def _user_forms(entries: Iterable[tuple[str, str]]) -> list[bytes]:
     """Users as killAllSessions takes them."""
     return [
         bsonout.document(bsonout.text("user", user), bsonout.text("db", database))
@@ -309,7 +309,7 @@ def _user_forms(entries: Sequence[tuple[str, str]]) -> list[bytes]:
     ]
 
 
-def _pattern_forms(entries: Sequence[bytes | LogicalSessionId]) -> list[bytes]:
+def _pattern_forms(entries: Iterable[bytes | LogicalSessionId]) -> list[bytes]:
     """Uids and sessions as killAllSessionsByPattern takes them."""
     return [
         bsonout.of_owner(entry) if isinstance(entry, bytes) else bsonout.exact(entry)
@@ -340,7 +340,7 @@ def _documents(case: _Case, path: str, *, refuse_absent: bool) -> Iterator[tuple
 
 def _read_keys(
     case: _Case, path: str, *actions: str, refuse_absent: bool = False
-) -> dict[LogicalSessionId, None]:
+) -> OwnedKeys | tuple[LogicalSessionId, ...]:
     """The sessions that a list of lsids means to this caller, each once and in order.
 
     ``actions`` allow the uids of others, besides ``impersonate``.
@@ -348,14 +348,13 @@ def _read_keys(
     data, caller = case.request.message, case.facts.caller
     plain = plain_lsids(data, case.argument)
     if plain:
-        return dict.fromkeys(keys_of(plain, caller.own_digest()))
+        return OwnedKeys(plain, caller.own_digest())
     elements = (
         _kill_list(case, path) if refuse_absent else _documents(case, path, refuse_absent=False)
     )
     given = [idl.lsid(data, entry, path) for _, entry in elements]
-    return dict.fromkeys(
-        LogicalSessionId(one, caller.session_uid(uid, *actions)) for one, uid in given
-    )
+    keys = (LogicalSessionId(one, caller.session_uid(uid, *actions)) for one, uid in given)
+    return tuple(dict.fromkeys(keys))
 
 
 def _read_users(case: _Case) -> list[tuple[str, str]]:

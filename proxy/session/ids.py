@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from functools import partial
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -29,9 +29,30 @@ class LogicalSessionId(NamedTuple):
 make_key: Final = partial(tuple.__new__, LogicalSessionId)
 
 
-def keys_of(ids: Iterable[bytes], uid: bytes) -> Iterator[LogicalSessionId]:
-    """The keys of many sessions of one owner."""
-    return map(make_key, zip(ids, repeat(uid)))
+class OwnedKeys(Set[LogicalSessionId]):
+    """Many sessions of one owner, each once and in order; a slice is one again.
+
+    A key is made when it is looked at: 10,000 at once take 2 ms and as much of the garbage
+    collector's time.
+    """
+
+    __slots__ = ("ids", "uid")
+
+    def __init__(self, ids: Iterable[bytes], uid: bytes) -> None:
+        self.ids = dict.fromkeys(ids)
+        self.uid = uid
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[LogicalSessionId]:
+        return map(make_key, zip(self.ids, repeat(self.uid)))
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, tuple) and key[1] == self.uid and key[0] in self.ids
+
+    def __getitem__(self, part: slice) -> OwnedKeys:
+        return OwnedKeys(islice(self.ids, part.start, part.stop), self.uid)
 
 
 class Origin(NamedTuple):

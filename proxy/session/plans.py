@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.identity import user_digest
 from proxy.session import bsonout
-from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.ids import LogicalSessionId, Origin, OwnedKeys
 from proxy.session.records import InFlight, Selection
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Plan:
     upstream: Sequence[bytes]
     reply: dict[str, Any] = field(default_factory=dict)
     selection: Selection = field(default_factory=Selection)
-    lsids: tuple[LogicalSessionId, ...] = ()
+    lsids: Collection[LogicalSessionId] = ()
     own_lsid: LogicalSessionId | None = None
     unknown: str = ""
 
@@ -82,7 +82,9 @@ class Plan:
             return self
         entries = self.upstream.entries(number)
         if not self.kills:
-            return replace(self, lsids=tuple(entries), upstream=())
+            return replace(self, lsids=entries, upstream=())
+        if isinstance(entries, OwnedKeys):
+            return replace(self, selection=Selection(keys=entries))
         uids: set[bytes] = set()
         keys: set[LogicalSessionId] = set()
         for entry in entries:
@@ -103,9 +105,9 @@ class Plan:
             return 0
         if selection.everything or own in selection.uids:
             return store.count(Selection(uids=frozenset((own,))))
-        keys = frozenset(key for key in selection.keys if key.uid == own)
-        if not selection.uids and len(keys) == len(selection.keys):
+        if isinstance(selection.keys, OwnedKeys) and selection.keys.uid == own:
             return targets
+        keys = frozenset(key for key in selection.keys if key.uid == own)
         return store.count(Selection(keys=keys))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Set
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -199,7 +200,7 @@ class Selection:
 
     everything: bool = False
     uids: frozenset[bytes] = frozenset()
-    keys: frozenset[LogicalSessionId] = field(default_factory=frozenset)
+    keys: Set[LogicalSessionId] = frozenset()
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.uids) or bool(self.keys)

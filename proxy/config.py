@@ -252,7 +252,7 @@ class Limits(Settings):
 class Process(Settings):
     """How the process uses the machine that it shares with others."""
 
-    busy_poll_seconds: Annotated[float, Field(ge=0, le=0.01, strict=True)] = 0.0002
+    busy_poll_seconds: Annotated[float, Field(ge=0, le=0.01, strict=True)] = 0.0005
 
 
 class SessionSettings(Settings):

@@ -23,7 +23,7 @@ from proxy.session.transactions import (
 from proxy.wire.edges import Edges, cursor
 from proxy.wire.fields import ARRAY
 from proxy.wire.messages import count_documents
-from proxy.wire.opcodes import INT64
+from proxy.wire.opcodes import INT32, INT64
 
 if TYPE_CHECKING:
     from proxy.session.ids import Origin
@@ -119,7 +119,7 @@ class Tracking:
         if code is not None and tracked.cursor and code in _CURSOR_GONE:
             self._note_cursor(tracked, 0, "", now)
         if layout.cursor:
-            number = _int64(reply.message, layout.cursor)[0]
+            number = _int64(reply.message, reply.base + layout.cursor)[0]
             if number != tracked.cursor:
                 self._note_cursor(tracked, number, _namespace(reply), now)
         if last:
@@ -199,10 +199,11 @@ def _statements(request: Request) -> int:
 
 def _namespace(reply: Reply) -> str:
     """What the cursor in a reply reads."""
-    element = reply.layout.namespace
-    if element is None:
+    if not reply.layout.namespace:
         return ""
-    return reply.message[element.value + 4 : element.end - 1].decode("utf-8", "replace")
+    at = reply.base + reply.layout.namespace
+    size = INT32.unpack_from(reply.message, at)[0]
+    return reply.message[at + 4 : at + 3 + size].decode("utf-8", "replace")
 
 
 def _killed_cursors(reply: Reply) -> list[int]:

@@ -86,11 +86,11 @@ def read_operation_session_info(request: Request, caller: Caller) -> OperationSe
         return NO_SESSION
     if layout.usual and caller.digest is not None:
         # By far the most requests, at a tenth of the cost.
-        at = layout.session_id
+        at = request.base + layout.session_id
         lsid = make_key((request.message[at : at + 16], caller.digest))
         if not layout.txn_number:
             return OperationSessionInfo(lsid)
-        number = _int64(request.message, layout.txn_number)[0]
+        number = _int64(request.message, request.base + layout.txn_number)[0]
         if number >= 0 and caller.has_transactions is not False and layout.name not in PRE_AUTH:
             return OperationSessionInfo(lsid, number, layout.autocommit, layout.start_transaction)
     info = OperationSessionInfo()

@@ -169,6 +169,16 @@ def decisive_size(element: Element) -> int:
     return 4 if size in (_STRING, _DOCUMENT, _BINARY, _DBPOINTER) else element.end - element.value
 
 
+def declared_by(kind: int) -> tuple[int, int] | None:
+    """What the int32 that such a value begins with says of its size: how many bytes follow it
+    beside those that it counts, and the least that it may be. None where there is no such int32.
+    """
+    return _DECLARED.get(_SIZES[kind])
+
+
+_DECLARED: Final = {_STRING: (0, 1), _DOCUMENT: (-4, 5), _BINARY: (1, 0)}
+
+
 def size_of(kind: int, start: bytes) -> int | None:
     """The size of a value of this type that begins with ``start`` (4 bytes suffice).
 

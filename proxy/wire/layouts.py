@@ -1,4 +1,4 @@
-"""What names, types and lengths tell of a command or a reply: where everything stands.
+"""What names and types tell of a command or a reply: which fields there are, and where.
 
 A layout holds no value that varies from message to message, so that one serves for all messages
 of its kind; :mod:`proxy.wire.shapes` recognises those. A few values that hardly ever vary count
@@ -7,8 +7,8 @@ as part of it, and nobody has to look at them again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Generic, TypeVar
 
 from proxy.errors import WireError
 from proxy.wire.fields import (
@@ -19,14 +19,9 @@ from proxy.wire.fields import (
     STRING,
     Element,
     Fields,
-    decisive_size,
     integer,
     walk,
 )
-
-NO_FIELDS: Final = Fields()
-NO_FIELDS.duplicates = ()
-NO_FIELDS.repeats = ()
 
 #: ``{id: UUID}`` as every driver sends it, up to the UUID and behind it.
 PLAIN_LSID: Final = b"\x1e\0\0\0\x05id\0\x10\0\0\0\x04"
@@ -34,13 +29,30 @@ PLAIN_LSID_SIZE: Final = 30
 
 _DOUBLE_ONE: Final = b"\0\0\0\0\0\0\xf0\x3f"
 
-#: Where bytes stand that decide: from an offset up to another one.
+#: Where bytes stand: from an offset up to another one.
 Span = tuple[int, int]
+
+L = TypeVar("L")
+
+
+@dataclass(slots=True)
+class Reading(Generic[L]):
+    """What was found by reading a document.
+
+    ``whole`` are the spans that decide beside types, names and lengths, None where one has to
+    look deeper each time. ``inner`` are the fields of the element ``container``, which count too.
+    """
+
+    layout: L
+    fields: Fields
+    whole: list[Span] | None
+    container: Element | None = None
+    inner: Fields | None = None
 
 
 @dataclass(slots=True)
 class Command:
-    """A command's fields, and its session fields where they are as drivers write them.
+    """A command's name, and its session fields where they are as drivers write them.
 
     ``name`` is the first field's, "" where there is no command. ``session_id`` is the offset of
     the UUID in a plain lsid and ``txn_number`` that of an int64; they are 0, and the others None,
@@ -49,7 +61,6 @@ class Command:
     retryable write has, and that nothing else can be wrong with them but the number.
     """
 
-    fields: Fields
     name: str = ""
     session_id: int = 0
     txn_number: int = 0
@@ -58,62 +69,72 @@ class Command:
     sessionless: bool = True
     usual: bool = False
 
-    def decisive(self) -> list[Span] | None:
-        """What has to be the same in another document for this to be its layout too.
+    def kind(self) -> tuple[object, ...]:
+        """What does not follow from names and types, but for offsets."""
+        return self.session_id != 0, self.autocommit, self.start_transaction
 
-        None where that would take more than types, names and lengths.
-        """
-        spans = _decisive(self.fields)
-        lsid = self.fields.get(b"lsid")
-        if lsid is not None and lsid.end - lsid.value == PLAIN_LSID_SIZE:
-            if not self.session_id:
-                return None
-            spans += [(lsid.value, self.session_id), (lsid.end - 1, lsid.end)]
-        for name in (b"autocommit", b"startTransaction"):
-            if name in self.fields:
-                spans.append(_whole(self.fields[name]))
-        return spans
+    def offsets(self) -> list[int]:
+        """Those there are."""
+        return [offset for offset in (self.session_id, self.txn_number) if offset]
+
+    def moved(self, by: int) -> Command:
+        """The same with offsets from a place so many bytes further on."""
+        return replace(
+            self,
+            session_id=self.session_id and self.session_id - by,
+            txn_number=self.txn_number and self.txn_number - by,
+        )
 
 
-NO_COMMAND: Final = Command(NO_FIELDS)
+NO_COMMAND: Final = Command()
 
 #: What makes a command part of a session.
 SESSION_FIELDS: Final = frozenset((b"lsid", b"txnNumber", b"autocommit", b"startTransaction"))
 _STATEMENTS: Final = frozenset((b"stmtId", b"stmtIds"))
 
 
-def read_command(data: bytes, start: int, limit: int) -> Command:
-    """The layout of the command document at ``start``.
+def read_command(data: bytes, start: int, limit: int) -> Reading[Command]:
+    """The layout of the command document at ``start``, with offsets from there.
 
     Raises:
         WireError: it cannot be walked, or has no field.
     """
     fields = walk(data, start, limit)
     for first in fields:
-        name = first.decode("utf-8", "replace")
+        command = Command(first.decode("utf-8", "replace"))
         break
     else:
         raise WireError("the command document is empty")
-    command = Command(fields, name)
     there = fields.keys() & SESSION_FIELDS
-    if there:
-        command.sessionless = False
-        lsid, number = fields.get(b"lsid"), fields.get(b"txnNumber")
-        if lsid is not None:
-            command.session_id = plain_lsid(data, lsid)
-        if number is not None and number.type == INT64_TYPE:
-            command.txn_number = number.value
-        command.autocommit = _bool(data, fields.get(b"autocommit"))
-        command.start_transaction = _bool(data, fields.get(b"startTransaction"))
-        command.usual = bool(command.session_id) and not fields.duplicates and _fits(command, there)
-    return command
+    if not there:
+        return Reading(command, fields, [])
+    command.sessionless = False
+    lsid, number = fields.get(b"lsid"), fields.get(b"txnNumber")
+    whole = [
+        (fields[name].start, fields[name].end)
+        for name in (b"autocommit", b"startTransaction")
+        if name in there
+    ]
+    uuid = 0 if lsid is None else plain_lsid(data, lsid)
+    if lsid is not None and uuid:
+        command.session_id = uuid - start
+        whole += [(lsid.value, uuid), (lsid.end - 1, lsid.end)]
+    if number is not None and number.type == INT64_TYPE:
+        command.txn_number = number.value - start
+    command.autocommit = _bool(data, fields.get(b"autocommit"))
+    command.start_transaction = _bool(data, fields.get(b"startTransaction"))
+    command.usual = (
+        command.session_id != 0 and not fields.duplicates and _fits(command, there, fields)
+    )
+    # An lsid of another form could be plain next time.
+    return Reading(command, fields, whole if uuid or lsid is None else None)
 
 
-def _fits(command: Command, there: set[bytes]) -> bool:
+def _fits(command: Command, there: set[bytes], fields: Fields) -> bool:
     """Whether the session fields beside the lsid make sense together."""
     if len(there) == 1:
         return True
-    if not command.txn_number or not command.fields.keys().isdisjoint(_STATEMENTS):
+    if not command.txn_number or not fields.keys().isdisjoint(_STATEMENTS):
         return False
     kinds = (command.autocommit, command.start_transaction)
     return (len(there), *kinds) in ((2, None, None), (3, False, None), (4, False, True))
@@ -121,56 +142,56 @@ def _fits(command: Command, there: set[bytes]) -> bool:
 
 @dataclass(slots=True)
 class Answer:
-    """A reply's fields, whether its ``ok`` is 1, and the cursor in it.
+    """Whether a reply's ``ok`` is 1, and the cursor in it.
 
-    ``cursor`` is the offset of the cursor's id, 0 where there is none; ``namespace`` says what it
-    reads. ``within`` are the fields of the cursor's document, None where they cannot be read.
+    ``cursor`` is the offset of the cursor's id and ``namespace`` that of the string that says
+    what it reads; 0 where there is none.
     """
 
-    fields: Fields
-    ok: bool
+    ok: bool = False
     cursor: int = 0
-    namespace: Element | None = None
-    within: Fields | None = None
+    namespace: int = 0
 
-    def decisive(self) -> list[Span] | None:
-        """As :meth:`Command.decisive`."""
-        spans = _decisive(self.fields)
-        if b"ok" in self.fields:
-            spans.append(_whole(self.fields[b"ok"]))
-        cursor = self.fields.get(b"cursor")
-        if cursor is not None and cursor.type == DOCUMENT:
-            if self.within is None:
-                return None
-            spans += _decisive(self.within)
-            spans.append((cursor.end - 1, cursor.end))
-        return spans
+    def kind(self) -> tuple[object, ...]:
+        """As :meth:`Command.kind`."""
+        return (self.ok,)
 
+    def offsets(self) -> list[int]:
+        """As :meth:`Command.offsets`."""
+        return [offset for offset in (self.cursor, self.namespace) if offset]
 
-NO_ANSWER: Final = Answer(NO_FIELDS, False)
+    def moved(self, by: int) -> Answer:
+        """As :meth:`Command.moved`."""
+        return Answer(
+            self.ok, self.cursor and self.cursor - by, self.namespace and self.namespace - by
+        )
 
 
-def read_answer(data: bytes, start: int, limit: int) -> Answer:
-    """The layout of the reply document at ``start``.
+NO_ANSWER: Final = Answer()
+
+
+def read_answer(data: bytes, start: int, limit: int) -> Reading[Answer]:
+    """The layout of the reply document at ``start``, with offsets from there.
 
     Raises:
         WireError: it cannot be walked.
     """
     fields = walk(data, start, limit)
-    answer = Answer(fields, _is_one(data, fields.get(b"ok")))
-    cursor = fields.get(b"cursor")
+    ok, cursor = fields.get(b"ok"), fields.get(b"cursor")
+    answer = Answer(_is_one(data, ok))
+    whole = [] if ok is None else [(ok.start, ok.end)]
     if cursor is None or cursor.type != DOCUMENT:
-        return answer
+        return Reading(answer, fields, whole)
     try:
-        within = answer.within = walk(data, cursor.value, cursor.end)
+        inner = walk(data, cursor.value, cursor.end)
     except WireError:
-        return answer
-    number, namespace = within.get(b"id"), within.get(b"ns")
+        return Reading(answer, fields, None)
+    number, namespace = inner.get(b"id"), inner.get(b"ns")
     if number is not None and number.type == INT64_TYPE:
-        answer.cursor = number.value
+        answer.cursor = number.value - start
         if namespace is not None and namespace.type == STRING:
-            answer.namespace = namespace
-    return answer
+            answer.namespace = namespace.value - start
+    return Reading(answer, fields, whole, cursor, inner)
 
 
 def plain_lsid(data: bytes, element: Element) -> int:
@@ -201,15 +222,3 @@ def _is_one(data: bytes, element: Element | None) -> bool:
     if element.type == BOOL:
         return data[element.value] == 1
     return integer(data, element) == 1
-
-
-def _decisive(fields: Fields) -> list[Span]:
-    """What decides where the fields stand: types, names, and the lengths of values."""
-    return [
-        (element.start, element.value + decisive_size(element))
-        for element in (*fields.values(), *fields.repeats)
-    ]
-
-
-def _whole(element: Element) -> Span:
-    return element.start, element.end

@@ -81,14 +81,24 @@ _ANSWERED: Final = {
 }
 
 
+_NO_FIELDS: Final = Fields()
+_NO_FIELDS.duplicates = ()
+_NO_FIELDS.repeats = ()
+
+
+def _fields(message: bytes, body: int) -> Fields:
+    """The fields of a document that was read before; none where there is none."""
+    return walk(message, body, len(message)) if body else _NO_FIELDS
+
+
 @dataclass(slots=True)
 class Request:
     """One message from the client.
 
     ``frame`` is what came; ``message`` is the same inflated (the same object when it was not
     compressed). ``body`` is the offset of the command document in ``message``, 0 where there is
-    none, and ``layout`` tells what is in it, as offsets into ``message``. ``command`` is the name
-    as sent, ``""`` when this is no command or cannot be read; then ``problem`` says why.
+    none, and ``layout`` tells what is in it, its offsets from ``base``. ``command`` is the name as
+    sent, ``""`` when this is no command or cannot be read; then ``problem`` says why.
     ``namespace`` is the database of a form that does not have it in the command.
     """
 
@@ -99,16 +109,20 @@ class Request:
     flags: int
     expects_reply: bool
     layout: Command
+    base: int = 0
     command: str = ""
     body: int = 0
     sequences: tuple[bytes, ...] = ()
     namespace: str | None = None
     problem: str = ""
+    _fields: Fields | None = None
 
     @property
     def fields(self) -> Fields:
         """The command's top-level elements."""
-        return self.layout.fields
+        if self._fields is None:
+            self._fields = _fields(self.message, self.body)
+        return self._fields
 
     @property
     def database(self) -> str | None:
@@ -190,13 +204,14 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
     if opcode != OP_MSG:
         return _read_legacy(frame, message)
     limit = len(message) - 4 if flags & CHECKSUM_PRESENT else len(message)
-    layout, body, problem = NO_COMMAND, _MSG_BODY, ""
+    layout, base, body, problem = NO_COMMAND, 0, _MSG_BODY, ""
     sequences: tuple[bytes, ...] = ()
+    fields: Fields | None = None
     try:
         # Most messages are a body and nothing else.
         if kind or size != limit - _MSG_BODY:
             body, sequences = msg_sections(message, limit)
-        layout = _command(message, body, limit)
+        layout, base, fields = _command(message, body, limit)
     except UnjudgeableError:
         raise
     except WireError as error:
@@ -209,11 +224,13 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
         flags,
         not flags & MORE_TO_COME,
         layout,
+        base,
         layout.name,
         body,
         sequences,
         None,
         problem,
+        fields,
     )
 
 
@@ -248,12 +265,13 @@ def _read_legacy(frame: bytes, message: bytes) -> Request:
         request.command = ""
         request.body = 0
         request.layout = NO_COMMAND
+        request._fields = None
     return request
 
 
 def _set_command(request: Request, start: int, limit: int) -> None:
     request.body = start
-    request.layout = _command(request.message, start, limit)
+    request.layout, request.base, request._fields = _command(request.message, start, limit)
     request.command = request.layout.name
 
 
@@ -319,13 +337,17 @@ class Reply:
     opcode: int
     more_to_come: bool
     layout: Answer
+    base: int = 0
     body: int = 0
     cursor_id: int = 0
+    _fields: Fields | None = None
 
     @property
     def fields(self) -> Fields:
         """The document's top-level elements."""
-        return self.layout.fields
+        if self._fields is None:
+            self._fields = _fields(self.message, self.body)
+        return self._fields
 
     def ok(self) -> bool:
         """Whether the reply's ``ok`` is 1 (of whichever number type)."""
@@ -363,9 +385,20 @@ def read_reply(frame: bytes) -> Reply:
     body = _MSG_BODY
     if kind or size != limit - _MSG_BODY:
         body, _ = msg_sections(message, limit)
-    layout = _answer(message, body, limit)
-    more_to_come = bool(flags & MORE_TO_COME)
-    return Reply(frame, message, request_id, response_to, OP_MSG, more_to_come, layout, body)
+    layout, base, fields = _answer(message, body, limit)
+    return Reply(
+        frame,
+        message,
+        request_id,
+        response_to,
+        opcode,
+        bool(flags & MORE_TO_COME),
+        layout,
+        base,
+        body,
+        0,
+        fields,
+    )
 
 
 def _read_legacy_reply(frame: bytes, message: bytes) -> Reply:
@@ -381,14 +414,26 @@ def _read_legacy_reply(frame: bytes, message: bytes) -> Reply:
         cursor_id = INT64.unpack_from(message, HEADER_SIZE + 4)[0]
         if limit == body:
             return Reply(
-                frame, message, request_id, response_to, opcode, False, NO_ANSWER, 0, cursor_id
+                frame, message, request_id, response_to, opcode, False, NO_ANSWER, 0, 0, cursor_id
             )
     elif opcode == opcodes.OP_COMMAND_REPLY:
         body = HEADER_SIZE
     else:
         raise WireError(f"opcode {opcode} is not a reply")
-    layout = _answer(message, body, limit)
-    return Reply(frame, message, request_id, response_to, opcode, False, layout, body, cursor_id)
+    layout, base, fields = _answer(message, body, limit)
+    return Reply(
+        frame,
+        message,
+        request_id,
+        response_to,
+        opcode,
+        False,
+        layout,
+        base,
+        body,
+        cursor_id,
+        fields,
+    )
 
 
 def count_documents(request: Request, name: bytes, limit: int) -> int:

@@ -16,12 +16,14 @@ ONE = Int64(1)
 
 def command(*elements: tuple[str, Any]) -> tuple[Command, bytes]:
     data = raw_document(*(element(name, value) for name, value in elements))
-    return read_command(data, 0, len(data)), data
+    reading = read_command(b"head" + data, 4, 4 + len(data))
+    assert list(reading.fields) == list(dict.fromkeys(name.encode() for name, _ in elements))
+    return reading.layout, data
 
 
 def answer(document: dict[str, Any]) -> tuple[Answer, bytes]:
     data = bson.encode(document)
-    return read_answer(data, 0, len(data)), data
+    return read_answer(data, 0, len(data)).layout, data
 
 
 def test_a_command_has_a_name() -> None:
@@ -93,8 +95,7 @@ def test_ok(value: Any, ok: bool) -> None:
 def test_a_cursor() -> None:
     layout, data = answer({"cursor": {"id": Int64(7), "ns": "d.c", "firstBatch": []}, "ok": 1.0})
     assert int.from_bytes(data[layout.cursor : layout.cursor + 8], "little") == 7
-    assert layout.namespace is not None
-    assert data[layout.namespace.value + 4 : layout.namespace.end - 1] == b"d.c"
+    assert data[layout.namespace + 4 : layout.namespace + 8] == b"d.c\0"
 
 
 @pytest.mark.parametrize("value", [1, [], {}, {"id": 7}, {"id": 7.0, "ns": "d.c"}])
@@ -105,4 +106,4 @@ def test_no_cursor(value: Any) -> None:
 def test_a_cursor_without_a_namespace() -> None:
     layout, _ = answer({"cursor": {"id": Int64(7), "ns": 1}, "ok": 1.0})
     assert layout.cursor
-    assert layout.namespace is None
+    assert not layout.namespace

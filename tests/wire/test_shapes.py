@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import WireError
+from proxy.wire.fields import walk
 from proxy.wire.layouts import read_answer, read_command
 from proxy.wire.shapes import Shapes
 from tests.build import element, raw_document
@@ -27,18 +28,28 @@ VALUES = st.one_of(
     st.just(bson.ObjectId(bytes(12))),
     st.just(bson.DBRef("c", 1)),
     st.fixed_dictionaries({"id": st.just(bson.Binary(bytes(16), 4))}),
+    st.just({"id": bson.Binary(bytes(16), 4), "uid": bytes(32)}),
     st.fixed_dictionaries({"id": st.sampled_from([bson.Int64(7), 7]), "ns": st.just("a.b")}),
 )
+ONE = bson.Int64(1)
 NAMES = ["a", "b", "lsid", "autocommit", "txnNumber", "ok", "cursor"]
 ELEMENTS = st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=4)
 
 
-def outcome(read, *where):
+def outcome(find, data, start, limit):
+    """What is found, with offsets in ``data``."""
     try:
-        layout = read(*where)
+        found = find(data, start, limit)
     except WireError as error:
         return str(error)
-    return layout, list(layout.fields), layout.fields.duplicates, layout.fields.repeats
+    layout, base, fields = (
+        found if isinstance(found, tuple) else (found.layout, start, found.fields)
+    )
+    if fields is not None:
+        walked = walk(data, start, limit)
+        assert fields == walked
+        assert (fields.duplicates, fields.repeats) == (walked.duplicates, walked.repeats)
+    return layout.moved(-base)
 
 
 @pytest.mark.parametrize("read", [read_command, read_answer])
@@ -86,17 +97,95 @@ def test_each_byte_changed(read, value):
                 assert outcome(known.read, *where) == outcome(read, *where)
 
 
-def document(number: int, name: str = "find") -> bytes:
-    return raw_document(element(name, "things"), element("n", number))
+class Reads:
+    """Counts what had to be read."""
+
+    def __init__(self, read):
+        self.read = read
+        self.count = 0
+
+    def __call__(self, data, start, limit):
+        self.count += 1
+        return self.read(data, start, limit)
+
+    def takes(self, known, *documents):
+        """How many of these are read, each of which stands behind some other bytes."""
+        before = self.count
+        for document in documents:
+            message = b"head" + document
+            where = message, 4, len(message)
+            assert outcome(known.read, *where) == outcome(self.read, *where)
+        return self.count - before
+
+
+def find(name="things", number=1, **more):
+    lsid = {"id": bson.Binary(bytes([number]) * 16, 4)}
+    return bson.encode({"find": name, "filter": {}, "n": number, "lsid": lsid, **more})
 
 
 def test_what_comes_for_the_third_time_is_recognised_whatever_its_values():
-    known = Shapes(read_command)
-    first, second, third = (known.read(document(n), 0, 100) for n in (1, 2, 3))
-    assert first is not second is third
-    assert known.read(document(4), 0, 100) is third
-    assert known.read(document(4, "drop"), 0, 100) is not third
-    assert known.read(document(4, "drop"), 0, 100).name == "drop"
+    reads = Reads(read_command)
+    known = Shapes(reads)
+    assert reads.takes(known, *(find(number=n) for n in range(9))) == 2
+    assert reads.takes(known, find("other1")) == 0
+    assert reads.takes(known, *(find(more=n) for n in range(9))) == 2
+
+
+def test_lengths_may_vary_once_they_were_seen_to():
+    reads = Reads(read_command)
+    known = Shapes(reads)
+    filters = [{"x" * n: "y" * 3 * n} for n in range(50)]
+    assert reads.takes(known, *(find(filter=one) for one in filters)) == 3
+    # Another one that varies, and not always at once.
+    reads.takes(known, *(find("x" * n) for n in range(20)))
+    assert reads.takes(known, *(find("x" * (n % 20), filter=filters[n]) for n in range(50))) == 0
+
+
+@pytest.mark.parametrize("name", ["firstBatch", "nextBatch"])
+def test_batches_may_vary(name):
+    reads = Reads(read_answer)
+    known = Shapes(reads)
+
+    def answer(size, namespace, number):
+        batch = [{"x": "y" * size}] * (number % 4)
+        inner = {name: batch, "id": bson.Int64(number), "ns": namespace}
+        return bson.encode({"cursor": inner, "ok": 1.0, "n": 1})
+
+    several = [answer(n * 7, "d." + "c" * (n % 5), n) for n in range(200)]
+    reads.takes(known, *several[:10])
+    assert reads.takes(known, *several) == 0
+    # A batch, and then a cursor, that say to be longer than they are.
+    long, at = several[9], several[9].index(name.encode()) + len(name) + 1
+    for where in (at, at - len(name) - 6, 0):
+        for by in (1, 2, 255):
+            wrong = bytearray(long)
+            wrong[where] = (wrong[where] + by) % 256
+            data = bytes(wrong)
+            assert outcome(known.read, data, 0, len(data)) == outcome(
+                read_answer, data, 0, len(data)
+            )
+
+
+def test_a_session_id_in_another_form_hides_none_in_the_usual_one():
+    reads = Reads(read_command)
+    known = Shapes(reads)
+    uuid = bson.Binary(bytes(16), 4)
+    odd = [{"id": uuid, "uid": bytes(32)}, {}, {"uid": bytes(32), "id": uuid}, {"id": 1}]
+    for _ in range(3):
+        reads.takes(known, *(find(lsid=one) for one in odd), find())
+    assert reads.takes(known, *(find(lsid=one) for one in odd), find()) == len(odd)
+
+
+def test_places_that_vary_by_themselves_are_found_anew():
+    """An array between the lsid and the number: no one place is known for both."""
+    reads = Reads(read_command)
+    known = Shapes(reads)
+
+    def write(size):
+        lsid = {"id": bson.Binary(bytes(16), 4)}
+        return bson.encode({"insert": "c", "lsid": lsid, "x": [1] * size, "txnNumber": ONE})
+
+    assert reads.takes(known, *(write(n) for n in range(20))) == 20
 
 
 @pytest.mark.parametrize(
@@ -109,18 +198,17 @@ def test_what_comes_for_the_third_time_is_recognised_whatever_its_values():
     ],
 )
 def test_some_are_read_each_time(message):
-    known = Shapes(read_answer)
-    found = [known.read(message, 0, len(message)) for _ in range(4)]
-    assert len({id(one) for one in found}) == 4
-    assert all(one == read_answer(message, 0, len(message)) for one in found)
+    reads = Reads(read_answer)
+    assert reads.takes(Shapes(reads), *[message] * 4) == 4
 
 
 @pytest.mark.parametrize("again", [1, 3])
 def test_no_more_than_so_many_are_remembered(again):
     known = Shapes(read_command, most=10)
     for size in range(100):
-        message = raw_document(element("a", "x" * size))
+        message = raw_document(element("x" * size, ""))
         for _ in range(again):
             known.read(message, 0, len(message))
         assert len(known._known) <= 10
+        assert sum(map(len, known._alike.values())) <= 20
         assert len(known._seen) <= 10

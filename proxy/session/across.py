@@ -81,6 +81,11 @@ class Control(Protocol):
     def use(self, lsid: LogicalSessionId, now: float, user: str, origin: Origin) -> object:
         """Note a use; an unknown session comes into being, made by ``user`` from ``origin``."""
 
+    def use_all(
+        self, lsids: Iterable[LogicalSessionId], now: float, user: str, origin: Origin
+    ) -> None:
+        """As :meth:`use` for many sessions, each of which is named once."""
+
     def end(self, lsids: Iterable[LogicalSessionId], now: float) -> None:
         """Note that the owner ended these."""
 

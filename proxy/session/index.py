@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from proxy.session.records import (
@@ -233,24 +233,38 @@ class SessionIndex:
         if not owner.active:
             self._active.pop(owner, None)
 
-    def _insert(self, lsid: LogicalSessionId, now: float, user: str, origin: Origin) -> Session:
-        owner = self._owners.get((lsid.uid, user))
-        if owner is None:
-            owner = self._owners[lsid.uid, user] = Owner(lsid.uid, user)
-            self._by_uid.setdefault(lsid.uid, []).append(owner)
-            self._by_name.setdefault(user, []).append(owner)
+    def _insert(
+        self, lsids: Iterable[LogicalSessionId], now: float, user: str, origin: Origin
+    ) -> list[Session]:
+        """Add sessions that do not exist, one at least and each named once."""
         group = self._groups.get(origin)
         if group is None:
             group = self._groups[origin] = OriginGroup(origin)
-        session = Session(lsid.id, owner, group, now, self._epoch)
-        others = self.with_id(lsid.id)
-        self._by_id.put(lsid.id, (*others, session) if others else session)
-        owner.sessions.put(lsid.id, session)
-        group.sessions += 1
+        by_id, epoch = self._by_id, self._epoch
+        owner: Owner | None = None
+        made: list[Session] = []
+        for lsid in lsids:
+            if owner is None or owner.uid != lsid.uid:
+                owner = self._owner(lsid.uid, user)
+            session = Session(lsid.id, owner, group, now, epoch)
+            others = self.with_id(lsid.id)
+            by_id.put(lsid.id, (*others, session) if others else session)
+            owner.sessions.put(lsid.id, session)
+            made.append(session)
+        count = len(made)
+        group.sessions += count
         application = origin.application
-        self._applications[application] = self._applications.get(application, 0) + 1
-        self._count += 1
-        return session
+        self._applications[application] = self._applications.get(application, 0) + count
+        self._count += count
+        return made
+
+    def _owner(self, uid: bytes, user: str) -> Owner:
+        owner = self._owners.get((uid, user))
+        if owner is None:
+            owner = self._owners[uid, user] = Owner(uid, user)
+            self._by_uid.setdefault(uid, []).append(owner)
+            self._by_name.setdefault(user, []).append(owner)
+        return owner
 
     def _remove(self, session: Session) -> bool:
         found = self.with_id(session.id)

@@ -186,10 +186,13 @@ Effect = Callable[[Plan, "Control", float, "str | None", Origin], int]
 
 
 def _use(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> int:
-    own, name = plan.caller.digest, plan.caller.name
-    for lsid in plan.lsids:
-        store.use(lsid, now, name if lsid.uid == own else "", origin)
-    return len(plan.lsids)
+    own, name, lsids = plan.caller.digest, plan.caller.name, plan.lsids
+    if isinstance(lsids, OwnedKeys):
+        store.use_all(lsids, now, name if lsids.uid == own else "", origin)
+    else:
+        for lsid in lsids:
+            store.use(lsid, now, name if lsid.uid == own else "", origin)
+    return len(lsids)
 
 
 def _end(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> int:

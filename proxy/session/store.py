@@ -8,7 +8,7 @@ expire, and :meth:`SessionStore.expire` looks at a bounded number of them per ca
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -79,9 +79,23 @@ class SessionStore(SessionIndex):
         """
         session = self.get(lsid)
         if session is None:
-            return self._add(lsid, now, user, origin)
+            made = self._add((lsid,), now, user, origin)
+            return made[0] if made else None
         self._touch(session, now)
         return session
+
+    def use_all(
+        self, lsids: Iterable[LogicalSessionId], now: float, user: str, origin: Origin
+    ) -> None:
+        """As :meth:`use` for many sessions, each of which is named once."""
+        new: list[LogicalSessionId] = []
+        for lsid in lsids:
+            session = self.get(lsid)
+            if session is None:
+                new.append(lsid)
+            else:
+                self._touch(session, now)
+        self._add(new, now, user, origin)
 
     def end(self, lsids: Iterable[LogicalSessionId], now: float) -> None:
         """Note that the owner ended these; unknown ones are passed over."""
@@ -221,7 +235,8 @@ class SessionStore(SessionIndex):
             session = self.get(lsid)
         vivified = session is None
         if session is None:
-            session = self._add(lsid, now, user, origin)
+            made = self._add((lsid,), now, user, origin)
+            session = made[0] if made else None
             if session is None:
                 return None
         else:
@@ -328,23 +343,32 @@ class SessionStore(SessionIndex):
         session.epoch = self._epoch
         session.ended = None
 
-    def _add(self, lsid: LogicalSessionId, now: float, user: str, origin: Origin) -> Session | None:
-        if self.full:
-            self.untracked += 1
-            return None
-        session = self._insert(lsid, now, user, origin)
-        self.counts.started += 1
-        self._await(session, now + self.timeout)
-        return session
+    def _add(
+        self, lsids: Sequence[LogicalSessionId], now: float, user: str, origin: Origin
+    ) -> list[Session]:
+        """Add sessions that do not exist, as far as there is room."""
+        room = max(0, self.max_sessions - self._count)
+        if len(lsids) > room:
+            self.untracked += len(lsids) - room
+            lsids = lsids[:room]
+        if not lsids:
+            return []
+        sessions = self._insert(lsids, now, user, origin)
+        self.counts.started += len(sessions)
+        self._waiting(now + self.timeout).extend(sessions)
+        return sessions
 
     def _await(self, session: Session, deadline: float) -> None:
+        self._waiting(deadline).append(session)
+
+    def _waiting(self, deadline: float) -> list[Session]:
+        """Those that are looked at again when ``deadline`` has passed."""
         second = math.ceil(deadline)
         waiting = self._due.get(second)
         if waiting is None:
-            self._due[second] = [session]
+            waiting = self._due[second] = []
             heappush(self._seconds, second)
-        else:
-            waiting.append(session)
+        return waiting
 
     def _settle(self, session: Session) -> None:
         """Give back what an idle session does not need."""

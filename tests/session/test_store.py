@@ -82,6 +82,45 @@ def test_what_upstream_refused_is_dropped_again() -> None:
     assert store.expire(1e9) == (1, False)
 
 
+def test_many_uses_at_once_are_as_many_uses() -> None:
+    origin = Origin("10.0.0.1", "shop")
+    stores = [SessionStore(timeout=10), SessionStore(timeout=10)]
+    keys = [key(1), key(2), key(2, BOB), key(3)]
+    for store in stores:
+        store.use(key(2, BOB), 0.5, "x")
+        store.use(key(3), 0.5, "x")
+        store.end([key(3)], 0.7)
+    one_by_one, at_once = stores
+    for each in keys:
+        one_by_one.use(each, 1.0, "x", origin)
+    at_once.use_all(keys, 1.0, "x", origin)
+    for store in stores:
+        assert (len(store), store.counts.started, store.untracked) == (4, 4, 0)
+        assert store.application_sessions("shop") == 2
+        assert store.user_sessions("x") == 4
+        for each in keys:
+            session = store.get(each)
+            assert session is not None
+            assert (session.key, session.last_use) == (each, 1.0)
+            assert store.ending(session) is None
+        assert store.expire(11.0) == (4, False)
+        assert store.application_sessions("shop") == 0
+
+
+def test_of_many_uses_a_full_store_notes_those_that_it_knows_or_has_room_for() -> None:
+    store = SessionStore(max_sessions=2)
+    store.use(key(3), 0.0)
+    store.use_all([key(1), key(2), key(3), key(4)], 1.0, "", Origin("a"))
+    assert [key(number) in store for number in (1, 2, 3, 4)] == [True, False, True, False]
+    assert store.untracked == 2
+    store.use_all([key(5)], 2.0, "", Origin("b"))
+    assert store.untracked == 3
+    assert [group.origin for group in store.origins()] == [Origin(), Origin("a")]
+    known = store.get(key(3))
+    assert known is not None
+    assert known.last_use == 1.0
+
+
 def test_a_full_store_tracks_no_more() -> None:
     store = SessionStore(max_sessions=1)
     assert store.use(key(), 0.0) is not None

@@ -106,6 +106,16 @@ class StoreMachine(RuleBasedStateMachine):
         session = self.store.use(key, self.now, user, origin)
         assert (session is None) == (self.used(key, user, origin) is None)
 
+    @rule(
+        some=st.lists(keys, max_size=6, unique=True),
+        user=st.sampled_from(USERS),
+        origin=st.sampled_from(ORIGINS),
+    )
+    def use_all(self, some: list[LogicalSessionId], user: str, origin: Origin) -> None:
+        self.store.use_all(some, self.now, user, origin)
+        for key in some:
+            self.used(key, user, origin)
+
     @rule(key=keys, user=st.sampled_from(USERS), upstream=upstreams)
     def start_operation(self, key: LogicalSessionId, user: str, upstream: str) -> None:
         new = key not in self.model

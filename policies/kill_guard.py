@@ -41,6 +41,7 @@ class KillGuard:
     def __init__(self, settings: Settings) -> None:
         self._permission = settings.permission
         self._max = settings.max_sessions
+        self.idle = not (settings.permission or settings.max_sessions)
 
     def refuse(self, context: Context) -> CommandError | None:
         plan = context.plan

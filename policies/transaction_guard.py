@@ -45,6 +45,7 @@ class TransactionGuard:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.idle = not (settings.idle_seconds or settings.total_seconds or settings.per_user)
 
     def refuse(self, context: Context) -> CommandError | None:
         info = context.info

@@ -305,17 +305,9 @@ class Connection:
 
     # ------------------------------------------------------------------ conversation.Observer
 
-    def request(self, command: str) -> None:
-        self._shared.telemetry.request(command)
-
-    def replied(self, command: str, seconds: float, ok: bool) -> None:
-        self._shared.telemetry.replied(command, seconds, ok)
-
-    def failed(self, code: int | None, origin: str) -> None:
-        self._shared.telemetry.failed(code, origin)
-
-    def violation(self, kind: str) -> None:
-        self._shared.telemetry.violation(kind)
+    @property
+    def meter(self) -> Telemetry:
+        return self._shared.telemetry
 
     def identified(self, identity: Identity) -> None:
         self._log.info("authenticated", user=identity.name or "nobody")

@@ -122,7 +122,7 @@ class _Command:
             failed = replies[-1]
             targets = plan.targets(desk.store)
             desk.decided(plan.command, "failed", targets, reason=str(failed.integer(b"code")))
-            self._conversation.observer.failed(failed.integer(b"code"), "upstream")
+            self._conversation.meter.failed(failed.integer(b"code"), "upstream")
             self._answer(failed.body_bytes(), False, now)
             return
         desk.decided(plan.command, "done", self._targets, reason=plan.unknown)
@@ -160,7 +160,7 @@ class _Command:
     # ------------------------------------------------------------------ the answer
 
     def _refuse(self, error: CommandError, now: float) -> None:
-        self._conversation.observer.failed(error.code, "proxy")
+        self._conversation.meter.failed(error.code, "proxy")
         fields, times = _fields(error_document(error)), self._times
         if next(iter(times), None) == _OPERATION_TIME:
             # As mongos writes it: the times at the end, here and in a success.

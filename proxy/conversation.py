@@ -95,6 +95,7 @@ class Conversation:
         "desk",
         "ending",
         "metadata",
+        "meter",
         "observer",
         "presentation",
         "requests",
@@ -115,6 +116,7 @@ class Conversation:
         self.desk = desk
         self.presentation = presentation
         self.observer = observer
+        self.meter = observer.meter
         self._pending: deque[Pending] = deque()
         self._replies = FrameBuffer()
         #: Bytes still to come of the long reply that is passing, and the ends of it that are kept.
@@ -164,7 +166,7 @@ class Conversation:
             return
         self.requests += 1
         command = request.command
-        self.observer.request(command)
+        self.meter.request(command)
         handler = self._handlers.get(command)
         if handler is not None:
             handler(self, request, now)
@@ -181,7 +183,7 @@ class Conversation:
 
     def end(self, kind: str, problem: str) -> None:
         """Answer what was asked before, then close: what a server does with a broken message."""
-        self.observer.violation(kind)
+        self.meter.violation(kind)
         self.ending = f"{kind}: {problem}"
         if not self._pending:
             self.close = self.ending
@@ -219,7 +221,7 @@ class Conversation:
         """Answer here instead of forwarding, in turn; no answer where none is expected."""
         if not request.expects_reply:
             return
-        self.observer.failed(error.code, "proxy")
+        self.meter.failed(error.code, "proxy")
         answer = reply_frame(request, next(_own_request_ids), error_document(error))
         self._pending.append(Pending(0, request.command, now, answer=answer))
         self._settle(now)
@@ -261,7 +263,7 @@ class Conversation:
         if tracked.place != operation:  # it waits for its turn, or is over
             return
         if not self._passing and not self.streaming:
-            self.observer.failed(INTERRUPTED.code, "proxy")
+            self.meter.failed(INTERRUPTED.code, "proxy")
             document = error_document(INTERRUPTED)
             frame = plain_reply(first.opcode, next(_own_request_ids), first.expected, document)
             self.release(first, frame, False, now)
@@ -310,7 +312,7 @@ class Conversation:
 
     def upstream_broke(self, kind: str, problem: str) -> None:
         """Upstream cannot be followed any more: close, so that nothing is taken for another."""
-        self.observer.violation(kind)
+        self.meter.violation(kind)
         self.close = f"{kind}: {problem}"
 
     def _due(self, response_to: int) -> Pending | None:
@@ -377,43 +379,46 @@ class Conversation:
             if not self.streaming:
                 self._pending.popleft()
             if pending.command and not reply.ok():
-                self.observer.failed(reply.integer(b"code"), "upstream")
+                self.meter.failed(reply.integer(b"code"), "upstream")
             pending.handler(self, pending, reply, now)
             self._settle(now)
             return
         known = self._look_into(pending, frame, opcode)
-        if opcode == OP_COMPRESSED and known is not None:
-            self._note_stream(pending, known.message, request_id, known.opcode)
+        if known is not None:
+            self.streaming = known.more_to_come or (pending.exhaust and known.cursor_id != 0)
+            if self.streaming:
+                pending.expected = request_id
         elif len(frame) < _SMALLEST_REPLY.get(opcode, HEADER_SIZE):
             raise WireError("a reply without room for its flags")
         else:
             self._note_stream(pending, frame, request_id, opcode)
         self.to_client.append(frame)
-        tracked, last = pending.tracked, not self.streaming
-        if tracked is not None and known is not None:
-            self.desk.tracking.replied(tracked, known, now, last=last)
-        elif tracked is not None:
-            self.desk.tracking.replied_at_length(tracked, None, now, last=last)
+        tracked = pending.tracked
+        if tracked is not None:
+            tracking, last = self.desk.tracking, not self.streaming
+            if known is not None:
+                tracking.replied(tracked, known, now, last=last)
+            else:
+                tracking.replied_at_length(tracked, None, now, last=last)
         # Legacy queries have replies without ok.
-        ok = known is None or known.ok() or not pending.command
+        ok = known is None or known.layout.ok or not pending.command
         if not ok and known is not None:
-            self.observer.failed(known.integer(b"code"), "upstream")
+            self.meter.failed(known.integer(b"code"), "upstream")
         self._finish(pending, now, ok)
 
     def _look_into(self, pending: Pending, frame: bytes, opcode: int) -> Reply | None:
         """A plain reply's fields, None where they cannot or need not be read."""
+        if opcode != OP_COMPRESSED:
+            try:
+                return read_reply(frame)
+            except WireError:
+                return None
         # Compressed ones are inflated only for the sessions' sake, and not at any price.
-        unwatched = pending.tracked is None and not pending.exhaust
-        if opcode == OP_COMPRESSED and (
-            unwatched or (not pending.exhaust and declared_size(frame) > _INFLATE_UP_TO)
+        if pending.exhaust or (
+            pending.tracked is not None and declared_size(frame) <= _INFLATE_UP_TO
         ):
-            return None
-        try:
             return read_reply(frame)
-        except WireError:
-            if opcode == OP_COMPRESSED:
-                raise
-            return None
+        return None
 
     def respond(
         self, request: Request, document: bytes, ok: bool, started: float, now: float
@@ -421,18 +426,18 @@ class Conversation:
         """For handlers: answer a request of the client's with a document (BSON) of one's own."""
         if request.expects_reply:
             self.to_client.append(reply_frame(request, next(_own_request_ids), document))
-            self.observer.replied(request.command, now - started, ok)
+            self.meter.replied(request.command, now - started, ok)
 
     def release(self, pending: Pending, frame: bytes, ok: bool, now: float) -> None:
         """For handlers: send the client the reply to its request."""
         self.to_client.append(frame)
-        self.observer.replied(pending.command, now - pending.started, ok)
+        self.meter.replied(pending.command, now - pending.started, ok)
 
     def _finish(self, pending: Pending, now: float, ok: bool) -> None:
         """The plain reply at the front is out; unless it goes on, so is its request."""
         if not self.streaming:
             self._pending.popleft()
-        self.observer.replied(pending.command, now - pending.started, ok)
+        self.meter.replied(pending.command, now - pending.started, ok)
         if self._pending or self.ending:
             self._settle(now)
 

@@ -94,7 +94,8 @@ class Desk:
         self.upstream = upstream
         self.identity: Identity = NOBODY
         self._caller = self._make_caller()
-        self._tracking = Tracking(sessions.store, connection, upstream, Origin(client))
+        #: What notes admitted requests, and is to be told of the replies to them.
+        self.tracking = Tracking(sessions.store, connection, upstream, Origin(client))
 
     # ------------------------------------------------------------------ who calls
 
@@ -105,7 +106,7 @@ class Desk:
     @property
     def origin(self) -> Origin:
         """Where the connection comes from."""
-        return self._tracking.origin
+        return self.tracking.origin
 
     @property
     def native(self) -> bool:
@@ -125,12 +126,12 @@ class Desk:
         """Upstream said who is authenticated from now on."""
         self.identity = identity
         self._sessions.known.seen(identity)
-        self._tracking.user = identity.name
+        self.tracking.user = identity.name
         self._caller = self._make_caller()
 
     def introduced(self, metadata: ClientMetadata) -> None:
         """The client said what it is, in its first hello."""
-        self._tracking.origin = Origin(
+        self.tracking.origin = Origin(
             self.origin.client, metadata.application, metadata.driver, metadata.driver_version
         )
 
@@ -155,7 +156,7 @@ class Desk:
             error = self._judge(request, info, session, now)
             if error is not None:
                 return error
-        return self._tracking.requested(request, info, session, now)
+        return self.tracking.requested(request, info, session, now)
 
     def refusal(
         self, request: Request, info: OperationSessionInfo, now: float, plan: Plan | None = None
@@ -174,7 +175,7 @@ class Desk:
     ) -> CommandError | None:
         sessions = self._sessions
         if session is not None:
-            for kind in misuses(session, info, self._tracking.origin):
+            for kind in misuses(session, info, self.tracking.origin):
                 sessions.recorder.misused(kind, now, self)
         if not sessions.policies.judge_routine and is_routine(
             request, session, plan, self.upstream
@@ -201,11 +202,6 @@ class Desk:
         if decisions and (error := refusal(decisions)) is not None:
             return error
         return None if checks else info.malformed
-
-    @property
-    def tracking(self) -> Tracking:
-        """What notes the replies to admitted requests."""
-        return self._tracking
 
     # ------------------------------------------------------------------ session control
 

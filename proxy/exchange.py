@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from proxy.session.records import InFlight
 
 
-class Observer(Protocol):
-    """What a conversation tells about itself while it happens; must not raise or wait."""
+class Meter(Protocol):
+    """What counts the requests of all conversations; must not raise or wait."""
 
     def request(self, command: str) -> None:
         """A request was read; ``command`` is "" for what is none."""
@@ -25,6 +25,14 @@ class Observer(Protocol):
 
     def violation(self, kind: str) -> None:
         """One side broke the protocol in a way that ends the connection."""
+
+
+class Observer(Protocol):
+    """What a conversation tells about itself while it happens; must not raise or wait."""
+
+    @property
+    def meter(self) -> Meter:
+        """What counts its requests."""
 
     def identified(self, identity: Identity) -> None:
         """Upstream said anew who is authenticated on this connection."""

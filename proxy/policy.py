@@ -7,7 +7,8 @@ refusal or None, never waits and never changes anything. Rules of one's own are 
 
 A rule that has nothing to say about *routine* requests (see :func:`is_routine`) may have an
 attribute ``judges_routine = False``. Where no rule judges them, none is asked, which saves a
-seventh of what a request costs.
+seventh of what a request costs. A rule that can refuse nothing as it is set may say so with an
+attribute ``idle = True``: it is never asked.
 """
 
 from __future__ import annotations
@@ -115,12 +116,13 @@ class Decision:
 class Policies:
     """The rules in order; the first that refuses decides."""
 
-    __slots__ = ("_rules", "judge_routine")
+    __slots__ = ("_asked", "_rules", "judge_routine")
 
     def __init__(self, rules: Iterable[tuple[Policy, Mode]]) -> None:
         self._rules: Final = [(rule, mode) for rule, mode in rules if mode is not Mode.OFF]
+        self._asked: Final = [one for one in self._rules if not getattr(one[0], "idle", False)]
         #: Whether any rule has to be asked about routine requests.
-        self.judge_routine = any(getattr(rule, "judges_routine", True) for rule, _ in self._rules)
+        self.judge_routine = any(getattr(rule, "judges_routine", True) for rule, _ in self._asked)
 
     def decide(self, context: Context) -> list[Decision]:
         """What the rules say: nothing, or reports and at most one refusal, which comes last.
@@ -128,7 +130,7 @@ class Policies:
         A rule that raises refuses, as nobody knows what it would have said.
         """
         decisions: list[Decision] = []
-        for rule, mode in self._rules:
+        for rule, mode in self._asked:
             failure: Exception | None = None
             try:
                 error = rule.refuse(context)

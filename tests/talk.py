@@ -45,6 +45,10 @@ class Watching:
         #: Digests of users whose own connections could be asked something.
         self.has_connections_of: set[bytes] = set()
 
+    @property
+    def meter(self) -> Watching:
+        return self
+
     def request(self, command: str) -> None:
         self.seen.append(("request", command))
 

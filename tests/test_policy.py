@@ -27,6 +27,7 @@ class Rule:
     def __init__(self, settings: Settings) -> None:
         self.error = settings.error
         self.asked = 0
+        self.idle = False
 
     def refuse(self, context: Context) -> CommandError | None:
         self.asked += 1
@@ -73,6 +74,15 @@ def test_off_is_not_asked() -> None:
     one = rule(NO)
     assert Policies([(one, Mode.OFF)]).decide(REQUEST) == []
     assert one.asked == 0
+
+
+def test_a_rule_that_has_nothing_to_do_is_not_asked() -> None:
+    one = rule(NO)
+    one.idle = True
+    chain = Policies([(one, Mode.ENFORCE)])
+    assert chain.decide(REQUEST) == []
+    assert one.asked == 0
+    assert not chain.judge_routine
 
 
 def test_a_rule_that_raises_refuses() -> None:

@@ -372,9 +372,11 @@ class SessionStore(SessionIndex):
 
     def _settle(self, session: Session) -> None:
         """Give back what an idle session does not need."""
-        if not session.activity:
+        activity = session.activity
+        if activity is None or not (activity.operations or activity.cursors):
             session.activity = None
-            if session.state is not State.IN_PROGRESS:
+            tracker = session.transaction
+            if tracker is None or tracker.state is not State.IN_PROGRESS:
                 self._deactivate(session)
 
     def _count_transaction(self, session: Session, before: State, after: State) -> None:

@@ -50,9 +50,8 @@ class FrameBuffer:
         data = self._data
         if not data:
             # The common case, one message in one read, costs no copy.
-            if len(chunk) >= HEADER_SIZE and _length(chunk)[0] == len(chunk):
-                if len(chunk) > self.max_length:
-                    raise FramingError(f"message length {len(chunk)} is out of range", [])
+            size = len(chunk)
+            if HEADER_SIZE <= size <= self.max_length and _length(chunk)[0] == size:
                 return [chunk]
         elif self._declared > len(data) + len(chunk):
             data += chunk

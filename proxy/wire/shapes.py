@@ -29,7 +29,7 @@ _MOST: Final = 1000
 _MOST_BYTES: Final = 1024
 _MOST_ELEMENTS: Final = 64
 
-#: Shapes that begin alike and are tried, the last one used first.
+#: Shapes that begin alike and are tried, the last one learnt first.
 _MOST_ALIKE: Final = 8
 
 _int32 = INT32.unpack_from
@@ -201,21 +201,14 @@ class Shapes(Generic[L]):
             size = _int32(data, start)[0]
             alike = self._alike.get(data[start + 4 : start + 12])
             if alike is not None and start + size <= limit:
-                shape = alike[0]
-                # Most often it is the one used last, and nothing in it varies.
-                if (
-                    size == shape.size
-                    and not shape.first
-                    and shape.unpack(data, start) == shape.parts
-                    and start == shape.found[1]
-                ):
-                    return shape.found
                 for shape in alike:
-                    base = shape.match(data, start, start + size)
-                    if base >= 0:
-                        alike.remove(shape)
-                        alike.insert(0, shape)
-                        return shape.layout, base, None
+                    if shape.first or start != shape.found[1]:
+                        base = shape.match(data, start, start + size)
+                        if base >= 0:
+                            return shape.layout, base, None
+                    elif size == shape.size and shape.unpack(data, start) == shape.parts:
+                        # Nothing in it varies, as most often.
+                        return shape.found
         reading = self._read(data, start, limit)
         self._learn(reading, data, start)
         return reading.layout, start, reading.fields

@@ -71,6 +71,16 @@ def test_no_rule_that_says_so_judges_a_routine_request(rule, who, checks) -> Non
         assert made.refuse(one) is None
 
 
+@pytest.mark.parametrize("rule", policies.POLICIES)
+def test_which_have_nothing_to_do_until_they_are_set(rule) -> None:
+    assert getattr(make_policy(rule, {}), "idle", False) == (
+        rule.name in ("kill_guard", "session_budget", "transaction_guard")
+    )
+    for name, value in STRICT[rule.name].items():
+        if name != "operators":
+            assert not getattr(make_policy(rule, {name: value}), "idle", False)
+
+
 def test_a_short_limit_for_names_is_held_in_every_request() -> None:
     assert make_policy(UserNameLength, {"limit": 5}).judges_routine
 

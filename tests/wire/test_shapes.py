@@ -212,3 +212,22 @@ def test_no_more_than_so_many_are_remembered(again):
         assert len(known._known) <= 10
         assert sum(map(len, known._alike.values())) <= 20
         assert len(known._seen) <= 10
+
+
+@pytest.mark.parametrize("number", [int, bson.Int64])
+def test_what_begins_with_a_short_name_is_remembered_once(number):
+    """The value that follows is none of what it begins with."""
+    reads = Reads(read_answer)
+    known = Shapes(reads)
+    counts = [bson.encode({"n": number(n), "ok": 1.0}) for n in range(1000)]
+    assert reads.takes(known, *counts) == 2
+    assert sum(map(len, known._alike.values())) == len(known._alike) == 1
+
+
+def test_only_so_many_lengths_vary():
+    reads = Reads(read_command)
+    known = Shapes(reads)
+    for count, takes in [(16, 0), (17, 8)]:
+        several = [bson.encode({f"x{n}": "y" * size for n in range(count)}) for size in range(10)]
+        reads.takes(known, *several)
+        assert reads.takes(known, *several[2:]) == takes

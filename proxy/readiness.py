@@ -73,6 +73,9 @@ class Readiness:
         # Within trio's own epoll, which waits for this one like for any descriptor.
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[Callable[[], bool], Callable[[], None]]] = {}
+        #: Those that the last slice had no time for: asked again, the kernel could put the same
+        #: slow ones before them each time.
+        self._left: list[tuple[int, int]] = []
         #: Bytes that senders hold because their peers do not read.
         self.waiting = 0
         #: Seconds for which it was waited awake in vain.
@@ -81,7 +84,10 @@ class Readiness:
         self._odds = Odds()
 
     def watch(self, fd: int, take: Callable[[], bool], settle: Callable[[], None]) -> None:
-        """Begin; neither may raise, and both may end this or others. One watcher a descriptor."""
+        """Begin; neither may raise, and both may end this or others. One watcher a descriptor.
+
+        ``take`` may find that there is nothing to read.
+        """
         self._epoll.register(fd, select.EPOLLIN)
         self._watched[fd] = take, settle
 
@@ -108,14 +114,15 @@ class Readiness:
 
     def _serve(self) -> bool:
         """Call what has something to read, for a while; whether there was anything."""
-        ready = self._epoll.poll(0, _AT_ONCE)
+        ready = self._left or self._epoll.poll(0, _AT_ONCE)
         if not ready:
             return False
         watched = self._watched
         end = perf_counter() + _SLICE
         while ready:
             taken = []
-            for fd, _ in ready:
+            turns = iter(ready)
+            for fd, _ in turns:
                 # One that was taken before it may have ended this one.
                 if (found := watched.get(fd)) is not None:
                     take, settle = found
@@ -123,6 +130,7 @@ class Readiness:
                         taken.append(settle)
                     if perf_counter() > end:
                         break
+            self._left = list(turns)
             for settle in taken:
                 settle()
             ready = self._epoll.poll(0, _AT_ONCE) if perf_counter() < end else []

@@ -85,6 +85,24 @@ async def test_what_was_taken_of_several_is_settled_together(pairs):
     assert happened == ["take"] * 3 + ["settle"] * 2
 
 
+async def test_one_that_takes_long_keeps_no_other_from_its_turn(pairs, monkeypatch):
+    """The kernel names it first each time."""
+    monkeypatch.setattr(readiness, "_SLICE", 0.0)
+    watching = readiness.current()
+    served = []
+    for number, (ours, theirs) in enumerate(pairs[:4]):
+        theirs.send(b"12")
+
+        def take(number: int = number, ours: socket.socket = ours) -> bool:
+            served.append(number)
+            ours.recv(1)
+            return False
+
+        watching.watch(ours.fileno(), take, nothing)
+    await wait_all_tasks_blocked()
+    assert served == [0, 1, 2, 3] * 2
+
+
 async def test_there_is_one_in_a_run():
     assert readiness.current() is readiness.current()
 

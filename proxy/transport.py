@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 #: with 64 KiB, and small ones as fast as before.
 RECEIVE_SIZE: Final = 262_144
 
-#: And in the read after one that brought as many: 1 MB replies then pass twice as fast. With
-#: half of this they cost 1.4 times as much, since the peers are woken more often.
+#: And in the read after one that brought :data:`SMALL_SIZE` or more: 1 MB replies then pass twice
+#: as fast. With half of this they cost 1.4 times as much, since the peers are woken more often.
 BULK_SIZE: Final = 1 << 20
 
-#: And while senders wait with more bytes than that: what stalled peers make the process hold
-#: is bounded.
+#: And while senders wait with more than :data:`_MOST_WAITING` bytes: what stalled peers make the
+#: process hold is bounded.
 SMALL_SIZE: Final = 65_536
 _MOST_WAITING: Final = 64 << 20
 
@@ -147,7 +147,7 @@ class SocketTransport:
             if len(data) < SMALL_SIZE:
                 size = RECEIVE_SIZE
                 return True
-            size = BULK_SIZE if len(data) >= RECEIVE_SIZE else RECEIVE_SIZE
+            size = BULK_SIZE
             # While it is in the processor's caches, and before more of that size is held.
             on_taken()
             return False

@@ -148,14 +148,13 @@ class Desk:
         """
         if not self._sessions.enabled:
             return None
+        if request.layout.sessionless:
+            return self.tracking.requested(request, NO_SESSION, None, now)
         info = read_operation_session_info(request, self.caller)
-        session = None
-        if info is not NO_SESSION:
-            if info.lsid is not None:
-                session = self._sessions.store.get(info.lsid)
-            error = self._judge(request, info, session, now)
-            if error is not None:
-                return error
+        session = None if info.lsid is None else self._sessions.store.get(info.lsid)
+        error = self._judge(request, info, session, now)
+        if error is not None:
+            return error
         return self.tracking.requested(request, info, session, now)
 
     def refusal(

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PYTHON
 
-.PHONY: help run demo test check format clean
+.PHONY: help run demo test check format compiled test-compiled clean
 
 help:
 	@echo 'make run     the proxy on 127.0.0.1:27018 in front of an embedded upstream'
@@ -13,6 +13,8 @@ help:
 	@echo 'make check   formatting, lint and types alone'
 	@echo 'make format  format the code'
 	@echo 'make clients install the real drivers that the tests use where they are found'
+	@echo 'make compiled, make test-compiled   the compiled wheel and a tree with it in build/compiled,'
+	@echo '             and all tests there; wants a C compiler and the headers of Python'
 	@echo 'make clean   remove what was installed and cached here'
 
 run: $(VENV)/.installed-embedded
@@ -33,8 +35,20 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The default is the pure one, and no test of it meets a compiled module: those are in a copy.
+compiled: $(VENV)/.installed-test
+	rm -rf build/compiled && mkdir -p build/compiled
+	HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 $(BIN)/python -m pip --disable-pip-version-check wheel \
+	    --quiet --no-deps --wheel-dir build/compiled .
+	tar -c --exclude=./build --exclude=./.git --exclude=./$(VENV) --exclude=__pycache__ . | \
+	    tar -x -C build/compiled
+	cd build/compiled && $(abspath $(BIN))/python -m zipfile -e *.whl . && rm -rf *.dist-info
+
+test-compiled: compiled
+	cd build/compiled && $(abspath $(BIN))/python -m pytest
+
 clean:
-	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build/compiled $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find proxy policies tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 include tests/clients/Makefile

@@ -19,6 +19,9 @@ from typing import Final
 
 _START_SECONDS: Final = 15.0
 
+_ROOT: Final = Path(__file__).resolve().parent.parent
+_COMPILED: Final = _ROOT / "build" / "compiled"
+
 _HAPROXY: Final = """\
 global
     nbthread {threads}
@@ -120,7 +123,7 @@ def relay(kind: str, upstream: int) -> Contender:
     return _start(f"trio {kind}", port, arguments)
 
 
-def proxy(upstream: int, *, tracking: bool = True) -> Contender:
+def proxy(upstream: int, name: str = "proxy", *, tracking: bool = True) -> Contender:
     """This proxy, with everything on, audit log included, or with the tracking of sessions off."""
     port = _free_port()
     folder = Path(tempfile.mkdtemp())
@@ -141,7 +144,18 @@ def proxy(upstream: int, *, tracking: bool = True) -> Contender:
         file = "{folder / "audit.jsonl"}"
     """)
     arguments = [sys.executable, "-m", "proxy", "serve", "--config", str(settings)]
-    return _start("proxy" if tracking else "proxy untracked", port, arguments, folder)
+    return _start(name, port, arguments, folder, _COMPILED if name == "proxy compiled" else _ROOT)
+
+
+def compiled(upstream: int) -> Contender:
+    """This proxy, as ``make compiled`` makes it."""
+    if not _COMPILED.is_dir():
+        raise MissingError("it is not made: make compiled")
+    for path in (_ROOT / "proxy").rglob("*.py"):
+        copy = _COMPILED / path.relative_to(_ROOT)
+        if not copy.is_file() or copy.read_bytes() != path.read_bytes():
+            raise MissingError("it is of other sources: make compiled")
+    return proxy(upstream, "proxy compiled")
 
 
 #: What can be compared, in this order.
@@ -154,7 +168,8 @@ ALL: Final[dict[str, Callable[[int], Contender]]] = {
     "trio sockets": lambda upstream: relay("sockets", upstream),
     "trio bare": lambda upstream: relay("bare", upstream),
     "proxy": proxy,
-    "proxy untracked": lambda upstream: proxy(upstream, tracking=False),
+    "proxy compiled": compiled,
+    "proxy untracked": lambda upstream: proxy(upstream, "proxy untracked", tracking=False),
 }
 
 #: What runs only where it is named.
@@ -192,8 +207,9 @@ def _free_port() -> int:
         return port
 
 
-def _start(name: str, port: int, arguments: list[str], folder: Path | None = None) -> Contender:
-    root = Path(__file__).resolve().parent.parent
+def _start(
+    name: str, port: int, arguments: list[str], folder: Path | None = None, root: Path = _ROOT
+) -> Contender:
     process = subprocess.Popen(
         arguments, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy import __version__
+from proxy.build import VERSION
 from proxy.errors import ConfigError
 from proxy.terminal import arguments as terminal
 
@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"{_NAME} {__version__}")
+    parser.add_argument("--version", action="version", version=f"{_NAME} {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     serve = add(
         commands,

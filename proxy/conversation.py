@@ -11,6 +11,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.errors import CommandError, WireError
@@ -241,15 +242,8 @@ class Conversation:
         self, question: bytes, handler: Callable[[Reply, float], None], now: float
     ) -> None:
         """Ask upstream while :attr:`quiet`; the client's next request waits for the answer."""
-
-        def answered(
-            conversation: Conversation, _pending: Pending, reply: Reply, now: float
-        ) -> None:
-            conversation.blocked = False
-            handler(reply, now)
-
         self.blocked = True
-        self.ask(question, answered, now)
+        self.ask(question, partial(_between, handler), now)
 
     def interrupt(self, operation: InFlight, now: float) -> None:
         """End an operation that is in flight here with 11601, and the connection with it.
@@ -449,3 +443,14 @@ class Conversation:
             self.release(pending, pending.answer, False, now)
         if self.ending and not queue and not self.blocked:
             self.close = self.ending
+
+
+def _between(
+    handler: Callable[[Reply, float], None],
+    conversation: Conversation,
+    _pending: Pending,
+    reply: Reply,
+    now: float,
+) -> None:
+    conversation.blocked = False
+    handler(reply, now)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from proxy import __version__, admin, gauges, logs, readiness, tls
+from proxy import admin, gauges, logs, readiness, tls
 from proxy.addresses import parse_address, parse_upstream
 from proxy.audit import AuditLog
+from proxy.build import VERSION
 from proxy.connection import Connection, Shared
 from proxy.desk import Sessions
 from proxy.errors import ConfigError
@@ -83,7 +84,7 @@ class Server:
         self.config = config
         self._reload = reload
         self.log = logs.logger()
-        self.telemetry = Telemetry(__version__, RULES)
+        self.telemetry = Telemetry(VERSION, RULES)
         self.telemetry.reloaded(True, time.time())
         uri = parse_upstream(config.upstream.address)
         members = config.upstream.members
@@ -244,7 +245,7 @@ class Server:
         addresses = self._listeners.addresses()
         self.log.info(
             "listening",
-            version=__version__,
+            version=VERSION,
             connect=f"mongodb://{','.join(a.replace('/', '%2F') for a in addresses)}/",
             upstream=",".join(map(str, self._seeds)),
             admin=where,
@@ -329,7 +330,7 @@ class Server:
     def about(self) -> dict[str, Any]:
         """What the process is: version, uptime, connections and their limit."""
         return {
-            "version": __version__,
+            "version": VERSION,
             "uptime_seconds": round(trio.current_time() - self._started, 3),
             "connections": len(self._open),
             "connections_limit": self.config.limits.connections,

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-import proxy
 from proxy import cli
+from proxy.build import VERSION
 from proxy.errors import ConfigError
 
 PATIENCE = 30
@@ -57,7 +57,7 @@ def errors(capsys: pytest.CaptureFixture[str], arguments: Sequence[str]) -> list
 
 def test_version() -> None:
     done = run("--version")
-    assert (done.returncode, done.stdout) == (0, f"mongo-session-proxy {proxy.__version__}\n")
+    assert (done.returncode, done.stdout) == (0, f"mongo-session-proxy {VERSION}\n")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["check-config", "-h"]])

@@ -115,7 +115,7 @@ async def test_what_comes_while_it_waits_awake_is_served_and_others_have_their_t
     watching.be_patient(3600.0)
     ours, theirs = pairs[0]
     served = []
-    watching.watch(ours.fileno(), lambda: served.append(ours.recv(1)), nothing)
+    watching.watch(ours.fileno(), lambda: bool(served.append(ours.recv(1))), nothing)
     await wait_all_tasks_blocked()
     asleep = sleepers()
     for number in range(2000):
@@ -136,7 +136,7 @@ async def test_it_goes_to_sleep_where_nothing_comes(pairs):
     watching.be_patient(1e-9)
     ours, theirs = pairs[0]
     served = []
-    watching.watch(ours.fileno(), lambda: served.append(ours.recv(1)), nothing)
+    watching.watch(ours.fileno(), lambda: bool(served.append(ours.recv(1))), nothing)
     for number in range(readiness.Odds._TRY_AGAIN):
         assert watching.lingered == 0
         theirs.send(b"x")

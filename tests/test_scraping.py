@@ -7,9 +7,8 @@ from proxy.scraping import metrics_page, watch_the_loop
 from proxy.telemetry import Telemetry
 
 
-class Noting(Telemetry):
+class Noting:
     def __init__(self) -> None:
-        super().__init__("1")
         self.lags: list[float] = []
 
     def late(self, seconds: float) -> None:

@@ -13,8 +13,11 @@ from zipfile import ZipFile
 import pytest
 
 from proxy import __version__
+from proxy.build import VERSION
 
 ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.skipif("+compiled" in VERSION, reason="this is of the pure wheel")
 
 
 @pytest.fixture(scope="module")

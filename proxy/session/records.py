@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.info import OperationSessionInfo  # noqa: TC001 - a field's, see test_compiled
 from proxy.session.sharded import Sharded
 from proxy.session.transactions import State, Step, Tracker
-
-if TYPE_CHECKING:
-    from proxy.session.info import OperationSessionInfo
 
 
 class Ending(Enum):

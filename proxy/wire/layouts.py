@@ -35,7 +35,6 @@ Span = tuple[int, int]
 L = TypeVar("L")
 
 
-@dataclass(slots=True)
 class Reading(Generic[L]):
     """What was found by reading a document.
 
@@ -43,11 +42,21 @@ class Reading(Generic[L]):
     look deeper each time. ``inner`` are the fields of the element ``container``, which count too.
     """
 
-    layout: L
-    fields: Fields
-    whole: list[Span] | None
-    container: Element | None = None
-    inner: Fields | None = None
+    __slots__ = ("container", "fields", "inner", "layout", "whole")
+
+    def __init__(
+        self,
+        layout: L,
+        fields: Fields,
+        whole: list[Span] | None,
+        container: Element | None = None,
+        inner: Fields | None = None,
+    ) -> None:
+        self.layout = layout
+        self.fields = fields
+        self.whole = whole
+        self.container = container
+        self.inner = inner
 
 
 @dataclass(slots=True)

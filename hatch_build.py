@@ -1,0 +1,93 @@
+"""Compiles the modules that every message passes through, with mypyc, into the wheel.
+
+Nothing here is loaded unless HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 asks for it: else the wheel is the
+sources and no more. With it they are there too, and beside them what was made of them. It needs a
+C compiler and Python's headers.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Final
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+#: What is compiled. What others may derive from (``proxy/policy.py``), what is seldom used, and
+#: what ``tests/test_compiled.py`` finds fault with (``proxy/transport.py``) stays Python.
+COMPILED: Final = (
+    "proxy/wire/*.py",
+    "proxy/session/caller.py",
+    "proxy/session/counts.py",
+    "proxy/session/idl.py",
+    "proxy/session/index.py",
+    "proxy/session/info.py",
+    "proxy/session/plainlists.py",
+    "proxy/session/records.py",
+    "proxy/session/sharded.py",
+    "proxy/session/store.py",
+    "proxy/session/transactions.py",
+    "proxy/conversation.py",
+    "proxy/counting.py",
+    "proxy/desk.py",
+    "proxy/exchange.py",
+    "proxy/misuse.py",
+    "proxy/outlet.py",
+    "proxy/readiness.py",
+    "proxy/recording.py",
+    "proxy/relay.py",
+    "proxy/telemetry.py",
+    "proxy/tracking.py",
+)
+
+#: Run in a folder of its own: setuptools would read a pyproject.toml that it found.
+_PROGRAM: Final = """
+import sys
+from mypyc.build import mypycify
+from setuptools import setup
+
+out, config, *paths = sys.argv[1:]
+setup(
+    name="mongo-session-proxy",
+    packages=[],
+    ext_modules=mypycify([f"--config-file={config}", *paths], group_name="proxy"),
+    script_args=["build_ext", f"--build-lib={out}"],
+)
+"""
+
+
+def compiled_modules(root: Path) -> list[Path]:
+    """The files that :data:`COMPILED` means."""
+    return [path for pattern in COMPILED for path in sorted(root.glob(pattern))]
+
+
+class CompiledHook(BuildHookInterface[Any]):
+    """Adds the compiled modules to a wheel."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version != "standard":
+            raise RuntimeError("an editable installation cannot be compiled")
+        self._folder = Path(mkdtemp())
+        root, out = Path(self.root), self._folder / "out"
+        paths = map(str, compiled_modules(root))
+        try:
+            subprocess.run(
+                [sys.executable, "-c", _PROGRAM, str(out), str(root / "pyproject.toml"), *paths],
+                cwd=self._folder,
+                env={**os.environ, "MYPYPATH": str(root)},
+                check=True,
+            )
+        except BaseException:
+            shutil.rmtree(self._folder)
+            raise
+        for made in out.rglob("*.so"):
+            build_data["force_include"][str(made)] = str(made.relative_to(out))
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        shutil.rmtree(self._folder)

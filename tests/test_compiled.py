@@ -1,0 +1,151 @@
+"""What the compiler of the optional build cannot follow must not be in the modules it compiles.
+
+mypyc 2.4 compiles each of these without a word, into something else than Python makes of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hatch_build import COMPILED, compiled_modules
+from proxy.build import VERSION
+
+ROOT = Path(__file__).parent.parent
+MODULES = [str(path.relative_to(ROOT)) for path in compiled_modules(ROOT)]
+
+#: What may be called twice without harm.
+HARMLESS = {"len", "_int32"}
+
+#: Functions within functions that are gone when those return.
+SHORT_LIVED = {"place"}
+
+
+def names_of_two_errors(tree: ast.AST) -> Iterator[str]:
+    """A name has one type in a function: the second error is a TypeError where it is caught."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            caught: dict[str, str] = {}
+            for node in ast.walk(function):
+                if isinstance(node, ast.ExceptHandler) and node.name and node.type:
+                    kind = ast.unparse(node.type)
+                    if caught.setdefault(node.name, kind) != kind:
+                        yield f"{node.lineno}: {node.name}"
+
+
+def calls_in_slices(tree: ast.AST) -> Iterator[str]:
+    """The bounds of a slice of a memoryview or a bytearray are evaluated twice."""
+    for bounds in ast.walk(tree):
+        if isinstance(bounds, ast.Slice):
+            for node in ast.walk(bounds):
+                called = node.func if isinstance(node, ast.Call) else None
+                if isinstance(called, ast.Name) and called.id in HARMLESS:
+                    continue
+                if called is not None or isinstance(node, ast.NamedExpr | ast.Await):
+                    yield f"{bounds.lineno}: {ast.unparse(node)}"
+
+
+def fields_of_absent_types(tree: ast.Module) -> Iterator[str]:
+    """A dataclass's fields are looked up when it is made: a class that is not there crashes."""
+    absent = {
+        name.asname or name.name
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for imported in node.body
+        if isinstance(imported, ast.Import | ast.ImportFrom)
+        for name in imported.names
+    }
+    for made in tree.body:
+        if isinstance(made, ast.ClassDef) and any(
+            "dataclass" in ast.unparse(decorator) for decorator in made.decorator_list
+        ):
+            for field in made.body:
+                if isinstance(field, ast.AnnAssign):
+                    kind = ast.unparse(field.annotation).partition("[")[0]
+                    if kind in absent:
+                        yield f"{field.lineno}: {ast.unparse(field)}"
+            # Nor can one be made where it has a base.
+            yield from (f"{made.lineno}: {made.name}" for _ in made.bases)
+
+
+def functions_that_keep(tree: ast.Module) -> Iterator[str]:
+    """A function within a function is one cycle with its variables. Those of connections would
+    stay for good, as full collections are put off (:mod:`proxy.memory`)."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (
+                    node is not function and node.name not in SHORT_LIVED
+                ):
+                    yield f"{node.lineno}: {node.name}"
+
+
+def heirs_of_abstract_classes(tree: ast.Module) -> Iterator[str]:
+    """A class does not get a registry of its own: everything of the base is an instance of it."""
+    abstract = {
+        name.asname or name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in ("abc", "collections.abc")
+        for name in node.names
+    }
+    for made in tree.body:
+        if isinstance(made, ast.ClassDef):
+            for base in made.bases:
+                if ast.unparse(base).partition("[")[0] in abstract:
+                    yield f"{made.lineno}: {made.name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        names_of_two_errors,
+        calls_in_slices,
+        fields_of_absent_types,
+        functions_that_keep,
+        heirs_of_abstract_classes,
+    ],
+)
+def test_the_compiler_follows(rule, module: str) -> None:
+    assert list(rule(ast.parse((ROOT / module).read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "source"),
+    [
+        (
+            names_of_two_errors,
+            "def f():\n try: pass\n except A as e: pass\n except B as e: pass",
+        ),
+        (calls_in_slices, "rest[send(rest) :]"),
+        (functions_that_keep, "async def f():\n def g(): pass"),
+        (
+            heirs_of_abstract_classes,
+            "from collections.abc import Set\nclass C(Set[int]): pass",
+        ),
+        (
+            fields_of_absent_types,
+            "if TYPE_CHECKING:\n from m import C\n@dataclass(slots=True)\nclass D:\n one: C",
+        ),
+    ],
+)
+def test_the_rules_find_what_they_look_for(rule, source: str) -> None:
+    assert len(list(rule(ast.parse(source)))) == 1
+
+
+def test_patterns_name_files() -> None:
+    assert all(list(ROOT.glob(pattern)) for pattern in COMPILED)
+
+
+@pytest.mark.skipif("+compiled" not in VERSION, reason="this is not the compiled build")
+@pytest.mark.parametrize("module", MODULES)
+def test_each_can_be_the_first_that_is_imported(module: str) -> None:
+    name = module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    program = f"import {name} as it, sys; sys.exit(it.__file__.endswith('.py'))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
+    assert done.returncode == 0

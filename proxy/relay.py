@@ -314,7 +314,7 @@ class Relay:
         except PeerGoneError as error:
             raise _UpstreamGoneError(str(error)) from error
         self._to_upstream = Outlet(upstream, self.conversation.to_upstream)
-        nursery.start_soon(self._pump_replies, upstream, self._to_upstream)
+        nursery.start_soon(self._pump_replies, upstream, self._to_upstream, nursery)
 
     async def _answer_http(self) -> None:
         await self._client.send(_HTTP_ANSWER)
@@ -358,18 +358,29 @@ class Relay:
 
     # ------------------------------------------------------------------ upstream to client
 
-    async def _pump_replies(self, upstream: Transport, to_upstream: Outlet) -> None:
+    async def _pump_replies(
+        self, upstream: Transport, to_upstream: Outlet, nursery: trio.Nursery
+    ) -> None:
         try:
             while await upstream.each(self._take_replies, self._settle_replies):
                 await self._flush_to_client()
-                if not to_upstream.busy:
-                    # Else upstream may read on only when its replies are read, which happens here.
-                    await to_upstream.flush()
-                self._replied()
+                if to_upstream.busy or to_upstream.push():
+                    self._replied()
+                else:
+                    # Upstream may read on only when its replies are read, which happens here.
+                    nursery.start_soon(self._flush_to_upstream, to_upstream)
             self._client.send_eof()
             self.stop("upstream closed")
         except PeerGoneError as error:
             self.stop(f"upstream: {error}")
+
+    async def _flush_to_upstream(self, to_upstream: Outlet) -> None:
+        try:
+            await to_upstream.flush()
+        except PeerGoneError as error:
+            self.stop(f"upstream: {error}")
+        else:
+            self._replied()
 
     def _take_replies(self, data: bytes) -> None:
         """Decide on what upstream sent."""

@@ -342,6 +342,37 @@ async def test_replies_are_read_while_a_request_waits_for_upstream():
         assert rig.upstream.take() == large[10:]
 
 
+async def test_replies_are_read_while_nobody_sends_a_rest_yet():
+    """Where both pumps are woken at once, that of the replies may be the first to go on."""
+    async with rigged(room=0) as rig:
+        assert await rig.says(ONE, TWO) == ONE + TWO
+        rig.upstream.make_room(10)
+        large = command(PING, 3)
+        rig.relay._take_requests(large)
+        assert not rig.relay._settle_requests()
+        assert rig.upstream.take() == large[:10]
+        assert await rig.answers(FIRST) == b""
+        rig.client.make_room(None)
+        await wait_all_tasks_blocked()
+        assert await rig.answers(SECOND) == FIRST + SECOND
+        rig.upstream.make_room(None)
+        await wait_all_tasks_blocked()
+        assert rig.upstream.take() == large[10:]
+
+
+async def test_a_rest_that_upstream_breaks_at_ends_both():
+    async with rigged(room=0) as rig:
+        assert await rig.says(ONE, TWO) == ONE + TWO
+        rig.upstream.make_room(10)
+        rig.relay._take_requests(command(PING, 3))
+        assert not rig.relay._settle_requests()
+        await rig.answers(FIRST)
+        rig.client.make_room(None)
+        await rig.running()
+        rig.upstream.reset()
+        await rig.ended("upstream: reset by peer")
+
+
 # ------------------------------------------------------------------ deadlines
 
 

@@ -141,9 +141,11 @@ def read_command(data: bytes, start: int, limit: int) -> Reading[Command]:
 
 def _fits(command: Command, there: set[bytes], fields: Fields) -> bool:
     """Whether the session fields beside the lsid make sense together."""
+    if not fields.keys().isdisjoint(_STATEMENTS):
+        return False
     if len(there) == 1:
         return True
-    if not command.txn_number or not fields.keys().isdisjoint(_STATEMENTS):
+    if not command.txn_number:
         return False
     kinds = (command.autocommit, command.start_transaction)
     return (len(there), *kinds) in ((2, None, None), (3, False, None), (4, False, True))

@@ -388,6 +388,14 @@ def test_arbitrary_bytes_as_an_lsid_are_read_without_raising(payload: bytes) -> 
         assert one.problem
 
 
+@pytest.mark.parametrize("name", ["stmtId", "stmtIds"])
+def test_wrong_statements_are_seen_beside_nothing_but_an_lsid(name: str) -> None:
+    """The server has refused such a write before it looks at the session."""
+    found = info({"insert": "c", "lsid": lsid(), name: "x"}, AS_ALICE)
+    assert found.malformed is not None
+    assert found.lsid is None
+
+
 def test_the_frame_is_not_touched() -> None:
     document = bson.encode({"find": "c", "lsid": lsid(), "$db": "app"})
     one = request(document)

@@ -70,6 +70,7 @@ def test_session_fields_as_drivers_write_them() -> None:
         ([("lsid", LSID), ("x", 1), ("x", 2)], False, False),
         ([("txnNumber", ONE)], False, False),
         ([("lsid", LSID), ("txnNumber", 1)], False, False),
+        ([("lsid", LSID), ("stmtId", 1)], False, False),
         ([("lsid", LSID), ("txnNumber", ONE), ("stmtId", 1)], False, False),
         ([("lsid", LSID), ("txnNumber", ONE), ("stmtIds", [1])], False, False),
         ([("lsid", LSID), ("autocommit", False)], False, False),

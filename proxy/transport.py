@@ -19,17 +19,17 @@ from proxy import readiness
 if TYPE_CHECKING:
     from proxy.addresses import Address
 
-#: Bytes asked for in one read: 100 KB replies, which come whole then, pass 1.6 times as fast as
-#: with 64 KiB, and small ones as fast as before.
-RECEIVE_SIZE: Final = 262_144
+#: Bytes asked for in one read. Four times as many would make small messages cost a tenth more.
+RECEIVE_SIZE: Final = 65_536
 
-#: And in the read after one that brought :data:`SMALL_SIZE` or more: 1 MB replies then pass twice
-#: as fast. With half of this they cost 1.4 times as much, since the peers are woken more often.
+#: And from a read that brought as many until one that brings next to nothing: replies of 100 KB
+#: then pass 1.6 times as fast, and of 1 MB twice as fast. With half of this the latter cost 1.4
+#: times as much, since the peers are woken more often.
 BULK_SIZE: Final = 1 << 20
+_LITTLE: Final = 16_384
 
-#: And while senders wait with more than :data:`_MOST_WAITING` bytes: what stalled peers make the
+#: While senders wait with more bytes than this, reads stay small: what stalled peers make the
 #: process hold is bounded.
-SMALL_SIZE: Final = 65_536
 _MOST_WAITING: Final = 64 << 20
 
 #: What MongoDB drivers set on their sockets, in seconds and probes.
@@ -131,7 +131,7 @@ class SocketTransport:
         def on_readable() -> bool:
             nonlocal size
             try:
-                data = sock.recv(size if watching.waiting < _MOST_WAITING else SMALL_SIZE)
+                data = sock.recv(size if watching.waiting < _MOST_WAITING else RECEIVE_SIZE)
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -144,8 +144,9 @@ class SocketTransport:
                     self._wake(False)
             except Exception as problem:
                 self._wake(problem)
-            if len(data) < SMALL_SIZE:
-                size = RECEIVE_SIZE
+            if len(data) < RECEIVE_SIZE:
+                if len(data) < _LITTLE:
+                    size = RECEIVE_SIZE
                 return True
             size = BULK_SIZE
             # While it is in the processor's caches, and before more of that size is held.

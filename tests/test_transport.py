@@ -18,7 +18,6 @@ from proxy.addresses import Address
 from proxy.transport import (
     BULK_SIZE,
     RECEIVE_SIZE,
-    SMALL_SIZE,
     PeerGoneError,
     SocketTransport,
     TlsTransport,
@@ -264,31 +263,46 @@ async def test_as_much_is_sent_as_needs_no_waiting(pair):
         got += len(await other.receive())
 
 
-class Bottomless(socket.socket):
-    """Has as much to read as it is asked for, once there is anything."""
+class Scripted(socket.socket):
+    """Has these many bytes to read each time, once there are any."""
 
-    def __init__(self, fileno: int) -> None:
+    def __init__(self, fileno: int, there: list[int]) -> None:
         super().__init__(fileno=fileno)
+        self.there = there
         self.asked: list[int] = []
 
     def recv(self, size: int) -> bytes:
         self.asked.append(size)
-        return bytes(size)
+        return bytes(min(size, self.there[len(self.asked) - 1]))
+
+
+FULL = 1 << 30
 
 
 @pytest.mark.parametrize(
-    ("waiting", "sizes"),
-    [(0, [RECEIVE_SIZE, BULK_SIZE, BULK_SIZE]), (1 << 30, [SMALL_SIZE, SMALL_SIZE, SMALL_SIZE])],
+    ("waiting", "there", "sizes"),
+    [
+        (0, [FULL] * 3, [RECEIVE_SIZE, BULK_SIZE, BULK_SIZE]),
+        (FULL, [FULL] * 3, [RECEIVE_SIZE, RECEIVE_SIZE, RECEIVE_SIZE]),
+        (0, [RECEIVE_SIZE - 1] * 2, [RECEIVE_SIZE, RECEIVE_SIZE]),
+        (0, [FULL, 40_000, FULL], [RECEIVE_SIZE, BULK_SIZE, BULK_SIZE]),
+        (0, [FULL, 400, FULL], [RECEIVE_SIZE, BULK_SIZE, RECEIVE_SIZE]),
+    ],
 )
-async def test_reads_grow_where_one_was_filled_unless_much_is_waiting_already(waiting, sizes):
+async def test_reads_are_large_where_much_came_unless_much_is_waiting_already(
+    waiting, there, sizes
+):
     near, far = socket.socketpair()
-    with Bottomless(near.detach()) as sock, far:
+    with Scripted(near.detach(), there) as sock, far:
         far.send(b"x")
         readiness.current().waiting = waiting
         taken: list[int] = []
         transport = SocketTransport(sock)
-        assert await transport.each(lambda data: taken.append(len(data)), lambda: len(taken) < 3)
-        assert sock.asked == taken == sizes
+        assert await transport.each(
+            lambda data: taken.append(len(data)), lambda: len(taken) < len(there)
+        )
+        assert sock.asked == sizes
+        assert taken == [min(pair) for pair in zip(there, sizes, strict=True)]
 
 
 async def test_what_senders_hold_is_counted_until_they_are_rid_of_it(pair, nursery):

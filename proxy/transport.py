@@ -95,14 +95,26 @@ def set_options(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+def _take_nothing(_: bytes) -> None:
+    """Stands where nobody is inside :meth:`SocketTransport.each`."""
+
+
+def _settle_nothing() -> bool:
+    return True
+
+
 class SocketTransport:
     """A non-blocking TCP or unix socket."""
 
-    __slots__ = ("_outcome", "_parked", "_sock")
+    __slots__ = ("_outcome", "_parked", "_settle", "_size", "_sock", "_take", "_watching")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self._watching = readiness.current()
+        self._take: Callable[[bytes], None] = _take_nothing
+        self._settle: Callable[[], bool] = _settle_nothing
+        self._size = RECEIVE_SIZE
         #: The task inside :meth:`each`, and what it returns or raises when it is woken.
         self._parked: trio.lowlevel.Task | None = None
         self._outcome: bool | Exception = False
@@ -121,54 +133,12 @@ class SocketTransport:
                 raise PeerGoneError(str(error)) from error
 
     async def each(self, take: Callable[[bytes], None], settle: Callable[[], bool]) -> bool:
-        sock = self._sock
-        if sock.fileno() < 0:
+        if self._sock.fileno() < 0:
             raise PeerGoneError("closed")
-
-        watching = readiness.current()
-        size = RECEIVE_SIZE
-
-        def on_readable() -> bool:
-            nonlocal size
-            try:
-                data = sock.recv(size if watching.waiting < _MOST_WAITING else RECEIVE_SIZE)
-            except BlockingIOError:
-                return False
-            except OSError as error:
-                self._wake(PeerGoneError(str(error)))
-                return False
-            try:
-                if data:
-                    take(data)
-                else:
-                    self._wake(False)
-            except Exception as problem:
-                self._wake(problem)
-            if len(data) < RECEIVE_SIZE:
-                if len(data) < _LITTLE:
-                    size = RECEIVE_SIZE
-                return True
-            size = BULK_SIZE
-            # While it is in the processor's caches, and before more of that size is held.
-            on_taken()
-            return False
-
-        def on_taken() -> None:
-            # What was taken may have ended the wait already, by closing or by cancelling.
-            if self._parked is not None:
-                try:
-                    if not settle():
-                        self._wake(True)
-                except Exception as problem:
-                    self._wake(problem)
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._unpark()
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        watching.watch(sock.fileno(), on_readable, on_taken)
+        self._take, self._settle = take, settle
+        self._watching.watch(self._sock.fileno(), self._on_readable, self._on_taken)
         self._parked = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
         outcome, self._outcome = self._outcome, False
         try:
             if isinstance(outcome, Exception):
@@ -178,11 +148,51 @@ class SocketTransport:
             # An exception refers to this frame: see :mod:`proxy.memory`.
             del outcome
 
+    def _on_readable(self) -> bool:
+        """Take what is there; whether it is still to be settled."""
+        try:
+            roomy = self._watching.waiting < _MOST_WAITING
+            data = self._sock.recv(self._size if roomy else RECEIVE_SIZE)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._wake(PeerGoneError(str(error)))
+            return False
+        try:
+            if data:
+                self._take(data)
+            else:
+                self._wake(False)
+        except Exception as problem:
+            self._wake(problem)
+        if len(data) < RECEIVE_SIZE:
+            if len(data) < _LITTLE:
+                self._size = RECEIVE_SIZE
+            return True
+        self._size = BULK_SIZE
+        # While it is in the processor's caches, and before more of that size is held.
+        self._on_taken()
+        return False
+
+    def _on_taken(self) -> None:
+        # What was taken may have ended the wait already, by closing or by cancelling.
+        if self._parked is not None:
+            try:
+                if not self._settle():
+                    self._wake(True)
+            except Exception as problem:
+                self._wake(problem)
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._unpark()
+        return trio.lowlevel.Abort.SUCCEEDED
+
     def _unpark(self) -> trio.lowlevel.Task | None:
         """The task inside :meth:`each`, which nothing is handed to any more; None for no task."""
         task, self._parked = self._parked, None
         if task is not None:
-            readiness.current().forget(self._sock.fileno())
+            self._watching.forget(self._sock.fileno())
+            self._take, self._settle = _take_nothing, _settle_nothing
         return task
 
     def _wake(self, outcome: bool | Exception) -> None:
@@ -208,7 +218,7 @@ class SocketTransport:
             await self._send_rest(rest)
 
     async def _send_rest(self, rest: memoryview) -> None:
-        watching, held = readiness.current(), len(rest)
+        watching, held = self._watching, len(rest)
         watching.waiting += held
         try:
             while rest:

@@ -41,7 +41,7 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[SocketTransport, SocketTransport]]:
+async def pair() -> AsyncIterator[tuple[SocketTransport, SocketTransport]]:
     with tcp_pair() as (one, other):
         yield SocketTransport(one), SocketTransport(other)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from proxy.tls import ListenerTls, UpstreamTls
     from proxy.topology import Topology
     from proxy.upstreams import Upstreams
-    from proxy.wire.messages import Reply
+    from proxy.wire.replies import Reply
 
 
 @dataclass(slots=True)

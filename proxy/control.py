@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from proxy.conversation import Conversation, Pending, RequestHandler
     from proxy.errors import CommandError
     from proxy.session.patterns import Learnt
-    from proxy.wire.messages import Reply, Request
+    from proxy.wire.messages import Request
+    from proxy.wire.replies import Reply
 
 _OPERATION_TIME: Final = b"operationTime"
 _CLUSTER_TIME: Final = b"$clusterTime"

@@ -21,7 +21,7 @@ from proxy.session.refusals import INTERRUPTED
 from proxy.wire.compression import declared_size
 from proxy.wire.edges import EDGE, Edges
 from proxy.wire.frames import FrameBuffer, FramingError
-from proxy.wire.messages import Reply, Request, read_reply, read_request
+from proxy.wire.messages import Request, read_request
 from proxy.wire.opcodes import (
     EXHAUST_ALLOWED,
     HEADER,
@@ -35,7 +35,14 @@ from proxy.wire.opcodes import (
     QUERY_EXHAUST,
     UINT32,
 )
-from proxy.wire.replies import command_frame, error_document, plain_reply, reply_frame
+from proxy.wire.replies import (
+    Reply,
+    command_frame,
+    error_document,
+    plain_reply,
+    read_reply,
+    reply_frame,
+)
 
 if TYPE_CHECKING:
     from proxy.desk import Desk

@@ -27,7 +27,8 @@ from proxy.wire.fields import BOOL, DOCUMENT, Element, walk
 
 if TYPE_CHECKING:
     from proxy.conversation import Conversation, Pending, RequestHandler
-    from proxy.wire.messages import Reply, Request
+    from proxy.wire.messages import Request
+    from proxy.wire.replies import Reply
 
     Continuation = Callable[[Reply, float], None]
 

@@ -17,7 +17,8 @@ from proxy.wire.fields import ARRAY, DOCUMENT, STRING, Element, Fields, text, wa
 from proxy.wire.opcodes import INT32
 
 if TYPE_CHECKING:
-    from proxy.wire.messages import Reply, Request
+    from proxy.wire.messages import Request
+    from proxy.wire.replies import Reply
 
 #: The spellings that servers know; any other case is another command to them.
 HELLO_COMMANDS: Final = frozenset({"hello", "isMaster", "ismaster"})

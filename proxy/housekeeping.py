@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from policies.transaction_guard import Overdue
     from proxy.desk import Sessions
     from proxy.upstreams import Upstreams
-    from proxy.wire.messages import Reply
+    from proxy.wire.replies import Reply
 
 #: Seconds between two rounds.
 INTERVAL: Final = 1.0

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from proxy.session.info import OperationSessionInfo
     from proxy.session.records import Session
     from proxy.session.store import SessionStore
-    from proxy.wire.messages import Reply, Request
+    from proxy.wire.messages import Request
+    from proxy.wire.replies import Reply
 
 _int64 = INT64.unpack_from
 

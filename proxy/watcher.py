@@ -23,9 +23,8 @@ from proxy.errors import WireError
 from proxy.transport import PeerGoneError, SocketTransport, Transport, open_socket, start_tls
 from proxy.upstreams import PROBE
 from proxy.wire.frames import FrameBuffer
-from proxy.wire.messages import read_reply
 from proxy.wire.opcodes import HEADER, HEADER_SIZE, OP_QUERY
-from proxy.wire.replies import command_frame
+from proxy.wire.replies import command_frame, read_reply
 
 if TYPE_CHECKING:
     from proxy.addresses import Address

@@ -19,8 +19,8 @@ from proxy.session.ids import LogicalSessionId
 from proxy.session.records import Ending, Session
 from proxy.upstreams import UpstreamFacts
 from proxy.wire.compression import deflate, inflate
-from proxy.wire.messages import read_reply
 from proxy.wire.opcodes import HEADER, MORE_TO_COME
+from proxy.wire.replies import read_reply
 from tests.build import command, op_query, reply
 from tests.talk import UPSTREAM, Talk, connection_status
 

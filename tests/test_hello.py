@@ -26,9 +26,9 @@ from proxy.hello import (
 )
 from proxy.wire.checksum import with_checksum
 from proxy.wire.compression import SNAPPY, ZLIB, ZSTD, deflate
-from proxy.wire.messages import Reply, Request, read_reply, read_request
+from proxy.wire.messages import Request, read_request
 from proxy.wire.opcodes import CHECKSUM_PRESENT, HEADER, OP_MSG, OP_QUERY, UINT32
-from proxy.wire.replies import command_frame, op_reply
+from proxy.wire.replies import Reply, command_frame, op_reply, read_reply
 
 DATA = Path(__file__).parent / "data"
 

@@ -19,7 +19,7 @@ from proxy.session.ids import LogicalSessionId
 from proxy.session.info import OperationSessionInfo
 from proxy.session.transactions import Outcome, State, Step
 from proxy.upstreams import Upstreams
-from proxy.wire.messages import Reply, read_reply
+from proxy.wire.replies import Reply, read_reply
 from tests.build import reply
 from tests.talk import UPSTREAM, Watching
 

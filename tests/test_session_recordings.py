@@ -19,8 +19,8 @@ from proxy.exchange import Presentation
 from proxy.rules import PolicyTables, make_policies
 from proxy.session.commands import SESSION_COMMANDS
 from proxy.upstreams import UpstreamFacts
-from proxy.wire.messages import read_reply, read_request
-from proxy.wire.replies import command_frame, reply_frame
+from proxy.wire.messages import read_request
+from proxy.wire.replies import command_frame, read_reply, reply_frame
 from tests.talk import Watching
 from tests.test_session_transcripts import DIFFERENT
 from tests.transcripts import Probe, load, names, normalise

@@ -21,7 +21,7 @@ from proxy.config import Config, load
 from proxy.embedded import EmbeddedUpstream
 from proxy.server import Running
 from proxy.session.store import SessionStore
-from proxy.wire.messages import read_reply
+from proxy.wire.replies import read_reply
 from tests.build import command
 from tests.running import Client, in_time
 

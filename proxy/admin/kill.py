@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from proxy.session.ids import LogicalSessionId
     from proxy.session.records import InFlight
     from proxy.upstreams import UpstreamFacts
-    from proxy.wire.messages import Reply
+    from proxy.wire.replies import Reply
 
 #: Seconds that upstream may take for one command.
 _PATIENCE: Final = 5.0

@@ -13,7 +13,7 @@ from proxy.wire.fields import ARRAY, integer
 
 if TYPE_CHECKING:
     from proxy.session.info import OperationSessionInfo
-    from proxy.wire.messages import Reply
+    from proxy.wire.replies import Reply
 
 
 class State(Enum):

@@ -216,6 +216,16 @@ def integer(data: bytes, element: Element | None) -> int | None:
     return None
 
 
+_NO_FIELDS: Final = Fields()
+_NO_FIELDS.duplicates = ()
+_NO_FIELDS.repeats = ()
+
+
+def document_fields(message: bytes, start: int) -> Fields:
+    """The fields of a document that was read before; none where ``start`` is 0, for no document."""
+    return walk(message, start, len(message)) if start else _NO_FIELDS
+
+
 def edited(data: bytes, start: int, fields: Fields, edits: dict[bytes, bytes | None]) -> bytes:
     """The document at ``start`` with some elements replaced or removed, the rest byte for byte.
 

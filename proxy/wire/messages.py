@@ -1,4 +1,4 @@
-"""Requests and replies as views over one frame.
+"""Requests as views over one frame.
 
 Every form that a command can take (OP_MSG with its sections in any order, OP_QUERY on a
 ``$cmd`` collection with or without the ``$query`` wrapper, OP_COMMAND, any of them inside
@@ -8,7 +8,6 @@ OP_COMPRESSED) comes out as the same :class:`Request`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from struct import Struct
 from typing import Final
 
 from proxy.errors import TooManyFieldsError, UnjudgeableError, WireError
@@ -20,53 +19,43 @@ from proxy.wire.fields import (
     DOCUMENT,
     Fields,
     document_end,
+    document_fields,
     edited,
     integer,
     text,
     walk,
 )
-from proxy.wire.layouts import (
-    NO_ANSWER,
-    NO_COMMAND,
-    SESSION_FIELDS,
-    Answer,
-    Command,
-    read_answer,
-    read_command,
-)
+from proxy.wire.layouts import NO_COMMAND, SESSION_FIELDS, Command, read_command
 from proxy.wire.opcodes import (
     CHECKSUM_PRESENT,
     HEADER,
     HEADER_SIZE,
     INT32,
-    INT64,
     MORE_TO_COME,
     OP_COMMAND,
     OP_COMPRESSED,
     OP_GET_MORE,
     OP_MSG,
     OP_QUERY,
-    OP_REPLY,
     UINT32,
 )
-from proxy.wire.sections import msg_sections, sequence
+from proxy.wire.sections import (
+    MSG_BODY,
+    MSG_START,
+    MSG_START_SIZE,
+    msg_sections,
+    sequence,
+    short_start,
+)
 from proxy.wire.shapes import Shapes
 
 _uint32 = UINT32.unpack_from
 _int32 = INT32.unpack_from
-
-# How an OP_MSG begins: the header, its flags, and the first section's kind and size.
-_MSG_START = Struct("<iiiiIBi")
-_msg_start = _MSG_START.unpack_from
-_MSG_START_SIZE: Final = _MSG_START.size
-#: Where the document of its first section stands.
-_MSG_BODY: Final = HEADER_SIZE + 5
+_msg_start = MSG_START.unpack_from
 
 _COMPRESSED: Final = INT32.pack(OP_COMPRESSED)
-_MSG: Final = INT32.pack(OP_MSG)
 
 _command = Shapes(read_command).read
-_answer = Shapes(read_answer).read
 
 #: Opcodes that a client may send, with whether the server answers them. OP_MSG depends on its
 #: flags, and what is not here is nothing a server of any version accepts.
@@ -79,16 +68,6 @@ _ANSWERED: Final = {
     opcodes.OP_DELETE: False,
     opcodes.OP_KILL_CURSORS: False,
 }
-
-
-_NO_FIELDS: Final = Fields()
-_NO_FIELDS.duplicates = ()
-_NO_FIELDS.repeats = ()
-
-
-def _fields(message: bytes, body: int) -> Fields:
-    """The fields of a document that was read before; none where there is none."""
-    return walk(message, body, len(message)) if body else _NO_FIELDS
 
 
 @dataclass(slots=True)
@@ -121,7 +100,7 @@ class Request:
     def fields(self) -> Fields:
         """The command's top-level elements."""
         if self._fields is None:
-            self._fields = _fields(self.message, self.body)
+            self._fields = document_fields(self.message, self.body)
         return self._fields
 
     @property
@@ -199,17 +178,17 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
     if message is None:
         message = inflate(frame) if frame[12:16] == _COMPRESSED else frame
     _, request_id, _, opcode, flags, kind, size = (
-        _msg_start(message) if len(message) >= _MSG_START_SIZE else _short_start(message)
+        _msg_start(message) if len(message) >= MSG_START_SIZE else short_start(message)
     )
     if opcode != OP_MSG:
         return _read_legacy(frame, message)
     limit = len(message) - 4 if flags & CHECKSUM_PRESENT else len(message)
-    layout, base, body, problem = NO_COMMAND, 0, _MSG_BODY, ""
+    layout, base, body, problem = NO_COMMAND, 0, MSG_BODY, ""
     sequences: tuple[bytes, ...] = ()
     fields: Fields | None = None
     try:
         # Most messages are a body and nothing else.
-        if kind or size != limit - _MSG_BODY:
+        if kind or size != limit - MSG_BODY:
             body, sequences = msg_sections(message, limit)
         layout, base, fields = _command(message, body, limit)
     except UnjudgeableError:
@@ -232,17 +211,6 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
         problem,
         fields,
     )
-
-
-def _short_start(message: bytes) -> tuple[int, ...]:
-    """As ``_msg_start`` of a message that ends before that, as if it went on with zeros.
-
-    Raises:
-        WireError: an OP_MSG that ends before its flags.
-    """
-    if len(message) < HEADER_SIZE + 4 and message[12:16] == _MSG:
-        raise WireError("OP_MSG has no room for its flags")
-    return _msg_start(message.ljust(_MSG_START_SIZE, b"\0"))
 
 
 def _read_legacy(frame: bytes, message: bytes) -> Request:
@@ -320,120 +288,6 @@ def _read_op_command(request: Request) -> None:
         hidden = walk(message, metadata, len(message)).keys() & SESSION_FIELDS
         if hidden:
             raise UnjudgeableError("OP_COMMAND carries session fields in its metadata")
-
-
-@dataclass(slots=True)
-class Reply:
-    """One message from upstream, with the first document it carries.
-
-    ``cursor_id`` is OP_REPLY's own; 0 for OP_MSG. ``more_to_come`` says that another reply to
-    the same request follows (an exhaust stream).
-    """
-
-    frame: bytes
-    message: bytes
-    request_id: int
-    response_to: int
-    opcode: int
-    more_to_come: bool
-    layout: Answer
-    base: int = 0
-    body: int = 0
-    cursor_id: int = 0
-    _fields: Fields | None = None
-
-    @property
-    def fields(self) -> Fields:
-        """The document's top-level elements."""
-        if self._fields is None:
-            self._fields = _fields(self.message, self.body)
-        return self._fields
-
-    def ok(self) -> bool:
-        """Whether the reply's ``ok`` is 1 (of whichever number type)."""
-        return self.layout.ok
-
-    def integer(self, name: bytes) -> int | None:
-        """The int32 or int64 field ``name``; None where missing or of another type."""
-        return integer(self.message, self.fields.get(name))
-
-    def body_bytes(self) -> bytes:
-        """The document's bytes; b"" where there is none."""
-        if not self.body:
-            return b""
-        return self.message[self.body : self.body + _int32(self.message, self.body)[0]]
-
-    def with_fields(self, edits: dict[bytes, bytes | None]) -> bytes:
-        """As :meth:`Request.with_fields`."""
-        body = edited(self.message, self.body, self.fields, edits)
-        return with_body(self.frame, self.message, self.body, body)
-
-
-def read_reply(frame: bytes) -> Reply:
-    """Read one upstream frame with its document's top-level fields.
-
-    Raises:
-        WireError: it is no reply, or its document cannot be read.
-    """
-    message = inflate(frame) if frame[12:16] == _COMPRESSED else frame
-    _, request_id, response_to, opcode, flags, kind, size = (
-        _msg_start(message) if len(message) >= _MSG_START_SIZE else _short_start(message)
-    )
-    if opcode != OP_MSG:
-        return _read_legacy_reply(frame, message)
-    limit = len(message) - 4 if flags & CHECKSUM_PRESENT else len(message)
-    body = _MSG_BODY
-    if kind or size != limit - _MSG_BODY:
-        body, _ = msg_sections(message, limit)
-    layout, base, fields = _answer(message, body, limit)
-    return Reply(
-        frame,
-        message,
-        request_id,
-        response_to,
-        opcode,
-        bool(flags & MORE_TO_COME),
-        layout,
-        base,
-        body,
-        0,
-        fields,
-    )
-
-
-def _read_legacy_reply(frame: bytes, message: bytes) -> Reply:
-    """Read what is no OP_MSG; ``message`` is its inflated form."""
-    _, request_id, response_to, opcode = HEADER.unpack_from(message)
-    limit = len(message)
-    cursor_id = 0
-    if opcode == OP_REPLY:
-        # int32 flags, int64 cursorId, int32 startingFrom, int32 nReturned, documents
-        body = HEADER_SIZE + 20
-        if limit < body:
-            raise WireError("OP_REPLY is too short")
-        cursor_id = INT64.unpack_from(message, HEADER_SIZE + 4)[0]
-        if limit == body:
-            return Reply(
-                frame, message, request_id, response_to, opcode, False, NO_ANSWER, 0, 0, cursor_id
-            )
-    elif opcode == opcodes.OP_COMMAND_REPLY:
-        body = HEADER_SIZE
-    else:
-        raise WireError(f"opcode {opcode} is not a reply")
-    layout, base, fields = _answer(message, body, limit)
-    return Reply(
-        frame,
-        message,
-        request_id,
-        response_to,
-        opcode,
-        False,
-        layout,
-        base,
-        body,
-        cursor_id,
-        fields,
-    )
 
 
 def count_documents(request: Request, name: bytes, limit: int) -> int:

@@ -1,32 +1,160 @@
-"""Messages that the proxy (or the embedded upstream) makes itself."""
+"""Replies: upstream's as views over one frame, and those that are made here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import bson
 
+from proxy.errors import CommandError, WireError
 from proxy.wire.checksum import with_checksum
-from proxy.wire.compression import deflate
+from proxy.wire.compression import deflate, inflate
+from proxy.wire.fields import Fields, document_fields, edited, integer
+from proxy.wire.layouts import NO_ANSWER, Answer, read_answer
+from proxy.wire.messages import Request, with_body
 from proxy.wire.opcodes import (
     CHECKSUM_PRESENT,
     HEADER,
     HEADER_SIZE,
+    INT32,
     INT64,
+    MORE_TO_COME,
     OP_COMMAND,
     OP_COMMAND_REPLY,
+    OP_COMPRESSED,
     OP_MSG,
     OP_REPLY,
     UINT32,
 )
+from proxy.wire.sections import (
+    MSG_BODY,
+    MSG_START,
+    MSG_START_SIZE,
+    msg_sections,
+    short_start,
+)
+from proxy.wire.shapes import Shapes
 
-if TYPE_CHECKING:
-    from proxy.errors import CommandError
-    from proxy.wire.messages import Request
+_int32 = INT32.unpack_from
+_msg_start = MSG_START.unpack_from
+
+_COMPRESSED: Final = INT32.pack(OP_COMPRESSED)
+
+_answer = Shapes(read_answer).read
 
 #: OP_REPLY flag AwaitCapable, which every server since 1.6 sets.
 _AWAIT_CAPABLE = 8
+
+
+@dataclass(slots=True)
+class Reply:
+    """One message from upstream, with the first document it carries.
+
+    ``cursor_id`` is OP_REPLY's own; 0 for OP_MSG. ``more_to_come`` says that another reply to
+    the same request follows (an exhaust stream).
+    """
+
+    frame: bytes
+    message: bytes
+    response_to: int
+    opcode: int
+    more_to_come: bool
+    layout: Answer
+    base: int = 0
+    body: int = 0
+    cursor_id: int = 0
+    _fields: Fields | None = None
+
+    @property
+    def fields(self) -> Fields:
+        """The document's top-level elements."""
+        if self._fields is None:
+            self._fields = document_fields(self.message, self.body)
+        return self._fields
+
+    def ok(self) -> bool:
+        """Whether the reply's ``ok`` is 1 (of whichever number type)."""
+        return self.layout.ok
+
+    def integer(self, name: bytes) -> int | None:
+        """The int32 or int64 field ``name``; None where missing or of another type."""
+        return integer(self.message, self.fields.get(name))
+
+    def body_bytes(self) -> bytes:
+        """The document's bytes; b"" where there is none."""
+        if not self.body:
+            return b""
+        return self.message[self.body : self.body + _int32(self.message, self.body)[0]]
+
+    def with_fields(self, edits: dict[bytes, bytes | None]) -> bytes:
+        """As :meth:`Request.with_fields`."""
+        body = edited(self.message, self.body, self.fields, edits)
+        return with_body(self.frame, self.message, self.body, body)
+
+
+def read_reply(frame: bytes) -> Reply:
+    """Read one upstream frame with its document's top-level fields.
+
+    Raises:
+        WireError: it is no reply, or its document cannot be read.
+    """
+    message = inflate(frame) if frame[12:16] == _COMPRESSED else frame
+    _, _, response_to, opcode, flags, kind, size = (
+        _msg_start(message) if len(message) >= MSG_START_SIZE else short_start(message)
+    )
+    if opcode != OP_MSG:
+        return _read_legacy_reply(frame, message)
+    limit = len(message) - 4 if flags & CHECKSUM_PRESENT else len(message)
+    body = MSG_BODY
+    if kind or size != limit - MSG_BODY:
+        body, _ = msg_sections(message, limit)
+    layout, base, fields = _answer(message, body, limit)
+    return Reply(
+        frame,
+        message,
+        response_to,
+        opcode,
+        bool(flags & MORE_TO_COME),
+        layout,
+        base,
+        body,
+        0,
+        fields,
+    )
+
+
+def _read_legacy_reply(frame: bytes, message: bytes) -> Reply:
+    """Read what is no OP_MSG; ``message`` is its inflated form."""
+    _, _, response_to, opcode = HEADER.unpack_from(message)
+    limit = len(message)
+    cursor_id = 0
+    if opcode == OP_REPLY:
+        # int32 flags, int64 cursorId, int32 startingFrom, int32 nReturned, documents
+        body = HEADER_SIZE + 20
+        if limit < body:
+            raise WireError("OP_REPLY is too short")
+        cursor_id = INT64.unpack_from(message, HEADER_SIZE + 4)[0]
+        if limit == body:
+            return Reply(frame, message, response_to, opcode, False, NO_ANSWER, 0, 0, cursor_id)
+    elif opcode == OP_COMMAND_REPLY:
+        body = HEADER_SIZE
+    else:
+        raise WireError(f"opcode {opcode} is not a reply")
+    layout, base, fields = _answer(message, body, limit)
+    return Reply(
+        frame,
+        message,
+        response_to,
+        opcode,
+        False,
+        layout,
+        base,
+        body,
+        cursor_id,
+        fields,
+    )
 
 
 def error_document(error: CommandError) -> dict[str, Any]:

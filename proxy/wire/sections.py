@@ -1,18 +1,39 @@
-"""The sections of an OP_MSG: one body, and document sequences beside it in any order."""
+"""How an OP_MSG begins, and its sections: one body, and document sequences in any order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from struct import Struct
 from typing import Final
 
 from proxy.errors import WireError
 from proxy.wire.fields import document_end
-from proxy.wire.opcodes import CHECKSUM_PRESENT, HEADER_SIZE, INT32
+from proxy.wire.opcodes import CHECKSUM_PRESENT, HEADER_SIZE, INT32, OP_MSG
+
+#: How it begins: the header, its flags, and the first section's kind and size.
+MSG_START: Final = Struct("<iiiiIBi")
+MSG_START_SIZE: Final = MSG_START.size
+#: Where the document of its first section stands.
+MSG_BODY: Final = HEADER_SIZE + 5
 
 #: What servers since 3.6 take (error 233 TooManyDocumentSequences).
 _MAX_SEQUENCES: Final = 2
 
+_OP_MSG: Final = INT32.pack(OP_MSG)
+
 _int32 = INT32.unpack_from
+_msg_start = MSG_START.unpack_from
+
+
+def short_start(message: bytes) -> tuple[int, ...]:
+    """As :data:`MSG_START` of a message that ends before that, as if it went on with zeros.
+
+    Raises:
+        WireError: an OP_MSG that ends before its flags.
+    """
+    if len(message) < HEADER_SIZE + 4 and message[12:16] == _OP_MSG:
+        raise WireError("OP_MSG has no room for its flags")
+    return _msg_start(message.ljust(MSG_START_SIZE, b"\0"))
 
 
 def msg_sections(message: bytes, limit: int) -> tuple[int, tuple[bytes, ...]]:

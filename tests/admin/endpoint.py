@@ -18,9 +18,8 @@ from proxy.session.records import CursorId, InFlight, Session
 from proxy.session.store import SessionStore
 from proxy.telemetry import Telemetry
 from proxy.upstreams import UpstreamFacts
-from proxy.wire.messages import Reply, read_reply
 from proxy.wire.opcodes import OP_MSG
-from proxy.wire.replies import plain_reply
+from proxy.wire.replies import Reply, plain_reply, read_reply
 
 IP = "127.0.0.1"
 TOKEN = "0123456789abcdef"

@@ -22,7 +22,8 @@ from benchmarks.messages import (
 )
 from benchmarks.report import Results, targets
 from benchmarks.responder import Responder
-from proxy.wire.messages import read_reply, read_request
+from proxy.wire.messages import read_request
+from proxy.wire.replies import read_reply
 
 
 @pytest.mark.parametrize("name", WORKLOADS)

@@ -16,7 +16,8 @@ from benchmarks.driver import load as driver
 from benchmarks.driver.load import DriverLoad
 from benchmarks.load import LoadError
 from benchmarks.messages import HEADER, op_msg
-from proxy.wire.messages import read_reply, read_request
+from proxy.wire.messages import read_request
+from proxy.wire.replies import read_reply
 
 NUMBER = 77
 

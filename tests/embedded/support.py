@@ -12,8 +12,7 @@ import bson
 from proxy.embedded.connection import Connection, Step
 from proxy.embedded.node import Node, make_node
 from proxy.embedded.users import EmbeddedRole, EmbeddedUser
-from proxy.wire.messages import read_reply
-from proxy.wire.replies import command_frame
+from proxy.wire.replies import command_frame, read_reply
 from tests.transcripts import Exchange, Replay, Transcript, load
 
 #: Unix time at which tests run.

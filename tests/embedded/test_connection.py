@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.embedded.connection import Step
-from proxy.wire.messages import read_reply
+from proxy.wire.replies import read_reply
 from tests.build import recorded
 from tests.embedded.support import NOW, Client, answer, node
 

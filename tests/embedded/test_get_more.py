@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from bson import Binary, Int64
 
-from proxy.wire.messages import read_reply
-from proxy.wire.opcodes import EXHAUST_ALLOWED
+from proxy.wire.opcodes import EXHAUST_ALLOWED, HEADER
+from proxy.wire.replies import read_reply
 from tests.build import body, op_msg
 from tests.embedded.support import NOW, USERS, Client, answer, node
 
@@ -111,7 +111,7 @@ def test_exhaust_streams_chain_by_request_id(client: Client) -> None:
     while True:
         reply = read_reply(step.frames[0])
         assert reply.response_to == expected
-        expected = reply.request_id
+        _, expected, _, _ = HEADER.unpack_from(reply.frame)
         seen += [found["_id"] for found in answer(step)["cursor"]["nextBatch"]]
         assert reply.more_to_come is step.more
         if not step.more:

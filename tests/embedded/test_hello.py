@@ -5,8 +5,8 @@ from typing import Any
 import bson
 import pytest
 
-from proxy.wire.messages import read_reply
-from proxy.wire.opcodes import EXHAUST_ALLOWED, OP_MSG, OP_REPLY
+from proxy.wire.opcodes import EXHAUST_ALLOWED, HEADER, OP_MSG, OP_REPLY
+from proxy.wire.replies import read_reply
 from tests.build import body, op_msg, op_query
 from tests.embedded.support import NOW, USERS, Client, answer, node
 
@@ -181,6 +181,6 @@ class TestAwaitable:
             step = self.client.connection.resume(NOW + round_)
             reply = read_reply(step.frames[0])
             assert (reply.more_to_come, reply.response_to) == (True, previous)
-            previous = reply.request_id
+            _, previous, _, _ = HEADER.unpack_from(reply.frame)
             assert step.more
             assert self.client.connection.proceed(NOW + round_).wait_until == NOW + round_ + 10

@@ -7,8 +7,8 @@ from proxy.errors import WireError
 from proxy.wire.checksum import checksum_matches
 from proxy.wire.compression import NAMES, compressor_of, deflate, inflate
 from proxy.wire.frames import FrameBuffer
-from proxy.wire.messages import read_reply
 from proxy.wire.opcodes import HEADER, MORE_TO_COME
+from proxy.wire.replies import read_reply
 from tests.build import body, command, op_msg, sequence
 from tests.embedded.support import NOW, Client, answer, node
 from tests.malformed import ALL, PING, Malformed

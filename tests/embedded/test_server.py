@@ -19,9 +19,8 @@ from pymongo.monitoring import CommandListener, ServerHeartbeatListener
 
 from proxy.embedded import EmbeddedUpstream, EmbeddedUser
 from proxy.embedded.connection import Connection
-from proxy.wire.messages import read_reply
 from proxy.wire.opcodes import MORE_TO_COME
-from proxy.wire.replies import command_frame
+from proxy.wire.replies import command_frame, read_reply
 from tests.build import body, op_msg
 
 ALICE = EmbeddedUser("alice", "app", "pw", (("readWrite", "app"),))

@@ -16,7 +16,7 @@ from proxy.session.transactions import (
     statement_ranges,
     step_of,
 )
-from proxy.wire.messages import read_reply
+from proxy.wire.replies import read_reply
 from tests import build
 
 PAIRS = list(product(Step, Outcome))

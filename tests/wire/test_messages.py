@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from proxy.errors import TooManyFieldsError, UnjudgeableError, WireError
 from proxy.wire import opcodes
-from proxy.wire.checksum import checksum_matches
 from proxy.wire.compression import deflate, inflate
 from proxy.wire.fields import MAX_ELEMENTS
-from proxy.wire.messages import Request, count_documents, read_reply, read_request
+from proxy.wire.messages import Request, count_documents, read_request
 from proxy.wire.opcodes import EXHAUST_ALLOWED, HEADER, MORE_TO_COME, OP_COMPRESSED, OP_MSG
+from proxy.wire.replies import read_reply
 from tests.build import (
     body,
     command,
@@ -26,11 +26,9 @@ from tests.build import (
     op_kill_cursors,
     op_msg,
     op_query,
-    op_reply,
     op_update,
     raw_document,
     recorded,
-    reply,
     sequence,
 )
 from tests.malformed import ALL, CHECKSUMS, FRAMING
@@ -164,21 +162,6 @@ def test_recorded_requests_are_read_and_come_out_again():
         assert [name.decode() for name in request.fields] == list(decoded), where
         commands.add(request.command)
     assert {"isMaster", "ismaster", "saslStart", "saslContinue", "insert", "getMore"} <= commands
-
-
-def test_recorded_replies_are_read_and_come_out_again():
-    streams = 0
-    for where, data in recorded("reply"):
-        got = read_reply(data)
-        assert b"ok" in got.fields, where
-        assert got.ok() == (bson.decode(got.body_bytes())["ok"] == 1), where
-        untouched = got.with_fields({})
-        if got.message is data:
-            assert untouched == data, where
-        else:
-            assert inflate(untouched) == got.message, where
-        streams += got.more_to_come
-    assert streams > 0
 
 
 # ------------------------------------------------------------------ what is no command
@@ -335,6 +318,17 @@ def test_changed_messages_raise_only_wire_errors(message, changes, cut):
             assert again.fields.keys() == got.fields.keys()
 
 
+@pytest.mark.parametrize("name", ["lsid", "txnNumber", "autocommit", "startTransaction"])
+def test_session_fields_cannot_hide_in_the_metadata_of_op_command(name: str) -> None:
+    arguments = bson.encode({"insert": "c", "documents": [{}, {}]})
+    seen = b"t\0insert\0" + arguments
+    hidden = frame(opcodes.OP_COMMAND, seen + bson.encode({"a": 1, name: 1}))
+    with pytest.raises(UnjudgeableError):
+        read_request(hidden)
+    plain = frame(opcodes.OP_COMMAND, seen + bson.encode({"a": 1}))
+    assert read_request(plain).command == "insert"
+
+
 # ------------------------------------------------------------------ counting
 
 
@@ -382,89 +376,3 @@ def test_documents_are_counted_up_to_a_limit(sent):
 )
 def test_what_is_no_batch_counts_as_nothing(sent):
     assert count_documents(read_request(sent), b"documents", 100) == 0
-
-
-# ------------------------------------------------------------------ replies
-
-
-def test_op_msg_replies():
-    got = read_reply(reply({"ok": 1.0, "n": 3}, 7, request_id=8, flags=MORE_TO_COME))
-    assert (got.request_id, got.response_to, got.opcode) == (8, 7, OP_MSG)
-    assert got.more_to_come
-    assert got.integer(b"n") == 3
-    assert got.cursor_id == 0
-    changed = got.with_fields({b"n": element("n", "text")})
-    assert changed == reply({"ok": 1.0, "n": "text"}, 7, request_id=8, flags=MORE_TO_COME)
-
-
-def test_edited_replies_keep_their_checksum_right():
-    got = read_reply(reply({"ok": 1.0}, 7, checksum=True))
-    changed = got.with_fields({b"ok": element("ok", 0.0)})
-    assert checksum_matches(changed)
-    assert bson.decode(read_reply(changed).body_bytes()) == {"ok": 0.0}
-
-
-def test_op_replies():
-    got = read_reply(op_reply({"ok": 1.0}, {"b": 2}, response_to=7, cursor_id=-5))
-    assert (got.response_to, got.cursor_id, got.more_to_come) == (7, -5, False)
-    assert bson.decode(got.body_bytes()) == {"ok": 1.0}
-    changed = got.with_fields({b"ok": None})
-    assert changed == op_reply({}, {"b": 2}, response_to=7, cursor_id=-5)
-    empty = read_reply(op_reply(response_to=7, cursor_id=9))
-    assert (empty.cursor_id, empty.body, empty.body_bytes()) == (9, 0, b"")
-    assert not empty.ok()
-
-
-def test_command_replies():
-    sent = frame(opcodes.OP_COMMAND_REPLY, bson.encode({"ok": 1}) + bson.encode({}), 5, 4)
-    assert read_reply(sent).ok()
-
-
-@pytest.mark.parametrize(
-    ("value", "ok"),
-    [
-        (1.0, True),
-        (1, True),
-        (bson.Int64(1), True),
-        (True, True),
-        (0.0, False),
-        (0, False),
-        (False, False),
-        (2, False),
-        ("1", False),
-        (None, False),
-        (-1.0, False),
-    ],
-)
-def test_ok(value, ok):
-    assert read_reply(reply({"ok": value}, 1)).ok() == ok
-    assert not read_reply(reply({"fine": value}, 1)).ok()
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        frame(OP_MSG, bytes(3), 1, 1),
-        frame(OP_MSG, bytes(4), 1, 1),
-        frame(opcodes.OP_REPLY, bytes(19), 1, 1),
-        frame(opcodes.OP_REPLY, bytes(21), 1, 1),
-        frame(opcodes.OP_QUERY, bytes(40), 1, 1),
-        frame(2014, bytes(40), 1, 1),
-        op_msg(body(b"\6\0\0\0\0"), response_to=1),
-        deflate(frame(opcodes.OP_REPLY, bytes(19), 1, 1), 1),
-    ],
-)
-def test_what_is_no_reply(sent):
-    with pytest.raises(WireError):
-        read_reply(sent)
-
-
-@pytest.mark.parametrize("name", ["lsid", "txnNumber", "autocommit", "startTransaction"])
-def test_session_fields_cannot_hide_in_the_metadata_of_op_command(name: str) -> None:
-    arguments = bson.encode({"insert": "c", "documents": [{}, {}]})
-    seen = b"t\0insert\0" + arguments
-    hidden = frame(opcodes.OP_COMMAND, seen + bson.encode({"a": 1, name: 1}))
-    with pytest.raises(UnjudgeableError):
-        read_request(hidden)
-    plain = frame(opcodes.OP_COMMAND, seen + bson.encode({"a": 1}))
-    assert read_request(plain).command == "insert"

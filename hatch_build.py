@@ -37,6 +37,8 @@ COMPILED: Final = (
     "proxy/exchange.py",
     "proxy/misuse.py",
     "proxy/outlet.py",
+    "proxy/passing.py",
+    "proxy/pending.py",
     "proxy/readiness.py",
     "proxy/recording.py",
     "proxy/relay.py",

@@ -23,8 +23,9 @@ from proxy.session.refusals import FOREIGN_DIGEST
 from proxy.wire.replies import error_document
 
 if TYPE_CHECKING:
-    from proxy.conversation import Conversation, Pending, RequestHandler
+    from proxy.conversation import Conversation, RequestHandler
     from proxy.errors import CommandError
+    from proxy.pending import Pending
     from proxy.session.patterns import Learnt
     from proxy.wire.messages import Request
     from proxy.wire.replies import Reply

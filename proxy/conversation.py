@@ -10,30 +10,25 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.errors import CommandError, WireError
 from proxy.hello import HELLO_COMMANDS, ClientMetadata
+from proxy.passing import PASS_ABOVE, Passing
+from proxy.pending import Pending
 from proxy.session.records import Operation
 from proxy.session.refusals import INTERRUPTED
 from proxy.wire.compression import declared_size
-from proxy.wire.edges import EDGE, Edges
 from proxy.wire.frames import FrameBuffer, FramingError
 from proxy.wire.messages import Request, read_request
 from proxy.wire.opcodes import (
     EXHAUST_ALLOWED,
     HEADER,
-    HEADER_SIZE,
-    INT64,
-    MORE_TO_COME,
     OP_COMPRESSED,
     OP_MSG,
     OP_QUERY,
-    OP_REPLY,
     QUERY_EXHAUST,
-    UINT32,
 )
 from proxy.wire.replies import (
     Reply,
@@ -47,45 +42,17 @@ from proxy.wire.replies import (
 if TYPE_CHECKING:
     from proxy.desk import Desk
     from proxy.exchange import Observer, Presentation
+    from proxy.pending import ReplyHandler
     from proxy.session.records import InFlight
     from proxy.tracking import Tracked
 
     RequestHandler = Callable[["Conversation", Request, float], None]
-    ReplyHandler = Callable[["Conversation", "Pending", Reply, float], None]
-
-#: A longer reply to an ordinary request is passed on while it arrives instead of being
-#: collected first: a 1 MB reply then costs one receive buffer and no added latency.
-PASS_ABOVE: Final = 65_536
 
 #: A compressed reply that inflates to more than this is not looked into for its cursor.
 _INFLATE_UP_TO: Final = 262_144
 
-#: How much of a reply has to be there to see whether another one follows.
-_SMALLEST_REPLY: Final = {OP_MSG: HEADER_SIZE + 4, OP_REPLY: HEADER_SIZE + 20}
-
 _header = HEADER.unpack_from
-_uint32 = UINT32.unpack_from
-_int64 = INT64.unpack_from
 _own_request_ids = itertools.cycle(range(0x4D530000, 0x7FFFFFFF))
-
-
-@dataclass(slots=True)
-class Pending:
-    """A request whose reply is due. ``expected`` is the responseTo its next reply must carry.
-
-    Without a ``handler`` the reply is passed on; with one it is collected whole and the
-    handler decides. ``answer`` is set for what is answered here and waits its turn.
-    ``tracked`` is what the sessions have to hear of the reply. ``opcode`` is the request's.
-    """
-
-    expected: int
-    command: str
-    started: float
-    exhaust: bool = False
-    handler: ReplyHandler | None = None
-    answer: bytes = b""
-    tracked: Tracked | None = None
-    opcode: int = OP_MSG
 
 
 class Conversation:
@@ -93,11 +60,9 @@ class Conversation:
 
     __slots__ = (
         "_handlers",
-        "_head",
         "_passing",
         "_pending",
         "_replies",
-        "_tail",
         "blocked",
         "close",
         "desk",
@@ -127,9 +92,8 @@ class Conversation:
         self.meter = observer.meter
         self._pending: deque[Pending] = deque()
         self._replies = FrameBuffer()
-        #: Bytes still to come of the long reply that is passing, and the ends of it that are kept.
-        self._passing = 0
-        self._head = self._tail = b""
+        #: The long reply to the first of what is pending that goes through at the moment.
+        self._passing: Passing | None = None
         #: Bytes to send, in order. The relay takes them after every call.
         self.to_client: list[bytes] = []
         self.to_upstream: list[bytes] = []
@@ -159,7 +123,7 @@ class Conversation:
     @property
     def idle(self) -> bool:
         """Nothing but a monitor's hello is under way, so closing now loses no work."""
-        return not self._passing and all(p.command in HELLO_COMMANDS for p in self._pending)
+        return self._passing is None and all(p.command in HELLO_COMMANDS for p in self._pending)
 
     # ------------------------------------------------------------------ from the client
 
@@ -207,22 +171,14 @@ class Conversation:
         """Send a request upstream, as ``frame`` where it had to be changed."""
         self.to_upstream.append(request.frame if frame is None else frame)
         if request.expects_reply:
+            opcode = request.opcode
             exhaust = bool(
                 request.flags & EXHAUST_ALLOWED
-                if request.opcode == OP_MSG
-                else request.opcode == OP_QUERY and request.flags & QUERY_EXHAUST
+                if opcode == OP_MSG
+                else opcode == OP_QUERY and request.flags & QUERY_EXHAUST
             )
             self._pending.append(
-                Pending(
-                    request.request_id,
-                    request.command,
-                    now,
-                    exhaust,
-                    handler,
-                    b"",
-                    tracked,
-                    request.opcode,
-                )
+                Pending(request.request_id, request.command, now, opcode, exhaust, handler, tracked)
             )
 
     def refuse(self, request: Request, error: CommandError, now: float) -> None:
@@ -263,7 +219,7 @@ class Conversation:
             return
         if tracked.place != operation:  # it waits for its turn, or is over
             return
-        if not self._passing and not self.streaming:
+        if self._passing is None and not self.streaming:
             self.meter.failed(INTERRUPTED.code, "proxy")
             document = error_document(INTERRUPTED)
             frame = plain_reply(first.opcode, next(_own_request_ids), first.expected, document)
@@ -283,15 +239,8 @@ class Conversation:
         """Bytes from upstream, cut anywhere."""
         if self.close:
             return
-        if self._passing:
-            passed = data[: self._passing]
-            self.to_client.append(passed)
-            self._passing -= len(passed)
-            self._tail = (self._tail + passed if len(passed) < EDGE else passed)[-EDGE:]
-            if self._passing:
-                return
-            self._passed(now)
-            data = data[len(passed) :]
+        if self._passing is not None:
+            data = self._pass_on(self._passing, data, now)
             if not data:
                 return
         problem = ""
@@ -338,36 +287,26 @@ class Conversation:
             return
         if self._due(response_to) is None:
             return
-        self._note_stream(pending, head, request_id, opcode)
-        self._passing = self._replies.declared
+        self.streaming = pending.goes_on(head, request_id, opcode)
+        length = self._replies.declared
         begun = self._replies.take()
-        self._passing -= len(begun)
-        self._head, self._tail = begun[:EDGE], begun[-EDGE:]
+        self._passing = Passing(begun, length)
         self.to_client.append(begun)
 
-    def _passed(self, now: float) -> None:
-        """The last byte of a long reply is out."""
+    def _pass_on(self, passing: Passing, data: bytes, now: float) -> bytes:
+        """Send the client what of ``data`` is the long reply's; the rest is returned."""
+        passed = passing.take(data)
+        self.to_client.append(passed)
+        if passing.left:
+            return b""
         pending = self._pending[0]
         if pending.tracked is not None:
-            length, _, _, opcode = _header(self._head)
-            edges = None if opcode == OP_COMPRESSED else Edges(self._head, self._tail, length)
             self.desk.tracking.replied_at_length(
-                pending.tracked, edges, now, last=not self.streaming
+                pending.tracked, passing.edges(), now, last=not self.streaming
             )
-        self._head = self._tail = b""
+        self._passing = None
         self._finish(pending, now, ok=True)
-
-    def _note_stream(self, pending: Pending, message: bytes, request_id: int, opcode: int) -> None:
-        """Expect another reply where this one, of which only the start is needed, says so."""
-        if opcode == OP_MSG:
-            self.streaming = bool(_uint32(message, HEADER_SIZE)[0] & MORE_TO_COME)
-        else:
-            self.streaming = (
-                opcode == OP_REPLY and pending.exhaust and _int64(message, HEADER_SIZE + 4)[0] != 0
-            )
-        if self.streaming:
-            # Each reply of a stream answers the one before it.
-            pending.expected = request_id
+        return data[len(passed) :]
 
     def _on_reply(self, frame: bytes, now: float) -> None:
         _, request_id, response_to, opcode = _header(frame)
@@ -376,7 +315,7 @@ class Conversation:
             return
         if pending.handler is not None:
             reply = read_reply(frame)
-            self._note_stream(pending, reply.message, request_id, reply.opcode)
+            self.streaming = pending.goes_on(reply.message, request_id, reply.opcode)
             if not self.streaming:
                 self._pending.popleft()
             if pending.command and not reply.ok():
@@ -389,10 +328,8 @@ class Conversation:
             self.streaming = known.more_to_come or (pending.exhaust and known.cursor_id != 0)
             if self.streaming:
                 pending.expected = request_id
-        elif len(frame) < _SMALLEST_REPLY.get(opcode, HEADER_SIZE):
-            raise WireError("a reply without room for its flags")
         else:
-            self._note_stream(pending, frame, request_id, opcode)
+            self.streaming = pending.goes_on(frame, request_id, opcode)
         self.to_client.append(frame)
         tracked = pending.tracked
         if tracked is not None:

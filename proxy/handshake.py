@@ -26,7 +26,8 @@ from proxy.identity import CONNECTION_STATUS, IdentityUnknownError, read_connect
 from proxy.wire.fields import BOOL, DOCUMENT, Element, walk
 
 if TYPE_CHECKING:
-    from proxy.conversation import Conversation, Pending, RequestHandler
+    from proxy.conversation import Conversation, RequestHandler
+    from proxy.pending import Pending
     from proxy.wire.messages import Request
     from proxy.wire.replies import Reply
 

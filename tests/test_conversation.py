@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import conversation
-from proxy.conversation import PASS_ABOVE
 from proxy.errors import CommandError
+from proxy.passing import PASS_ABOVE
 from proxy.wire.compression import deflate
 from proxy.wire.messages import read_request
 from proxy.wire.opcodes import (

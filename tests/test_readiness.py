@@ -146,26 +146,24 @@ async def test_it_goes_to_sleep_where_nothing_comes(pairs):
 
 
 async def test_without_patience_it_sleeps_at_once(pairs):
-    watching = readiness.current()
-    watching.be_patient(0)
-    ours, theirs = pairs[0]
-    watching.watch(ours.fileno(), lambda: not ours.recv(1), nothing)
-    for _ in range(100):
-        theirs.send(b"x")
-        await wait_all_tasks_blocked()
-    assert watching.lingered == 0
+    assert await lingered(pairs[0], 0) == 0
 
 
 async def test_a_single_processor_is_left_to_others(pairs, monkeypatch):
     monkeypatch.setattr(readiness.os, "sched_getaffinity", lambda _: {3})
+    assert await lingered(pairs[0], 3600.0) == 0
+
+
+async def lingered(pair: tuple[socket.socket, socket.socket], patience: float) -> float:
+    """How long was waited awake in vain for 100 messages, one at a time."""
     watching = readiness.current()
-    watching.be_patient(3600.0)
-    ours, theirs = pairs[0]
+    watching.be_patient(patience)
+    ours, theirs = pair
     watching.watch(ours.fileno(), lambda: not ours.recv(1), nothing)
     for _ in range(100):
         theirs.send(b"x")
         await wait_all_tasks_blocked()
-    assert watching.lingered == 0
+    return watching.lingered
 
 
 def outcomes(odds: readiness.Odds, came: bool, times: int) -> list[bool]:

@@ -7,10 +7,12 @@ the budget, somebody with another's session, a hostile name. Run it to look arou
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import bson
@@ -141,6 +143,20 @@ async def _main(listen: str = "127.0.0.1:0", admin: str = "127.0.0.1:0") -> None
         await trio.to_thread.run_sync(clients.__enter__)
         print(f"http://{running.admin}/  token {TOKEN}", flush=True)
         await trio.sleep_forever()
+
+
+@contextmanager
+def scene(*addresses: str) -> Iterator[str]:
+    """One in a process of its own; gives where its pages are."""
+    command = [sys.executable, "-m", "tests.browser.scene", *addresses]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().split()[0]
+        finally:
+            process.kill()
 
 
 if __name__ == "__main__":

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.browser.scene import BUDGET, TOKEN
+from tests.browser.scene import BUDGET, TOKEN, scene
 from tests.browser.webdriver import BROWSER, DRIVER, Browser, browser
 
 pytestmark = pytest.mark.skipif(
@@ -22,15 +19,8 @@ ROWS = "[...document.querySelectorAll('tbody tr')]"
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.browser.scene"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().split()[0]
-        finally:
-            process.kill()
+    with scene() as pages:
+        yield pages
 
 
 @pytest.fixture(scope="module")
@@ -162,20 +152,13 @@ def test_sessions_are_killed_after_a_preview_and_with_the_token(page: Browser) -
 
 
 def test_elsewhere_than_on_loopback_nothing_is_seen_without_the_token(window: Browser) -> None:
-    command = [sys.executable, "-m", "tests.browser.scene", "127.0.0.1:0", "0.0.0.0:0"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-    ) as process:
-        try:
-            assert process.stdout is not None
-            port = process.stdout.readline().split("/")[2].rpartition(":")[2]
-            window.open(f"http://127.0.0.1:{port}/")
-            window.wait("document.querySelector('#token-dialog').open")
-            assert window.text("#status") == "a token is needed"
-            assert window.run(f"return {ROWS}.length") == 0
-            window.type("#token", TOKEN)
-            window.click("#token-dialog button[value=use]")
-            window.wait(f"{ROWS}.length > 0")
-            assert window.text("#status") == "ready"
-        finally:
-            process.kill()
+    with scene("127.0.0.1:0", "0.0.0.0:0") as pages:
+        port = pages.split("/")[2].rpartition(":")[2]
+        window.open(f"http://127.0.0.1:{port}/")
+        window.wait("document.querySelector('#token-dialog').open")
+        assert window.text("#status") == "a token is needed"
+        assert window.run(f"return {ROWS}.length") == 0
+        window.type("#token", TOKEN)
+        window.click("#token-dialog button[value=use]")
+        window.wait(f"{ROWS}.length > 0")
+        assert window.text("#status") == "ready"

@@ -8,26 +8,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.browser.scene import BUDGET, TOKEN
+from tests.browser.scene import BUDGET, TOKEN, scene
 
 PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
 def admin() -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.browser.scene"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().split()[0].split("/")[2]
-        finally:
-            process.kill()
+    with scene() as pages:
+        yield pages.split("/")[2]
 
 
 def run(admin: str, *arguments: str, token: str = TOKEN) -> tuple[int, str]:

@@ -315,7 +315,7 @@ class Conversation:
             return
         if pending.handler is not None:
             reply = read_reply(frame)
-            self.streaming = pending.goes_on(reply.message, request_id, reply.opcode)
+            self.streaming = pending.goes_on_after(reply, request_id)
             if not self.streaming:
                 self._pending.popleft()
             if pending.command and not reply.ok():
@@ -325,9 +325,7 @@ class Conversation:
             return
         known = self._look_into(pending, frame, opcode)
         if known is not None:
-            self.streaming = known.more_to_come or (pending.exhaust and known.cursor_id != 0)
-            if self.streaming:
-                pending.expected = request_id
+            self.streaming = pending.goes_on_after(known, request_id)
         else:
             self.streaming = pending.goes_on(frame, request_id, opcode)
         self.to_client.append(frame)

@@ -66,3 +66,10 @@ class Pending:
         if more:
             self.expected = request_id
         return more
+
+    def goes_on_after(self, reply: Reply, request_id: int) -> bool:
+        """As :meth:`goes_on`, of a reply that was read."""
+        more = reply.more_to_come or (self.exhaust and reply.cursor_id != 0)
+        if more:
+            self.expected = request_id
+        return more

@@ -24,7 +24,7 @@ from proxy.outlet import Outlet
 from proxy.transport import PeerGoneError, Transport
 from proxy.wire.compression import declared_size, inflate
 from proxy.wire.frames import FrameBuffer, FramingError
-from proxy.wire.opcodes import INT32, OP_COMPRESSED
+from proxy.wire.opcodes import COMPRESSED
 
 if TYPE_CHECKING:
     from proxy.config import Limits
@@ -53,8 +53,6 @@ _HTTP_ANSWER: Final = (
     b"Content-Length: 85\r\n\r\n"
     b"It looks like you are trying to access MongoDB over HTTP on the native driver port.\r\n"
 )
-
-_COMPRESSED: Final = INT32.pack(OP_COMPRESSED)
 
 #: How a TLS handshake begins. As a length that is more than any first message has.
 _TLS_RECORDS: Final = (b"\x16\x03\x01", b"\x16\x03\x03")
@@ -414,7 +412,7 @@ class Relay:
 
 def _is_large(frame: bytes) -> bool:
     """Whether inflating the frame would hold the loop for long."""
-    if frame[12:16] != _COMPRESSED:
+    if frame[12:16] != COMPRESSED:
         return False
     try:
         return declared_size(frame) > _INFLATE_IN_THREAD

@@ -28,12 +28,12 @@ from proxy.wire.fields import (
 from proxy.wire.layouts import NO_COMMAND, SESSION_FIELDS, Command, read_command
 from proxy.wire.opcodes import (
     CHECKSUM_PRESENT,
+    COMPRESSED,
     HEADER,
     HEADER_SIZE,
     INT32,
     MORE_TO_COME,
     OP_COMMAND,
-    OP_COMPRESSED,
     OP_GET_MORE,
     OP_MSG,
     OP_QUERY,
@@ -52,8 +52,6 @@ from proxy.wire.shapes import Shapes
 _uint32 = UINT32.unpack_from
 _int32 = INT32.unpack_from
 _msg_start = MSG_START.unpack_from
-
-_COMPRESSED: Final = INT32.pack(OP_COMPRESSED)
 
 _command = Shapes(read_command).read
 
@@ -176,7 +174,7 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
             many fields to be judged.
     """
     if message is None:
-        message = inflate(frame) if frame[12:16] == _COMPRESSED else frame
+        message = inflate(frame) if frame[12:16] == COMPRESSED else frame
     _, request_id, _, opcode, flags, kind, size = (
         _msg_start(message) if len(message) >= MSG_START_SIZE else short_start(message)
     )

@@ -32,5 +32,8 @@ INT32: Final = Struct("<i")
 UINT32: Final = Struct("<I")
 INT64: Final = Struct("<q")
 
+#: OP_COMPRESSED as it stands in a header, from the 12th byte on.
+COMPRESSED: Final = INT32.pack(OP_COMPRESSED)
+
 #: maxMessageSizeBytes: the largest frame, header included, compressed or not.
 MAX_MESSAGE_SIZE: Final = 48_000_000

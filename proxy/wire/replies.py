@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import bson
 
@@ -16,6 +16,7 @@ from proxy.wire.layouts import NO_ANSWER, Answer, read_answer
 from proxy.wire.messages import Request, with_body
 from proxy.wire.opcodes import (
     CHECKSUM_PRESENT,
+    COMPRESSED,
     HEADER,
     HEADER_SIZE,
     INT32,
@@ -23,7 +24,6 @@ from proxy.wire.opcodes import (
     MORE_TO_COME,
     OP_COMMAND,
     OP_COMMAND_REPLY,
-    OP_COMPRESSED,
     OP_MSG,
     OP_REPLY,
     UINT32,
@@ -39,8 +39,6 @@ from proxy.wire.shapes import Shapes
 
 _int32 = INT32.unpack_from
 _msg_start = MSG_START.unpack_from
-
-_COMPRESSED: Final = INT32.pack(OP_COMPRESSED)
 
 _answer = Shapes(read_answer).read
 
@@ -100,7 +98,7 @@ def read_reply(frame: bytes) -> Reply:
     Raises:
         WireError: it is no reply, or its document cannot be read.
     """
-    message = inflate(frame) if frame[12:16] == _COMPRESSED else frame
+    message = inflate(frame) if frame[12:16] == COMPRESSED else frame
     _, _, response_to, opcode, flags, kind, size = (
         _msg_start(message) if len(message) >= MSG_START_SIZE else short_start(message)
     )

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-#: What is compiled. What others may derive from (``proxy/policy.py``), what is seldom used, and
-#: what ``tests/test_compiled.py`` finds fault with stays Python.
+#: What is compiled. What others may derive from (``proxy/conversation/rule.py``), what is seldom
+#: used, and what ``tests/test_compiled.py`` finds fault with stays Python.
 COMPILED: Final = (
     "proxy/wire/*.py",
     "proxy/session/caller.py",
@@ -31,20 +31,20 @@ COMPILED: Final = (
     "proxy/session/sharded.py",
     "proxy/session/store.py",
     "proxy/session/transactions.py",
-    "proxy/conversation.py",
+    "proxy/conversation/conversation.py",
     "proxy/counting.py",
-    "proxy/desk.py",
-    "proxy/exchange.py",
-    "proxy/misuse.py",
-    "proxy/outlet.py",
-    "proxy/passing.py",
-    "proxy/pending.py",
-    "proxy/readiness.py",
-    "proxy/recording.py",
-    "proxy/relay.py",
-    "proxy/telemetry.py",
-    "proxy/tracking.py",
-    "proxy/transport.py",
+    "proxy/conversation/desk.py",
+    "proxy/conversation/exchange.py",
+    "proxy/conversation/misuse.py",
+    "proxy/net/outlet.py",
+    "proxy/conversation/passing.py",
+    "proxy/conversation/pending.py",
+    "proxy/net/readiness.py",
+    "proxy/observe/recording.py",
+    "proxy/net/relay.py",
+    "proxy/observe/telemetry.py",
+    "proxy/conversation/tracking.py",
+    "proxy/net/transport.py",
 )
 
 #: Run in a folder of its own: setuptools would read a pyproject.toml that it found.

@@ -18,8 +18,8 @@ from time import perf_counter
 
 import trio
 
-from proxy.labels import CODE_NAMES, COMMANDS
-from proxy.server import Running
+from proxy.observe.labels import CODE_NAMES, COMMANDS
+from proxy.process.server import Running
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.info import OperationSessionInfo
 from proxy.session.transactions import Outcome, Step

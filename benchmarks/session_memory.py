@@ -22,9 +22,9 @@ from time import perf_counter
 
 import bson
 
-from proxy.identity import Identity
 from proxy.session.caller import Caller
 from proxy.session.commands import Facts, decide
+from proxy.session.identity import Identity
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.info import OperationSessionInfo, read_operation_session_info
 from proxy.session.known import KnownUsers

@@ -9,8 +9,8 @@ from proxy.session.caller import Caller, owner_name
 from proxy.session.refusals import unauthorized
 
 if TYPE_CHECKING:
+    from proxy.conversation.rule import Context
     from proxy.errors import CommandError
-    from proxy.policy import Context
 
 
 def holds(caller: Caller, permission: str) -> bool:

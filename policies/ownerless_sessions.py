@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from proxy.identity import NO_OWNER
+from proxy.session.identity import NO_OWNER
 from proxy.session.ids import LogicalSessionId
 from proxy.session.refusals import unauthorized
 
 if TYPE_CHECKING:
+    from proxy.conversation.rule import Context
     from proxy.errors import CommandError
-    from proxy.policy import Context
 
 
 class OwnerlessSessions:

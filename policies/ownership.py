@@ -11,8 +11,8 @@ from proxy.session.records import CursorId, Session
 from proxy.session.refusals import unauthorized
 
 if TYPE_CHECKING:
+    from proxy.conversation.rule import Context
     from proxy.errors import CommandError
-    from proxy.policy import Context
 
 
 class Ownership:

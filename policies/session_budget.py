@@ -9,8 +9,8 @@ from policies.kill_guard import holds
 from proxy.session.refusals import TOO_MANY_SESSIONS
 
 if TYPE_CHECKING:
+    from proxy.conversation.rule import Context
     from proxy.errors import CommandError
-    from proxy.policy import Context
 
 
 class SessionBudget:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from proxy.conversation.rule import Context
     from proxy.errors import CommandError
-    from proxy.policy import Context
 
 
 class StmtIds:

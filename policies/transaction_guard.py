@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
+from proxy.conversation.rule import Overdue
 from proxy.session.refusals import no_such_transaction
 from proxy.session.transactions import State, Step, step_of
 
 if TYPE_CHECKING:
+    from proxy.conversation.rule import Context
     from proxy.errors import CommandError
-    from proxy.policy import Context
     from proxy.session.records import Session
     from proxy.session.store import SessionStore
-
-
-class Overdue(NamedTuple):
-    """A transaction to abort upstream (``plans.abort_command``), and why."""
-
-    session: Session
-    txn_number: int
-    reason: str
 
 
 class TransactionGuard:

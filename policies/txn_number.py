@@ -9,8 +9,8 @@ from proxy.session import refusals
 from proxy.session.transactions import RETRYABLE_WRITES
 
 if TYPE_CHECKING:
+    from proxy.conversation.rule import Context
     from proxy.errors import CommandError
-    from proxy.policy import Context
 
 _ERRORS: Final = frozenset(
     (

@@ -9,8 +9,8 @@ from proxy.session import refusals
 from proxy.session.caller import MAX_USER_NAME
 
 if TYPE_CHECKING:
+    from proxy.conversation.rule import Context
     from proxy.errors import CommandError
-    from proxy.policy import Context
 
 
 class UserNameLength:

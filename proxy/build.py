@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Final
 
 from proxy import __version__
-from proxy.wire import messages
 
-#: The version; with ``+compiled`` where ``hatch_build.py`` compiled this installation.
-VERSION: Final = __version__ + ("" if str(messages.__file__).endswith(".py") else "+compiled")
+
+def _compiled() -> bool:
+    """Whether ``hatch_build.py`` compiled this installation; nothing is loaded to find out."""
+    found = find_spec("proxy.wire.messages")
+    return found is not None and not str(found.origin).endswith(".py")
+
+
+#: The version; with ``+compiled`` for such a build.
+VERSION: Final = __version__ + ("+compiled" if _compiled() else "")

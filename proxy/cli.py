@@ -20,7 +20,7 @@ from proxy.terminal import arguments as terminal
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from proxy.config import Config
+    from proxy.settings.config import Config
 
 _NAME: Final = "mongo-session-proxy"
 
@@ -179,7 +179,7 @@ def _settings(options: argparse.Namespace, problems: list[str]) -> Config:
     Raises:
         ConfigError: with ``problems`` and everything else that is wrong.
     """
-    from proxy import config
+    from proxy.settings import config
 
     overrides: dict[str, dict[str, Any]] = {}
     flags: dict[str, str] = {}
@@ -206,14 +206,14 @@ def _check_what_it_names(config: Config) -> None:
     Raises:
         ConfigError: with everything that is wrong with them.
     """
-    from proxy import tls
-    from proxy.rules import make_policies
+    from proxy.net import tls
+    from proxy.settings.rules import make_rules
 
     problems: list[str] = []
     loads: tuple[Callable[[], object], ...] = (
         partial(tls.listener_tls, config),
         partial(tls.upstream_tls, config),
-        partial(make_policies, config.policies),
+        partial(make_rules, config.policies),
     )
     for load in loads:
         try:
@@ -238,7 +238,7 @@ def _serve(config: Config, reload: Callable[[], Config]) -> int:
     status = _OK
     try:
         if config.embedded is None:
-            from proxy.server import serve
+            from proxy.process.server import serve
 
             memory.settle()
             trio.run(serve, config, reload)

@@ -10,9 +10,9 @@ import trio
 from pymongo.errors import PyMongoError
 
 from proxy import logs
-from proxy.config import Config, load
 from proxy.embedded import EmbeddedUpstream, EmbeddedUser
-from proxy.server import Running, Server, serve
+from proxy.process.server import Running, Server, serve
+from proxy.settings.config import Config, load
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
@@ -40,7 +40,7 @@ async def serve_embedded(
     *,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """As :func:`proxy.server.serve`, in front of a built-in upstream of its own.
+    """As :func:`proxy.process.server.serve`, in front of a built-in upstream of its own.
 
     With ``users`` the upstream demands that clients log in.
     """

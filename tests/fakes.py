@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import trio
 
-from proxy.transport import PeerGoneError
+from proxy.net.transport import PeerGoneError
 
 
 class FakeTransport:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.addresses import Address
-from proxy.commands import HANDLERS
-from proxy.conversation import Conversation
-from proxy.desk import Desk, Sessions
+from proxy.conversation.conversation import Conversation
+from proxy.conversation.desk import Desk, Sessions
+from proxy.conversation.exchange import Presentation
+from proxy.conversation.handlers import HANDLERS
 from proxy.embedded.connection import Step
 from proxy.embedded.node import Node
-from proxy.exchange import Presentation
-from proxy.rules import PolicyTables, make_policies
-from proxy.upstreams import PROBE, Upstreams
+from proxy.settings.rules import RuleTables, make_rules
+from proxy.upstream.facts import PROBE, Upstreams
 from proxy.wire.replies import command_frame
 from tests.embedded.support import NOW, Client
 from tests.talk import Watching
@@ -26,7 +26,7 @@ class Proxy:
     def __init__(self, server: Node, tables: Any = None, native: bool | None = None) -> None:
         self.server = server
         self.recorder = Observing(self)
-        self.sessions = Sessions(make_policies(tables or PolicyTables()), self.recorder)
+        self.sessions = Sessions(make_rules(tables or RuleTables()), self.recorder)
         self.upstreams = Upstreams(native=native)
         self.look()
         self.clients: list[ProxiedClient] = []

@@ -12,9 +12,10 @@ from typing import Any
 import trio
 import trio.testing
 
-from proxy import logs, server
-from proxy.config import load
-from proxy.server import Running
+from proxy import logs
+from proxy.process import server
+from proxy.process.server import Running
+from proxy.settings.config import load
 from proxy.wire.frames import FrameBuffer
 from tests.build import command
 from tests.upstreams import RecordingUpstream, document

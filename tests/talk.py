@@ -19,17 +19,16 @@ from typing import Any
 
 import bson
 
-from policies.transaction_guard import Overdue
-from proxy.commands import HANDLERS
-from proxy.conversation import Conversation
-from proxy.desk import Desk, Sessions
+from proxy.conversation.conversation import Conversation
+from proxy.conversation.desk import Desk, Sessions
+from proxy.conversation.exchange import Presentation
+from proxy.conversation.facts import UpstreamFacts
+from proxy.conversation.handlers import HANDLERS
+from proxy.conversation.rule import Decision, Mode, Overdue, Rule, Rules
 from proxy.errors import CommandError
-from proxy.exchange import Presentation
-from proxy.identity import CONNECTION_STATUS, Identity
-from proxy.policy import Decision, Mode, Policies, Policy
+from proxy.session.identity import CONNECTION_STATUS, Identity
 from proxy.session.records import InFlight
 from proxy.session.store import SessionStore
-from proxy.upstreams import UpstreamFacts
 from proxy.wire.messages import read_request
 from proxy.wire.opcodes import OP_MSG
 from tests.build import reply
@@ -85,7 +84,7 @@ class Watching:
     def killed(self, own: int, others: int) -> None:
         self.seen.append(("killed", own, others))
 
-    def policy(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
+    def ruled(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
         self.seen.append(("policy", decision.rule, command))
 
     def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
@@ -102,14 +101,14 @@ def converse(
     observer: Watching,
     *,
     facts: UpstreamFacts = UpstreamFacts(),  # noqa: B008 - frozen
-    rules: Iterable[tuple[Policy, Mode]] = (),
+    rules: Iterable[tuple[Rule, Mode]] = (),
     store: SessionStore | None = None,
     refuse_early: bool = False,
     **presentation: Any,
 ) -> Conversation:
     """A conversation with nothing said yet; ids that it makes up are zero."""
     sessions = Sessions(
-        Policies(rules),
+        Rules(rules),
         observer,
         store if store is not None else SessionStore(),
         refuse_early=refuse_early,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config import Config, load
+from proxy.settings.config import Config, load
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 import policies
 from proxy.cli import _parser
-from proxy.config import Config
+from proxy.settings.config import Config
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -158,7 +158,7 @@ def test_every_setting_is_described_with_its_default() -> None:
 
 
 def test_every_setting_says_what_a_reload_does() -> None:
-    from proxy.server import _RELOADED
+    from proxy.process.server import _RELOADED
 
     for heading, rows in documented().items():
         table = heading.strip("[]").split(".")[0]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from proxy.errors import CommandError
 
 if TYPE_CHECKING:
-    from proxy.policy import Context
+    from proxy.conversation.rule import Context
 
 
 class NamedApplications:

@@ -1,4 +1,8 @@
-"""What operators look at and do, over HTTP."""
+"""What operators look at and do, over HTTP.
+
+It knows the listings and the store, and must not know sockets of clients or the process around it.
+Begin with ``pages.py`` (every path), then ``kill.py``; ``http.py`` is the server.
+"""
 
 from proxy.admin.http import serve
 from proxy.admin.pages import pages

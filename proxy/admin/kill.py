@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import trio
 
-from proxy.identity import NO_OWNER, NOBODY
 from proxy.session import bsonout
 from proxy.session.caller import Caller
+from proxy.session.identity import NO_OWNER, NOBODY
 from proxy.session.plans import Plan, emulation
 from proxy.session.records import Selection
-from proxy.slices import in_slices
+from proxy.session.slices import in_slices
 
 if TYPE_CHECKING:
+    from proxy.conversation.facts import UpstreamFacts
     from proxy.session.across import Control
     from proxy.session.ids import LogicalSessionId
     from proxy.session.records import InFlight
-    from proxy.upstreams import UpstreamFacts
     from proxy.wire.replies import Reply
 
 #: Seconds that upstream may take for one command.

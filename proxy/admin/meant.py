@@ -13,8 +13,8 @@ import trio
 from proxy.admin.kill import Target
 from proxy.admin.query import QueryError, Test, tests
 from proxy.listing import session_batches, uuid_text
+from proxy.session.slices import in_slices
 from proxy.session.transactions import State
-from proxy.slices import in_slices
 
 if TYPE_CHECKING:
     from proxy.listing import Listing

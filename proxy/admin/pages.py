@@ -15,12 +15,12 @@ import trio
 from proxy.admin.http import JSON, TEXT, Answer, Asked, Page, text
 from proxy.admin.overview import KillingIsOffError
 from proxy.admin.query import QueryError, position
-from proxy.scraping import metrics_page
-from proxy.slices import in_slices
+from proxy.observe.scraping import metrics_page
+from proxy.session.slices import in_slices
 
 if TYPE_CHECKING:
     from proxy.admin.overview import Overview
-    from proxy.telemetry import Telemetry
+    from proxy.observe.telemetry import Telemetry
 
 #: Rows written between two turns of other work: some 2 ms.
 _SLICE: Final = 250
@@ -142,7 +142,7 @@ class _Pages:
 
 
 def _digest(body: bytes, element: bytes) -> str:
-    """What a Content-Security-Policy calls the text of an element (W3C CSP3, 2.3.1)."""
+    """What a Content-Security-Rule calls the text of an element (W3C CSP3, 2.3.1)."""
     content = body.partition(b"<%b>" % element)[2].partition(b"</%b>" % element)[0]
     return f"'sha256-{b64encode(sha256(content).digest()).decode()}'"
 

@@ -15,12 +15,12 @@ from proxy.admin.overview import KillingIsOffError, Listed
 from proxy.admin.query import Selecting, read_query
 from proxy.admin.summary import GROUPS, groups, summary
 from proxy.session.records import Selection
-from proxy.slices import in_slices
+from proxy.session.slices import in_slices
 
 if TYPE_CHECKING:
     from proxy.listing import Listing, Row
+    from proxy.observe.telemetry import Telemetry
     from proxy.session.store import SessionStore
-    from proxy.telemetry import Telemetry
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from proxy.listing import (
     session_batches,
     text_of,
 )
-from proxy.slices import in_slices
+from proxy.session.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -41,7 +41,7 @@ _PARAMETERS: Final[Document] = {
 
 
 def _whats_my_uri(call: Call) -> Answer:
-    return {"you": call.connection.client}
+    return {"you": call.client.address}
 
 
 def _ping(call: Call) -> Answer:
@@ -55,7 +55,7 @@ def _build_info(call: Call) -> Answer:
 
 
 def _last_error(call: Call) -> Answer:
-    return {"connectionId": Int64(call.connection.id), "n": 0, "err": None}
+    return {"connectionId": Int64(call.client.id), "n": 0, "err": None}
 
 
 def _server_status(call: Call) -> Answer:

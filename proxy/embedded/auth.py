@@ -33,8 +33,8 @@ def _payload(body: Document) -> bytes:
 
 def _start(call: Call, database: str, body: Document) -> Document:
     mechanism = body.get("mechanism")
-    connection = call.connection
-    connection.conversation = None
+    client = call.client
+    client.conversation = None
     if mechanism == "PLAIN" and database == "$external":
         return _plain(call, body)
     if not isinstance(mechanism, str) or mechanism not in MECHANISMS:
@@ -48,8 +48,8 @@ def _start(call: Call, database: str, body: Document) -> Document:
 
     options = body.get("options")
     skip = isinstance(options, dict) and options.get("skipEmptyExchange") is True
-    connection.conversation = Conversation(mechanism, credential, skip)
-    connection.conversation_database = database
+    client.conversation = Conversation(mechanism, credential, skip)
+    client.conversation_database = database
     return _advance(call, body)
 
 
@@ -66,23 +66,23 @@ def _plain(call: Call, body: Document) -> Document:
 
 
 def _advance(call: Call, body: Document) -> Document:
-    connection = call.connection
-    conversation = connection.conversation
+    client = call.client
+    conversation = client.conversation
     assert conversation is not None
     try:
         answer = conversation.step(_payload(body))
     except Exception:
-        connection.conversation = None
+        client.conversation = None
         raise
     if conversation.done:
-        connection.conversation = None
-        _log_in(call, call.node.users.get(conversation.user, connection.conversation_database))
+        client.conversation = None
+        _log_in(call, call.node.users.get(conversation.user, client.conversation_database))
     return {"conversationId": 1, "done": conversation.done, "payload": answer}
 
 
 def _log_in(call: Call, user: User) -> None:
     """One user per database: a second one of the same database takes the first one's place."""
-    users = call.connection.users
+    users = call.client.users
     for index, other in enumerate(users):
         if other.database == user.database:
             users[index] = user
@@ -103,12 +103,12 @@ def _sasl_start(call: Call) -> Answer:
 
 
 def _sasl_continue(call: Call) -> Answer:
-    connection = call.connection
-    if connection.conversation is None:
+    client = call.client
+    if client.conversation is None:
         raise failure(17, "No SASL session state found")
     if call.body.get("conversationId") != 1:
         raise failure(17, "sasl: Mismatched conversation id")
-    if call.database != connection.conversation_database:
+    if call.database != client.conversation_database:
         raise failure(17, "Attempt to switch database target during SASL authentication.")
     return _advance(call, call.body)
 
@@ -119,7 +119,7 @@ def _authenticate(call: Call) -> Answer:
 
 
 def _logout(call: Call) -> Answer:
-    users = call.connection.users
+    users = call.client.users
     users[:] = [user for user in users if user.database != call.database]
     return {}
 

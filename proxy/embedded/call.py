@@ -10,11 +10,10 @@ from proxy.embedded.engine import Document, Engine, Namespace
 from proxy.embedded.failures import failure, unauthorized
 from proxy.embedded.printing import printed_command, type_name
 from proxy.embedded.roles import CLUSTER, Privileges, Resource, collection, covers
-from proxy.embedded.sessions import ClientLsid, Session, SessionKey
-from proxy.identity import NO_OWNER, user_digest
+from proxy.embedded.sessions import NO_OWNER, ClientLsid, Session, SessionKey, user_digest
 
 if TYPE_CHECKING:
-    from proxy.embedded.connection import Connection
+    from proxy.embedded.client import Client
     from proxy.embedded.node import Node, Operation
     from proxy.embedded.transactions import Transaction
     from proxy.embedded.users import User
@@ -40,10 +39,10 @@ Answer = Document | Later
 
 @dataclass(slots=True)
 class Call:
-    """One command on one connection. ``now`` is Unix time in seconds."""
+    """One command of one client. ``now`` is Unix time in seconds."""
 
     node: Node
-    connection: Connection
+    client: Client
     name: str
     database: str
     body: Document
@@ -65,7 +64,7 @@ class Call:
     @property
     def users(self) -> list[User]:
         """Everybody authenticated on the connection."""
-        return self.connection.users
+        return self.client.users
 
     def privileges(self) -> Privileges:
         """What the users' roles grant together."""

@@ -11,10 +11,12 @@ from bson.errors import BSONError
 
 from proxy.embedded import legacy
 from proxy.embedded.call import Answer, Call, Later
+from proxy.embedded.client import Client
 from proxy.embedded.dispatch import dispatch, failed
 from proxy.embedded.failures import failure
 from proxy.embedded.messages import HangUp, read_sections
 from proxy.embedded.printing import type_name
+from proxy.embedded.table import COMMANDS
 from proxy.errors import CommandError, WireError
 from proxy.wire.messages import Request, read_request
 from proxy.wire.opcodes import EXHAUST_ALLOWED, MORE_TO_COME, OP_MSG, OP_QUERY
@@ -23,8 +25,6 @@ from proxy.wire.replies import reply_frame
 if TYPE_CHECKING:
     from proxy.embedded.engine import Document
     from proxy.embedded.node import Node
-    from proxy.embedded.scram import Conversation
-    from proxy.embedded.users import User
 
 CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO
@@ -59,28 +59,14 @@ class _Exhaust:
 
 
 class Connection:
-    """Per-connection state: who is authenticated, client metadata, a reply stream under way."""
+    """One connection: what waits, and a reply stream under way."""
 
     def __init__(self, node: Node, client: str) -> None:
         self.node = node
-        self.client = client
-        self.id = node.next_connection_id()
-        self.users: list[User] = []
-        self.conversation: Conversation | None = None
-        self.conversation_database = ""
-        self.metadata: Document | None = None
-        self.compressors: list[str] = []
-        self.closing = False
+        self.client = Client(client, node.next_connection_id())
         self._waiting: tuple[Request, Call, Later] | None = None
         self._exhaust: _Exhaust | None = None
         node.connections += 1
-
-    @property
-    def app_name(self) -> str:
-        """``application.name`` of the client's metadata."""
-        application = (self.metadata or {}).get("application")
-        name = application.get("name", "") if isinstance(application, dict) else ""
-        return str(name)
 
     def receive(self, frame: bytes, now: float) -> Step:
         """Take one whole frame from the client."""
@@ -185,8 +171,8 @@ class Connection:
     ) -> Step:
         exhaust = bool(request.opcode == OP_MSG and request.flags & EXHAUST_ALLOWED)
         name = next(iter(body))
-        call = Call(self.node, self, name, database, body, now, sequences, exhaust)
-        return self._settle(request, call, dispatch(call, duplicates))
+        call = Call(self.node, self.client, name, database, body, now, sequences, exhaust)
+        return self._settle(request, call, dispatch(call, COMMANDS.get(name), duplicates))
 
     def _settle(self, request: Request, call: Call, answer: Answer) -> Step:
         if isinstance(answer, Later):
@@ -195,11 +181,11 @@ class Connection:
         return self._reply(request, call, answer)
 
     def _refuse(self, request: Request, error: CommandError, now: float) -> Step:
-        call = Call(self.node, self, "", "", {}, now)
+        call = Call(self.node, self.client, "", "", {}, now)
         return self._reply(request, call, failed(call, error))
 
     def _reply(self, request: Request, call: Call, document: Document) -> Step:
-        if self.closing:
+        if self.client.closing:
             return Step(close=True)
         if not request.expects_reply:
             return Step()

@@ -4,25 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from proxy.embedded import (
-    admin,
-    auth,
-    catalog,
-    find_and_modify,
-    get_more,
-    hello,
-    indexes,
-    operations,
-    pipelines,
-    queries,
-    replication,
-    session_commands,
-    users_admin,
-    writes,
-)
 from proxy.embedded.call import Answer, Call, Command, Later
 from proxy.embedded.failures import failure, unauthorized
 from proxy.embedded.node import Operation
@@ -41,33 +25,6 @@ log = logging.getLogger(__name__)
 _NO_TRANSACTION_DATABASES: Final = ("config", "local")
 
 
-def _list_commands(call: Call) -> Answer:
-    shown = {
-        name: {"help": "", "requiresAuth": not command.public, "adminOnly": command.admin_only}
-        for name, command in sorted(COMMANDS.items())
-    }
-    return {"commands": shown}
-
-
-COMMANDS: Final[Mapping[str, Command]] = {
-    **hello.COMMANDS,
-    **auth.COMMANDS,
-    **users_admin.COMMANDS,
-    **queries.COMMANDS,
-    **get_more.COMMANDS,
-    **pipelines.COMMANDS,
-    **writes.COMMANDS,
-    **find_and_modify.COMMANDS,
-    **catalog.COMMANDS,
-    **indexes.COMMANDS,
-    **session_commands.COMMANDS,
-    **admin.COMMANDS,
-    **operations.COMMANDS,
-    **replication.COMMANDS,
-    "listCommands": Command(_list_commands),
-}
-
-
 def failed(call: Call, error: CommandError) -> Document:
     """``error`` as a reply, with the cluster's times where the server puts them."""
     document = error_document(error)
@@ -79,17 +36,21 @@ def failed(call: Call, error: CommandError) -> Document:
     return {**labels, **first, **document, "$clusterTime": times["$clusterTime"]}
 
 
-def dispatch(call: Call, duplicates: tuple[str, ...]) -> Answer:
+def dispatch(call: Call, command: Command | None, duplicates: tuple[str, ...]) -> Answer:
     """Carry out one command. Never raises: what is wrong becomes an error reply.
 
+    ``command`` is its row of the table, None for a name that is not there.
     ``duplicates`` are the top-level names that occur more than once.
     """
-    answer = _guarded(call, call.now, lambda: _run(call, duplicates))
+    awaits = command is not None and command.awaits
+    answer = _guarded(call, call.now, awaits, lambda: _run(call, command, duplicates))
     assert answer is not None
     return answer
 
 
-def _guarded(call: Call, now: float, work: Callable[[], Answer | None]) -> Answer | None:
+def _guarded(
+    call: Call, now: float, awaits: bool, work: Callable[[], Answer | None]
+) -> Answer | None:
     """``work``'s answer with everything that every reply has, whatever it raises."""
     call.now = now
     call.node.tick(now)
@@ -102,15 +63,15 @@ def _guarded(call: Call, now: float, work: Callable[[], Answer | None]) -> Answe
         log.exception("command %s failed", call.name)
         return _finish_failed(call, failure(8, f"{type(error).__name__}: {error}"))
     if isinstance(answer, Later):
-        return _waiting(call, answer)
+        return _waiting(call, answer, awaits)
     return None if answer is None else _finish(call, answer)
 
 
-def _waiting(call: Call, later: Later) -> Later:
-    """``later``, which a kill and the command's maxTimeMS end too."""
+def _waiting(call: Call, later: Later, awaits: bool) -> Later:
+    """``later``, which a kill and the command's maxTimeMS end too (unless it ``awaits``)."""
     operation = call.operation
     assert operation is not None
-    limit = 0 if COMMANDS[call.name].awaits else call.number("maxTimeMS")
+    limit = 0 if awaits else call.number("maxTimeMS")
     expires = operation.started + limit / 1000 if limit > 0 else math.inf
 
     def look(now: float) -> Answer | None:
@@ -122,7 +83,7 @@ def _waiting(call: Call, later: Later) -> Later:
         return answer
 
     deadline = min(later.deadline, expires)
-    return Later(deadline, lambda now: _guarded(call, now, lambda: look(now)))
+    return Later(deadline, lambda now: _guarded(call, now, awaits, lambda: look(now)))
 
 
 def _end_operation(call: Call) -> None:
@@ -145,8 +106,7 @@ def _finish_failed(call: Call, error: CommandError) -> Document:
     return failed(call, error)
 
 
-def _run(call: Call, duplicates: tuple[str, ...]) -> Answer:
-    command = COMMANDS.get(call.name)
+def _run(call: Call, command: Command | None, duplicates: tuple[str, ...]) -> Answer:
     if command is None:
         raise failure(59, f"no such command: '{call.name}'")
     call.node.counters[call.name] += 1
@@ -163,7 +123,7 @@ def _run(call: Call, duplicates: tuple[str, ...]) -> Answer:
     command.check(call)
     _check_generic(call, command)
     _start_operation(call)
-    fault = call.node.fail_points.hit(call.name, call.connection.app_name)
+    fault = call.node.fail_points.hit(call.name, call.client.app_name)
     if fault is not None:
         if fault.block_seconds:
             until = call.now + fault.block_seconds
@@ -174,7 +134,7 @@ def _run(call: Call, duplicates: tuple[str, ...]) -> Answer:
 
 def _faulty(call: Call, command: Command, fault: Fault) -> Answer:
     if fault.close:
-        call.connection.closing = True
+        call.client.closing = True
         raise failure(11600, "connection closed by failCommand")
     if fault.error is not None:
         raise fault.error
@@ -261,8 +221,8 @@ def _start_operation(call: Call) -> None:
         node.next_operation_id(),
         call.name,
         f"{call.database}.{first if isinstance(first, str) else '$cmd'}",
-        call.connection.client,
-        call.connection.app_name,
+        call.client.address,
+        call.client.app_name,
         call.key,
         tuple(user.full_name for user in call.users),
         call.body,

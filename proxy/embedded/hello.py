@@ -80,7 +80,7 @@ def _streamed(call: Call) -> Document:
 def _take_metadata(call: Call) -> None:
     metadata = call.option("client")
     if metadata is not None:
-        if call.connection.metadata is not None:
+        if call.client.metadata is not None:
             raise failure(
                 186, "The client metadata document may only be sent in the first isMaster"
             )
@@ -102,10 +102,10 @@ def _take_metadata(call: Call) -> None:
                 "The 'client.application.name' field must be less then or equal to 128 bytes in "
                 "length",
             )
-        call.connection.metadata = metadata
+        call.client.metadata = metadata
     offered = call.body.get("compression")
     if isinstance(offered, list):
-        call.connection.compressors = [name for name in offered if name in _COMPRESSORS]
+        call.client.compressors = [name for name in offered if name in _COMPRESSORS]
 
 
 def _reply(call: Call) -> Document:
@@ -142,13 +142,13 @@ def _reply(call: Call) -> Document:
         "maxWriteBatchSize": 100_000,
         "localTime": milliseconds(call.now),
         "logicalSessionTimeoutMinutes": TIMEOUT_MINUTES,
-        "connectionId": call.connection.id,
+        "connectionId": call.client.id,
         "minWireVersion": 0,
         "maxWireVersion": node.max_wire_version,
         "readOnly": False,
     }
-    if "compression" in call.body and call.connection.compressors:
-        reply["compression"] = call.connection.compressors
+    if "compression" in call.body and call.client.compressors:
+        reply["compression"] = call.client.compressors
     mechanisms = call.option("saslSupportedMechs")
     if isinstance(mechanisms, str):
         database, _, name = mechanisms.partition(".")
@@ -161,7 +161,7 @@ def _reply(call: Call) -> Document:
         try:
             reply["speculativeAuthenticate"] = auth.speculative(call, speculative)
         except CommandError:
-            call.connection.conversation = None
+            call.client.conversation = None
     return reply
 
 

@@ -102,7 +102,7 @@ class EmbeddedUpstream:
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # A client may go whenever it likes.
         except* Exception:
-            log.exception("connection from %s failed", connection.client)
+            log.exception("connection from %s failed", connection.client.address)
         finally:
             connection.close()
 

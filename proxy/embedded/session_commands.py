@@ -19,8 +19,8 @@ from proxy.embedded.sessions import (
     parse_uid,
     parse_uuid,
     unknown_field,
+    user_digest,
 )
-from proxy.identity import user_digest
 
 _INTERRUPTED: Final = failure(11601, "operation was interrupted")
 

@@ -9,8 +9,7 @@ from bson import Binary
 from proxy.embedded.failures import failure, type_mismatch
 from proxy.embedded.node import milliseconds
 from proxy.embedded.printing import type_name
-from proxy.embedded.sessions import Session, missing_field, unknown_field
-from proxy.identity import user_digest
+from proxy.embedded.sessions import Session, missing_field, unknown_field, user_digest
 
 if TYPE_CHECKING:
     from proxy.embedded.call import Call

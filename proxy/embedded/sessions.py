@@ -6,6 +6,7 @@ The order of checks and every text is what the recorded server answered.
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -22,6 +23,15 @@ TIMEOUT_MINUTES: Final = 30
 MAX_SESSIONS: Final = 1_000_000
 #: ``logicalSessionRefreshMillis``, in seconds.
 FLUSH_SECONDS: Final = 300.0
+
+
+#: The uid of sessions that nobody owns.
+NO_OWNER: Final = hashlib.sha256(b"").digest()
+
+
+def user_digest(user: str, database: str) -> bytes:
+    """The uid of this user's sessions: SHA-256 of ``user@db``."""
+    return hashlib.sha256(f"{user}@{database}".encode()).digest()
 
 
 class SessionKey(NamedTuple):

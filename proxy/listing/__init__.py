@@ -2,7 +2,8 @@
 filtered and sorted by.
 
 Rows are JSON-like; times are in seconds before ``now``. What a row is sorted by is absolute, so
-that the order stays the same from one page of a listing to the next.
+that the order stays the same from one page of a listing to the next. It knows sessions and must not
+know who asks. Begin with ``kinds.py`` (what every listing says of itself).
 """
 
 from proxy.listing.connections import CONNECTIONS

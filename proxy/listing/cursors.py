@@ -13,8 +13,8 @@ from proxy.listing.sessions import (
     is_busy,
     uuid_text,
 )
+from proxy.session.slices import in_slices
 from proxy.session.transactions import State
-from proxy.slices import in_slices
 
 if TYPE_CHECKING:
     from proxy.session.records import CursorId, Session

@@ -1,1 +1,6 @@
-"""What the proxy knows of logical sessions, and what it decides about them. No I/O, no clock."""
+"""Sessions: whose they are, what a request says of them, what became of their transactions.
+
+It knows what a message says of a session and must not know how a connection goes on: no queue, no
+socket, no clock. Begin with ``ids.py`` and ``records.py`` (what a session is), then ``store.py``;
+``info.py`` reads a request's session fields; ``commands.py`` has the six session commands.
+"""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import bson
 from bson.errors import BSONError
 
-from proxy.identity import user_digest
+from proxy.session.identity import user_digest
 from proxy.session.patterns import Learnt, Pattern, ids_of_any_owner, needs_holders
 from proxy.session.plans import Ask
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from proxy.identity import NO_OWNER, Identity, user_digest
 from proxy.session import refusals
+from proxy.session.identity import NO_OWNER, Identity, user_digest
 
 if TYPE_CHECKING:
     from proxy.errors import CommandError

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from bson.binary import UUID_SUBTYPE, Binary
 
 from proxy.errors import CommandError
-from proxy.identity import user_digest
 from proxy.session import bsonout, idl, refusals
 from proxy.session.asking import note_gaps, questions
+from proxy.session.identity import user_digest
 from proxy.session.ids import LogicalSessionId, OwnedKeys
 from proxy.session.patterns import (
     Learnt,

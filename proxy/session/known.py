@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from proxy.identity import user_digest
+from proxy.session.identity import user_digest
 
 if TYPE_CHECKING:
-    from proxy.identity import Identity
+    from proxy.session.identity import Identity
 
 Role = tuple[str, str]
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from proxy.identity import user_digest
 from proxy.session import idl, refusals
 from proxy.session.caller import Caller, owner_name
+from proxy.session.identity import user_digest
 from proxy.session.ids import LogicalSessionId
 from proxy.session.records import Selection
 from proxy.wire.fields import DOCUMENT, Element

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.identity import user_digest
 from proxy.session import bsonout
+from proxy.session.identity import user_digest
 from proxy.session.ids import LogicalSessionId, Origin, OwnedKeys
 from proxy.session.records import InFlight, Selection
 

@@ -12,12 +12,12 @@ import h11
 import trio
 
 from proxy import admin
-from proxy.identity import user_digest
+from proxy.conversation.facts import UpstreamFacts
+from proxy.observe.telemetry import Telemetry
+from proxy.session.identity import user_digest
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.records import CursorId, InFlight, Session
 from proxy.session.store import SessionStore
-from proxy.telemetry import Telemetry
-from proxy.upstreams import UpstreamFacts
 from proxy.wire.opcodes import OP_MSG
 from proxy.wire.replies import Reply, plain_reply, read_reply
 

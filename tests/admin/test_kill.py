@@ -10,12 +10,12 @@ import trio
 import trio.testing
 
 from proxy.admin import Process
-from proxy.identity import NO_OWNER, user_digest
+from proxy.conversation.facts import UpstreamFacts
+from proxy.observe.telemetry import Telemetry
+from proxy.session.identity import NO_OWNER, user_digest
 from proxy.session.info import OperationSessionInfo
 from proxy.session.records import CursorId, InFlight, Session
 from proxy.session.transactions import Outcome, State, Step
-from proxy.telemetry import Telemetry
-from proxy.upstreams import UpstreamFacts
 from tests.admin.endpoint import UPSTREAM, FakeAsker, FakeState, asking, uuid
 
 ALICE, BOB = user_digest("alice", "admin"), user_digest("bob", "admin")

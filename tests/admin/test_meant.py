@@ -7,8 +7,8 @@ import pytest
 
 from proxy.admin.meant import read_kill
 from proxy.admin.query import QueryError
-from proxy.identity import user_digest
 from proxy.listing import session_listing
+from proxy.session.identity import user_digest
 from proxy.session.store import SessionStore
 from tests.admin.endpoint import FakeState, asking
 

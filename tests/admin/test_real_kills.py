@@ -11,10 +11,10 @@ import trio
 from pymongo.errors import OperationFailure
 
 from proxy import logs
-from proxy.config import load
 from proxy.demo import serve_embedded
 from proxy.embedded import EmbeddedUser
-from proxy.server import Running
+from proxy.process.server import Running
+from proxy.settings.config import load
 from proxy.terminal.client import Endpoint
 
 TOKEN = "0123456789abcdef"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from proxy.server import Running
+from proxy.process.server import Running
 from proxy.wire.opcodes import EXHAUST_ALLOWED, MORE_TO_COME
 from tests.build import body, command, op_msg, reply
 from tests.running import Bystanders, Client, bystanding, ping, recording

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trustme
 
-from proxy.server import Running
+from proxy.process.server import Running
 from tests.build import command
 from tests.running import Client, in_time, ping, port_of, proxied
 from tests.upstreams import RecordingUpstream, Seen, answered, document, echo

@@ -21,10 +21,10 @@ import trio
 from pymongo.errors import PyMongoError
 
 from proxy import logs
-from proxy.config import load
 from proxy.demo import serve_embedded
 from proxy.embedded import EmbeddedUser
-from proxy.server import Running
+from proxy.process.server import Running
+from proxy.settings.config import load
 
 TOKEN = "scene-token-0123456789"
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202egnp"

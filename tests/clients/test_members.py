@@ -8,8 +8,8 @@ import pymongo
 import trio
 from pymongo.read_preferences import Secondary
 
-from proxy.config import Config
-from proxy.server import serve
+from proxy.process.server import serve
+from proxy.settings.config import Config
 from tests.clients.fake_set import FakeSet, name_of
 
 

@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 import trio
 
-from proxy.config import Config
-from proxy.server import serve
+from proxy.process.server import serve
+from proxy.settings.config import Config
 from proxy.wire.checksum import checksum_matches
 from proxy.wire.opcodes import CHECKSUM_PRESENT, HEADER
 from tests.replay import (

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from bson import Binary, Int64
 
-from proxy.embedded.dispatch import COMMANDS
+from proxy.embedded.table import COMMANDS
 from tests.embedded.support import USERS, Client, answer, node
 
 LSID = {"id": Binary(bytes(15) + b"\1", 4)}

@@ -11,6 +11,8 @@ from proxy.errors import CommandError
 
 NS = ("app", "c")
 
+AN_ID = ObjectId("6b0a46205d090e663bc8e291")
+
 
 @pytest.mark.parametrize(
     "value",
@@ -23,7 +25,7 @@ NS = ("app", "c")
         "é",
         b"\0\1",
         Binary(bytes(16), 4),
-        ObjectId(),
+        AN_ID,
         Timestamp(1, 2),
         datetime.datetime(2020, 1, 2, 3, 4, 5, 6000),
         Decimal128("1.50"),
@@ -48,7 +50,7 @@ def test_what_is_found_is_a_copy() -> None:
     assert engine.get(NS, 1) == {"_id": 1, "v": [1]}
 
 
-@pytest.mark.parametrize("key", [1, "x", {"a": 1}, None, ObjectId(), b"x"], ids=str)
+@pytest.mark.parametrize("key", [1, "x", {"a": 1}, None, AN_ID, b"x"], ids=str)
 def test_ids_of_every_type(key: Any) -> None:
     engine = Engine()
     engine.insert(NS, {"_id": key})

@@ -83,7 +83,7 @@ def test_client_metadata_comes_once() -> None:
     assert client.run("hello", client=metadata)["ok"] == 1.0
     assert client.run("hello", client=metadata)["code"] == 186
     assert client.run("hello")["ok"] == 1.0
-    assert client.connection.app_name == "shop"
+    assert client.connection.client.app_name == "shop"
 
 
 @pytest.mark.parametrize(

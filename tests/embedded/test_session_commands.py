@@ -8,7 +8,7 @@ import pytest
 from bson import Binary, Int64
 
 from proxy.embedded import EmbeddedUser
-from proxy.identity import user_digest
+from proxy.session.identity import user_digest
 from tests.embedded.support import NOW, USERS, Client, answer, node
 
 ALICE, BOB = user_digest("alice", "app"), user_digest("bob", "app")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from bson import Binary
 
-from proxy.identity import user_digest
+from proxy.session.identity import user_digest
 from tests.embedded.support import NOW, USERS, Client, node
 
 LSID = {"id": Binary(bytes(15) + b"\1", 4)}

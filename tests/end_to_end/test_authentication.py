@@ -20,8 +20,8 @@ from pymongo.errors import OperationFailure
 from proxy.embedded import EmbeddedUpstream, auth
 from proxy.embedded.failures import failure
 from proxy.embedded.users import EmbeddedUser
-from proxy.identity import user_digest
-from proxy.server import Running
+from proxy.process.server import Running
+from proxy.session.identity import user_digest
 from tests.build import command
 from tests.embedded.support import PASSWORD, scram_final
 from tests.end_to_end.tools import Driver, Log, Tap, proxy_before, pymongo_at, users_of

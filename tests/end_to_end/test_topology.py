@@ -17,7 +17,7 @@ from pymongo.read_preferences import Nearest, Secondary
 
 from proxy.embedded import EmbeddedUpstream
 from proxy.embedded.users import EmbeddedUser
-from proxy.server import Running
+from proxy.process.server import Running
 from proxy.wire.compression import deflate, inflate
 from proxy.wire.opcodes import EXHAUST_ALLOWED, HEADER, MORE_TO_COME, OP_COMPRESSED
 from tests.build import command, op_query

@@ -12,8 +12,8 @@ import pytest
 import trio
 from pymongo.errors import OperationFailure
 
-from proxy.server import Running
-from proxy.subjects import subject_of
+from proxy.net.subjects import subject_of
+from proxy.process.server import Running
 from proxy.wire.compression import deflate, inflate
 from proxy.wire.opcodes import HEADER, OP_COMPRESSED
 from tests.build import command, element, op_query, raw_document

@@ -15,9 +15,10 @@ import pymongo
 import trio
 import trustme
 
-from proxy import logs, server
-from proxy.config import load
-from proxy.server import Running
+from proxy import logs
+from proxy.process import server
+from proxy.process.server import Running
+from proxy.settings.config import load
 from proxy.wire.frames import FrameBuffer
 from tests.running import Client, port_of
 from tests.upstreams import Answer, RecordingUpstream

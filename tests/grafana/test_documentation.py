@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from proxy.families import PREFIX, Page
+from proxy.observe.families import PREFIX, Page
 from tests.grafana.test_dashboards import FOLDER
 from tests.running import recording
 

@@ -29,11 +29,11 @@ from pymongo.errors import PyMongoError
 
 from grafana import build
 from proxy import logs
-from proxy.config import load
 from proxy.demo import serve_embedded
 from proxy.embedded import EmbeddedUser
-from proxy.identity import user_digest
-from proxy.server import Running
+from proxy.process.server import Running
+from proxy.session.identity import user_digest
+from proxy.settings.config import load
 from tests.grafana.test_dashboards import BOARDS, FOLDER, panels
 from tests.running import recording
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.policy import Context
+from proxy.conversation.rule import Context
 from proxy.session.caller import Caller
 from proxy.session.ids import Origin
 from proxy.session.info import read_operation_session_info

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from policies.kill_guard import KillGuard, holds
-from proxy.identity import Identity
 from proxy.session.caller import Caller
+from proxy.session.identity import Identity
 from proxy.session.ids import LogicalSessionId
 from proxy.session.store import SessionStore
 from tests.policies.contexts import context

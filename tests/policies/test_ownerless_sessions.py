@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from policies.ownerless_sessions import OwnerlessSessions
-from proxy.identity import NO_OWNER
 from proxy.session.caller import Caller
+from proxy.session.identity import NO_OWNER
 from proxy.session.ids import LogicalSessionId
 from proxy.session.store import SessionStore
 from tests.policies.contexts import context

@@ -8,7 +8,7 @@ from bson import Int64
 import policies
 from policies.examples.named_applications import NamedApplications
 from policies.user_name_length import UserNameLength
-from proxy.policy import is_routine, load_policy, make_policy
+from proxy.conversation.rule import is_routine, load_rule, make_rule
 from proxy.session.ids import LogicalSessionId
 from proxy.session.records import CursorId
 from proxy.session.store import SessionStore
@@ -21,7 +21,7 @@ from tests.session.sessions import ANYBODY, AS_ALICE, NOBODY, caller, info, lsid
 def test_every_rule_keeps_the_protocol(rule: type) -> None:
     assert is_dataclass(rule.Settings)
     assert rule.Settings.__dataclass_params__.frozen
-    made = make_policy(rule, {})
+    made = make_rule(rule, {})
     assert made.refuse(context({"find": "c"})) is None
     assert rule.__doc__
 
@@ -59,7 +59,7 @@ def test_no_rule_that_says_so_judges_a_routine_request(rule, who, checks) -> Non
     assert session is not None
     store.transaction_step(session, Step.START, Outcome.OK, open_one, 0.0)
     store.cursor_opened(CursorId("here:1", 7), session, "db.c", 0.0)
-    made = make_policy(rule, STRICT[rule.name])
+    made = make_rule(rule, STRICT[rule.name])
     assert made.judges_routine is False
     commands = ("find", "insert", "commitTransaction", "killCursors", "aggregate")
     for document in ({"getMore": Int64(7)}, *({command: "c"} for command in commands)):
@@ -73,16 +73,16 @@ def test_no_rule_that_says_so_judges_a_routine_request(rule, who, checks) -> Non
 
 @pytest.mark.parametrize("rule", policies.POLICIES)
 def test_which_have_nothing_to_do_until_they_are_set(rule) -> None:
-    assert getattr(make_policy(rule, {}), "idle", False) == (
+    assert getattr(make_rule(rule, {}), "idle", False) == (
         rule.name in ("kill_guard", "session_budget", "transaction_guard")
     )
     for name, value in STRICT[rule.name].items():
         if name != "operators":
-            assert not getattr(make_policy(rule, {name: value}), "idle", False)
+            assert not getattr(make_rule(rule, {name: value}), "idle", False)
 
 
 def test_a_short_limit_for_names_is_held_in_every_request() -> None:
-    assert make_policy(UserNameLength, {"limit": 5}).judges_routine
+    assert make_rule(UserNameLength, {"limit": 5}).judges_routine
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_names_are_distinct_and_those_of_the_files() -> None:
 
 def test_the_example() -> None:
     path = "policies.examples.named_applications:NamedApplications"
-    rule = load_policy(path, {"except_users": ("bob@app",)})
+    rule = load_rule(path, {"except_users": ("bob@app",)})
     new = {"find": "c", "lsid": lsid(2)}
     error = rule.refuse(context(new, AS_ALICE))
     assert error is not None

@@ -11,9 +11,9 @@ from typing import Any
 import bson
 from bson import json_util
 
-from proxy.identity import Identity, read_connection_status, user_digest
 from proxy.session.caller import Caller
 from proxy.session.commands import Decision, Facts, decide
+from proxy.session.identity import Identity, read_connection_status, user_digest
 from proxy.session.ids import LogicalSessionId
 from proxy.session.info import OperationSessionInfo, read_operation_session_info
 from proxy.session.known import KnownUsers

@@ -6,8 +6,8 @@ import bson
 import pytest
 from bson import Binary, Int64
 
-from proxy.identity import user_digest
 from proxy.session.asking import learn, questions
+from proxy.session.identity import user_digest
 from proxy.session.patterns import Pattern
 from proxy.session.plans import Ask
 from tests.session.sessions import ALICE, KILLER, caller, uuid

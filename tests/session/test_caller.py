@@ -5,9 +5,9 @@ from base64 import b64encode
 import pytest
 
 from proxy.errors import CommandError
-from proxy.identity import NO_OWNER, Identity, user_digest
 from proxy.session import refusals
 from proxy.session.caller import Caller, owner_name
+from proxy.session.identity import NO_OWNER, Identity, user_digest
 from tests.session.sessions import ALICE, BOB, caller
 
 

@@ -10,11 +10,11 @@ from bson import Binary, Int64, Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.control import HANDLERS
-from proxy.identity import NO_OWNER, user_digest
+from proxy.conversation.control import HANDLERS
 from proxy.session import bsonout
 from proxy.session.caller import Caller
 from proxy.session.commands import SESSION_COMMANDS
+from proxy.session.identity import NO_OWNER, user_digest
 from proxy.session.ids import LogicalSessionId
 from proxy.session.known import KnownUsers
 from proxy.session.patterns import Learnt

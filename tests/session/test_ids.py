@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from proxy.identity import NO_OWNER
+from proxy.session.identity import NO_OWNER
 from proxy.session.ids import LogicalSessionId, OwnedKeys
 from tests.session.sessions import ALICE, uuid
 

@@ -9,9 +9,9 @@ from bson import Binary, Int64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.identity import NO_OWNER
 from proxy.session import refusals
 from proxy.session.caller import Caller
+from proxy.session.identity import NO_OWNER
 from proxy.session.ids import LogicalSessionId
 from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
 from proxy.wire.messages import read_request

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.identity import Identity, user_digest
 from proxy.session import known
+from proxy.session.identity import Identity, user_digest
 from proxy.session.known import KnownUsers
 
 READ = ("read", "app")

@@ -6,8 +6,8 @@ import bson
 import pytest
 
 from proxy.errors import CommandError
-from proxy.identity import NO_OWNER
 from proxy.session import patterns
+from proxy.session.identity import NO_OWNER
 from proxy.session.ids import LogicalSessionId
 from proxy.session.known import KnownUsers
 from proxy.session.patterns import Learnt, Pattern, read_pattern, select

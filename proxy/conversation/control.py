@@ -1,0 +1,192 @@
+"""The session-control commands: asked here, decided here, carried out upstream.
+
+Upstream is first asked who the caller is, since privileges may have changed since the login;
+then the decision is made, its commands are sent on the caller's own connection, and the answer
+goes out when they have succeeded. What upstream refuses, the client gets in upstream's words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import bson
+
+from proxy.conversation.handshake import ask_identity
+from proxy.session import bsonout
+from proxy.session.asking import learn
+from proxy.session.commands import SESSION_COMMANDS, decide
+from proxy.session.info import read_operation_session_info
+from proxy.session.plans import Ask, Forward, Plan, Refusal, commit, emulation
+from proxy.session.refusals import FOREIGN_DIGEST
+from proxy.wire.replies import error_document
+
+if TYPE_CHECKING:
+    from proxy.conversation.conversation import Conversation, RequestHandler
+    from proxy.conversation.pending import Pending
+    from proxy.errors import CommandError
+    from proxy.session.patterns import Learnt
+    from proxy.wire.messages import Request
+    from proxy.wire.replies import Reply
+
+_OPERATION_TIME: Final = b"operationTime"
+_CLUSTER_TIME: Final = b"$clusterTime"
+
+
+def on_session_control(conversation: Conversation, request: Request, now: float) -> None:
+    """Handle one of :data:`SESSION_COMMANDS`."""
+    if not request.has_valid_checksum():
+        conversation.end("client message", "the checksum is wrong")
+        return
+    _Command(conversation, request, now).begin(now)
+
+
+class _Command:
+    """One session-control command on its way through the questions to upstream."""
+
+    def __init__(self, conversation: Conversation, request: Request, started: float) -> None:
+        self._conversation = conversation
+        self._request = request
+        self._started = started
+        #: operationTime and $clusterTime of upstream's latest reply; absent on standalones.
+        self._times: dict[bytes, bytes] = {}
+        #: Sessions that are known, of those that the command has reached.
+        self._targets = 0
+
+    def begin(self, now: float) -> None:
+        ask_identity(self._conversation, now, self._identified)
+
+    def _identified(self, reply: Reply, now: float) -> None:
+        self._times = _times(reply)
+        self._decide(None, now)
+
+    def _decide(self, learnt: Learnt | None, now: float) -> None:
+        conversation, request = self._conversation, self._request
+        desk = conversation.desk
+        info = read_operation_session_info(request, desk.caller)
+        decision = decide(request, info, desk.facts(learnt))
+        if isinstance(decision, Refusal):
+            desk.decided(request.command, "refused", 0, reason=str(decision.error))
+            if decision.error == FOREIGN_DIGEST:
+                desk.misused("foreign_uid", now)
+            self._refuse(decision.error, now)
+        elif isinstance(decision, Forward):
+            conversation.blocked = False
+            conversation.forward(request, now)
+        elif isinstance(decision, Ask):
+            self._run(decision.commands, partial(self._learned, decision), now)
+        else:
+            refusal = desk.refusal(request, info, now, decision)
+            if refusal is not None:
+                self._refuse(refusal, now)
+                return
+            self._carry_out(decision, now)
+
+    def _learned(self, ask: Ask, replies: list[Reply], now: float) -> None:
+        self._decide(learn(ask, [reply.body_bytes() for reply in replies]), now)
+
+    # ------------------------------------------------------------------ the effect
+
+    def _carry_out(self, plan: Plan, now: float) -> None:
+        desk = self._conversation.desk
+        if desk.native:
+            self._effect(plan, [], now)
+            return
+        emulated = emulation(plan, desk.store, desk.upstream)
+        for operation in emulated.operations:
+            self._conversation.observer.interrupt(operation)
+        own = [
+            errand.as_caller
+            for errand in emulated.errands
+            if errand.owner == desk.caller.digest
+            or not self._conversation.observer.ask_as(errand.owner, desk.upstream, errand.as_owner)
+        ]
+        self._run(tuple(own), partial(self._effect, plan), now)
+
+    def _effect(self, plan: Plan, _replies: list[Reply], now: float) -> None:
+        self._run(plan.upstream, partial(self._carried_out, plan), now, partial(self._did, plan))
+
+    def _did(self, plan: Plan, number: int, reply: Reply, now: float) -> bool:
+        """Note what one of the plan's commands has done; whether the next one may follow."""
+        if not reply.ok():
+            return False
+        desk, part = self._conversation.desk, plan.part(number)
+        targets = commit(part, desk.store, now, upstream=desk.upstream, origin=desk.origin)
+        self._targets += targets
+        if plan.kills:
+            desk.killed(part, targets)
+        return True
+
+    def _carried_out(self, plan: Plan, replies: list[Reply], now: float) -> None:
+        desk = self._conversation.desk
+        if replies and not replies[-1].ok():
+            failed = replies[-1]
+            targets = plan.targets(desk.store)
+            desk.decided(plan.command, "failed", targets, reason=str(failed.integer(b"code")))
+            self._conversation.meter.failed(failed.integer(b"code"), "upstream")
+            self._answer(failed.body_bytes(), False, now)
+            return
+        desk.decided(plan.command, "done", self._targets, reason=plan.unknown)
+        times = _times(replies[-1]) if replies else self._times
+        document = bsonout.document(_fields({**plan.reply, "ok": 1.0}), *times.values())
+        self._answer(document, True, now)
+
+    def _run(
+        self,
+        commands: Sequence[bytes],
+        then: Callable[[list[Reply], float], None],
+        now: float,
+        go_on: Callable[[int, Reply, float], bool] = lambda _number, _reply, _now: True,
+    ) -> None:
+        """Send ``commands`` one after the other, as long as ``go_on`` says so of each one's number
+        and reply, and go on with the replies."""
+        replies: list[Reply] = []
+
+        def step(_pending: Pending | None, reply: Reply | None, now: float) -> None:
+            if reply is not None:
+                replies.append(reply)
+                if not go_on(len(replies) - 1, reply, now):
+                    then(replies, now)
+                    return
+            if len(replies) < len(commands):
+                self._conversation.ask(commands[len(replies)], step, now)
+            else:
+                then(replies, now)
+
+        self._conversation.blocked = True
+        step(None, None, now)
+
+    # ------------------------------------------------------------------ the answer
+
+    def _refuse(self, error: CommandError, now: float) -> None:
+        self._conversation.meter.failed(error.code, "proxy")
+        fields, times = _fields(error_document(error)), self._times
+        if next(iter(times), None) == _OPERATION_TIME:
+            # As mongos writes it: the times at the end, here and in a success.
+            document = bsonout.document(fields, *times.values())
+        else:
+            # As mongod does: its successes end in $clusterTime, operationTime.
+            before, after = times.get(_OPERATION_TIME, b""), times.get(_CLUSTER_TIME, b"")
+            document = bsonout.document(before, fields, after)
+        self._answer(document, False, now)
+
+    def _answer(self, document: bytes, ok: bool, now: float) -> None:
+        self._conversation.blocked = False
+        self._conversation.respond(self._request, document, ok, self._started, now)
+
+
+def _times(reply: Reply) -> dict[bytes, bytes]:
+    """The cluster's times as they stand in a reply; the proxy never makes up its own."""
+    return {
+        name: reply.message[element.start : element.end]
+        for name, element in reply.fields.items()
+        if name in (_OPERATION_TIME, _CLUSTER_TIME)
+    }
+
+
+def _fields(document: Mapping[str, Any]) -> bytes:
+    return bson.encode(document)[4:-1]
+
+
+HANDLERS: Final[Mapping[str, RequestHandler]] = dict.fromkeys(SESSION_COMMANDS, on_session_control)

@@ -1,0 +1,397 @@
+"""One client connection and its upstream connection as a state machine: frames in, bytes out.
+
+The relay feeds what both sides sent and empties ``to_upstream`` and ``to_client`` after each
+call. Requests and replies are paired first in, first out, as the server answers them, and
+verified by ``responseTo``. What the proxy asks on its own account waits in the same queue.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.conversation.hello import HELLO_COMMANDS, ClientMetadata
+from proxy.conversation.passing import PASS_ABOVE, Passing
+from proxy.conversation.pending import Pending
+from proxy.errors import CommandError, WireError
+from proxy.session.records import Operation
+from proxy.session.refusals import INTERRUPTED
+from proxy.wire.compression import declared_size
+from proxy.wire.frames import FrameBuffer, FramingError
+from proxy.wire.messages import Request, read_request
+from proxy.wire.opcodes import (
+    EXHAUST_ALLOWED,
+    HEADER,
+    OP_COMPRESSED,
+    OP_MSG,
+    OP_QUERY,
+    QUERY_EXHAUST,
+)
+from proxy.wire.replies import (
+    Reply,
+    command_frame,
+    error_document,
+    plain_reply,
+    read_reply,
+    reply_frame,
+)
+
+if TYPE_CHECKING:
+    from proxy.conversation.desk import Desk
+    from proxy.conversation.exchange import Observer, Presentation
+    from proxy.conversation.pending import ReplyHandler
+    from proxy.conversation.tracking import Tracked
+    from proxy.session.records import InFlight
+
+    RequestHandler = Callable[["Conversation", Request, float], None]
+
+#: A compressed reply that inflates to more than this is not looked into for its cursor.
+_INFLATE_UP_TO: Final = 262_144
+
+_header = HEADER.unpack_from
+_own_request_ids = itertools.cycle(range(0x4D530000, 0x7FFFFFFF))
+
+
+class Conversation:
+    """Decides what happens with every frame of one client connection."""
+
+    __slots__ = (
+        "_handlers",
+        "_passing",
+        "_pending",
+        "_replies",
+        "blocked",
+        "close",
+        "desk",
+        "ending",
+        "metadata",
+        "meter",
+        "observer",
+        "presentation",
+        "requests",
+        "streaming",
+        "to_client",
+        "to_upstream",
+    )
+
+    def __init__(
+        self,
+        presentation: Presentation,
+        observer: Observer,
+        desk: Desk,
+        handlers: Mapping[str, RequestHandler],
+    ) -> None:
+        #: By command, what is more to the proxy than bytes to pass on.
+        self._handlers = handlers
+        self.desk = desk
+        self.presentation = presentation
+        self.observer = observer
+        self.meter = observer.meter
+        self._pending: deque[Pending] = deque()
+        self._replies = FrameBuffer()
+        #: The long reply to the first of what is pending that goes through at the moment.
+        self._passing: Passing | None = None
+        #: Bytes to send, in order. The relay takes them after every call.
+        self.to_client: list[bytes] = []
+        self.to_upstream: list[bytes] = []
+        #: What comes next depends on an answer that is not there yet: the relay hands over no
+        #: request while this is set.
+        self.blocked = False
+        #: Upstream is inside an exhaust stream: it sends unasked and reads nothing.
+        self.streaming = False
+        #: Why no further request is read: the connection closes when all replies are out.
+        self.ending = ""
+        #: Why both connections close as soon as the bytes to send are sent; "" to go on.
+        self.close = ""
+        #: What the client said of itself; None before its first hello.
+        self.metadata: ClientMetadata | None = None
+        self.requests = 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait for a reply."""
+        return len(self._pending)
+
+    @property
+    def command(self) -> str:
+        """The command whose reply is due next; "" when idle."""
+        return self._pending[0].command if self._pending else ""
+
+    @property
+    def idle(self) -> bool:
+        """Nothing but a monitor's hello is under way, so closing now loses no work."""
+        return self._passing is None and all(p.command in HELLO_COMMANDS for p in self._pending)
+
+    # ------------------------------------------------------------------ from the client
+
+    def on_request(self, frame: bytes, now: float, message: bytes | None = None) -> None:
+        """One whole frame from the client; ``message`` is its inflated form if known."""
+        if self.ending or self.close:
+            return
+        try:
+            request = read_request(frame, message)
+        except WireError as error:
+            self.end("client message", str(error))
+            return
+        self.requests += 1
+        command = request.command
+        self.meter.request(command)
+        handler = self._handlers.get(command)
+        if handler is not None:
+            handler(self, request, now)
+            return
+        verdict = self.desk.admit(request, now)
+        if isinstance(verdict, CommandError):
+            self.refuse(request, verdict, now)
+        else:
+            self.forward(request, now, tracked=verdict)
+
+    def on_garbage(self, problem: str) -> None:
+        """The client's bytes cannot be framed any more."""
+        self.end("client framing", problem)
+
+    def end(self, kind: str, problem: str) -> None:
+        """Answer what was asked before, then close: what a server does with a broken message."""
+        self.meter.violation(kind)
+        self.ending = f"{kind}: {problem}"
+        if not self._pending:
+            self.close = self.ending
+
+    def forward(
+        self,
+        request: Request,
+        now: float,
+        handler: ReplyHandler | None = None,
+        frame: bytes | None = None,
+        tracked: Tracked | None = None,
+    ) -> None:
+        """Send a request upstream, as ``frame`` where it had to be changed."""
+        self.to_upstream.append(request.frame if frame is None else frame)
+        if request.expects_reply:
+            opcode = request.opcode
+            exhaust = bool(
+                request.flags & EXHAUST_ALLOWED
+                if opcode == OP_MSG
+                else opcode == OP_QUERY and request.flags & QUERY_EXHAUST
+            )
+            self._pending.append(
+                Pending(request.request_id, request.command, now, opcode, exhaust, handler, tracked)
+            )
+
+    def refuse(self, request: Request, error: CommandError, now: float) -> None:
+        """Answer here instead of forwarding, in turn; no answer where none is expected."""
+        if not request.expects_reply:
+            return
+        self.meter.failed(error.code, "proxy")
+        answer = reply_frame(request, next(_own_request_ids), error_document(error))
+        self._pending.append(Pending(0, request.command, now, answer=answer))
+        self._settle(now)
+
+    def ask(self, question: Mapping[str, Any] | bytes, handler: ReplyHandler, now: float) -> None:
+        """Ask upstream something on the proxy's own account; ``handler`` gets the reply."""
+        request_id = next(_own_request_ids)
+        self.to_upstream.append(command_frame(request_id, question))
+        self._pending.append(Pending(request_id, "", now, handler=handler))
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is under way in either direction: upstream can be asked something."""
+        return not (self._pending or self.blocked or self.ending or self.close)
+
+    def ask_between(
+        self, question: bytes, handler: Callable[[Reply, float], None], now: float
+    ) -> None:
+        """Ask upstream while :attr:`quiet`; the client's next request waits for the answer."""
+        self.blocked = True
+        self.ask(question, partial(self._between, handler), now)
+
+    def _between(
+        self,
+        handler: Callable[[Reply, float], None],
+        _pending: Pending,
+        reply: Reply,
+        now: float,
+    ) -> None:
+        self.blocked = False
+        handler(reply, now)
+
+    def interrupt(self, operation: InFlight, now: float) -> None:
+        """End an operation that is in flight here with 11601, and the connection with it.
+
+        The server's own interruption cannot be had, so upstream's connection has to go.
+        """
+        first = self._pending[0] if self._pending else None
+        tracked = None if first is None else first.tracked
+        if first is None or not isinstance(tracked, Operation):
+            return
+        if tracked.place != operation:  # it waits for its turn, or is over
+            return
+        if self._passing is None and not self.streaming:
+            self.meter.failed(INTERRUPTED.code, "proxy")
+            document = error_document(INTERRUPTED)
+            frame = plain_reply(first.opcode, next(_own_request_ids), first.expected, document)
+            self.release(first, frame, False, now)
+        self.close = "interrupted: the operation's session was killed"
+
+    def closed(self, now: float) -> None:
+        """The connection is over: whatever is in flight will have no reply."""
+        for pending in self._pending:
+            if pending.tracked is not None:
+                self.desk.tracking.lost(pending.tracked, now)
+        self._pending.clear()
+
+    # ------------------------------------------------------------------ from upstream
+
+    def on_upstream(self, data: bytes, now: float) -> None:
+        """Bytes from upstream, cut anywhere."""
+        if self.close:
+            return
+        if self._passing is not None:
+            data = self._pass_on(self._passing, data, now)
+            if not data:
+                return
+        problem = ""
+        try:
+            frames = self._replies.feed(data)
+        except FramingError as broken:
+            frames, problem = broken.frames, str(broken)
+        try:
+            for frame in frames:
+                self._on_reply(frame, now)
+                if self.close:
+                    return
+            if problem:
+                self.upstream_broke("upstream framing", problem)
+            elif self._replies.declared > PASS_ABOVE:
+                self._begin_passing()
+        except WireError as error:
+            self.upstream_broke("upstream message", str(error))
+
+    def upstream_broke(self, kind: str, problem: str) -> None:
+        """Upstream cannot be followed any more: close, so that nothing is taken for another."""
+        self.meter.violation(kind)
+        self.close = f"{kind}: {problem}"
+
+    def _due(self, response_to: int) -> Pending | None:
+        """The request that a reply with this responseTo answers; None is a violation."""
+        if not self._pending:
+            self.upstream_broke("upstream pairing", "a reply that nobody asked for")
+            return None
+        pending = self._pending[0]
+        if pending.expected != response_to:
+            self.upstream_broke("upstream pairing", "a reply to another request")
+            return None
+        return pending
+
+    def _begin_passing(self) -> None:
+        """Pass on the long reply that has begun, if nobody has to see it whole."""
+        pending = self._pending[0] if self._pending else None
+        if pending is None or pending.handler is not None or self._replies.buffered < 64:
+            return
+        head = self._replies.peek()
+        _, request_id, response_to, opcode = _header(head)
+        if opcode == OP_COMPRESSED and pending.exhaust:
+            return
+        if self._due(response_to) is None:
+            return
+        self.streaming = pending.goes_on(head, request_id, opcode)
+        length = self._replies.declared
+        begun = self._replies.take()
+        self._passing = Passing(begun, length)
+        self.to_client.append(begun)
+
+    def _pass_on(self, passing: Passing, data: bytes, now: float) -> bytes:
+        """Send the client what of ``data`` is the long reply's; the rest is returned."""
+        passed = passing.take(data)
+        self.to_client.append(passed)
+        if passing.left:
+            return b""
+        pending = self._pending[0]
+        if pending.tracked is not None:
+            self.desk.tracking.replied_at_length(
+                pending.tracked, passing.edges(), now, last=not self.streaming
+            )
+        self._passing = None
+        self._finish(pending, now, ok=True)
+        return data[len(passed) :]
+
+    def _on_reply(self, frame: bytes, now: float) -> None:
+        _, request_id, response_to, opcode = _header(frame)
+        pending = self._due(response_to)
+        if pending is None:
+            return
+        if pending.handler is not None:
+            reply = read_reply(frame)
+            self.streaming = pending.goes_on_after(reply, request_id)
+            if not self.streaming:
+                self._pending.popleft()
+            if pending.command and not reply.ok():
+                self.meter.failed(reply.integer(b"code"), "upstream")
+            pending.handler(pending, reply, now)
+            self._settle(now)
+            return
+        known = self._look_into(pending, frame, opcode)
+        if known is not None:
+            self.streaming = pending.goes_on_after(known, request_id)
+        else:
+            self.streaming = pending.goes_on(frame, request_id, opcode)
+        self.to_client.append(frame)
+        tracked = pending.tracked
+        if tracked is not None:
+            tracking, last = self.desk.tracking, not self.streaming
+            if known is not None:
+                tracking.replied(tracked, known, now, last=last)
+            else:
+                tracking.replied_at_length(tracked, None, now, last=last)
+        # Legacy queries have replies without ok.
+        ok = known is None or known.layout.ok or not pending.command
+        if not ok and known is not None:
+            self.meter.failed(known.integer(b"code"), "upstream")
+        self._finish(pending, now, ok)
+
+    def _look_into(self, pending: Pending, frame: bytes, opcode: int) -> Reply | None:
+        """A plain reply's fields, None where they cannot or need not be read."""
+        if opcode != OP_COMPRESSED:
+            try:
+                return read_reply(frame)
+            except WireError:
+                return None
+        # Compressed ones are inflated only for the sessions' sake, and not at any price.
+        if pending.exhaust or (
+            pending.tracked is not None and declared_size(frame) <= _INFLATE_UP_TO
+        ):
+            return read_reply(frame)
+        return None
+
+    def respond(
+        self, request: Request, document: bytes, ok: bool, started: float, now: float
+    ) -> None:
+        """For handlers: answer a request of the client's with a document (BSON) of one's own."""
+        if request.expects_reply:
+            self.to_client.append(reply_frame(request, next(_own_request_ids), document))
+            self.meter.replied(request.command, now - started, ok)
+
+    def release(self, pending: Pending, frame: bytes, ok: bool, now: float) -> None:
+        """For handlers: send the client the reply to its request."""
+        self.to_client.append(frame)
+        self.meter.replied(pending.command, now - pending.started, ok)
+
+    def _finish(self, pending: Pending, now: float, ok: bool) -> None:
+        """The plain reply at the front is out; unless it goes on, so is its request."""
+        if not self.streaming:
+            self._pending.popleft()
+        self.meter.replied(pending.command, now - pending.started, ok)
+        if self._pending or self.ending:
+            self._settle(now)
+
+    def _settle(self, now: float) -> None:
+        """Send the answers made here whose turn has come."""
+        queue = self._pending
+        while queue and queue[0].answer:
+            pending = queue.popleft()
+            self.release(pending, pending.answer, False, now)
+        if self.ending and not queue and not self.blocked:
+            self.close = self.ending

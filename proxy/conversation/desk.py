@@ -1,0 +1,229 @@
+"""Where one client connection meets the process's sessions: who calls, what may pass, and what
+is tracked. Decides without I/O; what was decided is told to a recorder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from proxy.conversation.misuse import misuses
+from proxy.conversation.rule import Context, Decision, Rules, is_routine, refusal
+from proxy.conversation.tracking import Tracked, Tracking
+from proxy.session.caller import Caller
+from proxy.session.commands import Facts
+from proxy.session.identity import NOBODY, Identity
+from proxy.session.ids import Origin
+from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
+from proxy.session.known import KnownUsers
+from proxy.session.store import SessionStore
+
+if TYPE_CHECKING:
+    from proxy.conversation.facts import UpstreamFacts
+    from proxy.conversation.hello import ClientMetadata
+    from proxy.conversation.rule import Overdue
+    from proxy.errors import CommandError
+    from proxy.session.patterns import Learnt
+    from proxy.session.plans import Plan
+    from proxy.session.records import Session
+    from proxy.wire.messages import Request
+
+
+class Recorder(Protocol):
+    """Told of every decision, to count it and write it to the audit log. Must not raise."""
+
+    def malformed(self, error: CommandError, command: str, now: float, desk: Desk) -> None:
+        """Session fields came that upstream will itself refuse."""
+
+    def misused(self, kind: str, now: float, desk: Desk) -> None:
+        """A session is used as :mod:`proxy.conversation.misuse` says that it should not be."""
+
+    def ruled(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
+        """A rule refused a request, or would have in mode enforce."""
+
+    def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
+        """A session-control command was refused, failed upstream or was done, for so many
+        sessions that are known."""
+
+    def killed(self, own: int, others: int) -> None:
+        """A kill is done: so many sessions of the caller's own and of others, that are known."""
+
+    def aborted(self, overdue: Overdue, ok: bool) -> None:
+        """A transaction that was open too long was to be aborted upstream, and was or not."""
+
+
+def _random() -> bytes:
+    return os.urandom(16)
+
+
+@dataclass(slots=True)
+class Sessions:
+    """What all connections of a process share. ``rules`` may be replaced at any time."""
+
+    rules: Rules
+    recorder: Recorder
+    store: SessionStore = field(default_factory=SessionStore)
+    known: KnownUsers = field(default_factory=KnownUsers)
+    #: Off: ordinary requests are neither judged nor tracked. Session control always is.
+    enabled: bool = True
+    #: Refuse here what upstream would refuse itself, in the words of a server 4.2.
+    refuse_early: bool = False
+    random: Callable[[], bytes] = _random
+
+
+class Desk:
+    """One client connection's way to the sessions.
+
+    ``connection`` is its number, ``client`` the host it comes from, ``upstream`` the address it
+    leads to, about which ``facts`` tells what is known by now.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        connection: int,
+        client: str,
+        upstream: str,
+        facts: Callable[[], UpstreamFacts],
+    ) -> None:
+        self._sessions = sessions
+        self._find_facts = facts
+        self._facts = facts()
+        self.connection = connection
+        self.upstream = upstream
+        self.identity: Identity = NOBODY
+        self._caller = self._make_caller()
+        #: What notes admitted requests, and is to be told of the replies to them.
+        self.tracking = Tracking(sessions.store, connection, upstream, Origin(client))
+
+    # ------------------------------------------------------------------ who calls
+
+    @property
+    def store(self) -> SessionStore:
+        return self._sessions.store
+
+    @property
+    def origin(self) -> Origin:
+        """Where the connection comes from."""
+        return self.tracking.origin
+
+    @property
+    def native(self) -> bool:
+        """Whether upstream knows the session commands."""
+        return self._find_facts().native
+
+    @property
+    def caller(self) -> Caller:
+        """Who calls, as far as sessions are concerned."""
+        facts = self._find_facts()
+        if facts is not self._facts:
+            self._facts = facts
+            self._caller = self._make_caller()
+        return self._caller
+
+    def identified(self, identity: Identity) -> None:
+        """Upstream said who is authenticated from now on."""
+        self.identity = identity
+        self._sessions.known.seen(identity)
+        self.tracking.user = identity.name
+        self._caller = self._make_caller()
+
+    def introduced(self, metadata: ClientMetadata) -> None:
+        """The client said what it is, in its first hello."""
+        self.tracking.origin = Origin(
+            self.origin.client, metadata.application, metadata.driver, metadata.driver_version
+        )
+
+    def _make_caller(self) -> Caller:
+        facts = self._facts
+        return Caller.of(self.identity, facts.authorization, facts.has_transactions)
+
+    # ------------------------------------------------------------------ ordinary requests
+
+    def admit(self, request: Request, now: float) -> CommandError | Tracked | None:
+        """Judge a request that is no session control and note that it goes upstream.
+
+        The error to refuse it with; or what to hand back with its reply, None for nothing.
+        """
+        if not self._sessions.enabled:
+            return None
+        if request.layout.sessionless:
+            return self.tracking.requested(request, NO_SESSION, None, now)
+        info = read_operation_session_info(request, self.caller)
+        session = None if info.lsid is None else self._sessions.store.get(info.lsid)
+        error = self._judge(request, info, session, now)
+        if error is not None:
+            return error
+        return self.tracking.requested(request, info, session, now)
+
+    def refusal(
+        self, request: Request, info: OperationSessionInfo, now: float, plan: Plan | None = None
+    ) -> CommandError | None:
+        """What the rules have against a request; reports are recorded on the way."""
+        session = None if info.lsid is None else self._sessions.store.get(info.lsid)
+        return self._judge(request, info, session, now, plan)
+
+    def _judge(
+        self,
+        request: Request,
+        info: OperationSessionInfo,
+        session: Session | None,
+        now: float,
+        plan: Plan | None = None,
+    ) -> CommandError | None:
+        sessions = self._sessions
+        if session is not None:
+            for kind in misuses(session, info, self.tracking.origin):
+                sessions.recorder.misused(kind, now, self)
+        if not sessions.rules.judge_routine and is_routine(request, session, plan, self.upstream):
+            return None
+        if info.malformed is not None:
+            sessions.recorder.malformed(info.malformed, request.command, now, self)
+        checks = self._facts.native and not sessions.refuse_early
+        context = Context(
+            request,
+            info,
+            self._caller,
+            sessions.store,
+            now,
+            session,
+            plan,
+            self.origin,
+            self.upstream,
+            checks,
+        )
+        decisions = sessions.rules.decide(context)
+        for decision in decisions:
+            sessions.recorder.ruled(decision, request.command, now, self)
+        if decisions and (error := refusal(decisions)) is not None:
+            return error
+        return None if checks else info.malformed
+
+    # ------------------------------------------------------------------ session control
+
+    def facts(self, learnt: Learnt | None) -> Facts:
+        """What deciding a session-control command needs to know."""
+        sessions = self._sessions
+        return Facts(
+            self.caller,
+            sessions.store,
+            sessions.known,
+            sessions.random,
+            self._facts.timeout_minutes,
+            self._facts.native,
+            learnt,
+        )
+
+    def decided(self, command: str, decision: str, targets: int, reason: str = "") -> None:
+        """Record what became of a session-control command."""
+        self._sessions.recorder.control(command, decision, targets, reason, self)
+
+    def misused(self, kind: str, now: float) -> None:
+        """Record a session-control command that means sessions as nobody should."""
+        self._sessions.recorder.misused(kind, now, self)
+
+    def killed(self, plan: Plan, targets: int) -> None:
+        """Record whose sessions a kill has hit, ``targets`` in all."""
+        own = plan.own_targets(self.store, targets)
+        self._sessions.recorder.killed(own, targets - own)

@@ -1,0 +1,65 @@
+"""What a conversation is told before it begins, and whom it tells what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from proxy.session.identity import Identity
+    from proxy.session.records import InFlight
+
+
+class Meter(Protocol):
+    """What counts the requests of all conversations; must not raise or wait."""
+
+    def request(self, command: str) -> None:
+        """A request was read; ``command`` is "" for what is none."""
+
+    def replied(self, command: str, seconds: float, ok: bool) -> None:
+        """A client's request was answered after so many seconds, with ``ok: 1`` or not."""
+
+    def failed(self, code: int | None, origin: str) -> None:
+        """A client's request is refused with this error code, by ``proxy`` or ``upstream``."""
+
+    def violation(self, kind: str) -> None:
+        """One side broke the protocol in a way that ends the connection."""
+
+
+class Observer(Protocol):
+    """What a conversation tells about itself while it happens; must not raise or wait."""
+
+    @property
+    def meter(self) -> Meter:
+        """What counts its requests."""
+
+    def identified(self, identity: Identity) -> None:
+        """Upstream said anew who is authenticated on this connection."""
+
+    def interrupt(self, operation: InFlight) -> None:
+        """A kill hits this operation, and nobody but the proxy can interrupt it."""
+
+    def ask_as(self, owner: bytes, upstream: str, question: bytes) -> bool:
+        """Ask ``upstream`` something (BSON) on a connection that works as ``owner`` (a digest).
+
+        Nobody waits for the answer. False where there is no such connection at the moment.
+        """
+
+    def unknown_member(self) -> None:
+        """A hello named a replica-set member that no listener stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """How upstream is shown to clients of one listener.
+
+    ``addresses`` gives the map of upstream names to advertised ones (lower case), or None
+    where hello has none to rewrite. ``own`` is this listener's advertised address.
+    ``refuse_x509`` is set where the upstream leg shows a certificate that is not the client's.
+    """
+
+    own: str = ""
+    addresses: Callable[[], Mapping[str, str] | None] = field(default=lambda: None)
+    strip_compression: bool = False
+    refuse_x509: bool = False

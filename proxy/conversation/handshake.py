@@ -1,0 +1,171 @@
+"""Commands that say who the client is and what it is shown: hello and authentication.
+
+Who is authenticated is never the client's claim. Where a reply lets somebody in, it is held,
+upstream is asked with ``connectionStatus`` on the same connection, and only then the reply
+goes out; no further request is read meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from proxy.conversation.hello import (
+    AUTHENTICATION_COMMANDS,
+    HELLO_COMMANDS,
+    client_metadata,
+    edited_reply,
+    edited_request,
+    is_authentication,
+    names_in_reply,
+    names_x509,
+)
+from proxy.errors import CommandError
+from proxy.session.identity import CONNECTION_STATUS, IdentityUnknownError, read_connection_status
+from proxy.wire.fields import BOOL, DOCUMENT, Element, walk
+
+if TYPE_CHECKING:
+    from proxy.conversation.conversation import Conversation, RequestHandler
+    from proxy.conversation.pending import Pending
+    from proxy.wire.messages import Request
+    from proxy.wire.replies import Reply
+
+    Continuation = Callable[[Reply, float], None]
+
+#: What a server without a client certificate to look at answers to MONGODB-X509.
+_NO_CLIENT_CERTIFICATE: Final = CommandError(
+    18, "AuthenticationFailed", "There is no x.509 client certificate matching the user."
+)
+
+#: Upstream runs with requireApiVersion: the question has to be put again with a version.
+_API_VERSION_REQUIRED: Final = 498870
+
+
+def _on_hello(conversation: Conversation, request: Request, now: float) -> None:
+    if conversation.metadata is None:
+        conversation.metadata = client_metadata(request)
+        conversation.desk.introduced(conversation.metadata)
+    presentation = conversation.presentation
+    frame = edited_request(
+        request,
+        strip_compression=presentation.strip_compression,
+        refuse_x509=presentation.refuse_x509,
+    )
+    if frame is not None and not request.has_valid_checksum():
+        # To change it would make a new checksum and so mend what arrived broken.
+        conversation.end("client message", "the checksum is wrong")
+        return
+    if not is_authentication(request):
+        conversation.forward(request, now, partial(_on_hello_reply, conversation), frame)
+        return
+    conversation.blocked = True
+    conversation.forward(request, now, partial(_on_speculation_reply, conversation), frame)
+    _ask_if_silent(conversation, request, now)
+
+
+def _on_authentication(conversation: Conversation, request: Request, now: float) -> None:
+    if conversation.presentation.refuse_x509 and names_x509(request):
+        conversation.refuse(request, _NO_CLIENT_CERTIFICATE, now)
+        return
+    conversation.blocked = True
+    conversation.forward(request, now, partial(_on_authentication_reply, conversation))
+    _ask_if_silent(conversation, request, now)
+
+
+def _ask_if_silent(conversation: Conversation, request: Request, now: float) -> None:
+    if not request.expects_reply:
+        # Nobody will say whether it worked, so ask right behind it.
+        ask_identity(conversation, now, lambda _reply, _now: None)
+
+
+def _on_hello_reply(conversation: Conversation, pending: Pending, reply: Reply, now: float) -> None:
+    conversation.release(pending, _shown(conversation, reply), reply.ok(), now)
+
+
+def _shown(conversation: Conversation, reply: Reply) -> bytes:
+    """A hello reply as this listener's clients may see it."""
+    presentation = conversation.presentation
+    addresses = presentation.addresses()
+    if addresses is not None and any(n not in addresses for n in names_in_reply(reply)):
+        conversation.observer.unknown_member()
+    return edited_reply(reply, addresses, presentation.own) or reply.frame
+
+
+def _on_speculation_reply(
+    conversation: Conversation, pending: Pending, reply: Reply, now: float
+) -> None:
+    element = reply.fields.get(b"speculativeAuthenticate")
+    succeeded = False
+    if element is not None and element.type == DOCUMENT:
+        done = walk(reply.message, element.value, element.end).get(b"done")
+        succeeded = not _is_false(reply.message, done)
+    _release_or_ask(conversation, pending, reply, _shown(conversation, reply), succeeded, now)
+
+
+def _on_authentication_reply(
+    conversation: Conversation, pending: Pending, reply: Reply, now: float
+) -> None:
+    succeeded = reply.ok() and not _is_false(reply.message, reply.fields.get(b"done"))
+    _release_or_ask(conversation, pending, reply, reply.frame, succeeded, now)
+
+
+def _is_false(message: bytes, element: Element | None) -> bool:
+    return element is not None and element.type == BOOL and not message[element.value]
+
+
+def _release_or_ask(
+    conversation: Conversation,
+    pending: Pending,
+    reply: Reply,
+    frame: bytes,
+    succeeded: bool,
+    now: float,
+) -> None:
+    """Let an authentication's reply go, but not before it is known whom it let in."""
+    ok = reply.ok()
+    if not succeeded:
+        conversation.blocked = False
+        conversation.release(pending, frame, ok, now)
+    elif conversation.streaming:
+        conversation.upstream_broke("upstream message", "authentication inside an exhaust stream")
+    else:
+        release = partial(conversation.release, pending, frame, ok)
+        ask_identity(conversation, now, lambda _reply, now: release(now))
+
+
+def ask_identity(
+    conversation: Conversation,
+    now: float,
+    then: Continuation,
+    question: Mapping[str, object] = CONNECTION_STATUS,
+) -> None:
+    """Ask upstream who is authenticated on this connection, bind that, go on with ``then``.
+
+    An answer that does not say it closes the connection.
+    """
+
+    def bind(_pending: Pending, reply: Reply, now: float) -> None:
+        if reply.integer(b"code") == _API_VERSION_REQUIRED and "apiVersion" not in question:
+            ask_identity(conversation, now, then, {**question, "apiVersion": "1"})
+            return
+        try:
+            identity = read_connection_status(reply.body_bytes())
+        except IdentityUnknownError as error:
+            conversation.upstream_broke("upstream identity", str(error))
+            return
+        if identity != conversation.desk.identity:
+            conversation.desk.identified(identity)
+            conversation.observer.identified(identity)
+        conversation.blocked = False
+        then(reply, now)
+
+    conversation.blocked = True
+    conversation.ask(question, bind, now)
+
+
+#: How requests are handled that are more to the proxy than bytes to pass on.
+HANDLERS: Final[Mapping[str, RequestHandler]] = {
+    **dict.fromkeys(HELLO_COMMANDS, _on_hello),
+    **dict.fromkeys(AUTHENTICATION_COMMANDS, _on_authentication),
+}

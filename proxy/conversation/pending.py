@@ -1,0 +1,74 @@
+"""A request whose reply is due, and whether that reply is the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import WireError
+from proxy.wire.opcodes import (
+    HEADER_SIZE,
+    INT64,
+    MORE_TO_COME,
+    OP_MSG,
+    OP_REPLY,
+    UINT32,
+)
+
+if TYPE_CHECKING:
+    from proxy.conversation.tracking import Tracked
+    from proxy.wire.replies import Reply
+
+    ReplyHandler = Callable[["Pending", Reply, float], None]
+
+#: How much of a reply has to be there to see whether another one follows.
+_SMALLEST_REPLY: Final = {OP_MSG: HEADER_SIZE + 4, OP_REPLY: HEADER_SIZE + 20}
+
+_uint32 = UINT32.unpack_from
+_int64 = INT64.unpack_from
+
+
+@dataclass(slots=True)
+class Pending:
+    """A request whose reply is due. ``expected`` is the responseTo its next reply must carry.
+
+    ``opcode`` is the request's; ``exhaust`` says that it allows more than one reply. Without a
+    ``handler`` the reply is passed on; with one it is collected whole and the handler decides.
+    ``tracked`` is what the sessions have to hear of the reply. ``answer`` is set for what is
+    answered here and waits its turn.
+    """
+
+    expected: int
+    command: str
+    started: float
+    opcode: int = OP_MSG
+    exhaust: bool = False
+    handler: ReplyHandler | None = None
+    tracked: Tracked | None = None
+    answer: bytes = b""
+
+    def goes_on(self, message: bytes, request_id: int, opcode: int) -> bool:
+        """Whether another reply follows this one, of which only the start is needed.
+
+        That one is expected then: each reply of a stream answers the one before it.
+
+        Raises:
+            WireError: not even the start is there.
+        """
+        if len(message) < _SMALLEST_REPLY.get(opcode, HEADER_SIZE):
+            raise WireError("a reply without room for its flags")
+        if opcode == OP_MSG:
+            more = bool(_uint32(message, HEADER_SIZE)[0] & MORE_TO_COME)
+        else:
+            more = opcode == OP_REPLY and self.exhaust and _int64(message, HEADER_SIZE + 4)[0] != 0
+        if more:
+            self.expected = request_id
+        return more
+
+    def goes_on_after(self, reply: Reply, request_id: int) -> bool:
+        """As :meth:`goes_on`, of a reply that was read."""
+        more = reply.more_to_come or (self.exhaust and reply.cursor_id != 0)
+        if more:
+            self.expected = request_id
+        return more

@@ -1,0 +1,424 @@
+"""Two pumps around one Conversation: the I/O of one client connection.
+
+What arrives is decided on at once by plain functions (``_take_requests``,
+``_take_replies``), and sent when other connections' messages were decided on too (``_settle_…``).
+A pump's task is woken only where something has to be waited for: a peer that does not read, a
+request that may not go yet, a message that is inflated in a thread.
+
+Closing follows what TCP says. A client that sends no more (FIN) may still want its replies,
+so upstream is told the same and gets a bounded time to finish; unacknowledged writes that
+are still on their way are not lost to a reset. Only a stream that nobody reads is cut at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from proxy.errors import WireError
+from proxy.net.outlet import Outlet
+from proxy.net.transport import PeerGoneError, Transport
+from proxy.wire.compression import declared_size, inflate
+from proxy.wire.frames import FrameBuffer, FramingError
+from proxy.wire.opcodes import COMPRESSED
+
+if TYPE_CHECKING:
+    from proxy.conversation.conversation import Conversation
+    from proxy.counting import Distribution
+    from proxy.net.limits import Share
+    from proxy.settings.config import Limits
+
+#: Requests that are handed over before other connections have their turn.
+_AT_ONCE: Final = 100
+
+#: Inflating more than this happens in a thread: 1 MB of zlib holds the loop for 3.5 ms.
+_INFLATE_IN_THREAD: Final = 262_144
+
+#: A half-received message below this is not counted against the budget; most are.
+_UNCOUNTED: Final = 65_536
+
+#: Requests a client may have sent without their replies: drivers send one, the rest is memory.
+_MOST_PIPELINED: Final = 1_000
+
+#: The slowest sender that the frame deadline still lets through, in bytes per second.
+_SLOWEST: Final = 65_536
+
+#: What mongod answers to somebody who tries a browser on its port, text and all.
+_HTTP_ANSWER: Final = (
+    b"HTTP/1.0 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: 85\r\n\r\n"
+    b"It looks like you are trying to access MongoDB over HTTP on the native driver port.\r\n"
+)
+
+#: How a TLS handshake begins. As a length that is more than any first message has.
+_TLS_RECORDS: Final = (b"\x16\x03\x01", b"\x16\x03\x03")
+
+
+class Relay:
+    """Carries one client connection until either side ends it.
+
+    ``dial`` opens the upstream connection when the client's first bytes are there, so that a
+    port scan costs upstream nothing. ``since`` is when the client came, if that was not just now:
+    what TLS has taken is taken from the time for its first message.
+    """
+
+    def __init__(
+        self,
+        client: Transport,
+        dial: Callable[[], Awaitable[Transport]],
+        conversation: Conversation,
+        limits: Limits,
+        share: Share,
+        legs: Mapping[str, Distribution],
+        since: float | None = None,
+    ) -> None:
+        self.conversation = conversation
+        self._dial = dial
+        self._limits = limits
+        self._since = since
+        self._share = share
+        self._request_seconds = legs["request"]
+        self._reply_seconds = legs["reply"]
+        self._client = client
+        self._requests = FrameBuffer()
+        #: Requests that were not handed over yet; the first of them inflated, if it had to be;
+        #: and what is wrong with the bytes behind them.
+        self._frames: list[bytes] = []
+        self._inflated: bytes | None = None
+        self._garbage = ""
+        self._patience = trio.CancelScope()
+        #: As trio.current_time, which looks for its clock at each call.
+        self._clock = trio.lowlevel.current_clock().current_time
+        self._to_client = Outlet(client, conversation.to_client)
+        self._to_upstream: Outlet | None = None
+        self._client_ended = False
+        self._eof_passed = False
+        self._unblocked: trio.Event | None = None
+        self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._draining = False
+        self._received = 0
+        self._received_upstream = 0
+        self._request_came = self._reply_came = 0.0
+        #: Why the connection ended; set once.
+        self.reason = ""
+
+    @property
+    def connected(self) -> bool:
+        """Whether upstream was reached."""
+        return self._to_upstream is not None
+
+    def byte_counts(self) -> tuple[int, int, int, int]:
+        """Bytes so far: from the client, to upstream, from upstream, to the client."""
+        sent = self._to_upstream.sent if self._to_upstream is not None else 0
+        return self._received, sent, self._received_upstream, self._to_client.sent
+
+    @property
+    def busy(self) -> bool:
+        """A request is under way or half received."""
+        return bool(self._requests.buffered or self._frames) or not self.conversation.idle
+
+    def drain(self) -> None:
+        """Close as soon as no work is in flight."""
+        self._draining = True
+        if not self.busy:
+            self.stop("draining")
+
+    def stop(self, reason: str) -> None:
+        """Close both connections now."""
+        self.reason = self.reason or reason
+        self._scope.cancel()
+
+    def flush_soon(self) -> None:
+        """Send what the conversation was made to say from outside the two pumps."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._flush_from_outside)
+
+    async def _flush_from_outside(self) -> None:
+        try:
+            await self._flush()
+        except (PeerGoneError, _UpstreamGoneError) as error:
+            self.stop(str(error))
+
+    async def run(self) -> None:
+        """Carry the connection to its end; both transports are closed afterwards."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    await self._pump_requests(nursery)
+        finally:
+            self._nursery = None
+            self._share.release()
+            self._client.close()
+            if self._to_upstream is not None:
+                self._to_upstream.transport.close()
+
+    # ------------------------------------------------------------------ client to upstream
+
+    async def _pump_requests(self, nursery: trio.Nursery) -> None:
+        # One scope for the whole pump, armed only until the first message is whole and while
+        # a message is half received: idle clients cost no timer.
+        since = trio.current_time() if self._since is None else self._since
+        self._patience.deadline = since + self._limits.handshake_seconds
+        with self._patience:
+            try:
+                await self._read_requests(nursery)
+            except PeerGoneError as gone:
+                self._client_gone(f"client: {gone}")
+            except _UpstreamGoneError as error:
+                self.stop(f"upstream: {error}")
+        if self._patience.cancelled_caught:
+            first = not self.conversation.requests
+            self.stop("handshake timeout" if first else "half-received message timeout")
+
+    async def _read_requests(self, nursery: trio.Nursery) -> None:
+        client = self._client
+        data = await client.receive()
+        if data.startswith(b"GET "):
+            await self._answer_http()
+            return
+        if data.startswith(_TLS_RECORDS):
+            self.stop("client: TLS on a port without it")
+            return
+        if data:
+            await self._connect(nursery)
+            self._take_requests(data)
+            settled = self._settle_requests()
+            while not settled or await client.each(self._take_requests, self._settle_requests):
+                settled = True
+                await self._catch_up()
+                if self.conversation.ending:
+                    await self._finish(self.conversation.ending)
+                    return
+        self._client_said_eof()
+
+    def _take_requests(self, data: bytes) -> None:
+        """Decide on what the client sent."""
+        self._request_came = perf_counter()
+        self._received += len(data)
+        try:
+            frames = self._requests.feed(data)
+        except FramingError as error:
+            frames, self._garbage = error.frames, str(error)
+        if frames:
+            # Asked first, as setting it takes ten times as long.
+            if self._patience.deadline != math.inf:
+                self._patience.deadline = math.inf
+            self._frames += frames
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Let requests pass until one has to wait."""
+        conversation, frames = self.conversation, self._frames
+        now = self._clock()
+        for _ in range(min(len(frames), _AT_ONCE)):
+            if self._must_wait() or (self._inflated is None and _is_large(frames[0])):
+                break
+            conversation.on_request(frames.pop(0), now, self._inflated)
+            self._inflated = None
+
+    def _settle_requests(self) -> bool:
+        """Send what was decided; False if :meth:`_catch_up` has to do the rest."""
+        conversation = self.conversation
+        try:
+            sent = self._to_upstream is None or self._to_upstream.push()
+        except PeerGoneError as error:
+            raise _UpstreamGoneError(str(error)) from error
+        sent = self._push_to_client() and sent
+        if sent and conversation.close:
+            self.stop(conversation.close)
+        self._request_seconds.observe(perf_counter() - self._request_came)
+        return sent and not (
+            self._frames
+            or self._requests.buffered
+            or self._share.held
+            or self._garbage
+            or self._draining
+            or conversation.ending
+        )
+
+    def _push_to_client(self) -> bool:
+        try:
+            return self._to_client.push()
+        except PeerGoneError as error:
+            self._client_gone(f"client: {error}")
+            return True
+
+    async def _flush_to_client(self) -> None:
+        try:
+            await self._to_client.flush()
+        except PeerGoneError as error:
+            self._client_gone(f"client: {error}")
+
+    async def _catch_up(self) -> None:
+        """Do what was left because it has to be waited for."""
+        conversation, buffer = self.conversation, self._requests
+        await self._flush()
+        while self._frames:
+            if self._must_wait():
+                self._unblocked = trio.Event()
+                await self._unblocked.wait()
+            elif self._inflated is None and _is_large(self._frames[0]):
+                await self._inflate_next()
+            else:
+                await trio.lowlevel.checkpoint()
+            self._hand_over()
+            await self._flush()
+        if self._garbage:
+            conversation.on_garbage(self._garbage)
+            self._garbage = ""
+        if buffer.buffered and self._patience.deadline == math.inf:
+            # Armed once per message: dribbling does not extend it.
+            patience = self._limits.frame_seconds + buffer.declared / _SLOWEST
+            self._patience.deadline = trio.current_time() + patience
+        if buffer.buffered > _UNCOUNTED:
+            await self._share.hold(buffer.buffered)
+        elif self._share.held:
+            self._share.release()
+        if self._draining and not self.busy:
+            self.stop("draining")
+
+    async def _inflate_next(self) -> None:
+        try:
+            self._inflated = await trio.to_thread.run_sync(inflate, self._frames[0])
+        except WireError as error:
+            self._frames.clear()
+            self.conversation.end("client message", str(error))
+
+    def _must_wait(self) -> bool:
+        """Whether upstream has to answer something before it may be sent more."""
+        conversation = self.conversation
+        return conversation.blocked or conversation.in_flight >= _MOST_PIPELINED
+
+    async def _flush(self) -> None:
+        conversation = self.conversation
+        if self._to_upstream is not None:
+            try:
+                await self._to_upstream.flush()
+            except PeerGoneError as error:
+                raise _UpstreamGoneError(str(error)) from error
+        await self._flush_to_client()
+        if conversation.close:
+            self.stop(conversation.close)
+
+    async def _connect(self, nursery: trio.Nursery) -> None:
+        try:
+            upstream = await self._dial()
+        except PeerGoneError as error:
+            raise _UpstreamGoneError(str(error)) from error
+        self._to_upstream = Outlet(upstream, self.conversation.to_upstream)
+        nursery.start_soon(self._pump_replies, upstream, self._to_upstream, nursery)
+
+    async def _answer_http(self) -> None:
+        await self._client.send(_HTTP_ANSWER)
+        self._client.send_eof()
+        self.stop("client: HTTP on this port")
+
+    async def _finish(self, reason: str) -> None:
+        """Read no more from the client, but let every reply that is due go out first."""
+        await self._flush()
+        self.reason = self.reason or reason
+        self._end_by(self._limits.half_close_seconds)
+
+    def _client_said_eof(self) -> None:
+        self._client_ended = True
+        self.reason = self.reason or "client closed"
+        if self._to_upstream is None or self.conversation.streaming:
+            self._scope.cancel()
+            return
+        self._end_by(self._limits.half_close_seconds)
+        self._pass_eof()
+
+    def _pass_eof(self) -> None:
+        """Tell upstream that the client has ended, but not before all it asked for is sent."""
+        conversation = self.conversation
+        if conversation.blocked or self._frames or self._to_upstream is None:
+            return
+        if not conversation.in_flight:
+            self._scope.cancel()
+        elif not self._eof_passed:
+            self._eof_passed = True
+            self._to_upstream.transport.send_eof()
+
+    def _end_by(self, seconds: float) -> None:
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
+
+    def _client_gone(self, reason: str) -> None:
+        """The client can be sent nothing; give upstream the chance to read what is on its way."""
+        self.reason = self.reason or reason
+        self._to_client.drop()
+        self._client_said_eof()
+
+    # ------------------------------------------------------------------ upstream to client
+
+    async def _pump_replies(
+        self, upstream: Transport, to_upstream: Outlet, nursery: trio.Nursery
+    ) -> None:
+        try:
+            while await upstream.each(self._take_replies, self._settle_replies):
+                await self._flush_to_client()
+                if to_upstream.busy or to_upstream.push():
+                    self._replied()
+                else:
+                    # Upstream may read on only when its replies are read, which happens here.
+                    nursery.start_soon(self._flush_to_upstream, to_upstream)
+            self._client.send_eof()
+            self.stop("upstream closed")
+        except PeerGoneError as error:
+            self.stop(f"upstream: {error}")
+
+    async def _flush_to_upstream(self, to_upstream: Outlet) -> None:
+        try:
+            await to_upstream.flush()
+        except PeerGoneError as error:
+            self.stop(f"upstream: {error}")
+        else:
+            self._replied()
+
+    def _take_replies(self, data: bytes) -> None:
+        """Decide on what upstream sent."""
+        self._reply_came = perf_counter()
+        self._received_upstream += len(data)
+        self.conversation.on_upstream(data, self._clock())
+
+    def _settle_replies(self) -> bool:
+        """Send what was decided; False if something is left to send."""
+        sent = self._push_to_client()
+        if self.conversation.to_upstream and self._to_upstream is not None:
+            sent = self._to_upstream.push() and sent
+        self._reply_seconds.observe(perf_counter() - self._reply_came)
+        if sent:
+            self._replied()
+        return sent
+
+    def _replied(self) -> None:
+        """See what may happen now that upstream has answered."""
+        conversation = self.conversation
+        if self._unblocked is not None and not self._must_wait():
+            self._unblocked.set()
+            self._unblocked = None
+        if conversation.close:
+            self.stop(conversation.close)
+        elif self._client_ended:
+            self._pass_eof()
+        elif self._draining and not self.busy:
+            self.stop("draining")
+
+
+def _is_large(frame: bytes) -> bool:
+    """Whether inflating the frame would hold the loop for long."""
+    if frame[12:16] != COMPRESSED:
+        return False
+    try:
+        return declared_size(frame) > _INFLATE_IN_THREAD
+    except WireError:
+        return False
+
+
+class _UpstreamGoneError(Exception):
+    """The upstream side failed where the client side's errors are expected too."""

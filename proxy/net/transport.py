@@ -1,0 +1,357 @@
+"""One side's byte stream: a raw socket, or TLS around one.
+
+Plain sockets are used without trio's stream layer, and what arrives is handed to a plain
+function: :mod:`proxy.net.readiness` says what that saves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+
+from proxy.net import readiness
+
+if TYPE_CHECKING:
+    from proxy.addresses import Address
+
+#: Bytes asked for in one read. Four times as many would make small messages cost a tenth more.
+RECEIVE_SIZE: Final = 65_536
+
+#: And from a read that brought as many until one that brings next to nothing: replies of 100 KB
+#: then pass 1.6 times as fast, and of 1 MB twice as fast. With half of this the latter cost 1.4
+#: times as much, since the peers are woken more often.
+BULK_SIZE: Final = 1 << 20
+_LITTLE: Final = 16_384
+
+#: While senders wait with more bytes than this, reads stay small: what stalled peers make the
+#: process hold is bounded.
+_MOST_WAITING: Final = 64 << 20
+
+#: What MongoDB drivers set on their sockets, in seconds and probes.
+_KEEPALIVE: Final = (
+    (socket.TCP_KEEPIDLE, 120),
+    (socket.TCP_KEEPINTVL, 10),
+    (socket.TCP_KEEPCNT, 9),
+)
+
+
+class PeerGoneError(Exception):
+    """The peer reset the connection or it broke some other way; the text says how."""
+
+
+class Transport(Protocol):
+    """What the relay needs of a connection. At most one task sends and one receives."""
+
+    async def receive(self) -> bytes:
+        """The next bytes, at most :data:`RECEIVE_SIZE`; b"" when the peer will send no more.
+
+        Raises:
+            PeerGoneError: the connection broke.
+        """
+
+    async def each(self, take: Callable[[bytes], None], settle: Callable[[], bool]) -> bool:
+        """Call ``take`` with whatever arrives, at most :data:`BULK_SIZE` bytes, then ``settle``.
+
+        Bytes of other connections may be taken in between. ``settle`` does what can be done
+        without waiting and returns False if that was not all: then this returns True. Returns
+        False when the peer will send no more.
+
+        Raises:
+            PeerGoneError: the connection broke. Also whatever the two functions raise.
+        """
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Send all of ``data``.
+
+        Raises:
+            PeerGoneError: the connection broke; how much was sent is unknown.
+        """
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """Send what can be sent without waiting; returns how many bytes that was.
+
+        Raises:
+            PeerGoneError: the connection broke.
+        """
+
+    def send_eof(self) -> None:
+        """Tell the peer that nothing more will come, and go on receiving."""
+
+    def close(self) -> None:
+        """Close at once, without waiting for anybody. May be called twice."""
+
+
+def set_options(sock: socket.socket) -> None:
+    """No delay and keepalive, as drivers have them; nothing for unix sockets."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _take_nothing(_: bytes) -> None:
+    """Stands where nobody is inside :meth:`SocketTransport.each`."""
+
+
+def _settle_nothing() -> bool:
+    return True
+
+
+class SocketTransport:
+    """A non-blocking TCP or unix socket."""
+
+    __slots__ = ("_outcome", "_parked", "_settle", "_size", "_sock", "_take", "_watching")
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._watching = readiness.current()
+        self._take: Callable[[bytes], None] = _take_nothing
+        self._settle: Callable[[], bool] = _settle_nothing
+        self._size = RECEIVE_SIZE
+        #: The task inside :meth:`each`, and what it returns or raises when it is woken.
+        self._parked: trio.lowlevel.Task | None = None
+        self._outcome: bool | Exception = False
+
+    async def receive(self) -> bytes:
+        while True:
+            if self._sock.fileno() < 0:
+                # The other pump closed it; trio would take note of descriptor -1.
+                raise PeerGoneError("closed")
+            try:
+                await trio.lowlevel.wait_readable(self._sock)
+                return self._sock.recv(RECEIVE_SIZE)
+            except BlockingIOError:
+                continue
+            except (OSError, trio.ClosedResourceError) as error:
+                raise PeerGoneError(str(error)) from error
+
+    async def each(self, take: Callable[[bytes], None], settle: Callable[[], bool]) -> bool:
+        if self._sock.fileno() < 0:
+            raise PeerGoneError("closed")
+        self._take, self._settle = take, settle
+        self._watching.watch(self._sock.fileno(), self._on_readable, self._on_taken)
+        self._parked = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+        outcome, self._outcome = self._outcome, False
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+        finally:
+            # An exception refers to this frame: see :mod:`proxy.memory`.
+            del outcome
+
+    def _on_readable(self) -> bool:
+        """Take what is there; whether it is still to be settled."""
+        try:
+            roomy = self._watching.waiting < _MOST_WAITING
+            data = self._sock.recv(self._size if roomy else RECEIVE_SIZE)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._wake(PeerGoneError(str(error)))
+            return False
+        try:
+            if data:
+                self._take(data)
+            else:
+                self._wake(False)
+        except Exception as problem:
+            self._wake(problem)
+        if len(data) < RECEIVE_SIZE:
+            if len(data) < _LITTLE:
+                self._size = RECEIVE_SIZE
+            return True
+        self._size = BULK_SIZE
+        # While it is in the processor's caches, and before more of that size is held.
+        self._on_taken()
+        return False
+
+    def _on_taken(self) -> None:
+        # What was taken may have ended the wait already, by closing or by cancelling.
+        if self._parked is not None:
+            try:
+                if not self._settle():
+                    self._wake(True)
+            except Exception as problem:
+                self._wake(problem)
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._unpark()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _unpark(self) -> trio.lowlevel.Task | None:
+        """The task inside :meth:`each`, which nothing is handed to any more; None for no task."""
+        task, self._parked = self._parked, None
+        if task is not None:
+            self._watching.forget(self._sock.fileno())
+            self._take, self._settle = _take_nothing, _settle_nothing
+        return task
+
+    def _wake(self, outcome: bool | Exception) -> None:
+        task = self._unpark()
+        if task is not None:
+            self._outcome = outcome
+            trio.lowlevel.reschedule(task)
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise PeerGoneError(str(error)) from error
+
+    async def send(self, data: bytes | memoryview) -> None:
+        # No checkpoint where the kernel takes everything, which is nearly always.
+        rest = memoryview(data)
+        sent = self.send_now(rest)
+        rest = rest[sent:]
+        if rest:
+            await self._send_rest(rest)
+
+    async def _send_rest(self, rest: memoryview) -> None:
+        watching, held = self._watching, len(rest)
+        watching.waiting += held
+        try:
+            while rest:
+                try:
+                    await trio.lowlevel.wait_writable(self._sock)
+                    sent = self._sock.send(rest)
+                    rest = rest[sent:]
+                except BlockingIOError:
+                    continue
+        except (OSError, trio.ClosedResourceError) as error:
+            raise PeerGoneError(str(error)) from error
+        finally:
+            watching.waiting -= held
+
+    def send_eof(self) -> None:
+        with contextlib.suppress(OSError):  # the peer may have reset it already
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._wake(PeerGoneError("closed"))
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+
+
+_TLS_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSError)
+
+
+class TlsTransport:
+    """TLS over a socket; create with :func:`start_tls`."""
+
+    __slots__ = ("_sock", "_stream")
+
+    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        self._stream = stream
+
+    async def receive(self) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(RECEIVE_SIZE))
+        except _TLS_ERRORS as error:
+            raise PeerGoneError(_tls_reason(error)) from error
+
+    async def each(self, take: Callable[[bytes], None], settle: Callable[[], bool]) -> bool:
+        while data := await self.receive():
+            take(data)
+            if not settle():
+                return True
+        return False
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        return 0  # what TLS makes of it may have to wait
+
+    async def send(self, data: bytes | memoryview) -> None:
+        try:
+            await self._stream.send_all(data)
+        except _TLS_ERRORS as error:
+            raise PeerGoneError(_tls_reason(error)) from error
+
+    def send_eof(self) -> None:
+        # TLS has no half-close of its own. The TCP one says the same to a server that polls
+        # for clients that went away, and leaves replies readable.
+        with contextlib.suppress(OSError):
+            self._stream.transport_stream.socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._stream.transport_stream.socket.close()
+
+    def peer_certificate(self) -> bytes | None:
+        """The peer's certificate in DER form; None where it showed none."""
+        certificate: bytes | None = self._stream.getpeercert(binary_form=True)
+        return certificate
+
+
+def _tls_reason(error: BaseException) -> str:
+    return str(error.__cause__ or error) or type(error).__name__
+
+
+async def start_tls(
+    sock: socket.socket, context: ssl.SSLContext, *, server_side: bool, server_name: str = ""
+) -> TlsTransport:
+    """Do the handshake on a connected socket; ``server_name`` is what to verify and send as SNI.
+
+    Raises:
+        PeerGoneError: the handshake failed; the socket is closed.
+    """
+    stream = trio.SSLStream(
+        trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
+        context,
+        server_hostname=server_name or None,
+        server_side=server_side,
+        # Peers often close without close_notify; our frames carry their own length.
+        https_compatible=True,
+    )
+    transport = TlsTransport(stream)
+    try:
+        await stream.do_handshake()
+    except _TLS_ERRORS as error:
+        transport.close()
+        raise PeerGoneError(f"TLS handshake: {_tls_reason(error)}") from error
+    except BaseException:
+        transport.close()
+        raise
+    return transport
+
+
+async def open_socket(address: Address) -> socket.socket:
+    """Connect to a TCP or unix address. The caller sets the deadline.
+
+    Raises:
+        PeerGoneError: nobody answers there; the text says why.
+    """
+    try:
+        if address.path:
+            unix = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                await unix.connect(address.path)
+            except BaseException:
+                unix.close()
+                raise
+            connected = unix
+        else:
+            stream = await trio.open_tcp_stream(address.host, address.port)
+            connected = stream.socket
+    except OSError as error:
+        raise PeerGoneError(f"{address}: {_connect_reason(error)}") from error
+    sock = socket.socket(fileno=connected.detach())
+    set_options(sock)
+    return sock
+
+
+def _connect_reason(error: OSError) -> str:
+    # open_tcp_stream hides the reasons of its attempts behind "all attempts failed".
+    cause = error.__cause__
+    if isinstance(cause, BaseExceptionGroup):
+        return ", ".join(str(inner) for inner in cause.exceptions)
+    return str(cause or error)

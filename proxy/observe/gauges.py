@@ -1,0 +1,203 @@
+"""What the metrics say of the present: read when somebody asks, in slices.
+
+Where there is something to walk (connections, owners, open transactions), :func:`read` stops
+after each slice, so that requests have their turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from proxy.counting import OTHER
+from proxy.observe.labels import clean
+from proxy.observe.session_gauges import SessionReading, slices
+from proxy.observe.telemetry import MOST_OFFENDERS
+
+if TYPE_CHECKING:
+    from proxy.addresses import Address
+    from proxy.net.limits import BufferBudget
+    from proxy.observe.families import Page
+    from proxy.observe.telemetry import Telemetry
+    from proxy.session.store import SessionStore
+    from proxy.settings.config import Config
+    from proxy.upstream.topology import Topology
+
+#: A replica set has at most 50 members, of which those that clients see are fewer.
+_MOST_MEMBERS: Final = 32
+_MOST_RULES: Final = 30
+
+#: Looked at before others have their turn, which takes about a millisecond.
+_CONNECTIONS_AT_ONCE: Final = 200
+
+CLIENT_STATES: Final = ("starting", "idle", "active", "monitoring")
+
+
+class Served(Protocol):
+    """A client connection, as far as it is counted. ``state`` is one of :data:`CLIENT_STATES`."""
+
+    @property
+    def upstream(self) -> Address: ...
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    def count_bytes(self) -> None:
+        """Add to the counters what has passed since the last call."""
+
+
+@dataclass(slots=True)
+class Sources:
+    """Where the figures are. ``up`` says of each upstream process whether it answers,
+    ``lingered`` for how many seconds was waited awake in vain;
+    ``clock`` gives the sessions' time and the same moment in seconds since 1970."""
+
+    telemetry: Telemetry
+    store: SessionStore
+    topology: Topology
+    budget: BufferBudget
+    config: Callable[[], Config]
+    connections: Callable[[], Sequence[Served]]
+    up: Callable[[], Mapping[Address, bool]]
+    draining: Callable[[], bool]
+    lingered: Callable[[], float]
+    clock: Callable[[], tuple[float, float]]
+
+
+def read(sources: Sources, page: Page) -> Iterator[None]:
+    """Append all families to ``page``, stopping between slices."""
+    now, wall = sources.clock()
+    reading = _Reading(sources, page)
+    sessions = SessionReading(sources.store, sources.config().policies.session_budget, page)
+    yield from reading.connections()
+    yield from sessions.users()
+    yield from sessions.origins()
+    yield from sessions.transactions(now)
+    yield from sessions.longest_idle(now)
+    sessions.budgets()
+    sessions.counts(now)
+    reading.upstreams()
+    reading.process()
+    reading.offenders(wall - now)
+
+
+class _Reading:
+    """One reading on its way through what is not sessions."""
+
+    def __init__(self, sources: Sources, page: Page) -> None:
+        self._sources = sources
+        self._page = page
+
+    def connections(self) -> Iterator[None]:
+        sources = self._sources
+        clients = {(state,): 0 for state in CLIENT_STATES}
+        upstreams: dict[tuple[str, ...], float] = {
+            (name, state): 0
+            for name in (*map(str, self._members()), OTHER)
+            for state in ("idle", "active")
+        }
+        in_flight = 0
+        for connections in slices(list(sources.connections()), _CONNECTIONS_AT_ONCE):
+            for connection in connections:
+                connection.count_bytes()
+                state = connection.state
+                clients[state,] += 1
+                in_flight += connection.in_flight
+                if state != "starting":
+                    used = "idle" if state == "idle" else "active"
+                    key = (str(connection.upstream), used)
+                    upstreams[key if key in upstreams else (OTHER, used)] += 1
+            yield
+        limit = sources.config().limits.connections
+        self._page.gauge("client_connections", "Open client connections.", ("state",), clients)
+        self._page.gauge(
+            "upstream_connections", "Open upstream connections.", ("upstream", "state"), upstreams
+        )
+        # Each client connection has one upstream connection of its own.
+        self._page.gauge(
+            "connections_limit",
+            "Connections that are held at most, on each side.",
+            ("side",),
+            {("client",): limit, ("upstream",): limit},
+        )
+        self._page.number("requests_in_flight", "Requests that wait for a reply.", in_flight)
+
+    def _members(self) -> tuple[Address, ...]:
+        return self._sources.topology.targets()[:_MOST_MEMBERS]
+
+    def upstreams(self) -> None:
+        """Which upstream processes answer, and which of them is the primary."""
+        up = self._sources.up()
+        primary = self._sources.topology.primary
+        members = self._members()
+        self._page.gauge(
+            "upstream_up",
+            "1 for an upstream process that answers the proxy's own hello, else 0.",
+            ("upstream",),
+            {(str(member),): up.get(member, False) for member in members},
+        )
+        self._page.gauge(
+            "upstream_primary",
+            "1 for the upstream process that is the primary, else 0.",
+            ("upstream",),
+            {(str(member),): member == primary for member in members},
+        )
+
+    def process(self) -> None:
+        """The process itself."""
+        sources, telemetry = self._sources, self._sources.telemetry
+        self._page.number("draining", "1 while the process drains, else 0.", sources.draining())
+        self._page.number(
+            "buffered_bytes", "Bytes held of unfinished messages.", sources.budget.used
+        )
+        self._page.number(
+            "buffered_bytes_limit",
+            "Bytes that may be held of unfinished messages.",
+            sources.budget.limit,
+        )
+        self._page.number(
+            "config_last_reload_successful",
+            "1 if the configuration could be read when it was read last, else 0.",
+            telemetry.reload_worked,
+        )
+        self._page.number(
+            "config_last_reload_success_timestamp_seconds",
+            "When the configuration in force was read.",
+            telemetry.reloaded_at,
+        )
+        self._page.total(
+            "busy_poll_seconds",
+            "How long was waited awake for messages that did not come.",
+            sources.lingered(),
+        )
+        tables = sources.config().policies
+        rules = {(name, getattr(tables, name).mode): 1 for name in _names(tables)}
+        rules |= {(clean(one.rule), str(one.mode)): 1 for one in tables.custom[:_MOST_RULES]}
+        self._page.gauge("policy_rules", "The rules, each with its mode.", ("rule", "mode"), rules)
+
+    def offenders(self, epoch: float) -> None:
+        """Who did last what nobody should. ``epoch`` is when the clock stood at 0."""
+        telemetry = self._sources.telemetry
+        for name, what, documentation, recent in (
+            (
+                "session_misuse",
+                "kind",
+                "used sessions as no session should be",
+                telemetry.offenders,
+            ),
+            ("policy_refusal", "rule", "was refused something by a rule", telemetry.refused),
+        ):
+            self._page.gauge(
+                f"{name}_last_timestamp_seconds",
+                f"Who {documentation}, and when last; the {MOST_OFFENDERS} latest.",
+                (what, "user", "application", "driver"),
+                {who: epoch + when for who, when in recent.items()},
+            )
+
+
+def _names(tables: Any) -> list[str]:  # noqa: ANN401 - a RuleTables
+    return [name for name in type(tables).model_fields if name != "custom"]

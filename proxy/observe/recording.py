@@ -1,0 +1,95 @@
+"""Decisions about sessions as metrics and audit lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from proxy import logs
+from proxy.session.commands import SESSION_COMMANDS
+from proxy.session.refusals import FOREIGN_DIGEST
+
+if TYPE_CHECKING:
+    from proxy.conversation.desk import Desk
+    from proxy.conversation.rule import Decision, Overdue
+    from proxy.errors import CommandError
+    from proxy.observe.audit import AuditLog
+    from proxy.observe.telemetry import Telemetry
+
+
+class DecisionRecorder:
+    """The process's :class:`proxy.conversation.desk.Recorder`."""
+
+    def __init__(self, telemetry: Telemetry, audit: AuditLog) -> None:
+        self._telemetry = telemetry
+        self._audit = audit
+        self._log = logs.logger()
+
+    def malformed(self, error: CommandError, command: str, now: float, desk: Desk) -> None:
+        """Count session fields that upstream will refuse; who means others' sessions is named."""
+        self._telemetry.malformed(error.code_name)
+        if error == FOREIGN_DIGEST:
+            self.misused("foreign_uid", now, desk)
+            self._write(desk, command, "noticed", error.errmsg, rule=None, targets=None)
+
+    def misused(self, kind: str, now: float, desk: Desk) -> None:
+        """Count a use of a session that no driver makes, and remember whose it was."""
+        self._telemetry.misused(kind, desk.identity.name, desk.origin, now)
+
+    def ruled(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
+        """Count and write down what a rule said."""
+        verdict = "refused" if decision.refused else "reported"
+        self._telemetry.policy(decision.rule, verdict)
+        self._telemetry.policy_refused(decision.rule, desk.identity.name, desk.origin, now)
+        if decision.refused and command in SESSION_COMMANDS:
+            self._telemetry.control(command, "refused_by_rule")
+        if decision.failure is not None:
+            self._log.error(
+                "rule failed", rule=decision.rule, conn=desk.connection, exc_info=decision.failure
+            )
+        self._write(desk, command, verdict, decision.error.errmsg, rule=decision.rule, targets=None)
+
+    def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
+        """Count and write down what became of a session-control command."""
+        self._telemetry.control(command, decision)
+        self._write(desk, command, decision, reason, rule=None, targets=targets)
+
+    def killed(self, own: int, others: int) -> None:
+        """Count sessions that a command killed."""
+        self._telemetry.killed("own", own)
+        self._telemetry.killed("other", others)
+
+    def aborted(self, overdue: Overdue, ok: bool) -> None:
+        """Count and write down a transaction that was ended for being open too long."""
+        session = overdue.session
+        decision = "aborted" if ok else "failed"
+        self._telemetry.policy("transaction_guard", decision)
+        if ok:
+            self._telemetry.killed("policy", 1)
+        self._audit.record(
+            conn=None,
+            owner=session.owner.name,
+            client=session.origin.client,
+            application=session.origin.application,
+            driver=session.origin.driver,
+            session=str(session.key),
+            command="abortTransaction",
+            decision=decision,
+            reason=overdue.reason,
+            rule="transaction_guard",
+            targets=1,
+        )
+
+    def _write(self, desk: Desk, command: str, decision: str, reason: str, **more: Any) -> None:  # noqa: ANN401
+        origin = desk.origin
+        self._audit.record(
+            conn=desk.connection,
+            owner=desk.identity.name,
+            client=origin.client,
+            application=origin.application,
+            driver=origin.driver,
+            upstream=desk.upstream,
+            command=command,
+            decision=decision,
+            reason=logs.redact(reason),
+            **more,
+        )

@@ -1,0 +1,35 @@
+"""The metrics page for somebody who asks over the network, and how late the loop is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from proxy.observe.families import Page
+
+if TYPE_CHECKING:
+    from proxy.observe.telemetry import Telemetry
+
+#: Seconds between two looks at how late the loop is.
+_PROBE: Final = 0.1
+
+
+async def metrics_page(telemetry: Telemetry, accept: str = "") -> tuple[str, bytes]:
+    """The page as (content type, body).
+
+    What is read is read in slices, and the text is made in a thread: clients wait for none of
+    it. What is read last may be some milliseconds younger than what is read first.
+    """
+    page = Page()
+    for _ in telemetry.collect(page):
+        await trio.lowlevel.checkpoint()
+    return await trio.to_thread.run_sync(page.render, accept)
+
+
+async def watch_the_loop(telemetry: Telemetry) -> None:
+    """Count how late the loop comes to a task that is due, until cancelled."""
+    while True:
+        due = trio.current_time() + _PROBE
+        await trio.sleep_until(due)
+        telemetry.late(trio.current_time() - due)

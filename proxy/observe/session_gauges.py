@@ -1,0 +1,290 @@
+"""What the metrics say of the sessions of the moment.
+
+Nothing here walks the sessions: the store keeps counts by owner and by origin, and what is
+walked (owners, origins, open transactions) is walked in slices.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from heapq import nlargest
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from proxy.counting import OTHER
+from proxy.observe.families import counter, histogram
+from proxy.observe.labels import clean
+
+if TYPE_CHECKING:
+    from proxy.observe.families import Page
+    from proxy.session.records import Owner
+    from proxy.session.store import SessionStore
+
+T = TypeVar("T")
+
+#: Users, applications and drivers that are named; the rest is ``other``.
+TOP: Final = 20
+#: Of how many of them it is shown which applications and drivers they use, how many lines that
+#: may take, and how many sessions of each are looked at to find out.
+_HOLDERS: Final = 10
+TOP_HOLDERS: Final = 20
+_SAMPLE: Final = 1_000
+#: Owners of open transactions that are named.
+TOP_TRANSACTIONS: Final = 10
+
+#: Looked at before others have their turn, which takes one or two milliseconds.
+_OWNERS_AT_ONCE: Final = 2_000
+_TRANSACTIONS_AT_ONCE: Final = 1_000
+_SESSIONS_AT_ONCE: Final = 1_000
+
+#: Beyond these the figures are lower bounds.
+_MOST_TRANSACTIONS: Final = 20_000
+_MOST_SLICES: Final = 200
+
+
+class SessionReading:
+    """One reading on its way through the store. ``budget`` are the budget rule's settings."""
+
+    def __init__(self, store: SessionStore, budget: Any, page: Page) -> None:  # noqa: ANN401
+        self._store = store
+        self._settings = budget
+        self._page = page
+        self._limits: dict[tuple[str, ...], float] = {}
+        self._used: dict[tuple[str, ...], float] = {}
+
+    def users(self) -> Iterator[None]:
+        sessions: Counter[str] = Counter()
+        transactions: Counter[str] = Counter()
+        most: list[Owner] = []
+        for owners in slices(self._store.owners(), _OWNERS_AT_ONCE):
+            for owner in owners:
+                sessions[owner.name] += owner.sessions.count
+                if owner.open_transactions:
+                    transactions[owner.name] += owner.open_transactions
+            most = nlargest(_HOLDERS, most + owners, key=_sessions)
+            yield
+        self._page.gauge(
+            "user_sessions",
+            "Sessions by the users that have most; those of nobody under an empty name.",
+            ("user",),
+            top(sessions),
+        )
+        self._page.gauge(
+            "user_open_transactions",
+            "Open transactions by the users that have most.",
+            ("user",),
+            top(transactions),
+        )
+        # As the rule has it, those without a name have no budget.
+        del sessions[""]
+        self._budget("user", max(sessions.values(), default=0), self._settings.per_user)
+        yield from self._holders(most)
+
+    def _holders(self, owners: list[Owner]) -> Iterator[None]:
+        held: dict[tuple[str, ...], float] = {}
+        for owner in owners:
+            looked_at = owner.sessions.sample(_SAMPLE)
+            found = Counter((one.origin.application, one.origin.driver) for one in looked_at)
+            each = owner.sessions.count / max(1, len(looked_at))
+            for (application, driver), count in found.items():
+                who = (clean(owner.name), clean(application), clean(driver))
+                held[who] = held.get(who, 0.0) + count * each
+            yield
+        self._page.gauge(
+            "holder_sessions",
+            "Sessions of the users that have most, by application and driver; an estimate from "
+            f"{_SAMPLE:,} sessions of each user who has more.",
+            ("user", "application", "driver"),
+            dict(nlargest(TOP_HOLDERS, held.items(), key=_value)),
+        )
+
+    def origins(self) -> Iterator[None]:
+        applications: Counter[str] = Counter()
+        drivers: Counter[str] = Counter()
+        for groups in slices(self._store.origins(), _OWNERS_AT_ONCE):
+            for group in groups:
+                origin = group.origin
+                applications[origin.application] += group.sessions
+                drivers[f"{origin.driver} {origin.driver_version}".strip()] += group.sessions
+            yield
+        self._page.gauge(
+            "application_sessions",
+            "Sessions by the applications that have most; those without a name under an empty one.",
+            ("application",),
+            top(applications),
+        )
+        self._page.gauge(
+            "driver_sessions", "Sessions by the drivers that have most.", ("driver",), top(drivers)
+        )
+        del applications[""]
+        most = max(applications.values(), default=0)
+        limit = self._settings.per_application
+        self._budget("application", most, limit)
+
+    def _budget(self, scope: str, used: int, limit: int) -> None:
+        if limit:
+            self._limits[scope,] = limit
+            self._used[scope,] = used / limit
+
+    def budgets(self) -> None:
+        """How much of each budget is used, by whoever uses most of it."""
+        store = self._store
+        self._budget("process", len(store), store.max_sessions)
+        self._page.gauge(
+            "session_budget_limit",
+            "Sessions that one user, one application and the process may have; without a limit, "
+            "none is shown.",
+            ("scope",),
+            self._limits,
+        )
+        self._page.gauge(
+            "session_budget_used_ratio",
+            "Share of the budget that is used by whoever uses most of it.",
+            ("scope",),
+            self._used,
+        )
+
+    def longest_idle(self, now: float) -> Iterator[None]:
+        store = self._store
+        seconds = 0.0
+        for found in islice(store.longest_idle(_SESSIONS_AT_ONCE), _MOST_SLICES):
+            if found is not None:
+                seconds = now - found.last_use
+            yield
+        self._page.number(
+            "session_idle_oldest_seconds",
+            "How long the session that is idle for longest has been so.",
+            seconds,
+        )
+
+    def counts(self, now: float) -> None:
+        """What the store counts itself."""
+        store = self._store
+        counts = store.counts
+        self._page.number("sessions", "Sessions that are tracked.", len(store))
+        self._page.total("sessions_started_total", "Sessions that came into being.", counts.started)
+        self._page.append(
+            counter(
+                "sessions_ended_total",
+                "Sessions that were ended or killed, or left: expired, or refused by upstream.",
+                ("reason",),
+                {
+                    ("ended",): counts.ended,
+                    ("killed",): counts.killed,
+                    ("expired",): counts.expired,
+                    ("refused",): counts.refused,
+                },
+            )
+        )
+        self._page.total(
+            "sessions_untracked_total", "Uses of sessions that found no room.", store.untracked
+        )
+        self._page.total(
+            "transactions_started_total",
+            "Transactions that were seen to begin.",
+            counts.transactions_started,
+        )
+        self._page.append(
+            counter(
+                "transactions_ended_total",
+                "Transactions that were seen open and then to end.",
+                ("outcome",),
+                {(outcome,): count for outcome, count in counts.transactions.items()},
+            )
+        )
+        self._page.append(
+            histogram(
+                "transaction_duration_seconds",
+                "From a transaction's first reply to its last.",
+                "outcome",
+                counts.durations,
+            )
+        )
+        self._page.total(
+            "transaction_statements_total",
+            "Commands that succeeded in transactions.",
+            counts.statements,
+        )
+        self._page.total(
+            "retryable_writes_total", "Retryable writes that succeeded.", counts.retryable_writes
+        )
+        self._page.total(
+            "retryable_write_replays_total",
+            "Retryable writes with a txnNumber and statements that had been sent before.",
+            counts.replays,
+        )
+        oldest = store.oldest_cursor()
+        self._page.number("cursors_open", "Open cursors.", store.open_cursors())
+        self._page.number(
+            "cursor_oldest_seconds",
+            "Age of the cursor that is open for longest; 0 without one.",
+            0.0 if oldest is None else now - oldest,
+        )
+
+    def transactions(self, now: float) -> Iterator[None]:
+        oldest = longest = 0.0
+        idle: dict[tuple[str, ...], float] = {}
+        found = list(islice(self._store.open_transaction_sessions(), _MOST_TRANSACTIONS))
+        for sessions in slices(found, _TRANSACTIONS_AT_ONCE):
+            for session in sessions:
+                tracker = session.transaction
+                if tracker is None:
+                    continue
+                oldest = max(oldest, now - tracker.started)
+                if session.activity is not None and session.activity.operations:
+                    continue
+                seconds = now - tracker.last_use
+                longest = max(longest, seconds)
+                origin = session.origin
+                key = (session.owner.name, origin.application, origin.driver)
+                idle[key] = max(idle.get(key, 0.0), seconds)
+            yield
+        named: dict[tuple[str, ...], float] = {}
+        for who, seconds in nlargest(TOP_TRANSACTIONS, idle.items(), key=_value):
+            label = tuple(map(clean, who))
+            named[label] = max(named.get(label, 0.0), seconds)
+        self._page.number("transactions_open", "Open transactions.", self._store.open_transactions)
+        self._page.number(
+            "transaction_oldest_seconds",
+            "Age of the transaction that is open for longest; 0 without one.",
+            oldest,
+        )
+        self._page.number(
+            "transaction_idle_oldest_seconds",
+            "How long the open transaction that waits longest for its client has waited.",
+            longest,
+        )
+        self._page.gauge(
+            "transaction_idle_seconds",
+            "How long open transactions wait for their clients, the longest of each.",
+            ("user", "application", "driver"),
+            named,
+        )
+
+
+def _sessions(owner: Owner) -> int:
+    return owner.sessions.count
+
+
+def _value(item: tuple[Any, float]) -> float:
+    return item[1]
+
+
+def slices(items: list[T], size: int) -> Iterator[list[T]]:
+    """``items`` in order, ``size`` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def top(counts: Mapping[str, int]) -> dict[tuple[str, ...], float]:
+    """The :data:`TOP` largest counts by name, the sum of the others as ``other``."""
+    named: dict[tuple[str, ...], float] = {}
+    rest = sum(counts.values())
+    for name, count in nlargest(TOP, counts.items(), key=_value):
+        # Two names may be the same once they are cut.
+        label = (clean(name),)
+        named[label] = named.get(label, 0) + count
+        rest -= count
+    named[OTHER,] = named.get((OTHER,), 0) + rest
+    return named

@@ -1,0 +1,319 @@
+"""What is counted while requests pass, with every counter's name and meaning.
+
+Names follow the Prometheus conventions (base units, ``_total``). Labels are bounded: what a
+client chooses (a command's name) is counted under its own name only if it is a known one.
+What is read when somebody asks is in :mod:`proxy.observe.gauges`.
+"""
+
+from __future__ import annotations
+
+import platform
+from itertools import product
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from proxy.counting import Cells, Names, Recent
+from proxy.observe.families import Declared, Page, counter
+from proxy.observe.labels import (
+    COMMANDS,
+    CONTROL_RESULTS,
+    INITIATORS,
+    MISUSES,
+    POLICY_DECISIONS,
+    clean,
+    code_name,
+)
+from proxy.session.commands import SESSION_COMMANDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from proxy.session.ids import Origin
+
+#: Seconds, from 25 µs: a relayed request takes a few hundred microseconds on a fast network.
+BUCKETS: Final = (
+    0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+    0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+)  # fmt: skip
+
+#: Seconds, for what should be far below one.
+_LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_CONNECT_BUCKETS: Final = (0.00025, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0)
+
+#: Distinct values of a label whose values this program chooses (reasons, kinds), and of rules.
+_MOST_REASONS: Final = 40
+_MOST_RULES: Final = 30
+
+#: Who is named by what they did last.
+MOST_OFFENDERS: Final = 20
+
+#: Whom bytes come from and go to, and the two ways through the proxy.
+SIDES: Final = ("client", "upstream")
+LEGS: Final = ("request", "reply")
+
+
+class Offender(NamedTuple):
+    """Who did it, as label values, and what: a kind of misuse or a rule."""
+
+    what: str
+    user: str
+    application: str
+    driver: str
+
+
+class Telemetry:
+    """The process's counters. Methods are called by the relay and the server as things happen."""
+
+    def __init__(self, version: str, rules: Iterable[str] = ()) -> None:
+        self._version = version
+        #: Appends what is read of the present to a page, stopping between slices.
+        self.present: Callable[[Page], Iterator[None]] = lambda _: iter(())
+        self._declared = declared = Declared()
+        #: Requests, replies that say ok, and those that do not.
+        self._commands = Cells(COMMANDS, 3)
+        self._reason = Names(most=_MOST_REASONS)
+        self._violation = Names(most=_MOST_REASONS)
+        self._rejection = Names(most=_MOST_REASONS)
+        self._rule = Names(most=_MOST_RULES)
+        self._malformed_name = Names(most=_MOST_REASONS)
+        self._connect_problem = Names(most=_MOST_REASONS)
+        for rule in rules:
+            self._rule[rule] = rule
+
+        self._accepted = declared.counter(
+            "client_connections_accepted_total",
+            "Client connections that were accepted.",
+            start=((),),
+        )
+        self._rejections = declared.counter(
+            "client_connections_rejected_total",
+            "Client connections that were turned away at once.",
+            "reason",
+            start=product(("connection limit", "descriptors")),
+        )
+        self._closes = declared.counter(
+            "client_connections_closed_total", "Client connections that ended.", "reason"
+        )
+        self._connects = declared.counter(
+            "upstream_connects_total",
+            "Attempts to reach upstream for a client.",
+            "result",
+            start=product(("ok",)),
+        )
+        self._errors = declared.counter(
+            "errors_total",
+            "Error replies to clients, by the error's name and by who refused.",
+            "code_name",
+            "origin",
+        )
+        self._violations = declared.counter(
+            "protocol_violations_total", "What broke the wire protocol's rules.", "kind"
+        )
+        self._malformed = declared.counter(
+            "malformed_session_fields_total",
+            "Requests whose session fields upstream refuses, by the error's name.",
+            "code_name",
+        )
+        self._misuses = declared.counter(
+            "session_misuse_total",
+            "Sessions used as no session should be.",
+            "kind",
+            start=product(MISUSES),
+        )
+        self._policies = declared.counter(
+            "policy_decisions_total",
+            "What the rules refused, reported or ended.",
+            "rule",
+            "decision",
+            start=product(self._rule, POLICY_DECISIONS),
+        )
+        self._control = declared.counter(
+            "session_commands_total",
+            "Session-control commands, by result.",
+            "command",
+            "result",
+            start=product(SESSION_COMMANDS, CONTROL_RESULTS),
+        )
+        self._killed = declared.counter(
+            "sessions_killed_total",
+            "Sessions that kills meant, by who killed.",
+            "initiator",
+            start=product(INITIATORS),
+        )
+        self._audit = declared.counter(
+            "audit_lines_total",
+            "Lines for the audit log, written and lost.",
+            "result",
+            start=product(("written", "lost")),
+        )
+        self._received = declared.counter(
+            "received_bytes_total", "Bytes that came in.", "side", start=product(SIDES)
+        )
+        self._sent = declared.counter(
+            "sent_bytes_total", "Bytes that went out.", "side", start=product(SIDES)
+        )
+        self._duration = declared.histogram(
+            "request_duration_seconds", "From a request received to its reply handed on.", BUCKETS
+        )
+        #: Time inside the proxy, from bytes received to bytes handed to the socket. What has to
+        #: wait for a peer is not in it.
+        self.legs = declared.histograms(
+            "inside_duration_seconds",
+            "Time inside the proxy for what one read brought, until it was handed on.",
+            BUCKETS,
+            "leg",
+            LEGS,
+        )
+        self._connect_seconds = declared.histogram(
+            "upstream_connect_duration_seconds",
+            "Until a connection upstream stood, TLS included.",
+            _CONNECT_BUCKETS,
+        )
+        self._lag = declared.histogram(
+            "event_loop_lag_seconds", "How late the event loop comes to what is due.", _LAG_BUCKETS
+        )
+        #: Who misused sessions and whom rules refused last, with the time.
+        self.offenders: Recent[Offender] = Recent(MOST_OFFENDERS)
+        self.refused: Recent[Offender] = Recent(MOST_OFFENDERS)
+        #: Whether the configuration could be read when it was read last, and when that worked.
+        self.reload_worked = True
+        self.reloaded_at = 0.0
+
+    # ------------------------------------------------------------------ connections
+
+    def connection_opened(self) -> None:
+        """A client connection was accepted."""
+        self._accepted[()] += 1
+
+    def connection_closed(self, reason: str) -> None:
+        """An accepted client connection ended; ``reason`` is one of the program's own few."""
+        self._closes[(self._reason[reason],)] += 1
+
+    def rejected(self, reason: str) -> None:
+        """A client connection was turned away; it is not counted as accepted."""
+        self._rejections[(self._rejection[reason],)] += 1
+
+    def connected(self, seconds: float) -> None:
+        """A connection to upstream stands."""
+        self._connects[("ok",)] += 1
+        self._connect_seconds.observe(seconds)
+
+    def not_connected(self, problem: str) -> None:
+        """Upstream could not be reached for a client."""
+        self._connects[(self._connect_problem[problem],)] += 1
+
+    def moved(self, received: int, forwarded: int, answered: int, sent: int) -> None:
+        """Bytes went: from the client, to upstream, from upstream, to the client."""
+        self._received[("client",)] += received
+        self._sent[("upstream",)] += forwarded
+        self._received[("upstream",)] += answered
+        self._sent[("client",)] += sent
+
+    # ------------------------------------------------------------------ requests
+
+    def request(self, command: str) -> None:
+        """A client's request; an unknown or unreadable command counts as ``other``."""
+        self._commands[command][0] += 1
+
+    def replied(self, command: str, seconds: float, ok: bool) -> None:
+        """A request has its whole answer, ``seconds`` after it came."""
+        self._commands[command][1 if ok else 2] += 1
+        self._duration.observe(seconds)
+
+    def failed(self, code: int | None, origin: str) -> None:
+        """An error reply goes out; ``origin`` is ``proxy`` or ``upstream``."""
+        self._errors[(code_name(code), origin)] += 1
+
+    def violation(self, kind: str) -> None:
+        """Something broke the protocol; ``kind`` is one of the program's own few."""
+        self._violations[(self._violation[kind],)] += 1
+
+    # ------------------------------------------------------------------ sessions
+
+    def malformed(self, code: str) -> None:
+        """A request had session fields that upstream will refuse with an error of this name."""
+        self._malformed[(self._malformed_name[code],)] += 1
+
+    def misused(self, kind: str, user: str, origin: Origin, now: float) -> None:
+        """Somebody did one of :data:`proxy.observe.labels.MISUSES`."""
+        self._misuses[(kind,)] += 1
+        self.offenders.note(_offender(kind, user, origin), now)
+
+    def policy(self, rule: str, decision: str) -> None:
+        """A rule decided something other than to let a request go on."""
+        self._policies[(self._rule[rule], decision)] += 1
+
+    def policy_refused(self, rule: str, user: str, origin: Origin, now: float) -> None:
+        """Somebody was refused something by a rule, or would have been; see :meth:`policy`."""
+        self.refused.note(_offender(self._rule[rule], user, origin), now)
+
+    def control(self, command: str, result: str) -> None:
+        """A session-control command came to one of :data:`proxy.observe.labels.CONTROL_RESULTS`."""
+        self._control[(command, result)] += 1
+
+    def killed(self, initiator: str, sessions: int) -> None:
+        """So many sessions were killed by one of :data:`proxy.observe.labels.INITIATORS`."""
+        self._killed[(initiator,)] += sessions
+
+    # ------------------------------------------------------------------ the process
+
+    def audit_written(self, lines: int) -> None:
+        """Lines stand in the audit log."""
+        self._audit[("written",)] += lines
+
+    def audit_lost(self, lines: int) -> None:
+        """Lines will never stand in the audit log."""
+        self._audit[("lost",)] += lines
+
+    def late(self, seconds: float) -> None:
+        """The loop came so late to something that was due."""
+        self._lag.observe(max(seconds, 0.0))
+
+    def reloaded(self, ok: bool, now: float) -> None:
+        """The configuration was read again; ``now`` is in seconds since 1970."""
+        self.reload_worked = ok
+        if ok:
+            self.reloaded_at = now
+
+    # ------------------------------------------------------------------ the page
+
+    def collect(self, page: Page) -> Iterator[None]:
+        """Fill ``page``, stopping between slices that take a millisecond or two each."""
+        yield from self.present(page)
+        page.gauge(
+            "build_info",
+            "The version that runs; always 1.",
+            ("version", "python"),
+            {(self._version, platform.python_version()): 1},
+        )
+        yield
+        page += self._by_command()
+        page += self._declared.families()
+
+    def _by_command(self) -> Iterator[Metric]:
+        asked: dict[tuple[str, ...], int] = {}
+        answered: dict[tuple[str, ...], int] = {}
+        for command, (requests, ok, errors) in self._commands.items():
+            if requests:
+                asked[command,] = requests
+            if ok or errors:
+                answered[command, "ok"], answered[command, "error"] = ok, errors
+        yield counter("requests_total", "Requests from clients.", ("command",), asked)
+        yield counter(
+            "replies_total",
+            "Replies to clients; in an exhaust stream each one counts.",
+            ("command", "result"),
+            answered,
+        )
+
+    def page(self, accept: str = "") -> tuple[str, bytes]:
+        """The metrics page as (content type, body), made in one go."""
+        page = Page()
+        for _ in self.collect(page):
+            pass
+        return page.render(accept)
+
+
+def _offender(what: str, user: str, origin: Origin) -> Offender:
+    return Offender(what, clean(user), clean(origin.application), clean(origin.driver))

@@ -1,0 +1,394 @@
+"""The running proxy: listeners, their connections, signals, reload and drain."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from proxy import admin, logs
+from proxy.addresses import parse_address, parse_upstream
+from proxy.build import VERSION
+from proxy.conversation.desk import Sessions
+from proxy.errors import ConfigError
+from proxy.listing import session_rows
+from proxy.net import readiness, tls
+from proxy.net.limits import BufferBudget, Places, raise_descriptor_limit
+from proxy.observe import gauges
+from proxy.observe.audit import AuditLog
+from proxy.observe.recording import DecisionRecorder
+from proxy.observe.scraping import watch_the_loop
+from proxy.observe.telemetry import Telemetry
+from proxy.process.connection import Connection, Shared
+from proxy.process.housekeeping import keep_house
+from proxy.process.notify import Notifier
+from proxy.session.store import SessionStore
+from proxy.settings.rules import RULES, make_rules, rule_rows
+from proxy.upstream.facts import Upstreams
+from proxy.upstream.members import MemberListeners
+from proxy.upstream.topology import Topology
+from proxy.upstream.watcher import Watcher
+
+if TYPE_CHECKING:
+    import socket
+
+    from proxy.conversation.facts import UpstreamFacts
+    from proxy.net.limits import Admission
+    from proxy.net.listeners import Listener
+    from proxy.session.records import InFlight
+    from proxy.settings.config import Config
+
+#: Tables of the configuration that take effect without a restart.
+_RELOADED: Final = ("policies", "limits")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What :func:`serve` tells when clients can connect.
+
+    ``addresses`` are those of the first listeners, as clients on this machine dial them;
+    ``admin`` is the operators' endpoint, None where it is off.
+    """
+
+    addresses: list[str]
+    admin: str | None
+    server: Server
+
+
+async def serve(
+    config: Config,
+    reload: Callable[[], Config] | None = None,
+    *,
+    task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the proxy until SIGTERM or SIGINT (then it drains) or until cancelled.
+
+    ``reload`` reads the configuration again when SIGHUP comes.
+
+    Raises:
+        OSError: a listener's address cannot be used; ``filename`` is the address.
+        ConfigError: a certificate or a rule of one's own cannot be used.
+    """
+    await Server(config, reload).run(task_status)
+
+
+class Server:
+    """One proxy process. Create it and :meth:`run` it once."""
+
+    def __init__(self, config: Config, reload: Callable[[], Config] | None = None) -> None:
+        self.config = config
+        self._reload = reload
+        self.log = logs.logger()
+        self.telemetry = Telemetry(VERSION, RULES)
+        self.telemetry.reloaded(True, time.time())
+        uri = parse_upstream(config.upstream.address)
+        members = config.upstream.members
+        given = {parse_address(m.upstream): m.advertise for m in members}
+        places = {parse_address(m.upstream): parse_address(m.listen) for m in members}
+        self._seeds = tuple(given) or uri.seeds
+        first = parse_address(config.listen.address)
+        passes = config.upstream.hello == "pass"
+        self.topology = Topology(
+            self._seeds,
+            given=given or None,
+            replica_set=uri.replica_set,
+            # Members' names are no use to clients of a unix socket, which none of them could dial.
+            direct=uri.direct or passes or bool(first.path),
+        )
+        self._audit = AuditLog(
+            config.audit.file, self.telemetry.audit_written, self.telemetry.audit_lost
+        )
+        self.sessions_shared = Sessions(
+            rules=make_rules(config.policies),
+            recorder=DecisionRecorder(self.telemetry, self._audit),
+            store=SessionStore(max_sessions=config.sessions.max_sessions),
+            enabled=config.sessions.tracking,
+            refuse_early=config.sessions.refuse_early,
+        )
+        self.upstreams = Upstreams(
+            {"on": True, "off": False}.get(config.sessions.authorization),
+            {"native": True, "emulated": False}.get(config.sessions.commands),
+        )
+        self.shared = Shared(
+            config=config,
+            telemetry=self.telemetry,
+            budget=BufferBudget(config.limits.buffered_bytes),
+            topology=self.topology,
+            sessions=self.sessions_shared,
+            upstreams=self.upstreams,
+            listener_tls=tls.listener_tls(config),
+            upstream_tls=tls.upstream_tls(config),
+            interrupt=self.end_operation,
+            find_idle=self._find_idle,
+        )
+        self._started = 0.0
+        self._notifier = Notifier()
+        self._numbers = itertools.count(1)
+        self._open: dict[int, Connection] = {}
+        self._places: Admission = Places(config.limits.connections)
+        self._serving: trio.Nursery | None = None
+        self._stop = trio.Event()
+        self._draining = False
+        self._listeners = MemberListeners(
+            self.topology, config.listen, first, places, self._take, self._exhausted
+        )
+        self._watcher = Watcher(
+            self.topology,
+            self.shared.upstream_tls,
+            config.upstream,
+            self._listeners.reconcile,
+            self.shared.ready,
+            self.upstreams,
+        )
+        self.shared.unknown_member = self._watcher.poke
+        sources = gauges.Sources(
+            telemetry=self.telemetry,
+            store=self.sessions_shared.store,
+            topology=self.topology,
+            budget=self.shared.budget,
+            config=lambda: self.config,
+            connections=lambda: list(self._open.values()),
+            up=self._watcher.up,
+            draining=self.draining,
+            lingered=lambda: readiness.current().lingered,
+            clock=lambda: (trio.current_time(), time.time()),
+        )
+        self.telemetry.present = partial(gauges.read, sources)
+        if passes:
+            # Nothing about upstream has to be known to leave its hello alone.
+            self.shared.ready.set()
+
+    async def run(self, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED) -> None:
+        """As :func:`serve`."""
+        raise_descriptor_limit()
+        self._started = trio.current_time()
+        readiness.current().be_patient(self.config.process.busy_poll_seconds)
+        async with trio.open_nursery() as services:
+            # Before anything can be seen of the process: a signal must not find the default.
+            await services.start(self._obey_signals)
+            services.start_soon(self._audit.run)
+            services.start_soon(self._notifier.keep_alive)
+            services.start_soon(watch_the_loop, self.telemetry)
+            services.start_soon(keep_house, self.sessions_shared, self.upstreams, self._find_idle)
+            try:
+                async with trio.open_nursery() as serving:
+                    self._serving = serving
+                    async with trio.open_nursery() as accepting:
+                        await self._listeners.open_seeds(self._seeds, accepting)
+                        where = await self._start_admin(services)
+                        services.start_soon(self._watcher.run)
+                        self._announce(where)
+                        self._notifier.ready()
+                        task_status.started(Running(self._listeners.addresses(), where, self))
+                        await self._stop.wait()
+                        self._listeners.close()
+                        accepting.cancel_scope.cancel()
+                    self._drain(serving)
+            finally:
+                self._listeners.close()
+            self.log.info("stopped")
+            services.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """Drain and end; the second call ends at once."""
+        if self._stop.is_set():
+            if self._serving is not None:
+                self._serving.cancel_scope.cancel()
+            return
+        self._stop.set()
+
+    def reload(self) -> None:
+        """Read the settings and certificates again; what is bad leaves the old in place.
+
+        Nobody is dropped: rules take effect with the next request, limits and certificates with
+        the next connection. Addresses, topology and logs stay as they are until a restart.
+        """
+        if self._reload is not None:
+            try:
+                config = self._reload()
+                rules = make_rules(config.policies)
+            except ConfigError as error:
+                self.telemetry.reloaded(False, time.time())
+                self.log.error("configuration not reloaded", problems=error.problems)
+            else:
+                self.sessions_shared.rules = rules
+                self.sessions_shared.refuse_early = config.sessions.refuse_early
+                self.shared.budget.limit = config.limits.buffered_bytes
+                self._places.limit = config.limits.connections
+                early = {"refuse_early": config.sessions.refuse_early}
+                taken = {name: getattr(config, name) for name in _RELOADED}
+                taken["sessions"] = self.config.sessions.model_copy(update=early)
+                self.config = self.shared.config = self.config.model_copy(update=taken)
+                self.telemetry.reloaded(True, time.time())
+                kept = [
+                    name
+                    for name in type(config).model_fields
+                    if getattr(config, name) != getattr(self.config, name)
+                ]
+                self.log.info("configuration reloaded", needs_restart=",".join(kept) or None)
+        for context in (self.shared.listener_tls, self.shared.upstream_tls):
+            if context is None:
+                continue
+            try:
+                context.reload()
+            except ConfigError as error:
+                self.log.error("certificates not reloaded", problems=error.problems)
+            else:
+                self.log.info("certificates reloaded", side=context.side)
+
+    def _announce(self, where: str | None) -> None:
+        addresses = self._listeners.addresses()
+        self.log.info(
+            "listening",
+            version=VERSION,
+            connect=f"mongodb://{','.join(a.replace('/', '%2F') for a in addresses)}/",
+            upstream=",".join(map(str, self._seeds)),
+            admin=where,
+        )
+
+    # ------------------------------------------------------------------ connections
+
+    def _take(self, listener: Listener, sock: socket.socket, peer: str) -> None:
+        if self._stop.is_set() or self._serving is None:
+            sock.close()
+        elif not self._places.admit():
+            sock.close()
+            self.telemetry.rejected("connection limit")
+            self.log.warning("client turned away", client=peer, reason="connection limit")
+        else:
+            number = next(self._numbers)
+            connection = Connection(self.shared, number, sock, peer, listener.upstream)
+            self._open[number] = connection
+            self._serving.start_soon(self._serve, connection)
+
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            await connection.run()
+        finally:
+            del self._open[connection.id]
+            self._places.release()
+
+    def _exhausted(self, error: OSError) -> None:
+        self.telemetry.rejected("descriptors")
+        self.log.error("cannot accept", problem=str(error))
+
+    def _find_idle(self, upstream: str, uid: bytes) -> Connection | None:
+        """A connection that could ask ``upstream`` something as the owner of ``uid`` now."""
+        for connection in self._open.values():
+            if connection.could_ask(upstream, uid):
+                return connection
+        return None
+
+    def _drain(self, serving: trio.Nursery) -> None:
+        self._draining = True
+        self.log.info("draining", connections=len(self._open))
+        self._notifier.stopping(self.config.limits.drain_seconds)
+        serving.cancel_scope.deadline = trio.current_time() + self.config.limits.drain_seconds
+        for connection in list(self._open.values()):
+            connection.drain()
+
+    # ------------------------------------------------------------------ services
+
+    async def _start_admin(self, services: trio.Nursery) -> str | None:
+        address = self.config.admin.address
+        if address is None:
+            return None
+        token = self.config.admin.secret()
+        overview = admin.Process(self, self.telemetry, executes=token is not None)
+        table = admin.pages(overview, self.telemetry)
+        where: str = await services.start(admin.serve, address, table, token)
+        return where
+
+    async def _obey_signals(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            task_status.started()
+            return
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    with self._notifier.reloading():
+                        self.reload()
+                else:
+                    self.log.info("stopping", signal=signal.Signals(number).name)
+                    self.stop()
+
+    # ------------------------------------------------------------------ admin.State
+
+    @property
+    def store(self) -> SessionStore:
+        """The sessions that are known."""
+        return self.sessions_shared.store
+
+    def about(self) -> dict[str, Any]:
+        """What the process is: version, uptime, connections and their limit."""
+        return {
+            "version": VERSION,
+            "uptime_seconds": round(trio.current_time() - self._started, 3),
+            "connections": len(self._open),
+            "connections_limit": self.config.limits.connections,
+        }
+
+    def budgets(self) -> tuple[int, int]:
+        """Sessions that one user and one application may have; 0 for any number."""
+        budget = self.config.policies.session_budget
+        return (0, 0) if budget.mode == "off" else (budget.per_user, budget.per_application)
+
+    def policies(self) -> list[dict[str, Any]]:
+        """One row per rule, with its mode and settings."""
+        return rule_rows(self.config.policies)
+
+    def askers(self) -> dict[str, dict[bytes, Connection]]:
+        """By upstream address and owner's digest, a connection that can ask right now."""
+        found: dict[str, dict[bytes, Connection]] = {}
+        for connection in self._open.values():
+            owner = connection.speaks_for
+            if owner is not None:
+                found.setdefault(str(connection.upstream), {}).setdefault(owner, connection)
+        return found
+
+    def facts(self, upstream: str) -> UpstreamFacts:
+        """What is known of the process at an address."""
+        return self.upstreams.of(parse_address(upstream))
+
+    def end_operation(self, operation: InFlight) -> None:
+        """Answer an operation in flight with 11601 and close its connection."""
+        connection = self._open.get(operation.connection)
+        if connection is not None:
+            connection.end_operation(operation)
+
+    def audit(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+        """Write a line to the audit log."""
+        self._audit.record(**what)
+
+    def count_kill(self, result: str, sessions: int) -> None:
+        """Count a command that was ``done`` or ``failed``, and the sessions it was first to hit."""
+        self.telemetry.control("killSessions", result)
+        if result == "done":
+            self.telemetry.killed("admin", sessions)
+
+    def connections(self) -> Iterable[dict[str, Any]]:
+        """One row per open client connection."""
+        now = trio.current_time()
+        return (connection.row(now) for connection in list(self._open.values()))
+
+    def sessions(self) -> Iterable[dict[str, Any]]:
+        """One row per session that is known."""
+        return session_rows(self.sessions_shared.store, trio.current_time())
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether clients can be served, and if not, why."""
+        return self._watcher.ready()
+
+    def draining(self) -> bool:
+        """Whether the proxy is on its way out."""
+        return self._draining

@@ -1,0 +1,101 @@
+"""The rules as settings: one table each, made from the dataclass that the rule declares."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from policies import POLICIES
+from proxy.conversation.rule import Mode, Rule, Rules, load_rule, make_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: What docstrings mark code with.
+_MARKUP: Final = re.compile(r"(?::\w+:)?`+([^`]*)`+")
+
+ModeName = Literal["enforce", "report", "off"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CustomRule(_Table):
+    """A rule of one's own: ``rule`` is ``module:Class``, ``settings`` are those it declares."""
+
+    rule: Annotated[str, Field(min_length=3)]
+    mode: ModeName = "enforce"
+    settings: dict[str, Any] = {}
+
+
+def _table(rule: type[Rule]) -> type[BaseModel]:
+    kinds = get_type_hints(rule.Settings)
+    declared: dict[str, Any] = {
+        one.name: (_positive(kinds[one.name]), one.default) for one in fields(rule.Settings)
+    }
+    made: type[BaseModel] = create_model(
+        rule.__name__, __base__=_Table, __doc__=rule.__doc__, mode=(ModeName, "enforce"), **declared
+    )
+    return made
+
+
+def _positive(kind: Any) -> Any:  # noqa: ANN401 - a type or an annotation of one
+    """Every number that a rule takes is a bound of some kind; 0 is for none."""
+    return Annotated[kind, Field(ge=0, strict=kind is int)] if kind in (int, float) else kind
+
+
+_RULES: Final[tuple[type[Rule], ...]] = POLICIES
+
+#: As (type, default), for pydantic.
+_TABLES: Final[dict[str, Any]] = {}
+for _rule in _RULES:
+    _made = _table(_rule)
+    _TABLES[_rule.name] = (_made, _made())
+
+#: The names of the rules that come with the proxy.
+RULES: Final = tuple(_TABLES)
+
+#: The table ``policies`` of the configuration, with one table for each rule.
+RuleTables: Final[Any] = create_model(
+    "RuleTables",
+    __base__=_Table,
+    **_TABLES,
+    custom=(tuple[CustomRule, ...], ()),
+)
+
+
+def make_rules(tables: Any) -> Rules:  # noqa: ANN401 - a RuleTables
+    """The rules as configured: those that come with the proxy in their order, then one's own.
+
+    Raises:
+        ConfigError: a rule of one's own cannot be had, or not with these settings.
+    """
+    return Rules(_rules(tables))
+
+
+def rule_rows(tables: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a RuleTables
+    """Each rule with its mode and settings, and what it says of itself, for people."""
+    rows: list[dict[str, Any]] = []
+    for rule in _RULES:
+        settings = getattr(tables, rule.name).model_dump()
+        about = _MARKUP.sub(r"\1", " ".join((rule.__doc__ or "").split()))
+        rows.append({"rule": rule.name, "mode": settings.pop("mode"), "settings": settings})
+        rows[-1]["about"] = about
+    rows += [
+        {"rule": one.rule, "mode": one.mode, "settings": dict(one.settings), "about": ""}
+        for one in tables.custom
+    ]
+    return rows
+
+
+def _rules(tables: Any) -> Iterator[tuple[Rule, Mode]]:  # noqa: ANN401
+    for rule in _RULES:
+        settings = getattr(tables, rule.name).model_dump()
+        mode = Mode(settings.pop("mode"))
+        yield make_rule(rule, settings), mode
+    for custom in tables.custom:
+        yield load_rule(custom.rule, custom.settings), Mode(custom.mode)

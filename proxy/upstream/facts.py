@@ -1,0 +1,100 @@
+"""What is known of each upstream process beside its place in the topology.
+
+Learnt from its hello and from one harmless question, ``{refreshSessions: []}``, put to it by
+somebody who is not authenticated: 13 means that authorization is on, 59 that there are no
+session commands, ok that they are there for everybody (reference: server-sessions, 3.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.conversation.facts import DEFAULT_TIMEOUT_MINUTES, UpstreamFacts
+
+if TYPE_CHECKING:
+    from proxy.addresses import Address
+
+PROBE: Final[Mapping[str, Any]] = {"refreshSessions": [], "$db": "admin"}
+
+_UNAUTHORIZED: Final = 13
+_COMMAND_NOT_FOUND: Final = 59
+
+
+class Upstream:
+    """Where to see at any time what is known of one process, without looking for it."""
+
+    __slots__ = ("facts",)
+
+    def __init__(self, facts: UpstreamFacts) -> None:
+        #: The same object until something changes.
+        self.facts = facts
+
+    def now(self) -> UpstreamFacts:
+        return self.facts
+
+
+class Upstreams:
+    """Facts by upstream address, with what the configuration says instead of finding out."""
+
+    def __init__(self, authorization: bool | None = None, native: bool | None = None) -> None:
+        self._authorization = authorization
+        self._native = native
+        self._by_address: dict[Address, Upstream] = {}
+        self._unknown = self._settled(UpstreamFacts())
+
+    def at(self, address: Address) -> Upstream:
+        """One process, whether or not anything is known of it yet."""
+        upstream = self._by_address.get(address)
+        if upstream is None:
+            upstream = self._by_address[address] = Upstream(self._unknown)
+        return upstream
+
+    def of(self, address: Address) -> UpstreamFacts:
+        """What is known of one process now."""
+        upstream = self._by_address.get(address)
+        return self._unknown if upstream is None else upstream.facts
+
+    @property
+    def timeout_minutes(self) -> int:
+        """The shortest of the processes' session timeouts, as drivers reckon it."""
+        known = [
+            upstream.facts.timeout_minutes
+            for upstream in self._by_address.values()
+            if upstream.facts is not self._unknown
+        ]
+        return min(known, default=DEFAULT_TIMEOUT_MINUTES)
+
+    def hello(self, address: Address, reply: Mapping[str, Any]) -> None:
+        """Take in a successful hello reply document."""
+        minutes = reply.get("logicalSessionTimeoutMinutes")
+        usable = isinstance(minutes, int) and minutes > 0
+        self._learn(
+            address,
+            has_transactions=bool(reply.get("setName")) or reply.get("msg") == "isdbgrid",
+            timeout_minutes=minutes if usable else DEFAULT_TIMEOUT_MINUTES,
+        )
+
+    def probed(self, address: Address, reply: Mapping[str, Any]) -> None:
+        """Take in the reply document to :data:`PROBE`, sent by nobody authenticated."""
+        code = reply.get("code")
+        if reply.get("ok") == 1:
+            self._learn(address, authorization=False, native=True)
+        elif code == _UNAUTHORIZED:
+            self._learn(address, authorization=True, native=True)
+        elif code == _COMMAND_NOT_FOUND:
+            self._learn(address, authorization=None, native=False)
+
+    def _learn(self, address: Address, **what: Any) -> None:  # noqa: ANN401 - the fields' own
+        before = self.of(address)
+        after = self._settled(replace(before, **what))
+        if after != before:
+            self.at(address).facts = after
+
+    def _settled(self, facts: UpstreamFacts) -> UpstreamFacts:
+        if self._authorization is not None:
+            facts = replace(facts, authorization=self._authorization)
+        if self._native is not None:
+            facts = replace(facts, native=self._native)
+        return facts

@@ -1,0 +1,122 @@
+"""The listeners that stand for upstream's members: the first ones, and those that come and go."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from proxy import logs
+from proxy.addresses import Address
+from proxy.net.listeners import Listener, accept, open_listener, open_next_listener
+
+if TYPE_CHECKING:
+    import trio
+
+    from proxy.settings.config import Listen
+    from proxy.upstream.topology import Topology
+
+Take = Callable[[Listener, socket.socket, str], None]
+
+
+class MemberListeners:
+    """One listener for each of ``topology.members()``.
+
+    ``first`` is where the first seed's listener is; other members follow on the next free
+    ports, except those that ``given`` names a place for. ``take`` gets every client.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        settings: Listen,
+        first: Address,
+        given: dict[Address, Address],
+        take: Take,
+        exhausted: Callable[[OSError], None],
+    ) -> None:
+        self._topology = topology
+        self._settings = settings
+        self._first = first
+        #: Where a member's listener was or has to be: one that comes back gets its place back.
+        self._places = dict(given)
+        self._take = take
+        self._exhausted = exhausted
+        self._open: dict[Address, Listener] = {}
+        self._seeds: tuple[Address, ...] = ()
+        self._nursery: trio.Nursery | None = None
+        self._log = logs.logger()
+
+    def addresses(self) -> list[str]:
+        """Where clients on this machine reach the seeds' listeners."""
+        listeners = [self._open[seed] for seed in self._seeds if seed in self._open]
+        return [_dialled(listener.address) for listener in listeners]
+
+    async def open_seeds(self, seeds: tuple[Address, ...], nursery: trio.Nursery) -> None:
+        """Open the first listeners and accept on them, and on all later ones, in ``nursery``.
+
+        Raises:
+            OSError: an address cannot be used; ``filename`` is the address.
+        """
+        self._nursery = nursery
+        self._seeds = seeds
+        if seeds[0] not in self._places:
+            self._places[seeds[0]] = self._first
+        for seed in seeds:
+            self._start(await self._open_for(seed), nursery)
+
+    async def reconcile(self) -> None:
+        """Open listeners for members that appeared and close those of members that went."""
+        nursery = self._nursery
+        if nursery is None or nursery.cancel_scope.cancel_called:
+            return
+        wanted = self._topology.members()
+        for address in [address for address in self._open if address not in wanted]:
+            self._topology.closed(address)
+            self._open.pop(address).close()
+            self._log.info("listener closed", upstream=str(address))
+        for address in wanted:
+            if address in self._open:
+                continue
+            try:
+                listener = await self._open_for(address)
+            except OSError as error:
+                self._log.error("no listener", upstream=str(address), problem=str(error))
+                continue
+            self._start(listener, nursery)
+            self._log.info("listener opened", upstream=str(address), address=str(listener.address))
+
+    def close(self) -> None:
+        """Accept no more clients."""
+        for listener in self._open.values():
+            listener.close()
+
+    async def _open_for(self, member: Address) -> Listener:
+        place = self._places.get(member)
+        backlog = self._settings.backlog
+        if place is None:
+            listener = await open_next_listener(self._first, member, backlog)
+        else:
+            listener = await open_listener(place, member, backlog)
+            if place == self._first:
+                self._first = listener.address
+        self._places[member] = listener.address
+        return listener
+
+    def _start(self, listener: Listener, nursery: trio.Nursery) -> None:
+        self._open[listener.upstream] = listener
+        if not listener.address.path:
+            # A unix socket's path is no name that hello could give to anybody.
+            listens_at = "" if listener.wildcard else listener.address.host
+            host = self._settings.advertise or listens_at
+            self._topology.opened(listener.upstream, listener.address.port, host)
+        take = partial(self._take, listener)
+        for sock in listener.sockets:
+            nursery.start_soon(accept, sock, take, self._exhausted)
+
+
+def _dialled(address: Address) -> str:
+    """A listener's address as somebody on the same machine dials it."""
+    wildcards = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    return str(Address(wildcards.get(address.host, address.host), address.port, address.path))

@@ -1,0 +1,185 @@
+"""Where a connection meets the sessions: who calls, and what may pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from bson import Binary, Int64
+
+from proxy.conversation.facts import UpstreamFacts
+from proxy.conversation.hello import ClientMetadata
+from proxy.conversation.rule import Context, Mode
+from proxy.errors import CommandError
+from proxy.session.identity import NO_OWNER, Identity, user_digest
+from proxy.session.ids import LogicalSessionId, Origin
+from tests.build import command, reply
+from tests.talk import UPSTREAM, Talk, Watching, converse
+
+ALICE = Identity((("alice", "app"),))
+SECURED = UpstreamFacts(authorization=True, has_transactions=True)
+LSID = {"id": Binary(bytes(16), 4)}
+FIND = command({"find": "c", "lsid": LSID, "$db": "db"}, 1)
+
+
+class Rule:
+    """Refuses finds, and remembers what it was shown."""
+
+    name = "no_finds"
+    judges_routine = True
+
+    def __init__(self) -> None:
+        self.seen: list[Context] = []
+
+    def refuse(self, context: Context) -> CommandError | None:
+        self.seen.append(context)
+        if context.request.command == "find":
+            return CommandError(20, "IllegalOperation", "no finds")
+        return None
+
+
+def test_the_caller_follows_the_identity():
+    desk = converse(Watching(), facts=SECURED).desk
+    assert desk.caller.anonymous
+    desk.identified(ALICE)
+    assert desk.identity is ALICE
+    assert desk.caller.digest == user_digest("alice", "app")
+    desk.identified(Identity())
+    assert desk.caller.digest is None
+
+
+def test_the_caller_follows_what_is_known_of_upstream():
+    observer = Watching()
+    known = [UpstreamFacts()]
+    desk = converse(observer, facts=known[0]).desk
+    desk._find_facts = lambda: known[0]
+    desk.identified(ALICE)
+    before = desk.caller
+    assert before.digest == user_digest("alice", "app")
+    assert desk.caller is before
+    known[0] = UpstreamFacts(authorization=False, native=False)
+    assert desk.caller.digest == NO_OWNER
+    assert not desk.native
+
+
+def test_origin_is_what_the_client_says_of_itself():
+    desk = converse(Watching()).desk
+    assert desk.origin == Origin("client")
+    desk.introduced(ClientMetadata("shop", "PyMongo", "4.20", "Linux"))
+    assert desk.origin == Origin("client", "shop", "PyMongo", "4.20")
+
+
+def test_a_rule_that_refuses_keeps_the_request_from_upstream_and_leaves_no_trace():
+    rule = Rule()
+    talk = Talk(facts=SECURED, rules=[(rule, Mode.ENFORCE)])
+    talk.conversation.desk.identified(ALICE)
+    refused = {"ok": 0.0, "errmsg": "no finds", "code": 20, "codeName": "IllegalOperation"}
+    talk.client(FIND).client_is_told(FIND, refused).idle()
+    assert len(talk.conversation.desk.store) == 0
+    assert talk.observer.only("policy") == [("no_finds", "find")]
+
+
+def test_a_rule_that_reports_only_reports():
+    talk = Talk(facts=SECURED, rules=[(Rule(), Mode.REPORT)])
+    talk.conversation.desk.identified(ALICE)
+    talk.client(FIND).upstream_gets(FIND).quiet()
+    assert talk.observer.only("policy") == [("no_finds", "find")]
+
+
+def test_what_a_rule_is_shown():
+    rule = Rule()
+    talk = Talk(facts=SECURED, rules=[(rule, Mode.ENFORCE)]).at(7.0)
+    desk = talk.conversation.desk
+    desk.identified(ALICE)
+    count = command({"count": "c", "lsid": LSID, "$db": "db"}, 1)
+    answer = reply({"ok": 1.0, "n": 0}, 1)
+    for _ in range(2):
+        talk.client(count).upstream_gets(count).upstream(answer).client_gets(answer)
+    first, second = rule.seen
+    assert first.info.lsid == LogicalSessionId(bytes(16), user_digest("alice", "app"))
+    assert (first.now, first.upstream, first.origin) == (7.0, UPSTREAM, Origin("client"))
+    assert first.caller is desk.caller
+    assert first.session is None
+    assert second.session is desk.store.get(first.info.lsid)
+    assert second.upstream_checks
+
+
+@pytest.mark.parametrize("judges", [True, False])
+def test_routine_requests_are_judged_where_a_rule_wants_that(judges: bool):
+    rule = Rule()
+    rule.judges_routine = judges
+    talk = Talk(facts=SECURED, rules=[(rule, Mode.ENFORCE)])
+    talk.conversation.desk.identified(ALICE)
+    answer = reply({"ok": 1.0, "n": 0}, 1)
+    routine = {"count": "c", "lsid": LSID, "$db": "db"}
+    opening = reply({"ok": 1.0, "cursor": {"id": Int64(2), "ns": "db.c", "firstBatch": []}}, 1)
+    for document, asked in (
+        (
+            {"aggregate": "c", "lsid": LSID, "$db": "db"},
+            True,
+        ),  # of a session that was not seen before
+        (routine, judges),
+        ({**routine, "txnNumber": Int64(1)}, True),
+        ({"getMore": Int64(1), "collection": "c", "lsid": LSID, "$db": "db"}, True),
+        ({"getMore": Int64(2), "collection": "c", "lsid": LSID, "$db": "db"}, judges),
+        (routine, judges),
+    ):
+        rule.seen.clear()
+        frame, told = command(document, 1), opening if "aggregate" in document else answer
+        talk.client(frame).upstream_gets(frame).upstream(told).client_gets(told)
+        assert bool(rule.seen) is asked, document
+
+
+def test_requests_that_say_nothing_of_sessions_are_not_judged():
+    rule = Rule()
+    plain = command({"find": "c", "$db": "db"}, 1)
+    Talk(facts=SECURED, rules=[(rule, Mode.ENFORCE)]).client(plain).upstream_gets(plain).quiet()
+    assert rule.seen == []
+
+
+def test_tracking_can_be_turned_off():
+    talk = Talk(facts=SECURED, rules=[(Rule(), Mode.ENFORCE)])
+    talk.conversation.desk._sessions.enabled = False
+    talk.client(FIND).upstream_gets(FIND).quiet()
+    assert len(talk.conversation.desk.store) == 0
+
+
+BROKEN = command({"find": "c", "lsid": 1, "$db": "db"}, 1)
+
+
+def test_wrong_session_fields_are_upstreams_to_refuse():
+    talk = Talk(facts=SECURED)
+    talk.conversation.desk.identified(ALICE)
+    talk.client(BROKEN).upstream_gets(BROKEN).quiet()
+    assert talk.observer.only("malformed") == [(14,)]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"facts": SECURED, "refuse_early": True},
+        {"facts": UpstreamFacts(authorization=True, native=False)},
+    ],
+)
+def test_unless_upstream_would_not_or_need_not(how: dict[str, Any]):
+    talk = Talk(**how)
+    talk.conversation.desk.identified(ALICE)
+    talk.client(BROKEN)
+    [frame] = talk.conversation.to_client
+    assert b"\x10code\0\x0e\0\0\0" in frame
+    talk.conversation.to_client.clear()
+    talk.idle()
+
+
+def test_what_became_of_a_command_is_recorded():
+    observer = Watching()
+    desk = converse(observer).desk
+    desk.decided("killSessions", "done", 3, "why")
+    assert observer.only("control") == [("killSessions", "done", 3, "why")]
+
+
+def test_facts_for_session_control():
+    desk = converse(Watching(), facts=UpstreamFacts(native=False, timeout_minutes=5)).desk
+    facts = desk.facts(None)
+    assert (facts.native, facts.timeout_minutes, facts.caller) == (False, 5, desk.caller)
+    assert facts.store is desk.store

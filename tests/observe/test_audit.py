@@ -1,0 +1,151 @@
+"""The audit log: every decision a line, in order, and nobody waits for the disk."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from proxy import logs
+from proxy.observe import audit
+from proxy.observe.audit import AuditLog
+
+
+class Counts:
+    def __init__(self) -> None:
+        self.written = 0
+        self.lost = 0
+        self._changed = trio.Event()
+
+    def wrote(self, lines: int) -> None:
+        self.written += lines
+        self._changed.set()
+
+    def lose(self, lines: int) -> None:
+        self.lost += lines
+        self._changed.set()
+
+    async def reach(self, *, written: int = 0, lost: int = 0) -> None:
+        with trio.fail_after(20):
+            while self.written < written or self.lost < lost:
+                self._changed = trio.Event()
+                await self._changed.wait()
+        assert (self.written, self.lost) >= (written, lost)
+
+
+@pytest.fixture
+async def counts() -> Counts:
+    logs.configure("text", "error")
+    return Counts()
+
+
+def log(path: Path | None, counts: Counts) -> AuditLog:
+    return AuditLog(path, counts.wrote, counts.lose)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+async def test_lines_are_written_in_order_with_their_time(tmp_path, counts, nursery):
+    path = tmp_path / "audit.jsonl"
+    one = log(path, counts)
+    nursery.start_soon(one.run)
+    for number in range(100):
+        one.record(command="killSessions", number=number, who="grüße")
+    await counts.reach(written=100)
+    written = lines(path)
+    assert [line["number"] for line in written] == list(range(100))
+    assert written[0]["who"] == "grüße"
+    assert datetime.datetime.fromisoformat(written[0]["time"]).tzinfo is datetime.UTC
+    assert counts.lost == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_without_a_file_nothing_is_written_or_lost(counts, nursery):
+    one = log(None, counts)
+    nursery.start_soon(one.run)
+    one.record(a=1)
+    await trio.testing.wait_all_tasks_blocked()
+    assert (counts.written, counts.lost) == (0, 0)
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_is_queued_at_the_end_is_written(tmp_path, counts):
+    path = tmp_path / "audit.jsonl"
+    one = log(path, counts)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await trio.testing.wait_all_tasks_blocked()
+        one.record(a=1)
+        nursery.cancel_scope.cancel()
+    assert [line["a"] for line in lines(path)] == [1]
+    assert counts.written == 1
+
+
+async def test_a_disk_that_fails_is_counted_and_does_not_end_it(tmp_path, counts, nursery):
+    path = tmp_path / "folder" / "audit.jsonl"
+    one = log(path, counts)
+    nursery.start_soon(one.run)
+    one.record(a=1)
+    await counts.reach(lost=1)
+    one.record(a=2)
+    await counts.reach(lost=2)
+    path.parent.mkdir()
+    one.record(a=3)
+    await counts.reach(written=1)
+    assert [line["a"] for line in lines(path)] == [3]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_file_that_is_moved_away_is_begun_anew(tmp_path, counts, nursery):
+    path = tmp_path / "audit.jsonl"
+    one = log(path, counts)
+    nursery.start_soon(one.run)
+    one.record(a=1)
+    await counts.reach(written=1)
+    path.rename(tmp_path / "audit.1.jsonl")
+    one.record(a=2)
+    await counts.reach(written=2)
+    assert [line["a"] for line in lines(path)] == [2]
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_does_not_fit_the_queue_is_lost(tmp_path, counts, monkeypatch):
+    monkeypatch.setattr(audit, "MAX_WAITING", 10)
+    path = tmp_path / "audit.jsonl"
+    one = log(path, counts)
+    for number in range(15):
+        one.record(number=number)
+    assert counts.lost == 5
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await counts.reach(written=10)
+        nursery.cancel_scope.cancel()
+    assert [line["number"] for line in lines(path)] == list(range(10))
+
+
+async def test_anything_can_be_put_down(tmp_path, counts):
+    path = tmp_path / "audit.jsonl"
+    one = log(path, counts)
+    one.record(
+        odd=b"\xff",
+        more={
+            1,
+        },
+        text="a\nb\ud800",
+        none=None,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await counts.reach(written=1)
+        nursery.cancel_scope.cancel()
+    [line] = lines(path)
+    assert line["odd"] == "b'\\xff'"
+    assert line["none"] is None
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 1

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from bson import Binary
+
+from proxy.conversation.desk import Desk, Sessions
+from proxy.conversation.facts import UpstreamFacts
+from proxy.conversation.rule import Decision, Overdue, Rules
+from proxy.observe.recording import DecisionRecorder
+from proxy.observe.telemetry import Telemetry
+from proxy.session import refusals
+from proxy.session.identity import user_digest
+from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.store import SessionStore
+from tests.embedded.support import USERS, node
+from tests.observe.test_gauges import Read
+from tests.proxied import ProxiedClient, Proxy
+
+SHOP = Origin("10.0.0.1", "shop", "PyMongo", "4.20")
+
+
+class Audit:
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def record(self, **what: Any) -> None:
+        self.lines.append(what)
+
+
+class Recorded:
+    """A recorder, a desk to record about, and what was counted and written."""
+
+    def __init__(self) -> None:
+        self.audit = Audit()
+        self.telemetry = Telemetry("1", ("ownership",))
+        self.recorder = DecisionRecorder(self.telemetry, self.audit)  # type: ignore[arg-type]
+        sessions = Sessions(Rules(()), self.recorder)
+        self.desk = Desk(sessions, 7, "10.0.0.1", "upstream:1", UpstreamFacts)
+
+    @property
+    def read(self) -> Read:
+        return Read(self.telemetry.page())
+
+
+@pytest.mark.parametrize(("refused", "verdict"), [(True, "refused"), (False, "reported")])
+def test_what_a_rule_says_is_counted_and_written_down(refused: bool, verdict: str) -> None:
+    made = Recorded()
+    made.recorder.ruled(Decision("ownership", refused, refusals.NO_USERS), "find", 5.0, made.desk)
+    assert made.read("policy_decisions_total", rule="ownership", decision=verdict) == 1
+    assert len(made.telemetry.refused.items()) == 1
+    [line] = made.audit.lines
+    assert (line["conn"], line["rule"], line["decision"]) == (7, "ownership", verdict)
+    assert line["reason"] == refusals.NO_USERS.errmsg
+
+
+def test_a_session_command_that_a_rule_refuses_is_one_of_its_results() -> None:
+    made = Recorded()
+    decision = Decision("ownership", True, refusals.NO_USERS)
+    made.recorder.ruled(decision, "killSessions", 5.0, made.desk)
+    made.recorder.ruled(decision, "find", 5.0, made.desk)
+    name, killing = "session_commands_total", {"command": "killSessions"}
+    assert made.read(name, **killing, result="refused_by_rule") == 1
+    made.recorder.control("killSessions", "done", 3, "", made.desk)
+    assert made.read(name, **killing, result="done") == 1
+    assert made.audit.lines[-1]["targets"] == 3
+
+
+def test_foreign_digests_are_misuse_and_other_malformed_fields_are_not() -> None:
+    made = Recorded()
+    made.recorder.malformed(refusals.FOREIGN_DIGEST.again(), "find", 1.0, made.desk)
+    made.recorder.malformed(refusals.INVALID_UUID, "find", 1.0, made.desk)
+    read = made.read
+    assert read("malformed_session_fields_total", code_name="Unauthorized") == 1
+    assert read("malformed_session_fields_total", code_name="InvalidUUID") == 1
+    assert read("session_misuse_total", kind="foreign_uid") == 1
+    [line] = made.audit.lines
+    assert (line["command"], line["decision"], line["rule"]) == ("find", "noticed", None)
+
+
+@pytest.mark.parametrize(("ok", "decision", "killed"), [(True, "aborted", 1), (False, "failed", 0)])
+def test_aborted_transactions(ok: bool, decision: str, killed: int) -> None:
+    made, store = Recorded(), SessionStore()
+    session = store.use(LogicalSessionId(bytes(16), bytes(32)), 0.0, "alice@app", SHOP)
+    assert session is not None
+    made.recorder.aborted(Overdue(session, 1, "too old"), ok)
+    read = made.read
+    assert read("policy_decisions_total", rule="transaction_guard", decision=decision) == 1
+    assert read("sessions_killed_total", initiator="policy") == killed
+    [line] = made.audit.lines
+    assert (line["owner"], line["application"]) == ("alice@app", "shop")
+
+
+# ------------------------------------------------------------------ through a server
+
+
+def logged_in(proxy: Proxy, name: str, database: str) -> ProxiedClient:
+    client = proxy.connect()
+    assert client.log_in(name, database)["done"]
+    return client
+
+
+def used(client: ProxiedClient, number: int, **more: Any) -> dict[str, Any]:
+    lsid = {"id": Binary(bytes(15) + bytes((number,)), 4), **more}
+    return client.run("ping", 1, lsid=lsid)
+
+
+def test_whose_sessions_a_kill_hits() -> None:
+    proxy = Proxy(node(authorization=True, users=USERS))
+    alice, killer = logged_in(proxy, "alice", "app"), logged_in(proxy, "killer", "admin")
+    for number in range(3):
+        used(alice, number)
+    used(killer, 9)
+    alice.run("killSessions", [])
+    assert proxy.recorder.only("killed")[-1] == (3, 0)
+    killer.run("killAllSessions", [])
+    assert proxy.recorder.only("killed")[-1] == (1, 3)
+    killer.run("killAllSessions", [{"user": "alice", "db": "app"}])
+    assert proxy.recorder.only("killed")[-1] == (0, 3)
+
+
+@pytest.mark.parametrize("command", ["ping", "killSessions", "endSessions"])
+def test_somebody_elses_digest(command: str) -> None:
+    proxy = Proxy(node(authorization=True, users=USERS))
+    alice = logged_in(proxy, "alice", "app")
+    used(alice, 1)
+    seen = len(proxy.recorder.seen)
+    bobs = {"id": Binary(bytes(16), 4), "uid": user_digest("bob", "app")}
+    reply = alice.run("ping", 1, lsid=bobs) if command == "ping" else alice.run(command, [bobs])
+    assert reply["code"] == 13
+    told = [entry for entry in proxy.recorder.seen[seen:] if entry[0] in ("misused", "malformed")]
+    assert told == ([("malformed", 13)] if command == "ping" else [("misused", "foreign_uid")])

@@ -1,0 +1,114 @@
+"""The rules as settings: a table for each, made from what the rule declares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import ValidationError
+
+from policies import POLICIES
+from proxy.conversation.rule import Context, Mode
+from proxy.errors import CommandError, ConfigError
+from proxy.settings.rules import RuleTables, make_rules, rule_rows
+
+NUMBERS = [
+    (rule.name, one.name)
+    for rule in POLICIES
+    for one in fields(rule.Settings)
+    if type(one.default) in (int, float)
+]
+
+
+class Mine:
+    """A rule of one's own."""
+
+    name: ClassVar[str] = "mine"
+
+    @dataclass(frozen=True)
+    class Settings:
+        limit: int = 3
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def refuse(self, context: Context) -> CommandError | None:
+        return None
+
+
+HERE = f"{__name__}:Mine"
+
+
+def made(**tables: Any) -> list[tuple[str, Mode]]:
+    policies = make_rules(RuleTables.model_validate(tables))
+    return [(rule.name, mode) for rule, mode in policies._rules]
+
+
+def test_every_rule_has_a_table_with_a_mode_and_what_it_declares():
+    tables = RuleTables()
+    for rule in POLICIES:
+        table = getattr(tables, rule.name).model_dump()
+        assert table.pop("mode") == "enforce"
+        assert table == {one.name: one.default for one in fields(rule.Settings)}
+
+
+def test_rules_come_in_their_order_and_ones_own_behind_them():
+    names = [rule.name for rule in POLICIES]
+    assert [name for name, _ in made(custom=[{"rule": HERE}])] == [*names, "mine"]
+
+
+def test_modes():
+    first, second = POLICIES[0].name, POLICIES[1].name
+    modes = dict(made(**{first: {"mode": "report"}, second: {"mode": "off"}}))
+    assert modes[first] is Mode.REPORT
+    assert second not in modes
+    with pytest.raises(ValidationError, match="enforce"):
+        made(**{first: {"mode": "sometimes"}})
+
+
+@pytest.mark.parametrize(("rule", "setting"), NUMBERS)
+def test_every_number_is_a_bound(rule, setting):
+    assert made(**{rule: {setting: 7}})
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        made(**{rule: {setting: -1}})
+
+
+def test_unknown_settings_and_rules_are_errors():
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        made(**{POLICIES[0].name: {"nonsense": 1}})
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        made(nonsense={})
+
+
+def test_a_rule_of_ones_own_gets_its_settings():
+    tables = RuleTables.model_validate(
+        {"custom": [{"rule": HERE, "mode": "report", "settings": {"limit": 9}}]}
+    )
+    rule, mode = make_rules(tables)._rules[-1]
+    assert isinstance(rule, Mine)
+    assert rule.settings == Mine.Settings(9)
+    assert mode is Mode.REPORT
+
+
+@pytest.mark.parametrize(
+    ("custom", "problem"),
+    [
+        ({"rule": "no_such_module:Rule"}, "No module named"),
+        ({"rule": f"{__name__}:Nothing"}, "has no attribute"),
+        ({"rule": "no colon"}, "expected module:Class"),
+        ({"rule": f"{__name__}:HERE"}, "not a rule"),
+        ({"rule": HERE, "settings": {"other": 1}}, "unknown setting other"),
+    ],
+)
+def test_a_rule_that_cannot_be_had(custom, problem):
+    with pytest.raises(ConfigError, match=problem):
+        made(custom=[custom])
+
+
+def test_rows_for_people():
+    tables = RuleTables.model_validate({"custom": [{"rule": HERE, "settings": {"limit": 1}}]})
+    *rows, mine = rule_rows(tables)
+    assert [row["rule"] for row in rows] == [rule.name for rule in POLICIES]
+    assert all(row["mode"] == "enforce" and row["about"] for row in rows)
+    assert mine == {"rule": HERE, "mode": "enforce", "settings": {"limit": 1}, "about": ""}

@@ -1,0 +1,103 @@
+"""What is known of an upstream process, and from what."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.addresses import Address
+from proxy.conversation.facts import UpstreamFacts
+from proxy.upstream.facts import PROBE, Upstreams
+
+ONE, TWO = Address("one", 1), Address("two", 2)
+
+
+def test_nothing_is_known_before_anything_was_said():
+    upstreams = Upstreams()
+    assert upstreams.of(ONE) == UpstreamFacts(None, True, None, 30)
+    assert upstreams.timeout_minutes == 30
+
+
+def test_the_probe_is_harmless():
+    assert PROBE == {"refreshSessions": [], "$db": "admin"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "has_transactions", "minutes"),
+    [
+        ({"ok": 1.0}, False, 30),
+        ({"setName": "rs", "logicalSessionTimeoutMinutes": 20}, True, 20),
+        ({"msg": "isdbgrid"}, True, 30),
+        ({"msg": "other", "setName": ""}, False, 30),
+        ({"logicalSessionTimeoutMinutes": 0}, False, 30),
+        ({"logicalSessionTimeoutMinutes": -5}, False, 30),
+        ({"logicalSessionTimeoutMinutes": None}, False, 30),
+        ({"logicalSessionTimeoutMinutes": "30"}, False, 30),
+    ],
+)
+def test_hello(reply, has_transactions, minutes):
+    upstreams = Upstreams()
+    upstreams.hello(ONE, reply)
+    facts = upstreams.of(ONE)
+    assert (facts.has_transactions, facts.timeout_minutes) == (has_transactions, minutes)
+    assert facts.authorization is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "authorization", "native"),
+    [
+        ({"ok": 1.0}, False, True),
+        ({"ok": 0.0, "code": 13}, True, True),
+        ({"ok": 0.0, "code": 59}, None, False),
+        ({"ok": 0.0, "code": 6}, None, True),
+        ({}, None, True),
+    ],
+)
+def test_the_probes_answer(reply, authorization, native):
+    upstreams = Upstreams()
+    upstreams.probed(ONE, reply)
+    assert (upstreams.of(ONE).authorization, upstreams.of(ONE).native) == (authorization, native)
+    assert upstreams.of(TWO) == UpstreamFacts()
+
+
+def test_what_is_configured_is_not_overruled():
+    upstreams = Upstreams(authorization=True, native=False)
+    assert upstreams.of(ONE) == UpstreamFacts(True, False, None, 30)
+    upstreams.hello(ONE, {"setName": "rs"})
+    upstreams.probed(ONE, {"ok": 1.0})
+    assert upstreams.of(ONE) == UpstreamFacts(True, False, True, 30)
+
+
+def test_facts_stay_the_same_object_until_they_change():
+    upstreams = Upstreams()
+    upstreams.hello(ONE, {"setName": "rs"})
+    before = upstreams.of(ONE)
+    upstreams.hello(ONE, {"setName": "rs"})
+    assert upstreams.of(ONE) is before
+    upstreams.probed(ONE, {"ok": 0.0, "code": 13})
+    assert upstreams.of(ONE) is not before
+
+
+def test_a_restart_with_authorization_is_noticed():
+    upstreams = Upstreams()
+    upstreams.probed(ONE, {"ok": 1.0})
+    upstreams.probed(ONE, {"ok": 0.0, "code": 13})
+    assert upstreams.of(ONE).authorization is True
+
+
+def test_the_shortest_timeout_counts():
+    upstreams = Upstreams()
+    upstreams.hello(ONE, {"logicalSessionTimeoutMinutes": 40})
+    assert upstreams.timeout_minutes == 40
+    upstreams.hello(TWO, {"logicalSessionTimeoutMinutes": 10})
+    assert upstreams.timeout_minutes == 10
+
+
+def test_what_becomes_known_is_seen_where_it_was_asked_for_before():
+    upstreams = Upstreams()
+    one = upstreams.at(ONE)
+    assert one.now() == UpstreamFacts()
+    upstreams.hello(ONE, {"setName": "rs", "logicalSessionTimeoutMinutes": 5})
+    assert one.now() is upstreams.of(ONE)
+    assert one.now().has_transactions
+    assert upstreams.at(TWO).now() == UpstreamFacts()
+    assert upstreams.timeout_minutes == 5

@@ -1,0 +1,176 @@
+"""One listener for every member, as members come and go."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from proxy.addresses import Address
+from proxy.net.listeners import Listener
+from proxy.settings.config import Listen
+from proxy.upstream.members import MemberListeners
+
+ONE, TWO, THREE = (Address("upstream", number) for number in (1, 2, 3))
+
+
+class Topology:
+    """Who is a member, and what was told of listeners."""
+
+    def __init__(self, *members: Address) -> None:
+        self.known = list(members)
+        self.told: list[tuple[Address, int, str]] = []
+
+    def members(self) -> tuple[Address, ...]:
+        return tuple(self.known)
+
+    def opened(self, member: Address, port: int, host: str) -> None:
+        self.told.append((member, port, host))
+
+    def closed(self, member: Address) -> None:
+        self.told.append((member, 0, ""))
+
+
+class Rig:
+    def __init__(self, nursery: trio.Nursery, topology: Topology, **how: object) -> None:
+        self.topology = topology
+        self.taken: list[tuple[Address, str]] = []
+        self.nursery = nursery
+        first = how.get("first", Address("127.0.0.1", 0))
+        given = how.get("given", {})
+        self.listeners = MemberListeners(
+            topology, how.get("settings", Listen()), first, given, self._take, self._exhausted
+        )
+
+    def _take(self, listener: Listener, sock: socket.socket, peer: str) -> None:
+        self.taken.append((listener.upstream, peer))
+        sock.close()
+
+    def _exhausted(self, error: OSError) -> None:
+        raise AssertionError(error)
+
+    async def open(self, *seeds: Address) -> list[int]:
+        await self.listeners.open_seeds(seeds, self.nursery)
+        return [int(address.rpartition(":")[2]) for address in self.listeners.addresses()]
+
+    async def reaches(self, port: int) -> Address:
+        """Which upstream a client of this port is for."""
+        with socket.create_connection(("127.0.0.1", port)):
+            await wait_all_tasks_blocked(0.01)
+        return self.taken[-1][0]
+
+
+@asynccontextmanager
+async def rigged(topology: Topology, **how: object) -> AsyncIterator[Rig]:
+    async with trio.open_nursery() as nursery:
+        rig = Rig(nursery, topology, **how)
+        yield rig
+        rig.listeners.close()
+        nursery.cancel_scope.cancel()
+
+
+async def test_each_seed_has_a_listener_of_its_own():
+    topology = Topology(ONE, TWO)
+    async with rigged(topology) as rig:
+        first, second = await rig.open(ONE, TWO)
+        assert first < second
+        assert await rig.reaches(first) == ONE
+        assert await rig.reaches(second) == TWO
+        assert topology.told == [(ONE, first, "127.0.0.1"), (TWO, second, "127.0.0.1")]
+
+
+async def test_members_that_appear_and_vanish():
+    topology = Topology(ONE)
+    async with rigged(topology) as rig:
+        [first] = await rig.open(ONE)
+        await rig.listeners.reconcile()
+        assert len(topology.told) == 1
+        topology.known += [TWO, THREE]
+        await rig.listeners.reconcile()
+        ports = {member: port for member, port, _ in topology.told}
+        assert first < ports[TWO] < ports[THREE]
+        assert await rig.reaches(ports[TWO]) == TWO
+        topology.known.remove(TWO)
+        await rig.listeners.reconcile()
+        assert topology.told[-1] == (TWO, 0, "")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", ports[TWO]))
+        assert await rig.reaches(ports[THREE]) == THREE
+        topology.known.append(TWO)
+        await rig.listeners.reconcile()
+        assert topology.told[-1][:2] == (TWO, ports[TWO]), "it gets its place back"
+        assert await rig.reaches(ports[TWO]) == TWO
+
+
+async def test_given_places_are_kept_to():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    topology = Topology(ONE, TWO)
+    async with rigged(topology, given={TWO: Address("127.0.0.1", port)}) as rig:
+        first, second = await rig.open(ONE, TWO)
+        assert second == port
+        assert await rig.reaches(first) == ONE
+
+
+async def test_a_place_that_is_taken_leaves_the_member_without_a_listener_for_now():
+    topology = Topology(ONE)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = Address("127.0.0.1", taken.getsockname()[1])
+        async with rigged(topology, given={TWO: place}) as rig:
+            await rig.open(ONE)
+            topology.known.append(TWO)
+            await rig.listeners.reconcile()
+            assert len(topology.told) == 1
+            taken.close()
+            await rig.listeners.reconcile()
+            assert topology.told[-1] == (TWO, place.port, "127.0.0.1")
+
+
+async def test_a_seed_that_cannot_listen_is_an_error():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = Address("127.0.0.1", taken.getsockname()[1])
+        async with rigged(Topology(ONE), first=place) as rig:
+            with pytest.raises(OSError, match=r".") as caught:
+                await rig.open(ONE)
+            assert caught.value.filename == str(place)
+
+
+@pytest.mark.parametrize(
+    ("host", "advertise", "told", "dialled"),
+    [
+        ("127.0.0.1", None, "127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", None, "", "127.0.0.1"),
+        ("0.0.0.0", "proxy.test", "proxy.test", "127.0.0.1"),
+    ],
+)
+async def test_what_clients_are_given_is_not_where_it_listens(host, advertise, told, dialled):
+    topology = Topology(ONE)
+    settings = Listen(advertise=advertise)
+    async with rigged(topology, first=Address(host, 0), settings=settings) as rig:
+        [port] = await rig.open(ONE)
+        assert topology.told == [(ONE, port, told)]
+        assert rig.listeners.addresses() == [f"{dialled}:{port}"]
+
+
+async def test_a_unix_socket_is_no_name_to_give_to_anybody(tmp_path):
+    topology = Topology(ONE)
+    async with rigged(topology, first=Address("", 0, str(tmp_path / "a.sock"))) as rig:
+        await rig.listeners.open_seeds((ONE,), rig.nursery)
+        assert topology.told == []
+        assert rig.listeners.addresses() == [str(tmp_path / "a.sock")]
+
+
+async def test_nothing_opens_before_the_start_or_after_the_end():
+    topology = Topology(ONE)
+    async with rigged(topology) as rig:
+        await rig.listeners.reconcile()
+        assert topology.told == []
+        await rig.open(ONE)
+        rig.nursery.cancel_scope.cancel()
+        topology.known.append(TWO)
+        await rig.listeners.reconcile()
+        assert len(topology.told) == 1

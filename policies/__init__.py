@@ -1,4 +1,9 @@
-"""The rules that come with the proxy, in the order in which they are asked."""
+"""The rules that come with mongo-session-proxy, in the order in which they are asked.
+
+One rule a file. What a rule is and what it may see says ``proxy/conversation/rule.py``. A new one
+takes its file and its line below: settings, listings and metrics find it there. ``examples/`` has
+one that is turned on by its name only.
+"""
 
 from __future__ import annotations
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.build import VERSION
@@ -266,9 +269,21 @@ async def _try_out(config: Config, set_name: str, demonstration: ModuleType) -> 
             lines += [
                 f"  sessions       http://{running.admin}/",
                 f"  metrics        http://{running.admin}/metrics",
-                f"  terminal       {_NAME} top --admin {running.admin}",
+                f"  terminal       {_called()} top --admin {running.admin}",
             ]
         print("\n".join(lines), flush=True)
+
+
+def _called() -> str:
+    """What to type for this program here: its name, where the shell finds this one by that."""
+    script = Path(sys.executable).parent / _NAME
+    if not script.exists():
+        return f"{quote(sys.executable)} -m mongo_session_proxy"
+    found = shutil.which(_NAME)
+    if found is not None and Path(found).samefile(script):
+        return _NAME
+    here = Path.cwd()
+    return quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
 
 
 def _demo(demonstration: ModuleType) -> int:
@@ -288,7 +303,7 @@ def _demonstration() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "mongomock":
             raise
-        install = "pip install 'mongo-session-proxy[embedded]'"
+        install = "pip install 'mongomock>=4.3,<5', or in the sources pip install '.[embedded]'"
         raise ConfigError([f"the built-in upstream is not installed: {install}"]) from error
     return demo
 

@@ -254,7 +254,7 @@ def test_without_its_engine_the_built_in_upstream_says_what_to_install() -> None
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "mongo-session-proxy: the built-in upstream is not installed: "
-        "pip install 'mongo-session-proxy[embedded]'"
+        "pip install 'mongomock>=4.3,<5', or in the sources pip install '.[embedded]'"
     ]
 
 
@@ -264,6 +264,15 @@ def test_embedded_says_what_to_connect_with() -> None:
         out = [process.stdout.readline() for _ in range(5)]
         assert f"  connect with   {said['connect']}?replicaSet=embedded\n" in out
         assert f"  metrics        http://{said['admin']}/metrics\n" in out
+        [top] = [line.split()[1:] for line in out if line.startswith("  terminal ")]
+        shown = subprocess.run(
+            top,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert (shown.returncode, shown.stderr) == (0, "")
         process.terminate()
         assert process.wait(PATIENCE) == 0
 

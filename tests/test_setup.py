@@ -18,7 +18,7 @@ case "$*" in
     --version) echo "Python 3.9.2" ;;
     *python%d*) echo python3.11-venv ;;
     "-c import ensurepip"*) [ -e "$MARKER" ] ;;
-    "-m venv "*) mkdir -p "$3/bin" && printf '#!/bin/sh\\necho "venv $*" >> "$LOG"\\n' \
+    "-m venv "*) mkdir -p "$3/bin" && printf '#!/bin/sh\\necho "venv $*" >> "$LOG"\\n%s\\n' "$PIP" \
         > "$3/bin/python" && chmod +x "$3/bin/python" ;;
 esac
 """
@@ -57,11 +57,12 @@ def setup(tmp_path: Path) -> Run:
         done = subprocess.run(
             ["/bin/sh", str(SCRIPT), "venv", "test"],
             cwd=tmp_path,
-            env={"TOO_OLD": "", "APT_FAILS": "", **paths, **env},
+            env={"TOO_OLD": "", "APT_FAILS": "", "PIP": "", **paths, **env},
             capture_output=True,
             text=True,
             check=False,
         )
+        (tmp_path / "out").write_text(done.stdout)
         return done.returncode, done.stderr.strip(), log.read_text().splitlines()
 
     return run
@@ -147,3 +148,34 @@ def test_a_usable_environment_is_kept(setup: Run, tmp_path: Path) -> None:
     assert not made(calls)
     assert installed(calls)
     assert (tmp_path / "venv" / "kept").exists()
+
+
+#: As pip speaks, in short.
+PIP = """\
+case "$*" in *"pip install"*)
+    echo 'Obtaining file:///here'
+    echo '  Installing build dependencies: started'
+    echo 'Collecting trio<1,>=0.31 (from mongo-session-proxy==0.1.0)'
+    echo '  Downloading trio-0.31.0-py3-none-any.whl (512 kB)'
+    echo 'Collecting coverage[toml]'
+    echo 'Successfully built mongo-session-proxy'
+    echo 'Installing collected packages: trio, coverage'
+    echo 'Successfully installed trio-0.31.0 coverage-7.0' ;;
+esac
+"""
+
+
+def test_it_says_what_it_is_busy_with(setup: Run, tmp_path: Path) -> None:
+    (tmp_path / "marker").touch()
+    status, errors, _ = setup(PIP=PIP)
+    assert (status, errors) == (0, "")
+    first, *rest = (tmp_path / "out").read_text().splitlines()
+    assert first.startswith("Installing the dependencies into venv; ")
+    assert rest == ["  trio", "  coverage", "  all found, unpacking", "Done."]
+
+
+def test_what_pip_cannot_do_is_said_by_pip(setup: Run, tmp_path: Path) -> None:
+    (tmp_path / "marker").touch()
+    failing = 'case "$*" in *"pip install"*) echo "ERROR: no trio" >&2; exit 3 ;; esac'
+    status, errors, _ = setup(PIP=failing)
+    assert (status, errors) == (1, "ERROR: no trio")

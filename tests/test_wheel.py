@@ -41,9 +41,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(installed: Path, *arguments: str) -> list[str]:
     program = (
-        "import sys, proxy.cli;"
-        f" assert proxy.__file__.startswith({str(installed)!r}), proxy.__file__;"
-        " sys.exit(proxy.cli.main())"
+        "import sys, mongo_session_proxy as ours;"
+        f" assert ours.__file__.startswith({str(installed)!r}), ours.__file__;"
+        " sys.exit(ours.main())"
     )
     return [sys.executable, "-P", "-c", program, *arguments]
 
@@ -67,6 +67,7 @@ def test_it_holds_every_file_of_its_packages(installed: Path) -> None:
     assert {path.name for path in installed.iterdir()} == {
         "proxy",
         "policies",
+        "mongo_session_proxy.py",
         f"mongo_session_proxy-{__version__}.dist-info",
     }
 

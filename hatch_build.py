@@ -35,7 +35,7 @@ COMPILED: Final = (
     "proxy/counting.py",
     "proxy/conversation/desk.py",
     "proxy/conversation/exchange.py",
-    "proxy/conversation/misuse.py",
+    "proxy/conversation/incidents.py",
     "proxy/net/outlet.py",
     "proxy/conversation/passing.py",
     "proxy/conversation/pending.py",

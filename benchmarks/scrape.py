@@ -52,8 +52,8 @@ def fill(running: Running, sessions: int, now: float) -> None:
         telemetry.failed(code, "proxy")
     for number in range(100):
         origin = Origin("h", f"application{number}", "driver", "1")
-        telemetry.misused("shared", f"user{number}@app", origin, now)
-        telemetry.policy_refused("ownership", f"user{number}@app", origin, now)
+        telemetry.incident("shared", f"user{number}@app", origin, now)
+        telemetry.rule_incident("ownership", "refused", f"user{number}@app", origin, now)
         telemetry.violation(str(number))
         telemetry.connection_closed(str(number))
         telemetry.rejected(str(number))

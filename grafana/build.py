@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from grafana.boards import overview, policy, sessions, transactions, upstream
+from grafana.boards import overview, rules, sessions, transactions, upstream
 from grafana.panels import made
 
 BOARDS: Final = {
     "overview": overview.BOARD,
     "sessions": sessions.BOARD,
     "transactions": transactions.BOARD,
-    "policy": policy.BOARD,
+    "rules": rules.BOARD,
     "upstream": upstream.BOARD,
 }
 

@@ -31,9 +31,9 @@ def total(name: str, by: str = "", **labels: str) -> str:
     return f"sum{_by(by)} ({of(name, **labels)})"
 
 
-def highest(name: str, by: str = "") -> str:
+def highest(name: str, by: str = "", *matchers: str) -> str:
     """A gauge of the proxy where it is highest."""
-    return f"max{_by(by)} ({of(name)})"
+    return f"max{_by(by)} ({of(name, *matchers)})"
 
 
 def quantile(share: float, name: str, by: str = "") -> str:

@@ -90,7 +90,7 @@ class Processes:
         self.processes = processes
         self.ready = processes[0].ready
         self.draining = processes[0].draining
-        self.policies = processes[0].policies
+        self.rules = processes[0].rules
         self.incidents = processes[0].incidents
         self.kill = processes[0].kill
 

@@ -78,14 +78,14 @@ class Watching:
     def malformed(self, error: CommandError, command: str, now: float, desk: Desk) -> None:
         self.seen.append(("malformed", error.code))
 
-    def misused(self, kind: str, now: float, desk: Desk) -> None:
-        self.seen.append(("misused", kind))
+    def incident(self, kind: str, now: float, desk: Desk) -> None:
+        self.seen.append(("incident", kind))
 
     def killed(self, own: int, others: int) -> None:
         self.seen.append(("killed", own, others))
 
     def ruled(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
-        self.seen.append(("policy", decision.rule, command))
+        self.seen.append(("ruled", decision.rule, command))
 
     def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
         self.seen.append(("control", command, decision, targets, reason))

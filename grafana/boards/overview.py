@@ -28,8 +28,8 @@ BOARD: Final = Dashboard(
                     limits=((1, "red"),),
                 ),
                 number(
-                    "Misuse in the last hour",
-                    increase("session_misuse_total", "1h"),
+                    "Incidents of sessions, 1 h",
+                    increase("session_incidents_total", "1h"),
                     width=3,
                     limits=((1, "red"),),
                 ),

@@ -42,11 +42,11 @@ class Overview(Protocol):
     def draining(self) -> bool:
         """Whether the proxy is on its way out."""
 
-    def policies(self) -> list[Row]:
+    def rules(self) -> list[Row]:
         """One row per rule, with its mode and settings."""
 
     def incidents(self) -> list[Row]:
-        """Who misused sessions or was refused by a rule, the latest first."""
+        """Who used sessions as no driver does or was refused by a rule, the latest first."""
 
     async def summary(self) -> Row:
         """What the proxy is and how much of everything there is."""

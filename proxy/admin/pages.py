@@ -1,4 +1,4 @@
-"""What each path of the operators' endpoint shows."""
+"""What each path of the admin endpoint shows."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def pages(overview: Overview, telemetry: Telemetry) -> dict[str, Page]:
         "/help": Page(site.help, open=True),
         "/kill": Page(site.kill, "POST"),
         "/metrics": Page(site.metrics),
-        "/policies": Page(site.policies),
         "/readyz": Page(site.readyz, open=True),
+        "/rules": Page(site.rules),
         "/sessions": Page(partial(site.listing, "sessions")),
         "/summary": Page(site.summary),
         "/transactions": Page(partial(site.listing, "transactions")),
@@ -63,8 +63,8 @@ _HELP: Final = """\
 /transactions  open transactions
 /cursors       open cursors
 /connections   client connections
-/incidents     who misused sessions or was refused by a rule, the latest first
-/policies      the rules, their modes and settings
+/incidents     who used sessions as no driver does or was refused by a rule, the latest first
+/rules         the rules, their modes and settings
 /kill          POST {"patterns": [{"application": "shop*", "min_idle": 600}], "dry_run": true}
 /metrics       for Prometheus
 /healthz       whether the process is alive
@@ -112,8 +112,8 @@ class _Pages:
     async def summary(self, _asked: Asked) -> Answer:
         return _json(await self._overview.summary())
 
-    async def policies(self, _asked: Asked) -> Answer:
-        return _json({"policies": self._overview.policies()})
+    async def rules(self, _asked: Asked) -> Answer:
+        return _json({"rules": self._overview.rules()})
 
     async def incidents(self, _asked: Asked) -> Answer:
         return _json({"incidents": self._overview.incidents()})
@@ -142,7 +142,7 @@ class _Pages:
 
 
 def _digest(body: bytes, element: bytes) -> str:
-    """What a Content-Security-Rule calls the text of an element (W3C CSP3, 2.3.1)."""
+    """What a Content-Security-Policy calls the text of an element (W3C CSP3, 2.3.1)."""
     content = body.partition(b"<%b>" % element)[2].partition(b"</%b>" % element)[0]
     return f"'sha256-{b64encode(sha256(content).digest()).decode()}'"
 

@@ -40,7 +40,7 @@ class State(Reach, Protocol):
     def connections(self) -> Iterable[Row]:
         """One row per open client connection."""
 
-    def policies(self) -> list[Row]:
+    def rules(self) -> list[Row]:
         """One row per rule, with its mode and settings."""
 
     def about(self) -> Row:
@@ -79,27 +79,24 @@ class Process:
     def draining(self) -> bool:
         return self._state.draining()
 
-    def policies(self) -> list[Row]:
-        return self._state.policies()
+    def rules(self) -> list[Row]:
+        return self._state.rules()
 
     def incidents(self) -> list[Row]:
         now = trio.current_time()
         rows = [
             {
-                "seconds": max(0.0, round(now - when, 3)),
-                "kind": kind,
-                "what": who.what,
-                "owner": who.user,
-                "application": who.application,
-                "driver": who.driver,
+                "age_seconds": max(0.0, round(now - when, 3)),
+                "kind": one.kind,
+                "rule": one.rule or None,
+                "user": one.user,
+                "application": one.application,
+                "driver": one.driver,
             }
-            for kind, recent in (
-                ("misuse", self._telemetry.offenders),
-                ("rule", self._telemetry.refused),
-            )
-            for who, when in recent.items()
+            for recent in (self._telemetry.session_incidents, self._telemetry.rule_incidents)
+            for one, when in recent.items()
         ]
-        rows.sort(key=itemgetter("seconds"))
+        rows.sort(key=itemgetter("age_seconds"))
         return rows
 
     async def summary(self) -> Row:

@@ -69,7 +69,7 @@ class _Command:
         if isinstance(decision, Refusal):
             desk.decided(request.command, "refused", 0, reason=str(decision.error))
             if decision.error == FOREIGN_DIGEST:
-                desk.misused("foreign_uid", now)
+                desk.incident("foreign_uid", now)
             self._refuse(decision.error, now)
         elif isinstance(decision, Forward):
             conversation.blocked = False

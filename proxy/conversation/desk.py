@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from proxy.conversation.misuse import misuses
+from proxy.conversation.incidents import incidents
 from proxy.conversation.rule import Context, Decision, Rules, is_routine, refusal
 from proxy.conversation.tracking import Tracked, Tracking
 from proxy.session.caller import Caller
@@ -36,8 +36,8 @@ class Recorder(Protocol):
     def malformed(self, error: CommandError, command: str, now: float, desk: Desk) -> None:
         """Session fields came that upstream will itself refuse."""
 
-    def misused(self, kind: str, now: float, desk: Desk) -> None:
-        """A session is used as :mod:`proxy.conversation.misuse` says that it should not be."""
+    def incident(self, kind: str, now: float, desk: Desk) -> None:
+        """A session is used as :mod:`proxy.conversation.incidents` says that it should not be."""
 
     def ruled(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
         """A rule refused a request, or would have in mode enforce."""
@@ -174,8 +174,8 @@ class Desk:
     ) -> CommandError | None:
         sessions = self._sessions
         if session is not None:
-            for kind in misuses(session, info, self.tracking.origin):
-                sessions.recorder.misused(kind, now, self)
+            for kind in incidents(session, info, self.tracking.origin):
+                sessions.recorder.incident(kind, now, self)
         if not sessions.rules.judge_routine and is_routine(request, session, plan, self.upstream):
             return None
         if info.malformed is not None:
@@ -219,9 +219,9 @@ class Desk:
         """Record what became of a session-control command."""
         self._sessions.recorder.control(command, decision, targets, reason, self)
 
-    def misused(self, kind: str, now: float) -> None:
+    def incident(self, kind: str, now: float) -> None:
         """Record a session-control command that means sessions as nobody should."""
-        self._sessions.recorder.misused(kind, now, self)
+        self._sessions.recorder.incident(kind, now, self)
 
     def killed(self, plan: Plan, targets: int) -> None:
         """Record whose sessions a kill has hit, ``targets`` in all."""

@@ -8,7 +8,7 @@ from typing import Final
 from proxy.listing.kinds import Listing, Row, number_of, text_of
 
 _CONNECTION_TEXTS: Final[Mapping[str, Callable[[Row], str]]] = {
-    "owner": text_of("user"),
+    "user": text_of("user"),
     "application": text_of("application"),
     "driver": text_of("driver"),
     "client": text_of("client"),

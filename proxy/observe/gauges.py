@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from proxy.counting import OTHER
 from proxy.observe.labels import clean
 from proxy.observe.session_gauges import SessionReading, slices
-from proxy.observe.telemetry import MOST_OFFENDERS
+from proxy.observe.telemetry import MOST_INCIDENTS
 
 if TYPE_CHECKING:
     from proxy.addresses import Address
@@ -82,7 +82,7 @@ def read(sources: Sources, page: Page) -> Iterator[None]:
     sessions.counts(now)
     reading.upstreams()
     reading.process()
-    reading.offenders(wall - now)
+    reading.incidents(wall - now)
 
 
 class _Reading:
@@ -177,26 +177,20 @@ class _Reading:
         tables = sources.config().policies
         rules = {(name, getattr(tables, name).mode): 1 for name in _names(tables)}
         rules |= {(clean(one.rule), str(one.mode)): 1 for one in tables.custom[:_MOST_RULES]}
-        self._page.gauge("policy_rules", "The rules, each with its mode.", ("rule", "mode"), rules)
+        self._page.gauge("rule_info", "The rules, each with its mode.", ("rule", "mode"), rules)
 
-    def offenders(self, epoch: float) -> None:
-        """Who did last what nobody should. ``epoch`` is when the clock stood at 0."""
+    def incidents(self, epoch: float) -> None:
+        """What operators should know of, and whose doing it was. ``epoch`` is when the clock
+        stood at 0."""
         telemetry = self._sources.telemetry
-        for name, what, documentation, recent in (
-            (
-                "session_misuse",
-                "kind",
-                "used sessions as no session should be",
-                telemetry.offenders,
-            ),
-            ("policy_refusal", "rule", "was refused something by a rule", telemetry.refused),
-        ):
-            self._page.gauge(
-                f"{name}_last_timestamp_seconds",
-                f"Who {documentation}, and when last; the {MOST_OFFENDERS} latest.",
-                (what, "user", "application", "driver"),
-                {who: epoch + when for who, when in recent.items()},
-            )
+        latest = telemetry.session_incidents.items() + telemetry.rule_incidents.items()
+        self._page.gauge(
+            "incident_last_timestamp_seconds",
+            "Who used sessions as no driver does, or was refused something by a rule, and when "
+            f"last; the {MOST_INCIDENTS} latest of both.",
+            ("kind", "rule", "user", "application", "driver"),
+            {who: epoch + when for who, when in latest},
+        )
 
 
 def _names(tables: Any) -> list[str]:  # noqa: ANN401 - a RuleTables

@@ -67,10 +67,10 @@ CODE_NAMES: Final = {
     13435: "NotPrimaryNoSecondaryOk", 13436: "NotPrimaryOrSecondary", 20250: "ConversionFailure",
 }  # fmt: skip
 
-#: What somebody can do with a session that nobody should (:mod:`proxy.conversation.misuse`).
-MISUSES: Final = ("concurrent", "shared", "txn_number_backwards", "foreign_uid")
+#: What somebody can do with a session that nobody should (:mod:`proxy.conversation.incidents`).
+SESSION_INCIDENTS: Final = ("concurrent", "shared", "txn_number_backwards", "foreign_uid")
 CONTROL_RESULTS: Final = ("done", "refused", "refused_by_rule", "failed")
-POLICY_DECISIONS: Final = ("refused", "reported", "aborted", "failed")
+RULE_DECISIONS: Final = ("refused", "reported", "aborted", "failed")
 #: The owner by a command of their own; somebody else by a command; the operators' endpoint;
 #: a rule.
 INITIATORS: Final = ("own", "other", "admin", "policy")

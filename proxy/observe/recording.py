@@ -28,18 +28,19 @@ class DecisionRecorder:
         """Count session fields that upstream will refuse; who means others' sessions is named."""
         self._telemetry.malformed(error.code_name)
         if error == FOREIGN_DIGEST:
-            self.misused("foreign_uid", now, desk)
+            self.incident("foreign_uid", now, desk)
             self._write(desk, command, "noticed", error.errmsg, rule=None, targets=None)
 
-    def misused(self, kind: str, now: float, desk: Desk) -> None:
+    def incident(self, kind: str, now: float, desk: Desk) -> None:
         """Count a use of a session that no driver makes, and remember whose it was."""
-        self._telemetry.misused(kind, desk.identity.name, desk.origin, now)
+        self._telemetry.incident(kind, desk.identity.name, desk.origin, now)
 
     def ruled(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
         """Count and write down what a rule said."""
         verdict = "refused" if decision.refused else "reported"
-        self._telemetry.policy(decision.rule, verdict)
-        self._telemetry.policy_refused(decision.rule, desk.identity.name, desk.origin, now)
+        who = desk.identity.name, desk.origin
+        self._telemetry.ruled(decision.rule, verdict)
+        self._telemetry.rule_incident(decision.rule, verdict, *who, now)
         if decision.refused and command in SESSION_COMMANDS:
             self._telemetry.control(command, "refused_by_rule")
         if decision.failure is not None:
@@ -62,7 +63,7 @@ class DecisionRecorder:
         """Count and write down a transaction that was ended for being open too long."""
         session = overdue.session
         decision = "aborted" if ok else "failed"
-        self._telemetry.policy("transaction_guard", decision)
+        self._telemetry.ruled("transaction_guard", decision)
         if ok:
             self._telemetry.killed("policy", 1)
         self._audit.record(

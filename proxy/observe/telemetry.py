@@ -17,8 +17,8 @@ from proxy.observe.labels import (
     COMMANDS,
     CONTROL_RESULTS,
     INITIATORS,
-    MISUSES,
-    POLICY_DECISIONS,
+    RULE_DECISIONS,
+    SESSION_INCIDENTS,
     clean,
     code_name,
 )
@@ -45,18 +45,22 @@ _CONNECT_BUCKETS: Final = (0.00025, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 
 _MOST_REASONS: Final = 40
 _MOST_RULES: Final = 30
 
-#: Who is named by what they did last.
-MOST_OFFENDERS: Final = 20
+#: Incidents of sessions, and as many of rules, that are remembered.
+MOST_INCIDENTS: Final = 20
 
 #: Whom bytes come from and go to, and the two ways through the proxy.
 SIDES: Final = ("client", "upstream")
 LEGS: Final = ("request", "reply")
 
 
-class Offender(NamedTuple):
-    """Who did it, as label values, and what: a kind of misuse or a rule."""
+class Incident(NamedTuple):
+    """What operators should know, and whose doing it was, as label values.
 
-    what: str
+    ``kind`` is one of :data:`proxy.observe.labels.SESSION_INCIDENTS`, or what ``rule`` decided.
+    """
+
+    kind: str
+    rule: str
     user: str
     application: str
     driver: str
@@ -115,18 +119,18 @@ class Telemetry:
             "Requests whose session fields upstream refuses, by the error's name.",
             "code_name",
         )
-        self._misuses = declared.counter(
-            "session_misuse_total",
+        self._incidents = declared.counter(
+            "session_incidents_total",
             "Sessions used as no session should be.",
             "kind",
-            start=product(MISUSES),
+            start=product(SESSION_INCIDENTS),
         )
-        self._policies = declared.counter(
-            "policy_decisions_total",
+        self._decisions = declared.counter(
+            "rule_decisions_total",
             "What the rules refused, reported or ended.",
             "rule",
             "decision",
-            start=product(self._rule, POLICY_DECISIONS),
+            start=product(self._rule, RULE_DECISIONS),
         )
         self._control = declared.counter(
             "session_commands_total",
@@ -173,9 +177,9 @@ class Telemetry:
         self._lag = declared.histogram(
             "event_loop_lag_seconds", "How late the event loop comes to what is due.", _LAG_BUCKETS
         )
-        #: Who misused sessions and whom rules refused last, with the time.
-        self.offenders: Recent[Offender] = Recent(MOST_OFFENDERS)
-        self.refused: Recent[Offender] = Recent(MOST_OFFENDERS)
+        #: The latest incidents with their times; those of rules cannot displace the others.
+        self.session_incidents: Recent[Incident] = Recent(MOST_INCIDENTS)
+        self.rule_incidents: Recent[Incident] = Recent(MOST_INCIDENTS)
         #: Whether the configuration could be read when it was read last, and when that worked.
         self.reload_worked = True
         self.reloaded_at = 0.0
@@ -235,18 +239,20 @@ class Telemetry:
         """A request had session fields that upstream will refuse with an error of this name."""
         self._malformed[(self._malformed_name[code],)] += 1
 
-    def misused(self, kind: str, user: str, origin: Origin, now: float) -> None:
-        """Somebody did one of :data:`proxy.observe.labels.MISUSES`."""
-        self._misuses[(kind,)] += 1
-        self.offenders.note(_offender(kind, user, origin), now)
+    def incident(self, kind: str, user: str, origin: Origin, now: float) -> None:
+        """Somebody did one of :data:`proxy.observe.labels.SESSION_INCIDENTS`."""
+        self._incidents[(kind,)] += 1
+        self.session_incidents.note(_incident(kind, "", user, origin), now)
 
-    def policy(self, rule: str, decision: str) -> None:
-        """A rule decided something other than to let a request go on."""
-        self._policies[(self._rule[rule], decision)] += 1
+    def ruled(self, rule: str, decision: str) -> None:
+        """A rule came to one of :data:`proxy.observe.labels.RULE_DECISIONS`."""
+        self._decisions[(self._rule[rule], decision)] += 1
 
-    def policy_refused(self, rule: str, user: str, origin: Origin, now: float) -> None:
-        """Somebody was refused something by a rule, or would have been; see :meth:`policy`."""
-        self.refused.note(_offender(self._rule[rule], user, origin), now)
+    def rule_incident(
+        self, rule: str, decision: str, user: str, origin: Origin, now: float
+    ) -> None:
+        """Whose request it was that a rule refused or reported; see :meth:`ruled`."""
+        self.rule_incidents.note(_incident(decision, self._rule[rule], user, origin), now)
 
     def control(self, command: str, result: str) -> None:
         """A session-control command came to one of :data:`proxy.observe.labels.CONTROL_RESULTS`."""
@@ -315,5 +321,5 @@ class Telemetry:
         return page.render(accept)
 
 
-def _offender(what: str, user: str, origin: Origin) -> Offender:
-    return Offender(what, clean(user), clean(origin.application), clean(origin.driver))
+def _incident(kind: str, rule: str, user: str, origin: Origin) -> Incident:
+    return Incident(kind, rule, clean(user), clean(origin.application), clean(origin.driver))

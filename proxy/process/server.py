@@ -343,7 +343,7 @@ class Server:
         budget = self.config.policies.session_budget
         return (0, 0) if budget.mode == "off" else (budget.per_user, budget.per_application)
 
-    def policies(self) -> list[dict[str, Any]]:
+    def rules(self) -> list[dict[str, Any]]:
         """One row per rule, with its mode and settings."""
         return rule_rows(self.config.policies)
 

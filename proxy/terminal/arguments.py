@@ -10,17 +10,19 @@ DEFAULT_ADMIN: Final = "127.0.0.1:27080"
 
 _LISTINGS: Final = {
     "sessions": "list sessions: whose, how old, what they have open",
-    "groups": "list who holds how many sessions, by owner, application and driver",
+    "groups": "list groups of sessions by owner, application and driver, the largest first",
     "transactions": "list open transactions, the oldest first",
     "cursors": "list open cursors, the oldest first",
     "connections": "list client connections",
-    "incidents": "list who misused sessions or was refused by a rule, the latest first",
+    "incidents": "list who used sessions as no driver does, or was refused by a rule",
 }
 COMMANDS: Final = ("top", *_LISTINGS, "kill")
 
 #: Filters of the endpoint: name → (value's name, help, what they apply to or None for all).
 FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
-    "owner": ("USER@DB", "whose sessions; * stands for anything, here and below", None),
+    "owner": ("USER@DB", "whose sessions; * stands for anything, here and below",
+              ("sessions", "groups", "transactions", "cursors", "kill", "top")),
+    "user": ("USER@DB", "who is logged in; * stands for anything", ("connections", "top")),
     "application": ("NAME", "the application's name", None),
     "driver": ("NAME", "the driver's name", None),
     "client": ("HOST", "where they come from", ("sessions", "transactions", "cursors",

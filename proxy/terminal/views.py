@@ -87,6 +87,7 @@ def _share(row: Row) -> str:
 
 
 _OWNER: Final = Column("OWNER", _text("owner"), "owner")
+_USER: Final = Column("USER", _text("user"), "user")
 _APPLICATION: Final = Column("APPLICATION", _text("application"), "application")
 _DRIVER: Final = Column("DRIVER", driver, "driver")
 _CLIENT: Final = Column("CLIENT", _text("client"), "client")
@@ -99,13 +100,15 @@ _INCIDENTS: Final = {
     "shared": "used one session from two client processes",
     "concurrent": "used one session for two things at once",
     "txn_number_backwards": "sent a txnNumber that goes backwards",
+    "refused": "refused by the rule",
+    "reported": "would be refused by the rule",
 }
 
 
 def incident(row: Row) -> str:
     """What somebody did, in words."""
-    what = str(row["what"])
-    return f"refused by the rule {what}" if row["kind"] == "rule" else _INCIDENTS.get(what, what)
+    kind, rule = str(row["kind"]), row.get("rule")
+    return f"{_INCIDENTS.get(kind, kind)} {rule or ''}".rstrip()
 
 
 VIEWS: Final[Mapping[str, View]] = {
@@ -179,7 +182,7 @@ VIEWS: Final[Mapping[str, View]] = {
             "-conn",
             (
                 Column("CONN", _text("conn"), "conn", right=True),
-                Column("USER", _text("user"), "owner"),
+                _USER,
                 *_WHO[1:],
                 Column("UPSTREAM", _text("upstream"), "upstream"),
                 Column("OPEN FOR", _span("age_seconds"), "age", right=True),
@@ -195,9 +198,10 @@ VIEWS: Final[Mapping[str, View]] = {
             "Incidents",
             "",
             (
-                Column("AGO", _span("seconds"), right=True),
+                Column("AGO", _span("age_seconds"), right=True),
                 Column("WHAT", incident),
-                *_WHO[:3],
+                _USER,
+                *_WHO[1:3],
             ),
         ),
     )
@@ -269,15 +273,16 @@ def attention(
     ]
     for group in groups[:1]:
         if group["sessions"] >= max(1_000, summary["sessions"] / 2):
-            lines.append(f"{_whose(group)}: holds {group['sessions']:,} sessions; are they ended?")
+            lines.append(f"{_whose(group)}: has {group['sessions']:,} sessions; are they ended?")
     lines += [
-        f"{_whose(one)}: {incident(one)}, {span(one['seconds'])} ago"
+        f"{_whose(one)}: {incident(one)}, {span(one['age_seconds'])} ago"
         for one in incidents[:3]
-        if one["seconds"] < 900
+        if one["age_seconds"] < 900
     ]
     return [printable(line) for line in lines]
 
 
 def _whose(row: Row) -> str:
-    names = (row["owner"] or "nobody", row["application"] or "no application name", driver(row))
+    whose = row["owner"] if "owner" in row else row["user"]
+    names = (whose or "nobody", row["application"] or "no application name", driver(row))
     return " · ".join(names)

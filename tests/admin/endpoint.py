@@ -104,7 +104,7 @@ class FakeState:
     def connections(self) -> Iterable[dict[str, Any]]:
         return self.rows
 
-    def policies(self) -> list[dict[str, Any]]:
+    def rules(self) -> list[dict[str, Any]]:
         return [{"rule": "ownership", "mode": "enforce", "settings": {}, "about": "Owns."}]
 
     def about(self) -> dict[str, Any]:

@@ -90,7 +90,7 @@ async def test_on_loopback_no_other_name_is_answered(host: str, status: int) -> 
 async def test_elsewhere_everything_needs_the_token(given: dict[str, str]) -> None:
     logs.configure("json", "critical")
     async with endpoint(FakeState(), "0.0.0.0:0") as port:
-        for target in ("/metrics", "/sessions", "/summary", "/connections", "/policies"):
+        for target in ("/metrics", "/sessions", "/summary", "/connections", "/rules"):
             async with connected(port) as client:
                 status, headers, _ = await client.ask(target, host="proxy.example", **given)
                 assert (status, headers["www-authenticate"][:6]) == (401, "Bearer")

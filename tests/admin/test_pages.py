@@ -204,7 +204,7 @@ async def test_connections_are_shown_also_before_they_said_anything() -> None:
         page = await client.rows("/connections?sort=conn")
         assert page["connections"] == ROWS
         for query, numbers in (
-            ("owner=alice*", [2]),
+            ("user=alice*", [2]),
             ("state=operation", [2]),
             ("state=idle", [1]),
             ("sort=-sent", [2, 1]),
@@ -254,9 +254,9 @@ async def test_the_summary_counts_what_there_is() -> None:
         assert (seen["ready"], seen["reason"]) == (False, "draining")
 
 
-async def test_policies_are_shown_with_their_settings() -> None:
+async def test_rules_are_shown_with_their_settings() -> None:
     async with asking(FakeState()) as client:
-        assert (await client.rows("/policies"))["policies"][0]["rule"] == "ownership"
+        assert (await client.rows("/rules"))["rules"][0]["rule"] == "ownership"
 
 
 async def test_a_bug_is_logged_and_told_to_nobody() -> None:

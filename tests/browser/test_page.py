@@ -107,7 +107,7 @@ def test_filters_narrow_and_headings_sort(page: Browser) -> None:
         ("cursors", "shop.orders"),
         ("connections", "stock-keeper"),
         ("incidents", "mallory@admin"),
-        ("policies", "session_budget"),
+        ("rules", "session_budget"),
     ],
 )
 def test_the_other_views_show_theirs(page: Browser, name: str, word: str) -> None:

@@ -219,7 +219,7 @@ def test_a_rule_may_refuse_what_would_be_allowed():
     talk = asked(control("killSessions", [lsid(1)]), rules=[(No(), Mode.ENFORCE)])
     assert answer(talk)["errmsg"] == "not today"
     talk.idle()
-    assert talk.observer.only("policy") == [("no", "killSessions")]
+    assert talk.observer.only("ruled") == [("no", "killSessions")]
     reported = asked(control("killSessions", [lsid(1)]), rules=[(No(), Mode.REPORT)])
     assert reported.conversation.to_upstream
 

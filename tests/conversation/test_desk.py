@@ -76,14 +76,14 @@ def test_a_rule_that_refuses_keeps_the_request_from_upstream_and_leaves_no_trace
     refused = {"ok": 0.0, "errmsg": "no finds", "code": 20, "codeName": "IllegalOperation"}
     talk.client(FIND).client_is_told(FIND, refused).idle()
     assert len(talk.conversation.desk.store) == 0
-    assert talk.observer.only("policy") == [("no_finds", "find")]
+    assert talk.observer.only("ruled") == [("no_finds", "find")]
 
 
 def test_a_rule_that_reports_only_reports():
     talk = Talk(facts=SECURED, rules=[(Rule(), Mode.REPORT)])
     talk.conversation.desk.identified(ALICE)
     talk.client(FIND).upstream_gets(FIND).quiet()
-    assert talk.observer.only("policy") == [("no_finds", "find")]
+    assert talk.observer.only("ruled") == [("no_finds", "find")]
 
 
 def test_what_a_rule_is_shown():

@@ -256,7 +256,7 @@ class Traffic:
             )
         )
 
-    def _misuse(self) -> None:
+    def _incidents(self) -> None:
         """One session in two processes, and one with another user's digest."""
         with self.alice.start_session() as one, self.elsewhere.start_session() as two:
             self.alice.admin.command("ping", session=one)
@@ -292,7 +292,7 @@ class Traffic:
             else:
                 session.abort_transaction()
         if self._rounds <= 2:
-            self._misuse()
+            self._incidents()
             self._refusals()
             self._connect("alice", "shop").admin.command("ping")
         for _ in range(5):
@@ -385,14 +385,14 @@ def test_whoever_is_behind_it_is_named(scraped: Prometheus) -> None:
     waiting = top_of(scraped, "transactions", "Idle transactions")
     assert (waiting["user"], waiting["application"]) == ("alice@admin", "shop")
     assert waiting["driver"].startswith("PyMongo")
-    offenders = [
+    incidents = [
         labels
-        for labels, _ in scraped.query("mongo_session_proxy_session_misuse_last_timestamp_seconds")
+        for labels, _ in scraped.query("mongo_session_proxy_incident_last_timestamp_seconds")
         if labels["kind"] == "foreign_uid"
     ]
-    assert {(one["user"], one["application"]) for one in offenders} == {("alice@admin", "shop")}
-    assert all(one["driver"].startswith("PyMongo") for one in offenders)
-    assert top_of(scraped, "policy", "Whom rules refused last")["user"] == "bob@admin"
+    assert {(one["user"], one["application"]) for one in incidents} == {("alice@admin", "shop")}
+    assert all(one["driver"].startswith("PyMongo") for one in incidents)
+    assert top_of(scraped, "rules", "Latest incidents of rules")["user"] == "bob@admin"
 
 
 def test_every_board_is_tried() -> None:

@@ -136,20 +136,21 @@ async def test_what_rules_refuse_is_named_with_its_author() -> None:
             lsid = {"id": Binary(bytes(15) + bytes((number,)), 4)}
             await client.ask(command({"ping": 1, "lsid": lsid, "$db": "admin"}, 2 + number))
         found = read(running)
-        who = {"user": "", "application": "shop", "driver": "PyMongo"}
-        assert found("policy_decisions_total", rule="session_budget", decision="refused") == 2
+        who = {"kind": "refused", "rule": "session_budget"}
+        who |= {"user": "", "application": "shop", "driver": "PyMongo"}
+        assert found("rule_decisions_total", rule="session_budget", decision="refused") == 2
         assert found("errors_total", code_name="TooManyLogicalSessions", origin="proxy") == 2
-        when = found("policy_refusal_last_timestamp_seconds", rule="session_budget", **who)
+        when = found("incident_last_timestamp_seconds", **who)
         assert when is not None
         assert abs(when - time.time()) < 60
         assert found("application_sessions", application="shop") == 1
         assert found("session_budget_used_ratio", scope="application") == 1
-        assert found("policy_rules", rule="session_budget", mode="enforce") == 1
+        assert found("rule_info", rule="session_budget", mode="enforce") == 1
         await client.close()
 
 
 @in_time
-async def test_misuse_is_counted_and_named() -> None:
+async def test_incidents_are_counted_and_named() -> None:
     async with recording() as (upstream, running):
         upstream.answer = held
         clients = [await Client.connect(running) for _ in range(2)]
@@ -161,9 +162,9 @@ async def test_misuse_is_counted_and_named() -> None:
         await clients[1].ask(command({"ping": 1, "lsid": LSID, "$db": "admin"}, 3))
         found = read(running)
         for kind in ("shared", "concurrent"):
-            assert found("session_misuse_total", kind=kind) == 1
-            who = {"kind": kind, "user": "", "application": "two", "driver": "d"}
-            assert found("session_misuse_last_timestamp_seconds", **who) is not None
+            assert found("session_incidents_total", kind=kind) == 1
+            who = {"kind": kind, "rule": "", "user": "", "application": "two", "driver": "d"}
+            assert found("incident_last_timestamp_seconds", **who) is not None
         for client in clients:
             await client.close()
 
@@ -216,8 +217,10 @@ async def test_the_whole_page_has_a_bound() -> None:
             origin = Origin("h", f"app{number}", f"driver{number}", "1")
             store.use(lsid, now, f"user{number}@app", origin)
             if number < 100:
-                telemetry.misused("shared", f"user{number}@app", origin, now)
-                telemetry.policy_refused(f"rule{number}", f"user{number}@app", origin, now)
+                telemetry.incident("shared", f"user{number}@app", origin, now)
+                telemetry.rule_incident(
+                    f"rule{number}", "refused", f"user{number}@app", origin, now
+                )
         for number in range(1_000):
             for name in (f"command{number}", *(COMMANDS if number == 0 else ())):
                 telemetry.request(name)
@@ -231,7 +234,7 @@ async def test_the_whole_page_has_a_bound() -> None:
             telemetry.not_connected(str(number))
             telemetry.malformed(str(number))
             for decision in ("refused", "reported", "aborted", "failed"):
-                telemetry.policy(f"rule{number}", decision)
+                telemetry.ruled(f"rule{number}", decision)
         found = Read(await metrics_page(telemetry))
         assert found("sessions") == 10_000
         assert 1_000 < len(found.values) <= 2_000

@@ -48,8 +48,8 @@ class Recorded:
 def test_what_a_rule_says_is_counted_and_written_down(refused: bool, verdict: str) -> None:
     made = Recorded()
     made.recorder.ruled(Decision("ownership", refused, refusals.NO_USERS), "find", 5.0, made.desk)
-    assert made.read("policy_decisions_total", rule="ownership", decision=verdict) == 1
-    assert len(made.telemetry.refused.items()) == 1
+    assert made.read("rule_decisions_total", rule="ownership", decision=verdict) == 1
+    assert len(made.telemetry.rule_incidents.items()) == 1
     [line] = made.audit.lines
     assert (line["conn"], line["rule"], line["decision"]) == (7, "ownership", verdict)
     assert line["reason"] == refusals.NO_USERS.errmsg
@@ -67,14 +67,14 @@ def test_a_session_command_that_a_rule_refuses_is_one_of_its_results() -> None:
     assert made.audit.lines[-1]["targets"] == 3
 
 
-def test_foreign_digests_are_misuse_and_other_malformed_fields_are_not() -> None:
+def test_foreign_digests_are_incidents_and_other_malformed_fields_are_not() -> None:
     made = Recorded()
     made.recorder.malformed(refusals.FOREIGN_DIGEST.again(), "find", 1.0, made.desk)
     made.recorder.malformed(refusals.INVALID_UUID, "find", 1.0, made.desk)
     read = made.read
     assert read("malformed_session_fields_total", code_name="Unauthorized") == 1
     assert read("malformed_session_fields_total", code_name="InvalidUUID") == 1
-    assert read("session_misuse_total", kind="foreign_uid") == 1
+    assert read("session_incidents_total", kind="foreign_uid") == 1
     [line] = made.audit.lines
     assert (line["command"], line["decision"], line["rule"]) == ("find", "noticed", None)
 
@@ -86,7 +86,7 @@ def test_aborted_transactions(ok: bool, decision: str, killed: int) -> None:
     assert session is not None
     made.recorder.aborted(Overdue(session, 1, "too old"), ok)
     read = made.read
-    assert read("policy_decisions_total", rule="transaction_guard", decision=decision) == 1
+    assert read("rule_decisions_total", rule="transaction_guard", decision=decision) == 1
     assert read("sessions_killed_total", initiator="policy") == killed
     [line] = made.audit.lines
     assert (line["owner"], line["application"]) == ("alice@app", "shop")
@@ -129,5 +129,5 @@ def test_somebody_elses_digest(command: str) -> None:
     bobs = {"id": Binary(bytes(16), 4), "uid": user_digest("bob", "app")}
     reply = alice.run("ping", 1, lsid=bobs) if command == "ping" else alice.run(command, [bobs])
     assert reply["code"] == 13
-    told = [entry for entry in proxy.recorder.seen[seen:] if entry[0] in ("misused", "malformed")]
-    assert told == ([("malformed", 13)] if command == "ping" else [("misused", "foreign_uid")])
+    told = [entry for entry in proxy.recorder.seen[seen:] if entry[0] in ("incident", "malformed")]
+    assert told == ([("malformed", 13)] if command == "ping" else [("incident", "foreign_uid")])

@@ -5,8 +5,8 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.observe.labels import COMMANDS, INITIATORS, MISUSES
-from proxy.observe.telemetry import BUCKETS, MOST_OFFENDERS, Offender, Telemetry
+from proxy.observe.labels import COMMANDS, INITIATORS, SESSION_INCIDENTS
+from proxy.observe.telemetry import BUCKETS, MOST_INCIDENTS, Incident, Telemetry
 from proxy.session.ids import Origin
 
 P = "mongo_session_proxy_"
@@ -112,8 +112,8 @@ def test_bytes_are_counted_by_side_and_direction(telemetry: Telemetry) -> None:
 
 def test_decisions_about_sessions(telemetry: Telemetry) -> None:
     telemetry.control("killSessions", "done")
-    telemetry.policy("ownership", "refused")
-    telemetry.policy_refused("ownership", "alice@app", ALICES, 7.0)
+    telemetry.ruled("ownership", "refused")
+    telemetry.rule_incident("ownership", "refused", "alice@app", ALICES, 7.0)
     telemetry.malformed("TypeMismatch")
     telemetry.killed("other", 3)
     telemetry.audit_written(3)
@@ -121,30 +121,30 @@ def test_decisions_about_sessions(telemetry: Telemetry) -> None:
     control = {"command": "killSessions", "result": "done"}
     assert value(telemetry, "session_commands_total", **control) == 1
     refused = {"rule": "ownership", "decision": "refused"}
-    assert value(telemetry, "policy_decisions_total", **refused) == 1
+    assert value(telemetry, "rule_decisions_total", **refused) == 1
     assert value(telemetry, "malformed_session_fields_total", code_name="TypeMismatch") == 1
     assert value(telemetry, "sessions_killed_total", initiator="other") == 3
     assert value(telemetry, "audit_lines_total", result="written") == 3
     assert value(telemetry, "audit_lines_total", result="lost") == 2
-    offender = Offender("ownership", "alice@app", "shop", "PyMongo")
-    assert telemetry.refused.items() == [(offender, 7.0)]
+    incident = Incident("refused", "ownership", "alice@app", "shop", "PyMongo")
+    assert telemetry.rule_incidents.items() == [(incident, 7.0)]
 
 
-def test_who_misused_sessions_last_is_remembered(telemetry: Telemetry) -> None:
+def test_the_latest_incidents_are_remembered(telemetry: Telemetry) -> None:
     for number in range(1000):
-        telemetry.misused("shared", f"user{number}@app", ALICES, float(number))
-    assert value(telemetry, "session_misuse_total", kind="shared") == 1000
-    remembered = telemetry.offenders.items()
-    assert len(remembered) == MOST_OFFENDERS
-    assert remembered[-1] == (Offender("shared", "user999@app", "shop", "PyMongo"), 999.0)
+        telemetry.incident("shared", f"user{number}@app", ALICES, float(number))
+    assert value(telemetry, "session_incidents_total", kind="shared") == 1000
+    remembered = telemetry.session_incidents.items()
+    assert len(remembered) == MOST_INCIDENTS
+    assert remembered[-1] == (Incident("shared", "", "user999@app", "shop", "PyMongo"), 999.0)
 
 
 def test_what_may_happen_is_shown_before_it_happens(telemetry: Telemetry) -> None:
-    for kind in MISUSES:
-        assert value(telemetry, "session_misuse_total", kind=kind) == 0
+    for kind in SESSION_INCIDENTS:
+        assert value(telemetry, "session_incidents_total", kind=kind) == 0
     for initiator in INITIATORS:
         assert value(telemetry, "sessions_killed_total", initiator=initiator) == 0
-    assert value(telemetry, "policy_decisions_total", rule="ownership", decision="refused") == 0
+    assert value(telemetry, "rule_decisions_total", rule="ownership", decision="refused") == 0
     assert value(telemetry, "session_commands_total", command="endSessions", result="failed") == 0
     assert value(telemetry, "audit_lines_total", result="lost") == 0
 
@@ -179,11 +179,11 @@ def test_series_stay_bounded_whatever_clients_and_code_send(telemetry: Telemetry
         telemetry.not_connected(f"reason {number}")
         telemetry.malformed(f"Location{number}")
         for decision in ("refused", "reported", "aborted", "failed"):
-            telemetry.policy(f"rule {number}", decision)
+            telemetry.ruled(f"rule {number}", decision)
     assert len(samples(telemetry)) < 1_200
     assert value(telemetry, "protocol_violations_total", kind="kind 0") == 1
     assert value(telemetry, "protocol_violations_total", kind="other") == 960
-    assert value(telemetry, "policy_decisions_total", rule="other", decision="failed") == 971
+    assert value(telemetry, "rule_decisions_total", rule="other", decision="failed") == 971
 
 
 def test_what_is_present_comes_before_what_was_counted(telemetry: Telemetry) -> None:

@@ -41,8 +41,8 @@ HERE = f"{__name__}:Mine"
 
 
 def made(**tables: Any) -> list[tuple[str, Mode]]:
-    policies = make_rules(RuleTables.model_validate(tables))
-    return [(rule.name, mode) for rule, mode in policies._rules]
+    rules = make_rules(RuleTables.model_validate(tables))
+    return [(rule.name, mode) for rule, mode in rules._rules]
 
 
 def test_every_rule_has_a_table_with_a_mode_and_what_it_declares():

@@ -67,14 +67,15 @@ def test_listings_pass_on_what_is_asked(
         assert run(there, command) == 0
         assert asked(there.targets()[0]) == {"sort": sort, "limit": "100"}
         assert capsys.readouterr().out.splitlines()[0]
-        filters = ["--owner", "a*", "--application", "", "--driver", "d", "--state", "idle"]
+        whose = "user" if command == "connections" else "owner"
+        filters = [f"--{whose}", "a*", "--application", "", "--driver", "d", "--state", "idle"]
         assert (
             run(there, command, *filters, "--text", "t", "--sort=x", "--reverse", "--limit", "7")
             == 0
         )
         fields = asked(there.targets()[1])
     assert fields == {
-        **{"owner": "a*", "application": "", "driver": "d", "state": "idle", "text": "t"},
+        **{whose: "a*", "application": "", "driver": "d", "state": "idle", "text": "t"},
         **{"sort": "-x", "limit": "7"},
     }
 
@@ -89,7 +90,7 @@ def test_a_listing_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_incidents_take_no_filters(capsys: pytest.CaptureFixture[str]) -> None:
-    one = {"seconds": 2.0, "kind": "misuse", "what": "foreign_uid", **session()}
+    one = {"age_seconds": 2.0, "kind": "foreign_uid", "rule": None, "user": "a", **session()}
     with standing_in(pages(incidents={"incidents": [one]})) as there:
         assert run(there, "incidents") == 0
         assert there.targets() == ["/incidents"]

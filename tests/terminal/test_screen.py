@@ -195,7 +195,8 @@ def test_colours_tell_what_stands_out() -> None:
     assert style("groups", group(budget_used=0.1)) == "alice"
     assert style("transactions", session(**open_one, idle_seconds=40.0)) == red
     assert style("transactions", session(**open_one)) == yellow
-    assert style("incidents", who(kind="rule", what="x", seconds=1.0)).startswith("1.0 s")
+    refused = who(user="alice@admin", kind="refused", rule="x", age_seconds=1.0)
+    assert style("incidents", refused).startswith("1.0 s")
 
 
 def test_without_a_terminal_there_is_a_summary() -> None:

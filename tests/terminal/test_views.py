@@ -104,8 +104,8 @@ def test_nothing_needs_attention_where_all_is_well() -> None:
 
 def test_what_needs_attention_is_named_by_user_application_and_driver() -> None:
     idle = who(idle_seconds=31.0)
-    stale = who(kind="misuse", what="shared", seconds=901.0)
-    theft = who(owner="mallory@admin", kind="misuse", what="foreign_uid", seconds=5.0)
+    stale = who(kind="shared", rule=None, age_seconds=901.0)
+    theft = who(owner="mallory@admin", kind="foreign_uid", rule=None, age_seconds=5.0)
     lines = attention(
         summary(sessions=900_000),
         [group(sessions=500_000, owner="bob@admin"), group(budget_used=0.8)],
@@ -116,15 +116,17 @@ def test_what_needs_attention_is_named_by_user_application_and_driver() -> None:
         "900,000 sessions: nearly as many as there may be",
         "alice@admin · shop · PyMongo/c 4.20.0: 80 % of the session budget used",
         "alice@admin · shop · PyMongo/c 4.20.0: a transaction has been idle for 31.0 s",
-        "bob@admin · shop · PyMongo/c 4.20.0: holds 500,000 sessions; are they ended?",
+        "bob@admin · shop · PyMongo/c 4.20.0: has 500,000 sessions; are they ended?",
         "mallory@admin · shop · PyMongo/c 4.20.0: tried a session of somebody else (foreign uid), "
         "5.0 s ago",
     ]
 
 
 def test_incidents_in_words() -> None:
-    assert incident({"kind": "rule", "what": "stmt_ids"}) == "refused by the rule stmt_ids"
-    assert incident({"kind": "misuse", "what": "something new"}) == "something new"
+    assert incident({"kind": "refused", "rule": "stmt_ids"}) == "refused by the rule stmt_ids"
+    reported = {"kind": "reported", "rule": "stmt_ids"}
+    assert incident(reported) == "would be refused by the rule stmt_ids"
+    assert incident({"kind": "something new", "rule": None}) == "something new"
 
 
 def test_ids_give_way_before_names_do() -> None:

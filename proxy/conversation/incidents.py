@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from proxy.session.records import Session
 
 
-def misuses(session: Session, info: OperationSessionInfo, origin: Origin) -> tuple[str, ...]:
+def incidents(session: Session, info: OperationSessionInfo, origin: Origin) -> tuple[str, ...]:
     """What is wrong with a request from ``origin`` under a session that is known; mostly nothing.
 
     ``shared``: another client process made the session (another host, application or driver).

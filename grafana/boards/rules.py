@@ -1,4 +1,4 @@
-"""What the rules say, and who does what nobody should."""
+"""What the rules decide, and who uses sessions as no driver does."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from grafana.panels import Dashboard, Query, Row, number, series, table
 from grafana.promql import highest, increase, of, rate, top
 
 BOARD: Final = Dashboard(
-    "mongo-session-proxy-policy",
-    "Session proxy · policy and security",
-    "What the rules say, and who does what nobody should.",
+    "mongo-session-proxy-rules",
+    "Session proxy · rules and incidents",
+    "What the rules decide, and who uses sessions as no driver does.",
     (
         Row(
-            "Misuse",
+            "Incidents of sessions",
             (
                 number(
                     "Somebody else's sessions",
-                    increase("session_misuse_total", "1h", kind="foreign_uid"),
+                    increase("session_incidents_total", "1h", kind="foreign_uid"),
                     limits=((1, "red"),),
                     help="Attempts of the last hour to use a session with another user's digest.",
                 ),
                 number(
                     "Sessions shared by processes",
-                    increase("session_misuse_total", "1h", kind="shared"),
+                    increase("session_incidents_total", "1h", kind="shared"),
                     limits=((1, "orange"),),
                 ),
                 number(
                     "Sessions in use twice at once",
-                    increase("session_misuse_total", "1h", kind="concurrent"),
+                    increase("session_incidents_total", "1h", kind="concurrent"),
                     limits=((1, "orange"),),
                 ),
                 number(
                     "txnNumber going backwards",
-                    increase("session_misuse_total", "1h", kind="txn_number_backwards"),
+                    increase("session_incidents_total", "1h", kind="txn_number_backwards"),
                     limits=((1, "orange"),),
                 ),
                 number(
@@ -42,12 +42,13 @@ BOARD: Final = Dashboard(
                     limits=((1, "red"),),
                 ),
                 table(
-                    "Who misused sessions last",
+                    "Latest incidents of sessions",
                     top(
                         20,
                         highest(
-                            "session_misuse_last_timestamp_seconds",
+                            "incident_last_timestamp_seconds",
                             "kind, user, application, driver",
+                            'rule=""',
                         ),
                     )
                     + " * 1000",
@@ -56,8 +57,8 @@ BOARD: Final = Dashboard(
                     unit="dateTimeAsIso",
                 ),
                 series(
-                    "Misuse by kind",
-                    Query(rate("session_misuse_total", "kind"), "{{kind}}"),
+                    "Incidents of sessions by kind",
+                    Query(rate("session_incidents_total", "kind"), "{{kind}}"),
                     unit="ops",
                     width=12,
                 ),
@@ -67,31 +68,30 @@ BOARD: Final = Dashboard(
             "Rules",
             (
                 table(
-                    "Whom rules refused last",
+                    "Latest incidents of rules",
                     top(
                         20,
                         highest(
-                            "policy_refusal_last_timestamp_seconds",
-                            "rule, user, application, driver",
+                            "incident_last_timestamp_seconds",
+                            "rule, kind, user, application, driver",
+                            'rule!=""',
                         ),
                     )
                     + " * 1000",
-                    ("rule", "user", "application", "driver"),
+                    ("rule", "kind", "user", "application", "driver"),
                     "when",
                     unit="dateTimeAsIso",
                 ),
                 series(
                     "Decisions",
-                    Query(
-                        rate("policy_decisions_total", "rule, decision"), "{{rule}} {{decision}}"
-                    ),
+                    Query(rate("rule_decisions_total", "rule, decision"), "{{rule}} {{decision}}"),
                     unit="ops",
                     width=12,
                     help="reported: would have been refused in mode enforce.",
                 ),
                 table(
                     "Rules in force",
-                    of("policy_rules"),
+                    of("rule_info"),
                     ("instance", "rule", "mode"),
                     "in force",
                     height=9,

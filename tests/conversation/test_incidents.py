@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.conversation.misuse import misuses
+from proxy.conversation.incidents import incidents
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.info import OperationSessionInfo
 from proxy.session.store import SessionStore
@@ -23,7 +23,7 @@ def test_one_client_one_thing_at_a_time() -> None:
     assert operation is not None
     store.operation_finished(operation, 1.0)
     # Another connection of the same process has an origin of its own that says the same.
-    assert misuses(operation.session, info(), Origin(*SHOP)) == ()
+    assert incidents(operation.session, info(), Origin(*SHOP)) == ()
 
 
 @pytest.mark.parametrize(
@@ -38,16 +38,16 @@ def test_two_processes(other: Origin) -> None:
     store = SessionStore()
     session = store.use(KEY, 0.0, origin=SHOP)
     assert session is not None
-    assert misuses(session, info(), other) == ("shared",)
+    assert incidents(session, info(), other) == ("shared",)
 
 
 def test_in_flight_twice_also_from_elsewhere() -> None:
     store = SessionStore()
     operation = store.operation_started(KEY, 0.0, origin=SHOP)
     assert operation is not None
-    assert misuses(operation.session, info(), SHOP) == ("concurrent",)
+    assert incidents(operation.session, info(), SHOP) == ("concurrent",)
     other = Origin("10.0.0.2")
-    assert misuses(operation.session, info(), other) == ("shared", "concurrent")
+    assert incidents(operation.session, info(), other) == ("shared", "concurrent")
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_txn_number(number: int | None, found: tuple[str, ...]) -> None:
     session = store.use(KEY, 0.0, origin=SHOP)
     assert session is not None
     store.transaction_step(session, Step.WRITE, Outcome.OK, info(5), 1.0)
-    assert misuses(session, info(number), SHOP) == found
+    assert incidents(session, info(number), SHOP) == found

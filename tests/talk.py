@@ -72,10 +72,12 @@ class Watching:
 
     # ------------------------------------------------------------------ and a recorder
 
-    def failed(self, code: int | None, origin: str) -> None:
-        self.seen.append(("failed", code, origin))
+    def failed(self, code: int | None, source: str) -> None:
+        self.seen.append(("failed", code, source))
 
-    def malformed(self, error: CommandError, command: str, now: float, desk: Desk) -> None:
+    def malformed(
+        self, error: CommandError, command: str, now: float, desk: Desk, decision: str
+    ) -> None:
         self.seen.append(("malformed", error.code))
 
     def incident(self, kind: str, now: float, desk: Desk) -> None:

@@ -47,8 +47,8 @@ BOARD: Final = Dashboard(
                 series(
                     "Errors by name",
                     Query(
-                        top(10, rate("errors_total", "code_name, origin")),
-                        "{{code_name}} from {{origin}}",
+                        top(10, rate("errors_total", "code_name, source")),
+                        "{{code_name}} from {{source}}",
                     ),
                     unit="reqps",
                     help="proxy: refused here, by a rule or the rules of session control."

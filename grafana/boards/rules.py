@@ -98,7 +98,7 @@ BOARD: Final = Dashboard(
                 ),
                 series(
                     "Refused by the proxy",
-                    Query(rate("errors_total", "code_name", origin="proxy"), "{{code_name}}"),
+                    Query(rate("errors_total", "code_name", source="proxy"), "{{code_name}}"),
                     unit="ops",
                     width=12,
                     height=9,

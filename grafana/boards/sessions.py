@@ -159,8 +159,8 @@ BOARD: Final = Dashboard(
                     "Killed by",
                     Query(rate("sessions_killed_total", "initiator"), "{{initiator}}"),
                     unit="ops",
-                    help="own: the owner. other: another user, by a command. admin: the operators'"
-                    " endpoint. policy: a rule.",
+                    help="owner: by a command of their own. other: by another user's. admin: on the"
+                    " admin endpoint.",
                 ),
             ),
         ),

@@ -57,7 +57,7 @@ BOARD: Final = Dashboard(
                 series(
                     "Errors",
                     Query(
-                        top(10, rate("errors_total", "code_name", origin="upstream")),
+                        top(10, rate("errors_total", "code_name", source="upstream")),
                         "{{code_name}}",
                     ),
                     unit="ops",

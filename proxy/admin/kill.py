@@ -251,6 +251,7 @@ class Kill:
         self._reach.count_kill(decision, first)
         self._reach.audit(
             conn=None,
+            user="",
             owner=user,
             client=client,
             upstream=upstream,

@@ -198,7 +198,7 @@ class Process:
     def _audit(self, client: str, meant: Meant, decision: str, reason: str, targets: int) -> None:
         self._state.audit(
             conn=None,
-            owner="",
+            user="",
             client=client,
             command="kill",
             decision=decision,

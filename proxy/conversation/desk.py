@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 class Recorder(Protocol):
     """Told of every decision, to count it and write it to the audit log. Must not raise."""
 
-    def malformed(self, error: CommandError, command: str, now: float, desk: Desk) -> None:
-        """Session fields came that upstream will itself refuse."""
+    def malformed(
+        self, error: CommandError, command: str, now: float, desk: Desk, decision: str
+    ) -> None:
+        """Session fields came that are wrong. ``decision`` is ``reported`` where upstream is left
+        to refuse them, ``refused`` where that is done here, "" where a rule has done it."""
 
     def incident(self, kind: str, now: float, desk: Desk) -> None:
         """A session is used as :mod:`proxy.conversation.incidents` says that it should not be."""
@@ -178,8 +181,6 @@ class Desk:
                 sessions.recorder.incident(kind, now, self)
         if not sessions.rules.judge_routine and is_routine(request, session, plan, self.upstream):
             return None
-        if info.malformed is not None:
-            sessions.recorder.malformed(info.malformed, request.command, now, self)
         checks = self._facts.native and not sessions.refuse_early
         context = Context(
             request,
@@ -196,9 +197,13 @@ class Desk:
         decisions = sessions.rules.decide(context)
         for decision in decisions:
             sessions.recorder.ruled(decision, request.command, now, self)
-        if decisions and (error := refusal(decisions)) is not None:
-            return error
-        return None if checks else info.malformed
+        error = refusal(decisions)
+        if info.malformed is not None:
+            left = "" if error is not None else "reported" if checks else "refused"
+            sessions.recorder.malformed(info.malformed, request.command, now, self, left)
+        if error is None and not checks:
+            return info.malformed
+        return error
 
     # ------------------------------------------------------------------ session control
 

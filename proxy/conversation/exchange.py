@@ -20,7 +20,7 @@ class Meter(Protocol):
     def replied(self, command: str, seconds: float, ok: bool) -> None:
         """A client's request was answered after so many seconds, with ``ok: 1`` or not."""
 
-    def failed(self, code: int | None, origin: str) -> None:
+    def failed(self, code: int | None, source: str) -> None:
         """A client's request is refused with this error code, by ``proxy`` or ``upstream``."""
 
     def violation(self, kind: str) -> None:

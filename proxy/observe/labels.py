@@ -69,11 +69,10 @@ CODE_NAMES: Final = {
 
 #: What somebody can do with a session that nobody should (:mod:`proxy.conversation.incidents`).
 SESSION_INCIDENTS: Final = ("concurrent", "shared", "txn_number_backwards", "foreign_uid")
-CONTROL_RESULTS: Final = ("done", "refused", "refused_by_rule", "failed")
+CONTROL_RESULTS: Final = ("done", "refused", "failed")
 RULE_DECISIONS: Final = ("refused", "reported", "aborted", "failed")
-#: The owner by a command of their own; somebody else by a command; the operators' endpoint;
-#: a rule.
-INITIATORS: Final = ("own", "other", "admin", "policy")
+#: The owner by a command of their own; somebody else by a command; the admin endpoint.
+INITIATORS: Final = ("owner", "other", "admin")
 
 #: Characters of a user's or an application's name that a label holds.
 _LONGEST: Final = 100

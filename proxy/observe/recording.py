@@ -24,12 +24,15 @@ class DecisionRecorder:
         self._audit = audit
         self._log = logs.logger()
 
-    def malformed(self, error: CommandError, command: str, now: float, desk: Desk) -> None:
-        """Count session fields that upstream will refuse; who means others' sessions is named."""
+    def malformed(
+        self, error: CommandError, command: str, now: float, desk: Desk, decision: str
+    ) -> None:
+        """Count session fields that are wrong; who means others' sessions is named."""
         self._telemetry.malformed(error.code_name)
         if error == FOREIGN_DIGEST:
             self.incident("foreign_uid", now, desk)
-            self._write(desk, command, "noticed", error.errmsg, rule=None, targets=None)
+            if decision:
+                self._write(desk, command, decision, error.errmsg, rule=None, targets=None)
 
     def incident(self, kind: str, now: float, desk: Desk) -> None:
         """Count a use of a session that no driver makes, and remember whose it was."""
@@ -37,17 +40,17 @@ class DecisionRecorder:
 
     def ruled(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
         """Count and write down what a rule said."""
-        verdict = "refused" if decision.refused else "reported"
+        decided = "refused" if decision.refused else "reported"
         who = desk.identity.name, desk.origin
-        self._telemetry.ruled(decision.rule, verdict)
-        self._telemetry.rule_incident(decision.rule, verdict, *who, now)
+        self._telemetry.ruled(decision.rule, decided)
+        self._telemetry.rule_incident(decision.rule, decided, *who, now)
         if decision.refused and command in SESSION_COMMANDS:
-            self._telemetry.control(command, "refused_by_rule")
+            self._telemetry.control(command, "refused")
         if decision.failure is not None:
             self._log.error(
                 "rule failed", rule=decision.rule, conn=desk.connection, exc_info=decision.failure
             )
-        self._write(desk, command, verdict, decision.error.errmsg, rule=decision.rule, targets=None)
+        self._write(desk, command, decided, decision.error.errmsg, rule=decision.rule, targets=None)
 
     def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
         """Count and write down what became of a session-control command."""
@@ -56,22 +59,24 @@ class DecisionRecorder:
 
     def killed(self, own: int, others: int) -> None:
         """Count sessions that a command killed."""
-        self._telemetry.killed("own", own)
+        self._telemetry.killed("owner", own)
         self._telemetry.killed("other", others)
 
     def aborted(self, overdue: Overdue, ok: bool) -> None:
-        """Count and write down a transaction that was ended for being open too long."""
+        """Count and write down a transaction that was aborted for being open too long."""
         session = overdue.session
+        upstream = session.transaction.upstream if session.transaction is not None else ""
         decision = "aborted" if ok else "failed"
         self._telemetry.ruled("transaction_guard", decision)
-        if ok:
-            self._telemetry.killed("policy", 1)
         self._audit.record(
             conn=None,
+            user="",
             owner=session.owner.name,
             client=session.origin.client,
             application=session.origin.application,
             driver=session.origin.driver,
+            driver_version=session.origin.driver_version,
+            upstream=upstream,
             session=str(session.key),
             command="abortTransaction",
             decision=decision,
@@ -84,10 +89,11 @@ class DecisionRecorder:
         origin = desk.origin
         self._audit.record(
             conn=desk.connection,
-            owner=desk.identity.name,
+            user=desk.identity.name,
             client=origin.client,
             application=origin.application,
             driver=origin.driver,
+            driver_version=origin.driver_version,
             upstream=desk.upstream,
             command=command,
             decision=decision,

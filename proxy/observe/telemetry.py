@@ -109,14 +109,14 @@ class Telemetry:
             "errors_total",
             "Error replies to clients, by the error's name and by who refused.",
             "code_name",
-            "origin",
+            "source",
         )
         self._violations = declared.counter(
             "protocol_violations_total", "What broke the wire protocol's rules.", "kind"
         )
         self._malformed = declared.counter(
             "malformed_session_fields_total",
-            "Requests whose session fields upstream refuses, by the error's name.",
+            "Requests whose session fields are wrong, by the error's name.",
             "code_name",
         )
         self._incidents = declared.counter(
@@ -127,7 +127,7 @@ class Telemetry:
         )
         self._decisions = declared.counter(
             "rule_decisions_total",
-            "What the rules refused, reported or ended.",
+            "What the rules refused or reported, and the transactions they aborted or failed to.",
             "rule",
             "decision",
             start=product(self._rule, RULE_DECISIONS),
@@ -225,9 +225,9 @@ class Telemetry:
         self._commands[command][1 if ok else 2] += 1
         self._duration.observe(seconds)
 
-    def failed(self, code: int | None, origin: str) -> None:
-        """An error reply goes out; ``origin`` is ``proxy`` or ``upstream``."""
-        self._errors[(code_name(code), origin)] += 1
+    def failed(self, code: int | None, source: str) -> None:
+        """An error reply goes out; ``source`` is ``proxy`` or ``upstream``."""
+        self._errors[(code_name(code), source)] += 1
 
     def violation(self, kind: str) -> None:
         """Something broke the protocol; ``kind`` is one of the program's own few."""
@@ -236,7 +236,7 @@ class Telemetry:
     # ------------------------------------------------------------------ sessions
 
     def malformed(self, code: str) -> None:
-        """A request had session fields that upstream will refuse with an error of this name."""
+        """A request had wrong session fields, which get an error of this name."""
         self._malformed[(self._malformed_name[code],)] += 1
 
     def incident(self, kind: str, user: str, origin: Origin, now: float) -> None:

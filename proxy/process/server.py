@@ -232,7 +232,7 @@ class Server:
                     for name in type(config).model_fields
                     if getattr(config, name) != getattr(self.config, name)
                 ]
-                self.log.info("configuration reloaded", needs_restart=",".join(kept) or None)
+                self.log.info("configuration reloaded", needs_restart=kept)
         for context in (self.shared.listener_tls, self.shared.upstream_tls):
             if context is None:
                 continue

@@ -126,13 +126,13 @@ async def test_every_kill_is_audited_and_counted() -> None:
     async with asking(state) as client:
         _, seen = await client.kill({"patterns": [{"owner": "*"}], "dry_run": False})
     assert sorted(state.counted) == [("done", 2), ("failed", 1)]
-    lines = {(line["command"], line["owner"]): line for line in state.audited}
+    lines = {(line["command"], line.get("owner")): line for line in state.audited}
     assert lines["killSessions", "alice@admin"]["decision"] == "done"
     assert lines["killSessions", "alice@admin"]["targets"] == 2
     assert lines["killSessions", "alice@admin"]["upstream"] == UPSTREAM
     assert lines["killSessions", "bob@admin"]["decision"] == "failed"
     assert "13" in lines["killSessions", "bob@admin"]["reason"]
-    whole = lines["kill", ""]
+    whole = lines["kill", None]
     assert (whole["client"], whole["decision"], whole["targets"]) == ("127.0.0.1", "done", 2)
     assert '{"patterns": [{"owner": "*"}]}: 1 unreachable, 1 failed' in whole["reason"]
     assert (seen["killed"], seen["failed"], seen["unreachable"]) == (2, 1, 1)

@@ -188,7 +188,7 @@ async def test_decisions_are_written_down(tmp_path: Path) -> None:
         ("insert", "refused", "stmt_ids", None),
     ]
     for line in lines:
-        assert {"time", "conn", "owner", "client", "reason"} <= line.keys()
+        assert {"time", "conn", "user", "client", "reason"} <= line.keys()
 
 
 @in_time

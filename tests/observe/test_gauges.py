@@ -120,7 +120,7 @@ async def test_errors_by_who_refused() -> None:
         client = await Client.connect(running)
         await client.ask(ping("fails"))
         found = read(running)
-        assert found("errors_total", code_name="DuplicateKey", origin="upstream") == 1
+        assert found("errors_total", code_name="DuplicateKey", source="upstream") == 1
         assert found("replies_total", command="ping", result="error") == 1
         await client.close()
 
@@ -139,7 +139,7 @@ async def test_what_rules_refuse_is_named_with_its_author() -> None:
         who = {"kind": "refused", "rule": "session_budget"}
         who |= {"user": "", "application": "shop", "driver": "PyMongo"}
         assert found("rule_decisions_total", rule="session_budget", decision="refused") == 2
-        assert found("errors_total", code_name="TooManyLogicalSessions", origin="proxy") == 2
+        assert found("errors_total", code_name="TooManyLogicalSessions", source="proxy") == 2
         when = found("incident_last_timestamp_seconds", **who)
         assert when is not None
         assert abs(when - time.time()) < 60

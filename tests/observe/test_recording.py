@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from bson import Binary
 
+from policies.ownership import Ownership
 from proxy.conversation.desk import Desk, Sessions
 from proxy.conversation.facts import UpstreamFacts
-from proxy.conversation.rule import Decision, Overdue, Rules
+from proxy.conversation.rule import Decision, Mode, Overdue, Rules
 from proxy.observe.recording import DecisionRecorder
 from proxy.observe.telemetry import Telemetry
 from proxy.session import refusals
@@ -44,14 +45,14 @@ class Recorded:
         return Read(self.telemetry.page())
 
 
-@pytest.mark.parametrize(("refused", "verdict"), [(True, "refused"), (False, "reported")])
-def test_what_a_rule_says_is_counted_and_written_down(refused: bool, verdict: str) -> None:
+@pytest.mark.parametrize(("refused", "decision"), [(True, "refused"), (False, "reported")])
+def test_what_a_rule_says_is_counted_and_written_down(refused: bool, decision: str) -> None:
     made = Recorded()
     made.recorder.ruled(Decision("ownership", refused, refusals.NO_USERS), "find", 5.0, made.desk)
-    assert made.read("rule_decisions_total", rule="ownership", decision=verdict) == 1
+    assert made.read("rule_decisions_total", rule="ownership", decision=decision) == 1
     assert len(made.telemetry.rule_incidents.items()) == 1
     [line] = made.audit.lines
-    assert (line["conn"], line["rule"], line["decision"]) == (7, "ownership", verdict)
+    assert (line["conn"], line["rule"], line["decision"]) == (7, "ownership", decision)
     assert line["reason"] == refusals.NO_USERS.errmsg
 
 
@@ -61,7 +62,7 @@ def test_a_session_command_that_a_rule_refuses_is_one_of_its_results() -> None:
     made.recorder.ruled(decision, "killSessions", 5.0, made.desk)
     made.recorder.ruled(decision, "find", 5.0, made.desk)
     name, killing = "session_commands_total", {"command": "killSessions"}
-    assert made.read(name, **killing, result="refused_by_rule") == 1
+    assert made.read(name, **killing, result="refused") == 1
     made.recorder.control("killSessions", "done", 3, "", made.desk)
     assert made.read(name, **killing, result="done") == 1
     assert made.audit.lines[-1]["targets"] == 3
@@ -69,27 +70,49 @@ def test_a_session_command_that_a_rule_refuses_is_one_of_its_results() -> None:
 
 def test_foreign_digests_are_incidents_and_other_malformed_fields_are_not() -> None:
     made = Recorded()
-    made.recorder.malformed(refusals.FOREIGN_DIGEST.again(), "find", 1.0, made.desk)
-    made.recorder.malformed(refusals.INVALID_UUID, "find", 1.0, made.desk)
+    made.recorder.malformed(refusals.FOREIGN_DIGEST.again(), "find", 1.0, made.desk, "reported")
+    made.recorder.malformed(refusals.INVALID_UUID, "find", 1.0, made.desk, "reported")
     read = made.read
     assert read("malformed_session_fields_total", code_name="Unauthorized") == 1
     assert read("malformed_session_fields_total", code_name="InvalidUUID") == 1
     assert read("session_incidents_total", kind="foreign_uid") == 1
     [line] = made.audit.lines
-    assert (line["command"], line["decision"], line["rule"]) == ("find", "noticed", None)
+    assert (line["command"], line["decision"], line["rule"]) == ("find", "reported", None)
 
 
-@pytest.mark.parametrize(("ok", "decision", "killed"), [(True, "aborted", 1), (False, "failed", 0)])
-def test_aborted_transactions(ok: bool, decision: str, killed: int) -> None:
+@pytest.mark.parametrize(
+    ("checks", "mode", "lines"),
+    [
+        (True, Mode.ENFORCE, [("reported", None)]),
+        (False, Mode.ENFORCE, [("refused", "ownership")]),
+        (False, Mode.REPORT, [("reported", "ownership"), ("refused", None)]),
+    ],
+)
+def test_a_foreign_digest_has_a_line_for_whoever_decides(
+    checks: bool, mode: Mode, lines: list[tuple[str, str | None]]
+) -> None:
+    proxy = Proxy(node(authorization=True, users=USERS))
+    audit, telemetry = Audit(), Telemetry("1", ("ownership",))
+    proxy.sessions.recorder = DecisionRecorder(telemetry, audit)  # type: ignore[arg-type]
+    proxy.sessions.rules = Rules([(Ownership(Ownership.Settings()), mode)])
+    proxy.sessions.refuse_early = not checks
+    alice = logged_in(proxy, "alice", "app")
+    used(alice, 1, uid=user_digest("bob", "app"))
+    assert [(line["decision"], line["rule"]) for line in audit.lines] == lines
+    assert {line["user"] for line in audit.lines} == {"alice@app"}
+
+
+@pytest.mark.parametrize(("ok", "decision"), [(True, "aborted"), (False, "failed")])
+def test_aborted_transactions(ok: bool, decision: str) -> None:
     made, store = Recorded(), SessionStore()
     session = store.use(LogicalSessionId(bytes(16), bytes(32)), 0.0, "alice@app", SHOP)
     assert session is not None
     made.recorder.aborted(Overdue(session, 1, "too old"), ok)
     read = made.read
     assert read("rule_decisions_total", rule="transaction_guard", decision=decision) == 1
-    assert read("sessions_killed_total", initiator="policy") == killed
     [line] = made.audit.lines
-    assert (line["owner"], line["application"]) == ("alice@app", "shop")
+    assert (line["owner"], line["user"]) == ("alice@app", "")
+    assert [line[name] for name in ("application", "driver", "driver_version")] == [*SHOP[1:]]
 
 
 # ------------------------------------------------------------------ through a server

@@ -91,14 +91,14 @@ def test_time_inside_the_proxy_by_leg(telemetry: Telemetry) -> None:
     assert value(telemetry, name, leg="reply", le="0.0025") == 1
 
 
-def test_errors_by_name_and_origin(telemetry: Telemetry) -> None:
+def test_errors_by_name_and_source(telemetry: Telemetry) -> None:
     telemetry.failed(11000, "upstream")
     telemetry.failed(13, "proxy")
     telemetry.failed(123456, "upstream")
     telemetry.failed(None, "upstream")
-    assert value(telemetry, "errors_total", code_name="DuplicateKey", origin="upstream") == 1
-    assert value(telemetry, "errors_total", code_name="Unauthorized", origin="proxy") == 1
-    assert value(telemetry, "errors_total", code_name="other", origin="upstream") == 2
+    assert value(telemetry, "errors_total", code_name="DuplicateKey", source="upstream") == 1
+    assert value(telemetry, "errors_total", code_name="Unauthorized", source="proxy") == 1
+    assert value(telemetry, "errors_total", code_name="other", source="upstream") == 2
 
 
 def test_bytes_are_counted_by_side_and_direction(telemetry: Telemetry) -> None:

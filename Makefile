@@ -4,13 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PYTHON
 
-.PHONY: help run demo test check format compiled test-compiled clean
+#: How long `make soak` takes at the least, and what it sends.
+MINUTES ?= 10
+REQUESTS ?= 1000000
+TIMES ?= 100
+
+.PHONY: help run demo test faults soak check format compiled test-compiled clean
 
 help:
 	@echo 'make run     the proxy on 127.0.0.1:27018 in front of an embedded upstream'
 	@echo 'make demo    a short conversation through the proxy, and what the proxy saw'
 	@echo 'make test    everything that is checked: formatting, lint, types, tests'
 	@echo 'make check   formatting, lint and types alone'
+	@echo 'make faults  everything that can go wrong around a connection, at every stage of one'
+	@echo 'make soak    MINUTES=10 of mixed load, REQUESTS=1000000 marked requests, TIMES=100 signals'
 	@echo 'make format  format the code'
 	@echo 'make clients install the real drivers that the tests use where they are found'
 	@echo 'make compiled, make test-compiled   the compiled wheel and a tree with it in build/compiled,'
@@ -25,6 +32,14 @@ demo: $(VENV)/.installed-embedded
 
 test: check
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/faults tests/adversity
+
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m tests.endurance.mixed --minutes $(MINUTES)
+	$(BIN)/python -m tests.endurance.signals --times $(TIMES)
+	$(BIN)/python -m tests.endurance.marked --requests $(REQUESTS)
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .

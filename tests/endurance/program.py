@@ -1,0 +1,120 @@
+"""The program itself in front of a built-in upstream of another process, and what it takes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+
+#: Longer than a start takes on a machine that has other things to do.
+PATIENCE: Final = 120.0
+
+UPSTREAM: Final = """
+import sys, trio
+from proxy.embedded import EmbeddedUpstream
+trio.run(EmbeddedUpstream(set_name="rs").serve, "127.0.0.1", int(sys.argv[1]))
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def upstream() -> Iterator[int]:
+    """A replica set of one; its port."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-c", UPSTREAM, str(port)], cwd=ROOT)
+    try:
+        wait_for(lambda: answers(port), process)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(what: object, process: subprocess.Popen[bytes]) -> None:
+    assert callable(what)
+    patience = time.monotonic() + PATIENCE
+    while not what():
+        assert process.poll() is None, "it ended"
+        assert time.monotonic() < patience, "it does not come up"
+        time.sleep(0.02)
+
+
+class Program:
+    """One proxy process after the other, on the same ports."""
+
+    def __init__(self, behind: int, folder: Path, settings: str = "") -> None:
+        self.port, self.admin = free_port(), free_port()
+        self.log = folder / "log"
+        self._config = folder / "config.toml"
+        self._config.write_text(
+            f'[listen]\naddress = "127.0.0.1:{self.port}"\n'
+            f'[upstream]\naddress = "127.0.0.1:{behind}"\n'
+            f'[admin]\naddress = "127.0.0.1:{self.admin}"\n[log]\nformat = "json"\n{settings}'
+        )
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "proxy", "serve", "--config", str(self._config)],
+                stderr=log,
+                cwd=ROOT,
+            )
+        wait_for(lambda: answers(self.admin) and answers(self.port), process)
+        return process
+
+    def restart(self) -> None:
+        """SIGTERM, and another one as soon as this one has drained."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(PATIENCE) == 0
+        self.process = self._start()
+
+    def reload(self) -> None:
+        self.process.send_signal(signal.SIGHUP)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(PATIENCE) == 0
+
+    # ------------------------------------------------------------------ what it takes
+
+    def memory(self) -> int:
+        """Bytes that are resident."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGESIZE")
+
+    def descriptors(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def series(self) -> int:
+        """Lines of /metrics that carry a value."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=60) as page:
+            return sum(1 for line in page.read().splitlines() if not line.startswith(b"#"))
+
+    def bugs(self) -> list[str]:
+        """Lines of the log that say that something is wrong with the program."""
+        lines = self.log.read_text().splitlines()
+        return [line for line in lines if "connection failed" in line or "Traceback" in line]

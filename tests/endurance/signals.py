@@ -1,0 +1,73 @@
+"""Signals under a driver's load: 100 times SIGHUP, and 100 times SIGTERM with a start behind it.
+
+    .venv/bin/python -m tests.endurance.signals --times 100
+
+The application must see no error: draining lets what is in flight finish, and PyMongo runs again
+by itself what may be run again (retryable reads and writes, withTransaction). What no driver runs
+again is counted apart: at a SIGHUP none of it is cut.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.endurance.load import Load
+from tests.endurance.program import Program, upstream
+
+#: Operations between two signals.
+BETWEEN = 20
+
+
+def reloads(times: int, folder: Path) -> tuple[Load, list[str]]:
+    """SIGHUP so many times under load."""
+    with upstream() as behind:
+        program = Program(behind, folder)
+        with Load(program.port) as load:
+            for _ in range(times):
+                load.wait(BETWEEN)
+                program.reload()
+            load.wait(BETWEEN)
+        program.stop()
+        return load, program.bugs()
+
+
+def restarts(times: int, folder: Path) -> tuple[Load, list[str]]:
+    """SIGTERM so many times under load, with another process on the same port each time."""
+    with upstream() as behind:
+        program = Program(behind, folder)
+        with Load(program.port) as load:
+            for _ in range(times):
+                load.wait(BETWEEN)
+                program.restart()
+            load.wait(BETWEEN)
+        program.stop()
+        return load, program.bugs()
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--times", type=int, default=100)
+    given = parser.parse_args(words)
+    wrong = 0
+    for name, shake in (("SIGHUP", reloads), ("SIGTERM", restarts)):
+        begun = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            load, bugs = shake(given.times, Path(folder))
+        wrong += len(load.errors) + len(bugs)
+        print(
+            f"{given.times} x {name}: {load.done.total()} operations, {load.cut} cut,"
+            f" {len(load.errors)} errors in the application,"
+            f" {len(bugs)} bugs, {time.monotonic() - begun:.0f} s",
+            flush=True,
+        )
+        for line in (*load.errors[:10], *bugs[:10]):
+            print("   ", line)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

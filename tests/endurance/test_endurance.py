@@ -1,0 +1,48 @@
+"""A cut of what the long runs do: see the modules beside this one."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.endurance import marked, mixed, signals
+from tests.endurance.load import Load
+
+
+@pytest.mark.parametrize("way", marked.WAYS, ids=str)
+def test_no_answer_is_crossed_lost_or_given_twice(way: marked.Way) -> None:
+    figures = trio.run(partial(marked.run, way, 2_500, 20, seed=1))
+    assert figures.wrong == []
+    assert figures.sent == figures.answered + figures.cancelled == 2_500
+    assert 100 < figures.cancelled < 500
+
+
+def test_reloads_under_load_cut_nothing(tmp_path: Path) -> None:
+    load, bugs = signals.reloads(10, tmp_path)
+    assert (load.errors, load.cut, bugs) == ([], 0, [])
+
+
+def test_restarts_under_load_are_no_error_in_the_application(tmp_path: Path) -> None:
+    load, bugs = signals.restarts(4, tmp_path)
+    assert (load.errors, bugs) == ([], [])
+    assert load.done["transaction"] > 0
+
+
+def test_what_it_takes_stays_flat(tmp_path: Path) -> None:
+    def more(load: Load, samples: int) -> bool:
+        load.wait(40)
+        return samples < 15
+
+    load, samples, wrong = mixed.soak(more, tmp_path)
+    assert wrong == []
+    assert len(samples) == 15
+    assert load.done.total() > 500
+
+
+def test_growth_is_noticed() -> None:
+    grows = [mixed.Sample(n * 1_000_000, 20 + n * 2, 100 + n * 2) for n in range(30)]
+    assert [line.split()[0] for line in mixed.flat(grows)] == ["memory", "descriptors", "series"]
+    assert mixed.flat([mixed.Sample(50_000_000, 20, 100)] * 30) == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proxy.texts import MOST_TOLD, shortened
+
 
 class WireError(Exception):
     """Bytes that cannot be framed or read as a MongoDB message.
@@ -28,13 +30,17 @@ class TooManyFieldsError(UnjudgeableError):
 class CommandError(Exception):
     """A refusal in the server's own form: ``{ok: 0, errmsg, code, codeName}``.
 
-    ``labels`` becomes the reply's ``errorLabels`` array when it is not empty.
+    ``labels`` becomes the reply's ``errorLabels`` array when it is not empty. ``errmsg`` is cut
+    where it is too long: clients choose what stands in it.
     """
 
     code: int
     code_name: str
     errmsg: str
     labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.errmsg = shortened(self.errmsg, MOST_TOLD)
 
     def __str__(self) -> str:
         return f"{self.code} {self.code_name}: {self.errmsg}"

@@ -14,47 +14,57 @@ from typing import Any, Final, TextIO
 
 import structlog
 
+from proxy.texts import CUT, MOST_SHOWN, printable, shortened
+
 REDACTED: Final = "[redacted]"
 
-_SECRET_WORDS: Final = (
+_SECRET_KEY: Final = re.compile(
     "payload|passw(?:or)?d|passphrase|pwd|secret|token|jwt|credentials?|authorization|signature|"
-    "salt|nonce|proof|storedkey|serverkey|privatekey"
+    "salt|nonce|proof|storedkey|serverkey|privatekey",
+    re.IGNORECASE,
 )
-_SECRET_KEY: Final = re.compile(_SECRET_WORDS, re.IGNORECASE)
 
-#: What gives a secret away inside a text, and what is written in its place.
-_SECRET_TEXT: Final = (
-    # The password of any URI; it may hold unescaped "/" and "@", so up to the last "@".
-    (re.compile(r"(\w://[^\s:/@]*:)\S*@"), rf"\1{REDACTED}@"),
-    # JSON web tokens: the encoded header always begins with '{"'.
-    (re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), REDACTED),
-    # SCRAM (RFC 5802): nonces, salts, proofs and signatures.
-    (re.compile(r"\b([rspv])=[^\s,'\"]{8,}"), rf"\1={REDACTED}"),
-    # Printed documents and query strings: 'payload': b'…', pwd=…, "token": "…".
-    (
-        re.compile(
-            rf"([\"']?\w*(?:{_SECRET_WORDS})\w*[\"']?\s*[:=]\s*)"
-            r"(?:\w*\(?b?'(?:[^'\\]|\\.)*'\)?|\w*\(?b?\"(?:[^\"\\]|\\.)*\"\)?|[^\s,;&}\])]+)",
-            re.IGNORECASE,
-        ),
-        rf"\1{REDACTED}",
-    ),
+# Clients choose what is searched with these. Each goes over a text once, whatever it holds: none
+# can begin inside what it has passed in vain, and none goes back (possessive quantifiers).
+
+#: What stands in front of the password in a URI.
+_URI_USER: Final = re.compile(r"\w://[^\s:/@]*+:")
+_WORDS: Final = re.compile(r"\S++")
+#: JSON web tokens: the encoded header always begins with '{"'.
+_DOTTED: Final = re.compile(r"[\w.-]++")
+_WEB_TOKEN: Final = re.compile(r"\beyJ")
+#: SCRAM (RFC 5802): nonces, salts, proofs and signatures.
+_SCRAM: Final = re.compile(r"\b([rspv])=[^\s,'\"]{8,}+")
+#: Printed documents and query strings: 'payload': b'…', pwd=…, "token": "…".
+_KEY: Final = re.compile(r"(?<!\w)(\w++)[\"']?+\s*+[:=]\s*+")
+#: What stands behind a key. A quotation that does not end was cut.
+_VALUE: Final = re.compile(
+    r"\w*+\(?+\w?+(?:'(?:[^'\\]|\\.)*+(?:'\)?+|\\?\Z)|\"(?:[^\"\\]|\\.)*+(?:\"\)?+|\\?\Z))"
+    r"|[^\s,;&}\])]++",
+    re.DOTALL,
 )
+
+#: Characters that are searched for secrets. Some more than are shown: what a secret ends with
+#: should be there.
+_MOST_SEARCHED: Final = 4 * MOST_SHOWN
+
+#: Characters of a traceback.
+_MOST_TRACED: Final = 20_000
 
 
 def redact(value: Any) -> Any:  # noqa: ANN401 - whatever is logged
     """``value`` without credentials: secret-sounding keys and texts are replaced at any depth.
 
-    Bytes are never shown, only counted. Control characters are escaped, so that nothing a
-    client sends can forge a line or reach a terminal.
+    Bytes are never shown, only counted. Texts are cut, and control characters in them escaped, so
+    that nothing a client sends can forge a line, fill a disk or reach a terminal.
     """
     if isinstance(value, str):
-        return _printable(_redact_text(value))
+        return printable(_redact_text(value))
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
     if isinstance(value, Mapping):
         return {
-            redact(key): REDACTED if _is_secret(str(key)) else redact(item)
+            redact(key): REDACTED if _is_secret(shortened(str(key))) else redact(item)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
@@ -70,18 +80,53 @@ def _is_secret(key: str) -> bool:
 
 
 def _redact_text(text: str) -> str:
-    # Every pattern needs one of these; most texts have none.
-    if "=" not in text and ":" not in text and "eyJ" not in text:
-        return text
-    for pattern, replacement in _SECRET_TEXT:
-        text = pattern.sub(replacement, text)
-    return text
+    """``text`` without secrets, and short."""
+    text = shortened(text, _MOST_SEARCHED)
+    # Each search needs one of these; most texts have none.
+    if "=" in text or ":" in text or "eyJ" in text:
+        if "://" in text:
+            text = _WORDS.sub(_without_password, text)
+        if "eyJ" in text:
+            text = _DOTTED.sub(_without_web_token, text)
+        text = _without_values(_SCRAM.sub(rf"\1={REDACTED}", text))
+    return shortened(text)
 
 
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+def _without_password(match: re.Match[str]) -> str:
+    """A word without the password of a URI; that may hold unescaped "/" and "@", and be cut."""
+    word = match[0]
+    user = _URI_USER.search(word)
+    if user is None:
+        return word
+    end = word.rfind("@", user.end())
+    if end < 0:
+        if not word.endswith(CUT):
+            return word
+        end = len(word)
+    return word[: user.end()] + REDACTED + word[end:]
+
+
+def _without_web_token(match: re.Match[str]) -> str:
+    dotted = match[0]
+    begun = _WEB_TOKEN.search(dotted)
+    if begun is None:
+        return dotted
+    if "." not in dotted[begun.end() :] and not match.string.startswith(CUT, match.end()):
+        return dotted
+    return dotted[: begun.start()] + REDACTED
+
+
+def _without_values(text: str) -> str:
+    """A text without the values of what has a secret's name."""
+    parts: list[str] = []
+    done = 0
+    for key in _KEY.finditer(text):
+        if key.start() >= done and _is_secret(key[1]):
+            value = _VALUE.match(text, key.end())
+            if value is not None:
+                parts += (text[done : key.end()], REDACTED)
+                done = value.end()
+    return "".join((*parts, text[done:]))
 
 
 def _redact_event(
@@ -91,8 +136,8 @@ def _redact_event(
     traceback = event.pop("exception", None)
     event = redact(event)
     if traceback is not None:
-        lines = traceback.splitlines()
-        event["exception"] = "\n".join(_printable(_redact_text(line)) for line in lines)
+        lines = traceback[-_MOST_TRACED:].splitlines()
+        event["exception"] = "\n".join(printable(_redact_text(line)) for line in lines)
     return event
 
 

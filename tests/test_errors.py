@@ -26,3 +26,8 @@ def test_settings_have_all_their_problems_told():
     error = ConfigError(["a.b: wrong", "c: missing"])
     assert error.problems == ["a.b: wrong", "c: missing"]
     assert str(error) == "a.b: wrong; c: missing"
+
+
+def test_no_error_text_is_longer_than_anybody_reads():
+    error = CommandError(13, "Unauthorized", "x" * 20_000_000)
+    assert len(error.errmsg) == len(error.again().errmsg) < 10_000

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import logs
+from proxy.texts import MOST_SHOWN
+from tests.effort import milliseconds
 
 SECRET = "hunter2hunter2"
 
@@ -179,3 +181,34 @@ def test_a_closed_stream_ends_nothing() -> None:
     stream.close()
     log.info("lost")
     assert stream.closed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"mongodb://app:{SECRET * 500}@db",
+        f"{'x' * 400} mongodb://app:{SECRET * 500}",
+        f"{'x ' * 240} pwd='{'a b ' * 1000}{SECRET}'",
+        f"{'x ' * 240} pwd='{SECRET} {SECRET}",
+        f"{'x ' * 960} pwd='{SECRET} {SECRET * 100}'",
+        f"{'x ' * 240} eyJ{SECRET * 500}.{SECRET}",
+    ],
+)
+def test_a_secret_that_is_cut_is_not_written_either(text: str) -> None:
+    assert SECRET[:8] not in logs.redact(text)
+
+
+#: What makes patterns that go back take quadratic time, or cubic.
+HOSTILE = [
+    *("token", "x", "token:", "a://", "a://x:", "a://x:@", "eyJ", "eyJ-", "eyJ.", "r=", "r=x "),
+    *("pwd='", "pwd='\\", 'pwd="', "pwd: ", " ", "a ", "\t=", "pwd(", "pwd=a(", "\u202e", "\\"),
+]
+
+
+@pytest.mark.parametrize("end", ["", ":", "=", "'", "@", ": eyJ=", "\n"])
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_no_text_is_searched_for_long_whatever_it_is_made_of(hostile: str, end: str) -> None:
+    text = hostile * (1_000_000 // len(hostile)) + end
+    longest = (hostile * logs._MOST_SEARCHED)[: logs._MOST_SEARCHED - len(end)] + end
+    assert milliseconds(lambda: (logs.redact(text), logs.redact(longest))) < 4
+    assert len(logs.redact(text)) <= 10 * MOST_SHOWN

@@ -93,7 +93,9 @@ def _every(fields: Fields, name: bytes) -> list[Element]:
 
 
 def _raw_text(data: bytes, element: Element) -> bytes:
-    return data[element.value + 4 : element.end - 1]
+    """As much of a string as anybody compares or shows: it may be megabytes long."""
+    start = element.value + 4
+    return data[start : min(element.end - 1, start + 4 * MAX_METADATA_TEXT)]
 
 
 # ---------------------------------------------------------------------- requests
@@ -264,7 +266,5 @@ def _nested(data: bytes, element: Element | None) -> Mapping[bytes, Element]:
 def _printable(data: bytes, element: Element | None) -> str:
     if element is None or element.type != STRING:
         return ""
-    # Cut before decoding: the field may be megabytes long.
-    raw = _raw_text(data, element)[: 4 * MAX_METADATA_TEXT]
-    decoded = raw.decode("utf-8", "replace")[:MAX_METADATA_TEXT]
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in decoded)
+    text = _raw_text(data, element).decode("utf-8", "replace")[:MAX_METADATA_TEXT]
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -20,6 +20,7 @@ from proxy.session.transactions import (
     statement_ranges,
     step_of,
 )
+from proxy.texts import decoded
 from proxy.wire.edges import Edges, cursor
 from proxy.wire.fields import ARRAY
 from proxy.wire.messages import count_documents
@@ -204,7 +205,7 @@ def _namespace(reply: Reply) -> str:
         return ""
     at = reply.base + reply.layout.namespace
     size = INT32.unpack_from(reply.message, at)[0]
-    return reply.message[at + 4 : at + 3 + size].decode("utf-8", "replace")
+    return decoded(reply.message[at + 4 : at + 3 + size])
 
 
 def _killed_cursors(reply: Reply) -> list[int]:

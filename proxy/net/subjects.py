@@ -30,6 +30,10 @@ _DOTTED: Final = {short.upper(): number for number, short in _SHORT.items()}
 #: String types and how their characters are encoded; the others are ASCII.
 _ENCODINGS: Final = {12: "utf-8", 20: "latin-1", 28: "utf-32-be", 30: "utf-16-be"}
 
+#: Bytes of a subject, and of an attribute's type. Both are read in quadratic time.
+_LONGEST: Final = 16_384
+_LONGEST_IDENTIFIER: Final = 64
+
 _SEQUENCE: Final = 0x30
 _VERSION: Final = 0xA0
 
@@ -59,6 +63,8 @@ def subject_of(certificate: bytes) -> str:
             if tag != _SEQUENCE:
                 raise ValueError("a part is no sequence")
         _, name, _ = _take(rest)
+        if len(name) > _LONGEST:
+            raise ValueError("the subject is too long")
         parts = []
         while name:
             _, part, name = _take(name)
@@ -111,6 +117,8 @@ def _take(data: bytes) -> tuple[int, bytes, bytes]:
 
 
 def _dotted(identifier: bytes) -> str:
+    if len(identifier) > _LONGEST_IDENTIFIER:
+        raise ValueError("an identifier is too long")
     numbers: list[int] = []
     number = 0
     for byte in identifier:

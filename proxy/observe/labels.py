@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.counting import OTHER
+from proxy.texts import shown
 
 #: Command names (MongoDB manual, "Database Commands") that are counted under their own name.
 COMMANDS: Final = frozenset((
@@ -84,7 +85,5 @@ def code_name(code: int | None) -> str:
 
 
 def clean(name: str) -> str:
-    """A name that a client or a user chose as the value of a label: short, and Unicode."""
-    if len(name) > _LONGEST:
-        name = name[: _LONGEST - 1] + "…"
-    return name if name.isascii() else name.encode("utf-8", "replace").decode()
+    """A name that a client or a user chose as the value of a label: short, and printable."""
+    return shown(name, _LONGEST)

@@ -30,6 +30,7 @@ from proxy.session.plainlists import plain_lsids
 from proxy.session.plans import CARRIER, Ask, Forward, Plan, Refusal
 from proxy.session.records import Selection
 from proxy.session.shelltext import document_text
+from proxy.texts import decoded
 from proxy.wire.fields import BOOL, DOCUMENT, NULL, Element
 from proxy.wire.opcodes import INT32
 
@@ -114,7 +115,7 @@ def _check_envelope(case: _Case) -> None:
     if info.txn_number is not None:
         raise refusals.not_retryable(command)
     if request.fields.duplicates:
-        raise refusals.duplicate_key(request.fields.duplicates[0].decode("utf-8", "replace"))
+        raise refusals.duplicate_key(decoded(request.fields.duplicates[0]))
 
 
 def _asks_for_help(request: Request) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 
 from proxy.errors import CommandError, WireError
 from proxy.session import refusals
+from proxy.texts import decoded
 from proxy.wire.fields import (
     ARRAY,
     BINARY,
@@ -34,6 +35,9 @@ UUID_SUBTYPE: Final = 4
 #: Entries that one list may have. The server has no limit but the message size; this one keeps
 #: a single command from holding the loop for long. Drivers send 10,000 at a time.
 MAX_ENTRIES: Final = 100_000
+
+#: Bytes of a name of a user, a role or a database. Sessions belong to shorter ones only.
+MAX_STRING: Final = 16_384
 
 _TYPE_NAMES: Final = {
     0x01: "double",
@@ -100,7 +104,7 @@ def struct(
     fields = _fields(data, element, 64)
     for name, field in fields.items():
         if name not in known:
-            raise refusals.unknown_field(f"{path}.{name.decode('utf-8', 'replace')}")
+            raise refusals.unknown_field(f"{path}.{decoded(name)}")
         yield name, field
     if fields.duplicates:
         raise refusals.duplicate_field(f"{path}.{fields.duplicates[0].decode()}")
@@ -141,7 +145,7 @@ def entries(data: bytes, element: Element, name: str, path: str) -> Iterator[tup
         if key != b"%d" % expected:
             number = _index(key)
             if number is None:
-                raise refusals.array_field_name(path, key.decode("utf-8", "replace"))
+                raise refusals.array_field_name(path, decoded(key))
             if number != expected:
                 raise refusals.array_field_order(path, number, expected)
         yield expected, entry
@@ -155,6 +159,8 @@ def string(data: bytes, element: Element, path: str) -> str:
     """A string field's text; bytes that are not UTF-8 survive as lone surrogates."""
     if element.type != STRING:
         raise refusals.wrong_type(path, type_name(element.type), "string")
+    if element.end - element.value > MAX_STRING:
+        raise refusals.bad_value(f"BSON field '{path}' is longer than any name may be")
     return data[element.value + 4 : element.end - 1].decode("utf-8", "surrogateescape")
 
 

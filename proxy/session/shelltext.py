@@ -1,7 +1,7 @@
 """A BSON document as the server prints it in its error texts (4.2).
 
-Long strings and binary data are cut as there, and here also what comes after many elements: to
-print a whole 16 MiB command would hold the loop for seconds.
+Long strings and binary data are cut as there. Here names are too, and what comes after so many
+elements or characters is left out: to print a whole 16 MiB command would hold the loop for seconds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from uuid import UUID
 from bson.decimal128 import Decimal128
 
 from proxy.errors import WireError
+from proxy.texts import MOST_TOLD, decoded
 from proxy.wire.fields import Element, walk
 from proxy.wire.opcodes import INT32, INT64
 
@@ -23,18 +24,22 @@ _int64 = INT64.unpack_from
 
 #: The server nests BSON no deeper.
 _MAX_DEPTH: Final = 200
-#: Elements printed of one command, nested ones included.
-MAX_ELEMENTS: Final = 50_000
+#: Elements printed of one command, nested ones included, and characters from which on nothing is
+#: added.
+MAX_ELEMENTS: Final = 1_000
+_ENOUGH: Final = MOST_TOLD
 
 
 class _Printer:
-    """Prints one document; ``left`` is how many elements it may still print."""
+    """Prints one document; ``left`` is how many elements it may still print, ``room`` how many
+    characters."""
 
-    __slots__ = ("data", "left")
+    __slots__ = ("data", "left", "room")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.left = MAX_ELEMENTS
+        self.room = _ENOUGH
 
     def document(self, start: int, limit: int, is_array: bool, depth: int, extra: str = "") -> str:
         if depth > _MAX_DEPTH or self.left <= 0:
@@ -46,8 +51,13 @@ class _Printer:
         self.left -= len(fields)
         parts = []
         for name, element in fields.items():
+            if self.room <= 0:
+                parts.append("...")
+                break
             value = self.value(element, depth)
-            parts.append(value if is_array else f"{_text(name)}: {value}")
+            part = value if is_array else f"{_text(name)}: {value}"
+            self.room -= len(part)
+            parts.append(part)
         if extra:
             parts.append(extra)
         left, right = "[]" if is_array else "{}"
@@ -79,7 +89,7 @@ def document_text(data: bytes, start: int, limit: int, *, extra: str = "") -> st
 
 
 def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")
+    return decoded(raw)
 
 
 def _string(raw: bytes) -> str:

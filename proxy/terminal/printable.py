@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from unicodedata import category, east_asian_width
 
+from proxy import texts
+
 
 def printable(text: object) -> str:
     """``text`` with everything escaped that is not a printable character or a space."""
-    text = str(text)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return texts.printable(str(text))
 
 
 def width(text: str) -> int:

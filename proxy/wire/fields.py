@@ -26,6 +26,9 @@ INT64_TYPE: Final = 0x12
 #: A command has a few dozen fields. Walking more would let one message hold the loop.
 MAX_ELEMENTS: Final = 10_000
 
+#: Bytes of a text that :func:`text` reads.
+MAX_TEXT: Final = 65_536
+
 _int32 = INT32.unpack_from
 _int64 = INT64.unpack_from
 
@@ -196,8 +199,9 @@ def size_of(kind: int, start: bytes) -> int | None:
 
 
 def text(data: bytes, element: Element | None) -> str | None:
-    """A string element's text; None where it is missing, of another type or not UTF-8."""
-    if element is None or element.type != STRING:
+    """A string element's text; None where it is missing, of another type, not UTF-8, or longer
+    than any name that is looked for."""
+    if element is None or element.type != STRING or element.end - element.value > MAX_TEXT:
         return None
     try:
         return data[element.value + 4 : element.end - 1].decode()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
 from proxy.errors import WireError
+from proxy.texts import decoded
 from proxy.wire.fields import (
     BOOL,
     DOCUMENT,
@@ -63,7 +64,8 @@ class Reading(Generic[L]):
 class Command:
     """A command's name, and its session fields where they are as drivers write them.
 
-    ``name`` is the first field's, "" where there is no command. ``session_id`` is the offset of
+    ``name`` is the first field's, cut where it is too long for any command, "" where there is
+    none. ``session_id`` is the offset of
     the UUID in a plain lsid and ``txn_number`` that of an int64; they are 0, and the others None,
     where the field is missing or of another form. ``sessionless`` says that all four are missing,
     ``usual`` that they are a plain lsid, alone or with what a transaction's statement or a
@@ -110,7 +112,7 @@ def read_command(data: bytes, start: int, limit: int) -> Reading[Command]:
     """
     fields = walk(data, start, limit)
     for first in fields:
-        command = Command(first.decode("utf-8", "replace"))
+        command = Command(decoded(first))
         break
     else:
         raise WireError("the command document is empty")

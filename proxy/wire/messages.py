@@ -55,6 +55,9 @@ _msg_start = MSG_START.unpack_from
 
 _command = Shapes(read_command).read
 
+#: Bytes of a namespace; servers allow 255 at the most.
+_LONGEST_NAME: Final = 4_096
+
 #: Opcodes that a client may send, with whether the server answers them. OP_MSG depends on its
 #: flags, and what is not here is nothing a server of any version accepts.
 _ANSWERED: Final = {
@@ -249,10 +252,21 @@ def _query_document(message: bytes) -> int:
     return nul + 9
 
 
+def _name(message: bytes, start: int, end: int) -> str:
+    """A database or a collection, as a name in front of a document.
+
+    Raises:
+        UnjudgeableError: it is longer than any may be, by far.
+    """
+    if end - start > _LONGEST_NAME:
+        raise UnjudgeableError("a namespace is too long")
+    return message[start:end].decode("utf-8", "replace")
+
+
 def _read_query(request: Request) -> None:
     message = request.message
     start = _query_document(message)
-    namespace = message[HEADER_SIZE + 4 : start - 9].decode("utf-8", "replace")
+    namespace = _name(message, HEADER_SIZE + 4, start - 9)
     document_end(message, start, len(message))
     database, _, collection = namespace.partition(".")
     request.namespace = database
@@ -273,7 +287,7 @@ def _read_op_command(request: Request) -> None:
     name_end = message.find(0, database_end + 1)
     if database_end < 0 or name_end < 0:
         raise WireError("OP_COMMAND has no command name")
-    request.namespace = message[HEADER_SIZE:database_end].decode("utf-8", "replace")
+    request.namespace = _name(message, HEADER_SIZE, database_end)
     # The arguments are followed by metadata, as servers 3.4 to 4.0 read it, and their own name
     # for the command has to be the one in front.
     _set_command(request, name_end + 1, len(message))

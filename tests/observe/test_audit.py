@@ -67,6 +67,19 @@ async def test_lines_are_written_in_order_with_their_time(tmp_path, counts, nurs
     nursery.cancel_scope.cancel()
 
 
+async def test_a_line_is_short_and_steers_no_terminal(tmp_path, counts, nursery):
+    path = tmp_path / "audit.jsonl"
+    one = log(path, counts)
+    nursery.start_soon(one.run)
+    one.record(command="x " * 2_000_000, reason="\x9b2J\u202egnihton\x1b", owner="Zoë")
+    await counts.reach(written=1)
+    written = path.read_text(encoding="utf-8")
+    assert len(written) < 2_000
+    assert written[:-1].isprintable()
+    assert lines(path)[0]["owner"] == "Zoë"
+    nursery.cancel_scope.cancel()
+
+
 async def test_without_a_file_nothing_is_written_or_lost(counts, nursery):
     one = log(None, counts)
     nursery.start_soon(one.run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
@@ -57,6 +58,81 @@ def test_links_lead_somewhere(path: Path, target: str) -> None:
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_every_page_is_found_from_the_readme(path: Path) -> None:
     assert f"(docs/{path.name})" in (ROOT / "README.md").read_text()
+
+
+# ------------------------------------------------------------------ files and modules
+
+#: Everything in which somebody may have named a file or a module.
+NAMING = sorted(
+    path
+    for pattern in (
+        "*.md", "*.py", "*.toml", "Makefile", "docs/*.md", "grafana/*.yml",
+        "proxy/**/*.py", "policies/**/*.py", "tests/**/*.py", "benchmarks/**/*.py",
+        "grafana/**/*.py",
+    )
+    for path in ROOT.glob(pattern)
+    if path != Path(__file__)
+)  # fmt: skip
+
+#: From the top of the tree: no other path, name or address goes before it.
+NAMED_FILE = re.compile(
+    r"(?<![\w./:}-])((?:proxy|policies|tests|benchmarks|grafana|deploy|docs)/[\w./*-]+)"
+)
+#: With two dots at least where the page is no Python: one is a file's ending or a setting too.
+NAMED_MODULE = re.compile(r"(?<![\w./-])((?:proxy|policies)(?:\.\w+){2,})")
+REFERENCE = re.compile(r":(?:mod|class|func|meth|data|attr):`[~!]?((?:proxy|policies)\.[\w.]+)`")
+BESIDE = re.compile(r"``([a-z_]+\.(?:py|html))``")
+
+
+def known(module: str) -> bool:
+    """Whether there is such a module, or such a name in one."""
+    names = module.split(".")
+    for length in range(len(names), 0, -1):
+        path = ROOT.joinpath(*names[:length])
+        if path.is_dir() or path.with_suffix(".py").exists():
+            found: Any = importlib.import_module(".".join(names[:length]))
+            try:
+                for name in names[length:]:
+                    found = getattr(found, name)
+            except AttributeError:
+                return False
+            return True
+    return False
+
+
+def wrongly_named(path: Path, text: str) -> Iterator[str]:
+    for found in NAMED_FILE.findall(text):
+        name = found.rstrip(".-*/")
+        if "__pycache__" not in name and not list(ROOT.glob(name)):
+            yield found
+    dotted = REFERENCE.findall(text)
+    if path.suffix == ".md":
+        dotted += [name for name in NAMED_MODULE.findall(text) if not name.startswith("policies.")]
+    yield from (name for name in dict.fromkeys(dotted) if not known(name))
+    if path.name == "__init__.py":
+        for name in BESIDE.findall(text):
+            if not list(path.parent.glob(name)):
+                yield name
+
+
+@pytest.mark.parametrize("path", NAMING, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_modules_that_are_named_exist(path: Path) -> None:
+    assert list(wrongly_named(path, path.read_text())) == []
+
+
+def test_what_does_not_exist_is_found() -> None:
+    text = "see `proxy/nowhere.py`, :mod:`proxy.wire.nowhere`, proxy.nowhere.Name, ``nowhere.py``"
+    page = list(wrongly_named(ROOT / "README.md", text))
+    assert page == ["proxy/nowhere.py", "proxy.wire.nowhere", "proxy.nowhere.Name"]
+    wing = list(wrongly_named(ROOT / "proxy" / "wire" / "__init__.py", text))
+    assert wing == ["proxy/nowhere.py", "proxy.wire.nowhere", "nowhere.py"]
+
+
+@pytest.mark.parametrize(
+    "wing", sorted((ROOT / "proxy").glob("*/__init__.py")), ids=lambda path: path.parent.name
+)
+def test_every_wing_is_in_the_architecture(wing: Path) -> None:
+    assert f"| `proxy/{wing.parent.name}/` |" in (ROOT / "docs" / "architecture.md").read_text()
 
 
 # ------------------------------------------------------------------ commands

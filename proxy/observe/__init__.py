@@ -1,6 +1,7 @@
 """What is counted and written down: metrics and the audit log.
 
-It knows everything below and changes nothing there. Begin with ``telemetry.py`` (what is counted
-while messages pass); ``gauges.py`` and ``session_gauges.py`` read the present when somebody asks;
-``recording.py`` is told what was decided, and ``audit.py`` writes it down.
+It knows everything below and changes nothing there. A metric is in ``telemetry.py`` if it is
+counted while messages pass, in ``session_gauges.py`` or ``gauges.py`` if it is read when somebody
+asks; ``families.py`` and ``labels.py`` say what it may look like. ``recording.py`` is told what was
+decided, and ``audit.py`` writes it down.
 """

@@ -47,7 +47,7 @@ class SessionBudget:
             return None
         user, application = context.caller.name, context.origin.application
         if (
-            (settings.per_user and user and store.user_sessions(user) + new > settings.per_user)
+            (settings.per_user and user and store.owner_sessions(user) + new > settings.per_user)
             or (
                 settings.per_application
                 and application

@@ -69,7 +69,7 @@ class TransactionGuard:
             return None
         # A start on a session with an open transaction replaces it.
         replaces = session is not None and session.state is State.IN_PROGRESS
-        if context.store.user_transactions(user) - replaces < cap:
+        if context.store.owner_transactions(user) - replaces < cap:
             return None
         return no_such_transaction(
             f"{user} has {cap} transactions open, which is as many as are allowed"

@@ -33,7 +33,7 @@ _OK, _FAILED, _WRONG, _INTERRUPTED = 0, 1, 2, 130
 _DESCRIPTION: Final = """\
 A transparent proxy between MongoDB drivers and mongod or mongos that sees and governs
 server sessions. Everything a driver can do it can do through the proxy; operators see
-who holds which sessions, transactions and cursors."""
+who has which sessions, transactions and cursors."""
 
 _EXAMPLES: Final = """\
 examples:
@@ -42,7 +42,7 @@ examples:
   mongo-session-proxy serve --config /etc/mongo-session-proxy.toml
   mongo-session-proxy serve --embedded      # no MongoDB at hand: try it with a built-in one
   mongo-session-proxy demo                  # a short conversation, and what the proxy saw
-  mongo-session-proxy top                   # who holds what in the proxy that runs here
+  mongo-session-proxy top                   # who has what in the proxy that runs here
   mongo-session-proxy kill --application 'shop*' --min-idle 600 --dry-run
 
 Exit status: 0 done, 1 the machine refused (a port in use), 2 a wrong argument or setting."""

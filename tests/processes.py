@@ -43,11 +43,11 @@ class Stores:
     def __len__(self) -> int:
         return sum(map(len, self.stores))
 
-    def user_sessions(self, name: str) -> int:
-        return sum(self.ask("user_sessions", name))
+    def owner_sessions(self, name: str) -> int:
+        return sum(self.ask("owner_sessions", name))
 
-    def user_transactions(self, name: str) -> int:
-        return sum(self.ask("user_transactions", name))
+    def owner_transactions(self, name: str) -> int:
+        return sum(self.ask("owner_transactions", name))
 
     def application_sessions(self, application: str) -> int:
         return sum(self.ask("application_sessions", application))

@@ -7,8 +7,8 @@ from typing import Final
 from grafana.panels import Dashboard, Query, Row, number, series, table
 from grafana.promql import highest, increase, of, rate, top, total
 
-#: Users by name, without nobody and the rest.
-NAMED: Final = 'user!~"|other"'
+#: Owners by name, without nobody and the rest.
+NAMED: Final = 'owner!~"|other"'
 
 BOARD: Final = Dashboard(
     "mongo-session-proxy-sessions",
@@ -36,7 +36,7 @@ BOARD: Final = Dashboard(
                 ),
                 number(
                     "Longest idle",
-                    highest("session_idle_oldest_seconds"),
+                    highest("session_idlest_seconds"),
                     unit="s",
                     help="A session is forgotten half an hour after its last use, as upstream"
                     " does.",
@@ -70,8 +70,8 @@ BOARD: Final = Dashboard(
             "Who",
             (
                 series(
-                    "By user",
-                    Query(top(10, total("user_sessions", "user")), "{{user}}"),
+                    "By owner",
+                    Query(top(10, total("owner_sessions", "owner")), "{{owner}}"),
                     help="Without a name: nobody was authenticated.",
                 ),
                 series(
@@ -80,16 +80,19 @@ BOARD: Final = Dashboard(
                 ),
                 series(
                     "By driver",
-                    Query(top(10, total("driver_sessions", "driver")), "{{driver}}"),
+                    Query(
+                        top(10, total("driver_sessions", "driver, driver_version")),
+                        "{{driver}} {{driver_version}}",
+                    ),
                 ),
                 table(
-                    "Users near their budget",
+                    "Owners near their budget",
                     top(
                         10,
-                        f"max by (user) ({of('user_sessions', NAMED)} / on (instance)"
+                        f"max by (owner) ({of('owner_sessions', NAMED)} / on (instance)"
                         f" group_left {of('session_budget_limit', scope='user')})",
                     ),
-                    ("user",),
+                    ("owner",),
                     "budget used",
                     unit="percentunit",
                     width=8,
@@ -105,25 +108,25 @@ BOARD: Final = Dashboard(
                     " here.",
                 ),
                 table(
-                    "Who has most",
-                    top(20, total("holder_sessions", "user, application, driver")),
-                    ("user", "application", "driver"),
+                    "Largest groups",
+                    top(20, total("group_sessions", "owner, application, driver")),
+                    ("owner", "application", "driver"),
                     "sessions",
-                    help="An estimate for users with more than a thousand.",
+                    help="An estimate for owners with more than a thousand.",
                 ),
                 table(
-                    "Who grows most",
+                    "Growing groups",
                     top(
                         20,
-                        f"sum by (user, application, driver) (delta({of('holder_sessions')}[15m]))",
+                        f"sum by (owner, application, driver) (delta({of('group_sessions')}[15m]))",
                     ),
-                    ("user", "application", "driver"),
+                    ("owner", "application", "driver"),
                     "more than 15 minutes ago",
                 ),
                 table(
-                    "Growing users",
-                    top(10, f"sum by (user) (delta({of('user_sessions')}[15m]))"),
-                    ("user",),
+                    "Growing owners",
+                    top(10, f"sum by (owner) (delta({of('owner_sessions')}[15m]))"),
+                    ("owner",),
                     "more than 15 minutes ago",
                     width=8,
                 ),

@@ -24,7 +24,7 @@ BOARD: Final = Dashboard(
                 ),
                 number(
                     "Waiting longest for its client",
-                    highest("transaction_idle_oldest_seconds"),
+                    highest("transaction_idlest_seconds"),
                     unit="s",
                     limits=((10, "orange"), (60, "red")),
                 ),
@@ -37,17 +37,17 @@ BOARD: Final = Dashboard(
                 ),
                 table(
                     "Idle transactions",
-                    top(10, highest("transaction_idle_seconds", "user, application, driver")),
-                    ("user", "application", "driver"),
+                    top(10, highest("transaction_idle_seconds", "owner, application, driver")),
+                    ("owner", "application", "driver"),
                     "waits for",
                     unit="s",
                     help="Whose open transactions wait for their clients: they hold locks and"
                     " snapshots all the while.",
                 ),
                 table(
-                    "Open transactions by user",
-                    top(10, total("user_open_transactions", "user")),
-                    ("user",),
+                    "Open transactions by owner",
+                    top(10, total("owner_open_transactions", "owner")),
+                    ("owner",),
                     "open",
                 ),
             ),
@@ -63,7 +63,7 @@ BOARD: Final = Dashboard(
                 series(
                     "Age of the oldest",
                     Query(highest("transaction_oldest_seconds"), "transaction"),
-                    Query(highest("transaction_idle_oldest_seconds"), "idle transaction"),
+                    Query(highest("transaction_idlest_seconds"), "idle transaction"),
                     Query(highest("cursor_oldest_seconds"), "cursor"),
                     unit="s",
                 ),

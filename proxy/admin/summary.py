@@ -1,4 +1,4 @@
-"""How much of everything there is, and who holds it: sums that let go of the loop in between."""
+"""How much of everything there is, and who has it: sums that let go of the loop in between."""
 
 from __future__ import annotations
 

@@ -230,7 +230,8 @@ def names_in_reply(reply: Reply) -> list[str]:
 class ClientMetadata:
     """What a client says of itself in its first hello: for people to read, never to decide by.
 
-    Texts are printable and at most :data:`MAX_METADATA_TEXT` long; "" where missing.
+    Texts are printable and at most :data:`MAX_METADATA_TEXT` long; "" where missing. Drivers are
+    called as they call themselves: ``PyMongo|c`` with the version ``4.20.1``.
     """
 
     application: str = ""
@@ -248,10 +249,16 @@ def client_metadata(request: Request) -> ClientMetadata:
     system = _nested(message, client.get(b"os"))
     return ClientMetadata(
         _printable(message, application.get(b"name")),
-        _printable(message, driver.get(b"name")),
-        _printable(message, driver.get(b"version")),
+        _parts(_printable(message, driver.get(b"name"))),
+        _parts(_printable(message, driver.get(b"version"))),
         _printable(message, system.get(b"type")),
     )
+
+
+def _parts(text: str) -> str:
+    """A driver's name or version: those of what is built on it stand behind a ``|`` each, and
+    some drivers say ``4.20.1|`` where nothing follows."""
+    return "|".join(part for part in text.split("|") if part)
 
 
 def _nested(data: bytes, element: Element | None) -> Mapping[bytes, Element]:

@@ -74,7 +74,7 @@ def read(sources: Sources, page: Page) -> Iterator[None]:
     reading = _Reading(sources, page)
     sessions = SessionReading(sources.store, sources.config().policies.session_budget, page)
     yield from reading.connections()
-    yield from sessions.users()
+    yield from sessions.owners()
     yield from sessions.origins()
     yield from sessions.transactions(now)
     yield from sessions.longest_idle(now)

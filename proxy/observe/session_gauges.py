@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Users, applications and drivers that are named; the rest is ``other``.
+#: Owners, applications and drivers that are named; the rest is ``other``.
 TOP: Final = 20
 #: Of how many of them it is shown which applications and drivers they use, how many lines that
 #: may take, and how many sessions of each are looked at to find out.
-_HOLDERS: Final = 10
-TOP_HOLDERS: Final = 20
+_OWNERS: Final = 10
+TOP_GROUPS: Final = 20
 _SAMPLE: Final = 1_000
 #: Owners of open transactions that are named.
 TOP_TRANSACTIONS: Final = 10
@@ -53,7 +53,7 @@ class SessionReading:
         self._limits: dict[tuple[str, ...], float] = {}
         self._used: dict[tuple[str, ...], float] = {}
 
-    def users(self) -> Iterator[None]:
+    def owners(self) -> Iterator[None]:
         sessions: Counter[str] = Counter()
         transactions: Counter[str] = Counter()
         most: list[Owner] = []
@@ -62,26 +62,26 @@ class SessionReading:
                 sessions[owner.name] += owner.sessions.count
                 if owner.open_transactions:
                     transactions[owner.name] += owner.open_transactions
-            most = nlargest(_HOLDERS, most + owners, key=_sessions)
+            most = nlargest(_OWNERS, most + owners, key=_sessions)
             yield
         self._page.gauge(
-            "user_sessions",
-            "Sessions by the users that have most; those of nobody under an empty name.",
-            ("user",),
+            "owner_sessions",
+            "Sessions by the owners that have most; those of nobody under an empty name.",
+            ("owner",),
             top(sessions),
         )
         self._page.gauge(
-            "user_open_transactions",
-            "Open transactions by the users that have most.",
-            ("user",),
+            "owner_open_transactions",
+            "Open transactions by the owners that have most.",
+            ("owner",),
             top(transactions),
         )
         # As the rule has it, those without a name have no budget.
         del sessions[""]
         self._budget("user", max(sessions.values(), default=0), self._settings.per_user)
-        yield from self._holders(most)
+        yield from self._groups(most)
 
-    def _holders(self, owners: list[Owner]) -> Iterator[None]:
+    def _groups(self, owners: list[Owner]) -> Iterator[None]:
         held: dict[tuple[str, ...], float] = {}
         for owner in owners:
             looked_at = owner.sessions.sample(_SAMPLE)
@@ -92,21 +92,21 @@ class SessionReading:
                 held[who] = held.get(who, 0.0) + count * each
             yield
         self._page.gauge(
-            "holder_sessions",
-            "Sessions of the users that have most, by application and driver; an estimate from "
-            f"{_SAMPLE:,} sessions of each user who has more.",
-            ("user", "application", "driver"),
-            dict(nlargest(TOP_HOLDERS, held.items(), key=_value)),
+            "group_sessions",
+            "Sessions of the owners that have most, by application and driver; an estimate from "
+            f"{_SAMPLE:,} sessions of each owner who has more.",
+            ("owner", "application", "driver"),
+            dict(nlargest(TOP_GROUPS, held.items(), key=_value)),
         )
 
     def origins(self) -> Iterator[None]:
         applications: Counter[str] = Counter()
-        drivers: Counter[str] = Counter()
+        drivers: Counter[tuple[str, str]] = Counter()
         for groups in slices(self._store.origins(), _OWNERS_AT_ONCE):
             for group in groups:
                 origin = group.origin
                 applications[origin.application] += group.sessions
-                drivers[f"{origin.driver} {origin.driver_version}".strip()] += group.sessions
+                drivers[origin.driver, origin.driver_version] += group.sessions
             yield
         self._page.gauge(
             "application_sessions",
@@ -115,7 +115,10 @@ class SessionReading:
             top(applications),
         )
         self._page.gauge(
-            "driver_sessions", "Sessions by the drivers that have most.", ("driver",), top(drivers)
+            "driver_sessions",
+            "Sessions by the drivers that have most, each version of its own.",
+            ("driver", "driver_version"),
+            top(drivers, 2),
         )
         del applications[""]
         most = max(applications.values(), default=0)
@@ -153,7 +156,7 @@ class SessionReading:
                 seconds = now - found.last_use
             yield
         self._page.number(
-            "session_idle_oldest_seconds",
+            "session_idlest_seconds",
             "How long the session that is idle for longest has been so.",
             seconds,
         )
@@ -251,14 +254,14 @@ class SessionReading:
             oldest,
         )
         self._page.number(
-            "transaction_idle_oldest_seconds",
+            "transaction_idlest_seconds",
             "How long the open transaction that waits longest for its client has waited.",
             longest,
         )
         self._page.gauge(
             "transaction_idle_seconds",
             "How long open transactions wait for their clients, the longest of each.",
-            ("user", "application", "driver"),
+            ("owner", "application", "driver"),
             named,
         )
 
@@ -277,14 +280,16 @@ def slices(items: list[T], size: int) -> Iterator[list[T]]:
         yield items[start : start + size]
 
 
-def top(counts: Mapping[str, int]) -> dict[tuple[str, ...], float]:
-    """The :data:`TOP` largest counts by name, the sum of the others as ``other``."""
+def top(counts: Mapping[Any, int], labels: int = 1) -> dict[tuple[str, ...], float]:
+    """The :data:`TOP` largest counts by name, or by tuples of so many names (the ``labels``);
+    the sum of the others as ``other``."""
     named: dict[tuple[str, ...], float] = {}
     rest = sum(counts.values())
     for name, count in nlargest(TOP, counts.items(), key=_value):
         # Two names may be the same once they are cut.
-        label = (clean(name),)
+        label = tuple(map(clean, name if isinstance(name, tuple) else (name,)))
         named[label] = named.get(label, 0) + count
         rest -= count
-    named[OTHER,] = named.get((OTHER,), 0) + rest
+    others = (OTHER,) + ("",) * (labels - 1)
+    named[others] = named.get(others, 0) + rest
     return named

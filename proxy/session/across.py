@@ -27,11 +27,11 @@ class Totals(Protocol):
     def __len__(self) -> int:
         """How many there are."""
 
-    def user_sessions(self, name: str) -> int:
-        """How many sessions ``user@db`` has made that are not forgotten."""
+    def owner_sessions(self, name: str) -> int:
+        """How many sessions of this owner (``user@db``) are not forgotten."""
 
-    def user_transactions(self, name: str) -> int:
-        """How many transactions ``user@db`` has open."""
+    def owner_transactions(self, name: str) -> int:
+        """How many transactions this owner (``user@db``) has open."""
 
     def application_sessions(self, application: str) -> int:
         """How many sessions come from ``application.name``."""

@@ -1,4 +1,4 @@
-"""What only upstream knows: who holds a role, and who else owns a session's UUID.
+"""What only upstream knows: who has a role, and who else owns a session's UUID.
 
 Both are asked with the caller's own rights; what those do not reach stays a gap, which the
 audit log names.
@@ -13,13 +13,13 @@ import bson
 from bson.errors import BSONError
 
 from proxy.session.identity import user_digest
-from proxy.session.patterns import Learnt, Pattern, ids_of_any_owner, needs_holders
+from proxy.session.patterns import Learnt, Pattern, ids_of_any_owner, needs_roles
 from proxy.session.plans import Ask
 
 if TYPE_CHECKING:
     from proxy.session.caller import Caller
 
-_HOLDERS: Final = "holders of roles"
+_WITH_ROLES: Final = "users with roles"
 _OWNERS: Final = "owners of an lsid without uid"
 
 #: Sessions that one listing may return; more stay a gap.
@@ -30,9 +30,9 @@ def questions(patterns: Sequence[Pattern], caller: Caller) -> Ask | None:
     """What to ask before ``patterns`` can be resolved; None where nothing would help."""
     commands: list[bytes] = []
     subjects: list[str] = []
-    if needs_holders(patterns):
+    if needs_roles(patterns):
         commands.append(bson.encode({"usersInfo": {"forAllDBs": True}, "$db": "admin"}))
-        subjects.append(_HOLDERS)
+        subjects.append(_WITH_ROLES)
     ids = ids_of_any_owner(patterns)
     if ids and caller.may("listSessions"):
         wanted = [bson.Binary(one, 4) for one in dict.fromkeys(ids)]
@@ -67,10 +67,10 @@ def learn(ask: Ask, replies: Sequence[bytes | None]) -> Learnt:
             told = {} if reply is None else bson.decode(reply)
             if told.get("ok") != 1:
                 raise ValueError(str(told.get("errmsg", "no reply")))
-            if subject == _HOLDERS:
+            if subject == _WITH_ROLES:
                 for user in told["users"]:
                     roles = frozenset((str(r["role"]), str(r["db"])) for r in user["roles"])
-                    learnt.holders[user_digest(str(user["user"]), str(user["db"]))] = roles
+                    learnt.roles[user_digest(str(user["user"]), str(user["db"]))] = roles
             else:
                 listed = told["cursor"]["firstBatch"]
                 for one in listed:

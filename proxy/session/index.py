@@ -97,12 +97,12 @@ class SessionIndex:
             for session in owner.sessions:
                 yield session.key
 
-    def user_sessions(self, name: str) -> int:
-        """How many sessions ``user@db`` has made that are not forgotten."""
+    def owner_sessions(self, name: str) -> int:
+        """How many sessions of this owner (``user@db``) are not forgotten."""
         return sum(owner.sessions.count for owner in self._by_name.get(name, ()))
 
-    def user_transactions(self, name: str) -> int:
-        """How many transactions ``user@db`` has open."""
+    def owner_transactions(self, name: str) -> int:
+        """How many transactions this owner (``user@db``) has open."""
         return sum(owner.open_transactions for owner in self._by_name.get(name, ()))
 
     def application_sessions(self, application: str) -> int:

@@ -101,13 +101,13 @@ def names_only(patterns: Iterable[Pattern], caller: Caller) -> bool:
 class Learnt:
     """What upstream told the caller when asked; ``gaps`` says what it would not tell."""
 
-    holders: dict[bytes, frozenset[Role]] = field(default_factory=dict)
+    roles: dict[bytes, frozenset[Role]] = field(default_factory=dict)
     owners: dict[bytes, set[bytes]] = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
 
 
-def needs_holders(patterns: Iterable[Pattern]) -> bool:
-    """Whether it must be known who holds a role."""
+def needs_roles(patterns: Iterable[Pattern]) -> bool:
+    """Whether it must be known who has a role."""
     return any(pattern.roles for pattern in patterns)
 
 
@@ -169,7 +169,7 @@ def _owners(pattern: Pattern, known: KnownUsers, learnt: Learnt) -> frozenset[by
         sets.append(frozenset(user_digest(user, database) for user, database in pattern.users))
     if pattern.roles is not None:
         wanted = frozenset(pattern.roles)
-        told = frozenset(uid for uid, held in learnt.holders.items() if held & wanted)
+        told = frozenset(uid for uid, held in learnt.roles.items() if held & wanted)
         sets.append(known.holding(pattern.roles) | told)
     return frozenset.intersection(*sets) if sets else None
 

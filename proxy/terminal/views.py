@@ -42,10 +42,8 @@ class View:
 
 
 def driver(row: Row) -> str:
-    """A driver and its version; wrapped drivers are named after a ``|``."""
-    names = [part for part in str(row.get("driver") or "").split("|") if part]
-    version = str(row.get("driver_version") or "").partition("|")[0]
-    return f"{'/'.join(names)} {version}".strip()
+    """A driver and its version."""
+    return f"{row.get('driver') or ''} {row.get('driver_version') or ''}".strip()
 
 
 def _text(name: str) -> Callable[[Row], object]:

@@ -216,7 +216,7 @@ async def test_connections_are_shown_also_before_they_said_anything() -> None:
             assert [row["conn"] for row in found] == numbers
 
 
-async def test_groups_name_who_holds_what_and_how_much_of_a_budget() -> None:
+async def test_groups_name_who_has_what_and_how_much_of_a_budget() -> None:
     state = FakeState()
     for number in range(1, 7):
         state.add(number, application="leaking" if number < 5 else "shop")

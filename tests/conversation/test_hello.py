@@ -569,6 +569,22 @@ def test_clients_are_known_by_what_they_say() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "version", "shown"),
+    [
+        ("PyMongo|c", "4.20.1|", ("PyMongo|c", "4.20.1")),
+        ("nodejs|Mongoose", "6.3.0|8.1.0", ("nodejs|Mongoose", "6.3.0|8.1.0")),
+        ("|a||b|", "||", ("a|b", "")),
+    ],
+)
+def test_drivers_are_called_as_they_call_themselves(
+    name: str, version: str, shown: tuple[str, str]
+) -> None:
+    client = {"driver": {"name": name, "version": version}}
+    found = client_metadata(request(element("client", client)))
+    assert (found.driver, found.driver_version) == shown
+
+
+@pytest.mark.parametrize(
     "client",
     [
         {},

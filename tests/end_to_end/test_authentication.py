@@ -305,10 +305,10 @@ async def test_requests_sent_behind_an_authentication_are_its_users():
 
 def secrets_in(frames: list[bytes]) -> set[str]:
     """What authentication carried, in every spelling it could be logged in."""
-    holders = [document(frame) for frame in frames]
-    holders += [h["speculativeAuthenticate"] for h in holders if "speculativeAuthenticate" in h]
+    found = [document(frame) for frame in frames]
+    found += [one["speculativeAuthenticate"] for one in found if "speculativeAuthenticate" in one]
     spelled: set[str] = set()
-    for held in [holder["payload"] for holder in holders if holder.get("payload")]:
+    for held in [one["payload"] for one in found if one.get("payload")]:
         text = held if isinstance(held, str) else held.decode()
         payload = text.encode()
         # Names are no secrets: the first message says but one and a nonce.

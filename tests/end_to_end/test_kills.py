@@ -19,7 +19,7 @@ NOBODYS_ROLE = {"role": "a role nobody has", "db": "admin"}
 ALIVE, KILLED = True, False
 
 
-class Holder:
+class Owner:
     """A user with an open cursor."""
 
     def __init__(self, proxy: Proxy, name: str, session: Binary) -> None:
@@ -124,7 +124,7 @@ def test_what_survives(
     command: str, argument: Any, by: str, code: int | None, alices: bool, bobs: bool, native: bool
 ) -> None:
     proxy = Proxy(node(authorization=True, users=USERS), native=native)
-    alice, bob = Holder(proxy, "alice", ALICE), Holder(proxy, "bob", BOB)
+    alice, bob = Owner(proxy, "alice", ALICE), Owner(proxy, "bob", BOB)
     caller = logged_in(proxy, by, "app" if by == "alice" else "admin")
     reply = caller.run(command, argument, lsid={"id": Binary(b"k" * 16, 4)})
     assert reply.get("code") == code
@@ -153,7 +153,7 @@ def test_a_killed_transaction_is_gone_and_its_session_goes_on(native: bool) -> N
 
 def test_two_users_with_one_uuid_never_meet() -> None:
     proxy = Proxy(node(authorization=True, users=USERS))
-    alice, bob = Holder(proxy, "alice", ALICE), Holder(proxy, "bob", ALICE)
+    alice, bob = Owner(proxy, "alice", ALICE), Owner(proxy, "bob", ALICE)
     stolen = bob.client.run(
         "getMore", alice.cursor, db="app", collection="things", lsid={"id": ALICE}
     )

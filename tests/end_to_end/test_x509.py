@@ -366,7 +366,7 @@ async def test_drivers_with_certificates_log_in_at_once(certificates, files, nur
 
 
 @in_time
-async def test_a_resumed_session_is_its_holders(certificates, files, nursery):
+async def test_a_resumed_session_is_its_own_clients(certificates, files, nursery):
     upstream = Upstream(certificates, asks=ssl.CERT_OPTIONAL)
     port = await nursery.start(upstream.serve)
     names = ("alice", "bob")

@@ -377,13 +377,13 @@ def top_of(scraped: Prometheus, board: str, title: str) -> dict[str, str]:
 def test_whoever_is_behind_it_is_named(scraped: Prometheus) -> None:
     leaky = top_of(scraped, "sessions", "Growing applications")
     assert leaky["application"] == "leaky"
-    holder = top_of(scraped, "sessions", "Who grows most")
-    assert (holder["user"], holder["application"]) == ("bob@admin", "leaky")
-    assert holder["driver"].startswith("PyMongo")
-    near = top_of(scraped, "sessions", "Users near their budget")
-    assert near["user"] == "bob@admin"
+    group = top_of(scraped, "sessions", "Growing groups")
+    assert (group["owner"], group["application"]) == ("bob@admin", "leaky")
+    assert group["driver"].startswith("PyMongo")
+    near = top_of(scraped, "sessions", "Owners near their budget")
+    assert near["owner"] == "bob@admin"
     waiting = top_of(scraped, "transactions", "Idle transactions")
-    assert (waiting["user"], waiting["application"]) == ("alice@admin", "shop")
+    assert (waiting["owner"], waiting["application"]) == ("alice@admin", "shop")
     assert waiting["driver"].startswith("PyMongo")
     incidents = [
         labels

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.observe.families import PREFIX, Page
 from proxy.observe.session_gauges import (
     TOP,
-    TOP_HOLDERS,
+    TOP_GROUPS,
     TOP_TRANSACTIONS,
     SessionReading,
     slices,
@@ -36,7 +36,7 @@ class Read:
         page = Page()
         reading = SessionReading(store, settings, page)
         for step in (
-            reading.users(),
+            reading.owners(),
             reading.origins(),
             reading.transactions(now),
             reading.longest_idle(now),
@@ -74,12 +74,11 @@ def begun(store: SessionStore, number: int, now: float, user: str, origin: Origi
 def test_an_empty_store() -> None:
     read = Read(SessionStore(max_sessions=10))
     assert read("sessions") == 0
-    assert read("user_sessions", user="other") == 0
+    assert read("owner_sessions", owner="other") == 0
     assert read("session_budget_limit", scope="process") == 10
     assert read("session_budget_used_ratio", scope="process") == 0
-    for name in ("session_idle", "transaction", "transaction_idle", "cursor"):
-        suffix = "_oldest_seconds"
-        assert read(name + suffix) == 0
+    for name in ("session_idlest", "transaction_oldest", "transaction_idlest", "cursor_oldest"):
+        assert read(f"{name}_seconds") == 0
     assert read.all("transaction_idle_seconds") == {}
     assert read("transactions_ended_total", outcome="committed") == 0
 
@@ -93,13 +92,13 @@ def test_who_has_most_sessions() -> None:
             origin = Origin("10.0.0.1", f"app{user}", f"driver{user}", "1")
             store.use(lsid(number), float(number), f"user{user}@app", origin)
     read = Read(store)
-    users = read.all("user_sessions")
-    assert len(users) == TOP + 1
-    assert users["user0@app",] == users["user5000@app",] == 4
-    assert sum(users.values()) == number == read("sessions")
+    owners = read.all("owner_sessions")
+    assert len(owners) == TOP + 1
+    assert owners["user0@app",] == owners["user5000@app",] == 4
+    assert sum(owners.values()) == number == read("sessions")
     assert read("application_sessions", application="app5000") == 4
     assert len(read.all("application_sessions")) == TOP + 1
-    assert read("driver_sessions", driver="driver0 1") == 4
+    assert read("driver_sessions", driver="driver0", driver_version="1") == 4
     assert len(read.all("driver_sessions")) == TOP + 1
 
 
@@ -110,19 +109,19 @@ def test_who_has_most_with_application_and_driver() -> None:
     for number in range(50, 3_050):
         origin = Origin(f"10.0.0.{number % 200}", "leaky" if number % 3 else "web", "nodejs")
         store.use(lsid(number), 0.0, "bob@app", origin)
-    held = Read(store).all("holder_sessions")
+    held = Read(store).all("group_sessions")
     assert held["shop", "PyMongo", "alice@app"] == 40
     assert held["batch", "", "alice@app"] == 10
     assert held["leaky", "nodejs", "bob@app"] == pytest.approx(2_000, abs=200)
     assert sum(held.values()) == pytest.approx(3_050)
 
 
-def test_few_of_many_holders_are_named() -> None:
+def test_few_of_many_groups_are_named() -> None:
     store = SessionStore()
     for number in range(3_000):
         origin = Origin("h", f"app{number % 100}", "d")
         store.use(lsid(number), 0.0, f"user{number % 30}@app", origin)
-    assert len(Read(store).all("holder_sessions")) == TOP_HOLDERS
+    assert len(Read(store).all("group_sessions")) == TOP_GROUPS
 
 
 def test_sessions_of_nobody_and_of_unnamed_applications() -> None:
@@ -130,7 +129,7 @@ def test_sessions_of_nobody_and_of_unnamed_applications() -> None:
     store.use(lsid(1), 0.0)
     store.use(lsid(2), 0.0, "", Origin("h", "other"))
     read = Read(store, per_user=1, per_application=1)
-    assert read("user_sessions", user="") == 2
+    assert read("owner_sessions", owner="") == 2
     assert read("application_sessions", application="") == 1
     # An application may call itself as the rest is called.
     assert read("application_sessions", application="other") == 1
@@ -158,8 +157,8 @@ def test_open_transactions_and_who_lets_them_wait() -> None:
     read = Read(store)
     assert read("transactions_open") == 3
     assert read("transaction_oldest_seconds") == 90
-    assert read("transaction_idle_oldest_seconds") == 60
-    assert read("user_open_transactions", user="alice@app") == 2
+    assert read("transaction_idlest_seconds") == 60
+    assert read("owner_open_transactions", owner="alice@app") == 2
     assert read.all("transaction_idle_seconds") == {
         ("shop", "PyMongo", "alice@app"): 60,
         ("batch", "nodejs", "bob@app"): 40,
@@ -186,7 +185,7 @@ def test_cursors_and_the_longest_idle() -> None:
     read = Read(store)
     assert read("cursors_open") == 2
     assert read("cursor_oldest_seconds") == 69
-    assert read("session_idle_oldest_seconds") == 80
+    assert read("session_idlest_seconds") == 80
 
 
 def test_what_the_store_counted() -> None:

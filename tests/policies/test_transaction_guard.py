@@ -127,4 +127,4 @@ def test_an_aborted_transaction_is_not_overdue_again(store: SessionStore) -> Non
     (found,) = rule.overdue(store, 200.0)
     assert store.abort_transaction(found.session, 200.0)
     assert list(rule.overdue(store, 200.0)) == []
-    assert store.user_transactions("alice@app") == 0
+    assert store.owner_transactions("alice@app") == 0

@@ -13,7 +13,7 @@ from proxy.session.plans import Ask
 from tests.session.sessions import ALICE, KILLER, caller, uuid
 
 LISTER = caller("root@admin", may=("killAnySession", "listSessions"))
-HOLDERS = Ask((b"",), ("holders of roles",))
+WITH_ROLES = Ask((b"",), ("users with roles",))
 OWNERS = Ask((b"",), ("owners of an lsid without uid",))
 ROLES = Pattern(roles=(("r", "d"),))
 ANY_OWNER = Pattern(lsid=(uuid(2), None))
@@ -38,13 +38,13 @@ def test_only_what_helps_is_asked(patterns: list[Pattern], who: Any, commands: l
     assert names == commands
 
 
-def test_holders() -> None:
+def test_users_with_roles() -> None:
     users = [
         {"user": "a", "db": "d", "roles": [{"role": "r", "db": "d"}, {"role": "s", "db": "e"}]},
         {"user": "b", "db": "d", "roles": []},
     ]
-    learnt = learn(HOLDERS, [bson.encode({"users": users, "ok": 1.0})])
-    assert learnt.holders == {
+    learnt = learn(WITH_ROLES, [bson.encode({"users": users, "ok": 1.0})])
+    assert learnt.roles == {
         user_digest("a", "d"): {("r", "d"), ("s", "e")},
         user_digest("b", "d"): frozenset(),
     }
@@ -62,10 +62,10 @@ def test_owners() -> None:
 @pytest.mark.parametrize(
     ("ask", "reply", "gap"),
     [
-        (HOLDERS, {"ok": 0.0, "errmsg": "not authorized"}, "holders of roles: not authorized"),
-        (HOLDERS, None, "holders of roles: no reply"),
-        (HOLDERS, {"ok": 1.0}, "holders of roles: 'users'"),
-        (HOLDERS, {"ok": 1.0, "users": [1]}, "holders of roles: "),
+        (WITH_ROLES, {"ok": 0.0, "errmsg": "not authorized"}, "users with roles: not authorized"),
+        (WITH_ROLES, None, "users with roles: no reply"),
+        (WITH_ROLES, {"ok": 1.0}, "users with roles: 'users'"),
+        (WITH_ROLES, {"ok": 1.0, "users": [1]}, "users with roles: "),
         (
             OWNERS,
             {"ok": 1.0, "cursor": {"firstBatch": [], "id": Int64(5)}},
@@ -80,4 +80,4 @@ def test_what_was_not_told_is_a_gap(ask: Ask, reply: dict[str, Any] | None, gap:
 
 
 def test_a_reply_that_is_no_bson_is_a_gap() -> None:
-    assert len(learn(HOLDERS, [b"junk"]).gaps) == 1
+    assert len(learn(WITH_ROLES, [b"junk"]).gaps) == 1

@@ -340,7 +340,7 @@ def test_roles_select_whom_connections_and_upstream_have_shown() -> None:
     asked = deciding(request(document), IMPERSONATOR, known=known)
     assert isinstance(asked, Ask)
     assert bson.decode(asked.commands[0]) == {"usersInfo": {"forAllDBs": True}, "$db": "admin"}
-    learnt = Learnt(holders={BOB: frozenset((("readWrite", "app"),))}, gaps=["one"])
+    learnt = Learnt(roles={BOB: frozenset((("readWrite", "app"),))}, gaps=["one"])
     made = plan(document, IMPERSONATOR, known=known, learnt=learnt)
     assert made.selection == Selection(uids=frozenset((ALICE, BOB)))
     assert made.unknown == "one"

@@ -34,6 +34,6 @@ def test_owners_that_share_a_uid() -> None:
     store = SessionStore()
     store.use(LogicalSessionId(uuid(1), BOB), 0.0, "alice@app")
     store.use(LogicalSessionId(uuid(2), BOB), 0.0, "")
-    assert (store.user_sessions("alice@app"), store.user_sessions("")) == (1, 1)
+    assert (store.owner_sessions("alice@app"), store.owner_sessions("")) == (1, 1)
     assert list(store.made_by("alice@app")) == [LogicalSessionId(uuid(1), BOB)]
     assert store.count(Selection(uids=frozenset((BOB,)))) == 2

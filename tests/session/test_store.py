@@ -97,7 +97,7 @@ def test_many_uses_at_once_are_as_many_uses() -> None:
     for store in stores:
         assert (len(store), store.counts.started, store.untracked) == (4, 4, 0)
         assert store.application_sessions("shop") == 2
-        assert store.user_sessions("x") == 4
+        assert store.owner_sessions("x") == 4
         for each in keys:
             session = store.get(each)
             assert session is not None
@@ -209,7 +209,7 @@ def test_forgetting_takes_cursors_and_transactions_along() -> None:
     store.transaction_step(session, Step.START, Outcome.OK, info, 0.0, "a:1")
     assert store.expire(10.0) == (1, False)
     assert store.cursor_session(CursorId("a:1", 1)) is None
-    assert (store.open_transactions, store.user_transactions("alice@app")) == (0, 0)
+    assert (store.open_transactions, store.owner_transactions("alice@app")) == (0, 0)
     assert (store.owners(), store.origins()) == ([], [])
 
 

@@ -250,7 +250,7 @@ class StoreMachine(RuleBasedStateMachine):
             by_application[application] = by_application.get(application, 0) + 1
             if model.state is State.IN_PROGRESS:
                 opened[model.user] = opened.get(model.user, 0) + 1
-        assert {user: self.store.user_sessions(user) for user in USERS} == {
+        assert {user: self.store.owner_sessions(user) for user in USERS} == {
             user: by_user.get(user, 0) for user in USERS
         }
         assert {name: self.store.application_sessions(name) for name in APPLICATIONS} == {
@@ -258,7 +258,7 @@ class StoreMachine(RuleBasedStateMachine):
         }
         assert {owner.name for owner in self.store.owners()} == set(by_user)
         assert self.store.open_transactions == sum(opened.values())
-        assert {user: self.store.user_transactions(user) for user in USERS} == {
+        assert {user: self.store.owner_transactions(user) for user in USERS} == {
             user: opened.get(user, 0) for user in USERS
         }
         in_progress = {session.key for session in self.store.open_transaction_sessions()}

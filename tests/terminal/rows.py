@@ -33,7 +33,7 @@ def who(**more: Any) -> dict[str, Any]:
         "owner": "alice@admin",
         "application": "shop",
         "driver": "PyMongo|c",
-        "driver_version": "4.20.0|",
+        "driver_version": "4.20.0",
         "client": "10.0.0.1",
     } | more
 

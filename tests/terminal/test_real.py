@@ -49,7 +49,7 @@ def test_top_names_who_needs_attention(admin: str) -> None:
 def test_a_leak_is_at_the_top_of_the_groups(admin: str) -> None:
     _, text = run(admin, "groups")
     first = text.splitlines()[1]
-    assert first.split()[:3] == ["bob@admin", "leaky-importer", "PyMongo/c"]
+    assert first.split()[:3] == ["bob@admin", "leaky-importer", "PyMongo|c"]
 
 
 def test_an_open_transaction_is_named(admin: str) -> None:

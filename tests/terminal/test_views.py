@@ -33,7 +33,7 @@ def test_a_session_is_shown_with_all_that_it_has() -> None:
         "ENDED",
         "SESSION",
     ]
-    for text in ("alice@admin", "PyMongo/c 4.20.0", "open 1 m 15 s", "find 3.2 s", " 2 "):
+    for text in ("alice@admin", "PyMongo|c 4.20.0", "open 1 m 15 s", "find 3.2 s", " 2 "):
         assert text in first
     assert "500 ms" not in first
     assert "killed" in second
@@ -114,10 +114,10 @@ def test_what_needs_attention_is_named_by_user_application_and_driver() -> None:
     )
     assert lines == [
         "900,000 sessions: nearly as many as there may be",
-        "alice@admin · shop · PyMongo/c 4.20.0: 80 % of the session budget used",
-        "alice@admin · shop · PyMongo/c 4.20.0: a transaction has been idle for 31.0 s",
-        "bob@admin · shop · PyMongo/c 4.20.0: has 500,000 sessions; are they ended?",
-        "mallory@admin · shop · PyMongo/c 4.20.0: tried a session of somebody else (foreign uid), "
+        "alice@admin · shop · PyMongo|c 4.20.0: 80 % of the session budget used",
+        "alice@admin · shop · PyMongo|c 4.20.0: a transaction has been idle for 31.0 s",
+        "bob@admin · shop · PyMongo|c 4.20.0: has 500,000 sessions; are they ended?",
+        "mallory@admin · shop · PyMongo|c 4.20.0: tried a session of somebody else (foreign uid), "
         "5.0 s ago",
     ]
 

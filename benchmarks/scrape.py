@@ -18,7 +18,8 @@ from time import perf_counter
 
 import trio
 
-from proxy.observe.labels import CODE_NAMES, COMMANDS
+from proxy.observe.code_names import CODE_NAMES
+from proxy.observe.labels import COMMANDS
 from proxy.process.server import Running
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.info import OperationSessionInfo

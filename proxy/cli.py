@@ -41,6 +41,7 @@ examples:
   mongo-session-proxy serve --upstream 'mongodb://db1:27017,db2:27017/?replicaSet=rs0'
   mongo-session-proxy serve --config /etc/mongo-session-proxy.toml
   mongo-session-proxy serve --embedded      # no MongoDB at hand: try it with a built-in one
+  mongo-session-proxy files .               # settings with their defaults, dashboards, a unit
   mongo-session-proxy demo                  # a short conversation, and what the proxy saw
   mongo-session-proxy top                   # who has what in the proxy that runs here
   mongo-session-proxy kill --application 'shop*' --min-idle 600 --dry-run
@@ -104,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _complain([*problems, f"say what to do; {_NAME} --help lists the commands"])
         if options.command == "demo":
             return _complain(problems) if problems else _demo(_demonstration())
+        if options.command == "files":
+            return _complain(problems) if problems else _write_files(options)
         if options.command in terminal.COMMANDS:
             return _complain(problems) if problems else _look(options)
         config = _settings(options, problems)
@@ -166,8 +169,31 @@ def _parser() -> argparse.ArgumentParser:
         description="Start a proxy in front of a built-in upstream, hold a short conversation "
         "through it with PyMongo, print what the proxy saw, and end.",
     )
+    files = add(
+        commands,
+        "files",
+        help="write out the example of all settings, the unit for systemd, dashboards and alerts",
+        description="Write config.example.toml, deploy/mongo-session-proxy.service, and Grafana's "
+        "and Prometheus' files below a folder, and list what was written. If any of them is there "
+        "and differs, none is written.",
+    )
+    files.add_argument("folder", metavar="DIR", help="made if it is not there")
+    files.add_argument("--force", action="store_true", help="replace what is there and differs")
     terminal.add_commands(partial(add, commands))
     return parser
+
+
+def _write_files(options: argparse.Namespace) -> int:
+    from proxy import files
+
+    if not options.folder:
+        return _complain(["DIR: should not be empty"])
+    try:
+        written = files.write(Path(options.folder), force=options.force)
+    except OSError as error:
+        return _complain([_refusal(error)], _FAILED)
+    print("\n".join(map(str, written)) if written else "all files are there as they should be")
+    return _OK
 
 
 def _look(options: argparse.Namespace) -> int:

@@ -70,7 +70,7 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_names_every_command_and_flag(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, names in (
-        (["--help"], ["serve", "check-config", "demo", "--version"]),
+        (["--help"], ["serve", "check-config", "files", "demo", "--version"]),
         (["serve", "--help"], ["--config", "--embedded", *cli._SETTINGS]),
     ):
         with pytest.raises(SystemExit):

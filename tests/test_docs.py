@@ -74,6 +74,9 @@ NAMING = sorted(
     if path != Path(__file__)
 )  # fmt: skip
 
+#: Nobody wrote these: Python's, and what only a wheel has.
+MADE = re.compile("__pycache__|proxy/shipped")
+
 #: From the top of the tree: no other path, name or address goes before it.
 NAMED_FILE = re.compile(
     r"(?<![\w./:}-])((?:proxy|policies|tests|benchmarks|grafana|deploy|docs)/[\w./*-]+)"
@@ -103,7 +106,7 @@ def known(module: str) -> bool:
 def wrongly_named(path: Path, text: str) -> Iterator[str]:
     for found in NAMED_FILE.findall(text):
         name = found.rstrip(".-*/")
-        if "__pycache__" not in name and not list(ROOT.glob(name)):
+        if not MADE.search(name) and not list(ROOT.glob(name)):
             yield found
     dotted = REFERENCE.findall(text)
     if path.suffix == ".md":

@@ -14,6 +14,7 @@ import pytest
 
 from proxy import __version__
 from proxy.build import VERSION
+from proxy.files import contents
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,7 +59,7 @@ def test_it_holds_every_file_of_its_packages(installed: Path) -> None:
             str(path.relative_to(root))
             for package in ("proxy", "policies")
             for path in (root / package).rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
+            if path.is_file() and not {"__pycache__", "shipped"} & {*path.parts}
         }
 
     held = files(installed)
@@ -82,6 +83,25 @@ def test_it_says_its_version(installed: Path, tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == f"mongo-session-proxy {__version__}\n"
+
+
+def test_it_brings_the_files_that_one_wants_beside_it(installed: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(installed, "files", "."),
+        cwd=tmp_path,
+        env=environment(installed),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == list(contents())
+    for name, content in contents().items():
+        assert (tmp_path / name).read_bytes() == content
+    held = {path for path in (installed / "proxy" / "shipped").rglob("*") if path.is_file()}
+    assert {str(path.relative_to(installed / "proxy" / "shipped")) for path in held} == {
+        *contents()
+    }
 
 
 def test_it_serves(installed: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The six session-control commands: what each request is allowed to do, in the server's order.
 
-Design section 4 decides, and says where the manual wins over the server. Everything else is as
-a server 4.2 answered.
+Where the manual wins over the server says ``docs/differences.md``. Everything else is as a server
+4.2 answered.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Identity:
 
 NOBODY = Identity()
 
-#: What is asked; design section 3.
+#: What is asked.
 CONNECTION_STATUS: Mapping[str, Any] = {
     "connectionStatus": 1,
     "showPrivileges": True,

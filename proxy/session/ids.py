@@ -13,8 +13,7 @@ from uuid import UUID
 class LogicalSessionId(NamedTuple):
     """A session's key: ``id`` is the UUID's 16 bytes, ``uid`` the owner's 32-byte digest.
 
-    The pair is the identity: two users may use the same UUID without meeting
-    (design section 3).
+    The pair is the identity: two users may use the same UUID without meeting.
     """
 
     id: bytes

@@ -1,7 +1,7 @@
 """The patterns of killAllSessionsByPattern: grammar, and which sessions they select.
 
-Design section 4: the fields of one pattern must all match, patterns are alternatives, and
-``users`` and ``roles`` select by owner.
+The fields of one pattern must all match, patterns are alternatives, and ``users`` and ``roles``
+select by owner.
 """
 
 from __future__ import annotations

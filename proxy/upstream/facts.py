@@ -2,7 +2,7 @@
 
 Learnt from its hello and from one harmless question, ``{refreshSessions: []}``, put to it by
 somebody who is not authenticated: 13 means that authorization is on, 59 that there are no
-session commands, ok that they are there for everybody (reference: server-sessions, 3.0).
+session commands, ok that they are there for everybody.
 """
 
 from __future__ import annotations

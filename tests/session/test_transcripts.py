@@ -10,7 +10,7 @@ from proxy.session.info import read_operation_session_info
 from proxy.session.plans import Ask, Plan, Refusal
 from tests.session.sessions import NAMES, Probe, deciding, recorded
 
-#: Where the manual wins (design section 4): ok here, an error there.
+#: Where the manual wins (``docs/differences.md``): ok here, an error there.
 _OWN_SESSIONS = {
     "killAllSessions alice",
     "killAllSessions alice twice",

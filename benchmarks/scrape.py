@@ -2,7 +2,7 @@
 
     python -m benchmarks.scrape [connections [sessions]]
 
-One process: a recording upstream, the proxy in front of it with its operators' endpoint, and the
+One process: a recording upstream, the proxy in front of it with its admin endpoint, and the
 clients (1,000 and 100,000 unless told otherwise). The sessions are those of 10,000 users and as
 many applications, half of them used again since, 2,000 with an open transaction; every command,
 error and reason that can have a label has one. A task that wants its turn every millisecond

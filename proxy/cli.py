@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--embedded",
         action="store_true",
-        help="stand in front of a built-in upstream that keeps nothing, for demonstrations and "
+        help="stand in front of an embedded upstream that keeps nothing, for demonstrations and "
         "tests",
     )
     check = add(
@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "demo",
         help="hold a short conversation through the proxy and show what it saw",
-        description="Start a proxy in front of a built-in upstream, hold a short conversation "
+        description="Start a proxy in front of an embedded upstream, hold a short conversation "
         "through it with PyMongo, print what the proxy saw, and end.",
     )
     files = add(
@@ -288,7 +288,7 @@ async def _try_out(config: Config, set_name: str, demonstration: ModuleType) -> 
     async with trio.open_nursery() as nursery:
         running = await nursery.start(demonstration.serve_embedded, config)
         where = ",".join(running.addresses).replace("/", "%2F")
-        lines = ["A proxy in front of a built-in upstream, which keeps nothing. Ctrl-C ends it."]
+        lines = ["A proxy in front of an embedded upstream, which keeps nothing. Ctrl-C ends it."]
         options = f"replicaSet={set_name}" + ("&tls=true" if config.listen.tls else "")
         lines.append(f"  connect with   mongodb://{where}/?{options}")
         if running.admin:
@@ -330,7 +330,7 @@ def _demonstration() -> ModuleType:
         if error.name != "mongomock":
             raise
         install = "pip install 'mongomock>=4.3,<5', or in the sources pip install '.[embedded]'"
-        raise ConfigError([f"the built-in upstream is not installed: {install}"]) from error
+        raise ConfigError([f"the embedded upstream is not installed: {install}"]) from error
     return demo
 
 

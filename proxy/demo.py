@@ -40,7 +40,7 @@ async def serve_embedded(
     *,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """As :func:`proxy.process.server.serve`, in front of a built-in upstream of its own.
+    """As :func:`proxy.process.server.serve`, in front of an embedded upstream of its own.
 
     With ``users`` the upstream demands that clients log in.
     """

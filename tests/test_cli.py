@@ -253,7 +253,7 @@ def test_without_its_engine_the_built_in_upstream_says_what_to_install() -> None
     )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "mongo-session-proxy: the built-in upstream is not installed: "
+        "mongo-session-proxy: the embedded upstream is not installed: "
         "pip install 'mongomock>=4.3,<5', or in the sources pip install '.[embedded]'"
     ]
 

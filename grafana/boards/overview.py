@@ -51,7 +51,7 @@ BOARD: Final = Dashboard(
                         "{{code_name}} from {{source}}",
                     ),
                     unit="reqps",
-                    help="proxy: refused here, by a rule or the rules of session control."
+                    help="proxy: refused here, by a rule or as the manual says of session commands."
                     " upstream: passed on.",
                 ),
                 series(
@@ -91,11 +91,11 @@ BOARD: Final = Dashboard(
                     Query(total("connections_limit", side="client"), "limit"),
                 ),
                 series(
-                    "Accepted, turned away, gone",
+                    "Accepted, rejected, closed",
                     Query(rate("client_connections_accepted_total"), "accepted"),
                     Query(
                         rate("client_connections_rejected_total", "reason"),
-                        "turned away: {{reason}}",
+                        "rejected: {{reason}}",
                     ),
                     Query(rate("client_connections_closed_total", "reason"), "{{reason}}"),
                     unit="cps",

@@ -152,7 +152,7 @@ BOARD: Final = Dashboard(
                     unit="percentunit",
                 ),
                 series(
-                    "Session control",
+                    "Session commands",
                     Query(
                         rate("session_commands_total", "command, result"), "{{command}} {{result}}"
                     ),

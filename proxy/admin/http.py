@@ -1,4 +1,4 @@
-"""The operators' endpoint: HTTP from bytes to requests and back, and who may ask.
+"""The admin endpoint: HTTP from bytes to requests and back, and who may ask.
 
 h11 on trio rather than an ASGI framework and server: they take 100 ms more to import, a
 fifth of the time in which the proxy promises to be up, and all there is are a few pages.

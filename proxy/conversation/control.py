@@ -1,4 +1,4 @@
-"""The session-control commands: asked here, decided here, carried out upstream.
+"""The session commands: asked here, decided here, carried out upstream.
 
 Upstream is first asked who the caller is, since privileges may have changed since the login;
 then the decision is made, its commands are sent on the caller's own connection, and the answer
@@ -43,7 +43,7 @@ def on_session_control(conversation: Conversation, request: Request, now: float)
 
 
 class _Command:
-    """One session-control command on its way through the questions to upstream."""
+    """One session command on its way through the questions to upstream."""
 
     def __init__(self, conversation: Conversation, request: Request, started: float) -> None:
         self._conversation = conversation

@@ -46,7 +46,7 @@ class Recorder(Protocol):
         """A rule refused a request, or would have in mode enforce."""
 
     def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
-        """A session-control command was refused, failed upstream or was done, for so many
+        """A session command was refused, failed upstream or was done, for so many
         sessions that are known."""
 
     def killed(self, own: int, others: int) -> None:
@@ -208,7 +208,7 @@ class Desk:
     # ------------------------------------------------------------------ session control
 
     def facts(self, learnt: Learnt | None) -> Facts:
-        """What deciding a session-control command needs to know."""
+        """What deciding a session command needs to know."""
         sessions = self._sessions
         return Facts(
             self.caller,
@@ -221,11 +221,11 @@ class Desk:
         )
 
     def decided(self, command: str, decision: str, targets: int, reason: str = "") -> None:
-        """Record what became of a session-control command."""
+        """Record what became of a session command."""
         self._sessions.recorder.control(command, decision, targets, reason, self)
 
     def incident(self, kind: str, now: float) -> None:
-        """Record a session-control command that means sessions as nobody should."""
+        """Record a session command that means sessions as nobody should."""
         self._sessions.recorder.incident(kind, now, self)
 
     def killed(self, plan: Plan, targets: int) -> None:

@@ -40,7 +40,7 @@ class Context:
     """One request as a rule sees it. Everything in it is for reading only.
 
     ``session`` is what the store knows of ``info.lsid``, None for a new one. ``plan`` is set
-    for session-control commands: what they would do. ``origin`` says where the connection comes
+    for session commands: what they would do. ``origin`` says where the connection comes
     from, ``upstream`` (an address) where it leads. ``upstream_checks`` is false where upstream
     is known not to validate session fields, so that only the proxy refuses a wrong one.
     """

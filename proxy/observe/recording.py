@@ -53,7 +53,7 @@ class DecisionRecorder:
         self._write(desk, command, decided, decision.error.errmsg, rule=decision.rule, targets=None)
 
     def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
-        """Count and write down what became of a session-control command."""
+        """Count and write down what became of a session command."""
         self._telemetry.control(command, decision)
         self._write(desk, command, decision, reason, rule=None, targets=targets)
 

@@ -92,7 +92,7 @@ class Telemetry:
         )
         self._rejections = declared.counter(
             "client_connections_rejected_total",
-            "Client connections that were turned away at once.",
+            "Client connections that were rejected at once.",
             "reason",
             start=product(("connection limit", "descriptors")),
         )
@@ -134,7 +134,7 @@ class Telemetry:
         )
         self._control = declared.counter(
             "session_commands_total",
-            "Session-control commands, by result.",
+            "Session commands, by result.",
             "command",
             "result",
             start=product(SESSION_COMMANDS, CONTROL_RESULTS),
@@ -195,7 +195,7 @@ class Telemetry:
         self._closes[(self._reason[reason],)] += 1
 
     def rejected(self, reason: str) -> None:
-        """A client connection was turned away; it is not counted as accepted."""
+        """A client connection was rejected; it is not counted as accepted."""
         self._rejections[(self._rejection[reason],)] += 1
 
     def connected(self, seconds: float) -> None:
@@ -255,7 +255,7 @@ class Telemetry:
         self.rule_incidents.note(_incident(decision, self._rule[rule], user, origin), now)
 
     def control(self, command: str, result: str) -> None:
-        """A session-control command came to one of :data:`proxy.observe.labels.CONTROL_RESULTS`."""
+        """A session command came to one of :data:`proxy.observe.labels.CONTROL_RESULTS`."""
         self._control[(command, result)] += 1
 
     def killed(self, initiator: str, sessions: int) -> None:

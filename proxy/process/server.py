@@ -54,7 +54,7 @@ class Running:
     """What :func:`serve` tells when clients can connect.
 
     ``addresses`` are those of the first listeners, as clients on this machine dial them;
-    ``admin`` is the operators' endpoint, None where it is off.
+    ``admin`` is the admin endpoint, None where it is off.
     """
 
     addresses: list[str]
@@ -249,7 +249,7 @@ class Server:
             "listening",
             version=VERSION,
             connect=f"mongodb://{','.join(a.replace('/', '%2F') for a in addresses)}/",
-            upstream=",".join(map(str, self._seeds)),
+            seeds=[str(seed) for seed in self._seeds],
             admin=where,
         )
 
@@ -261,7 +261,7 @@ class Server:
         elif not self._places.admit():
             sock.close()
             self.telemetry.rejected("connection limit")
-            self.log.warning("client turned away", client=peer, reason="connection limit")
+            self.log.warning("client rejected", client=peer, reason="connection limit")
         else:
             number = next(self._numbers)
             connection = Connection(self.shared, number, sock, peer, listener.upstream)

@@ -25,7 +25,7 @@ Forms = Callable[[Collection[E]], list[bytes]]
 #: What stands in front of an array's first documents.
 _PLACES: Final = [b"\x03%d\0" % place for place in range(BATCH)]
 
-#: Fields of a session-control command that mean nothing to another command or in another place.
+#: Fields of a session command that mean nothing to another command or in another place.
 _OWN: Final = frozenset(
     (b"lsid", b"txnNumber", b"autocommit", b"startTransaction", b"stmtId", b"stmtIds", b"$db")
 )

@@ -1,4 +1,4 @@
-"""The six session-control commands: what each request is allowed to do, in the server's order.
+"""The six session commands: what each request is allowed to do, in the server's order.
 
 Where the manual wins over the server says ``docs/differences.md``. Everything else is as a server
 4.2 answered.
@@ -79,7 +79,7 @@ class _Case:
 
 
 def decide(request: Request, info: OperationSessionInfo, facts: Facts) -> Decision:
-    """What to do about a session-control command. Changes nothing and raises nothing.
+    """What to do about a session command. Changes nothing and raises nothing.
 
     ``info`` is what :func:`proxy.session.info.read_operation_session_info` read.
     """

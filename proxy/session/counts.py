@@ -16,8 +16,8 @@ TRANSACTION_BOUNDS: Final = (
     300.0,
 )  # fmt: skip
 
-#: How an open transaction can end; ``killed`` by session control or a rule, ``forgotten`` with
-#: its session, ``unknown`` where the reply to its end never came or said nothing.
+#: How an open transaction can end; ``aborted`` also by the transaction guard, ``killed`` and
+#: ``forgotten`` with its session, ``unknown`` where the reply to its end did not come or say.
 OUTCOMES: Final = ("committed", "aborted", "killed", "forgotten", "prepared", "unknown")
 
 

@@ -1,4 +1,4 @@
-"""What a session-control command comes to: a refusal, or what to send, answer and remember."""
+"""What a session command comes to: a refusal, or what to send, answer and remember."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class SessionStore(SessionIndex):
                     self.cursor_closed(cursor)
             tracker = session.transaction
             if tracker is not None and upstream in (None, tracker.upstream):
-                self.abort_transaction(session, now)
+                self.abort_transaction(session, now, "killed")
         self._epoch += 1
         if within.everything:
             self._killed_epoch = self._epoch
@@ -327,12 +327,13 @@ class SessionStore(SessionIndex):
         self.counts.stepped(tracker, step, outcome, before, now)
         self._count_transaction(session, before[0], tracker.state)
 
-    def abort_transaction(self, session: Session, now: float) -> bool:
-        """Note that the open transaction was aborted by a kill or a limit; True if it was open."""
+    def abort_transaction(self, session: Session, now: float, outcome: str = "aborted") -> bool:
+        """Note that the open transaction was aborted; True if it was open. ``outcome`` is
+        ``killed`` where that came of a kill."""
         tracker = session.transaction
         if tracker is None or not tracker.kill():
             return False
-        self.counts.finished("killed", now - tracker.started)
+        self.counts.finished(outcome, now - tracker.started)
         self._count_transaction(session, State.IN_PROGRESS, tracker.state)
         return True
 

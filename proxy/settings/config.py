@@ -282,7 +282,7 @@ class Log(Settings):
 
 
 class Embedded(Settings):
-    """The built-in upstream, for demonstrations and tests; it keeps nothing."""
+    """The embedded upstream, for demonstrations and tests; it keeps nothing."""
 
     set_name: Text = "embedded"
 

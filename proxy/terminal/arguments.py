@@ -87,7 +87,7 @@ def _connect(parser: argparse.ArgumentParser) -> None:
         "--admin",
         metavar="HOST:PORT",
         default=DEFAULT_ADMIN,
-        help=f"the proxy's operators' endpoint ({DEFAULT_ADMIN})",
+        help=f"the proxy's admin endpoint ({DEFAULT_ADMIN})",
     )
     parser.add_argument(
         "--token-file",

@@ -144,7 +144,7 @@ class Watcher:
             self._log.info(
                 "topology",
                 kind=topology.kind,
-                members=",".join(map(str, topology.members())),
+                members=[str(member) for member in topology.members()],
                 primary=str(topology.primary) if topology.primary else None,
             )
 

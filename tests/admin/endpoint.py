@@ -1,4 +1,4 @@
-"""The operators' endpoint with a store of one's own behind it, and a client for it."""
+"""The admin endpoint with a store of one's own behind it, and a client for it."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ Client = pymongo.MongoClient[dict[str, Any]]
 async def proxied(
     listen: str = "127.0.0.1:0", admin: str = "127.0.0.1:0", token: str | None = TOKEN
 ) -> AsyncIterator[Running]:
-    """A proxy in front of a built-in upstream where the scene's users may log in."""
+    """A proxy in front of an embedded upstream where the scene's users may log in."""
     logs.configure("text", "critical")
     tables = {
         "listen": {"address": listen},

@@ -63,7 +63,7 @@ def secured(**how: Any) -> Talk:
 
 
 def asked(request: bytes, status: dict[str, Any] = AS_ALICE, **how: Any) -> Talk:
-    """A session-control command up to where it is known who asks."""
+    """A session command up to where it is known who asks."""
     return secured(**how).client(request).upstream_is_asked().upstream_says(status)
 
 

@@ -405,7 +405,7 @@ async def test_a_member_that_is_away_for_a_while():
         port = listeners(running)[away.address]
         away.scope.cancel()
         await until(lambda: not driver.client.secondaries)
-        # Whoever dials it is turned away at once, as the member itself would do.
+        # Whoever dials it is rejected at once, as the member itself would do.
         assert await hellos(port) is None
         await insert(driver)
         await nursery.start(partial(fake.add, "b", port=away.upstream.port))

@@ -1,4 +1,4 @@
-"""The program itself in front of a built-in upstream of another process, and what it takes."""
+"""The program itself in front of an embedded upstream of another process, and what it takes."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def context(
     now: float = 0.0,
     **how: Any,
 ) -> Context:
-    """What a rule sees of ``document``; session-control commands come with their plan."""
+    """What a rule sees of ``document``; session commands come with their plan."""
     one = request(document, "app")
     store = SessionStore() if store is None else store
     info = read_operation_session_info(one, who)

@@ -102,6 +102,13 @@ def test_a_retryable_write_ends_an_open_transaction_with_a_lower_number() -> Non
     assert (counts.statements, counts.retryable_writes) == (1, 1)
 
 
+def test_what_a_limit_ends_is_aborted_and_not_killed() -> None:
+    played = Played().step(Step.START)
+    [session] = played.store.open_transaction_sessions()
+    assert played.store.abort_transaction(session, 6.0)
+    assert (played.outcomes, played.seconds("aborted")) == ({"aborted": 1}, 5.0)
+
+
 def test_killed_and_forgotten_transactions() -> None:
     played = Played().step(Step.START)
     played.store.kill(Selection(keys=frozenset((key(),))), 6.0)

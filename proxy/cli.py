@@ -308,8 +308,10 @@ def _called() -> str:
     found = shutil.which(_NAME)
     if found is not None and Path(found).samefile(script):
         return _NAME
-    here = Path.cwd()
-    return quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
+    if script.is_relative_to(Path.cwd()):
+        script = script.relative_to(Path.cwd())
+    # Without a slash it would be looked for by its name again.
+    return quote(str(script) if len(script.parts) > 1 else f"./{script}")
 
 
 def _demo(demonstration: ModuleType) -> int:

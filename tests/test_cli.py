@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -275,6 +276,37 @@ def test_embedded_says_what_to_connect_with() -> None:
         assert (shown.returncode, shown.stderr) == (0, "")
         process.terminate()
         assert process.wait(PATIENCE) == 0
+
+
+def test_a_command_to_type_is_one_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binaries = tmp_path / "an environment" / "bin"
+    binaries.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(binaries / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    # Nothing but the sources: there is no such command.
+    assert shlex.split(cli._called()) == [sys.executable, "-m", "mongo_session_proxy"]
+    script = binaries / "mongo-session-proxy"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    assert shlex.split(cli._called()) == [str(script)]
+    monkeypatch.chdir(tmp_path)
+    assert cli._called() == "'an environment/bin/mongo-session-proxy'"
+    monkeypatch.chdir(binaries)
+    assert cli._called() == "./mongo-session-proxy"
+    monkeypatch.setenv("PATH", str(binaries))
+    assert cli._called() == "mongo-session-proxy"
+    # Another one of that name is found first.
+    other = tmp_path / "mongo-session-proxy"
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{binaries}")
+    assert cli._called() == "'an environment/bin/mongo-session-proxy'"
 
 
 def test_demo_ends_quietly_when_nobody_reads_on() -> None:

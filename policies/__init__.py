@@ -18,7 +18,7 @@ from policies.transaction_guard import TransactionGuard
 from policies.txn_number import TxnNumber
 from policies.user_name_length import UserNameLength
 
-POLICIES: Final[tuple[type, ...]] = (
+RULES: Final[tuple[type, ...]] = (
     Ownership,
     UserNameLength,
     OwnerlessSessions,

@@ -251,13 +251,13 @@ def test_every_setting_says_what_a_reload_does() -> None:
 
 
 def test_every_rule_has_a_section() -> None:
-    text = (ROOT / "docs" / "policies.md").read_text()
+    text = (ROOT / "docs" / "rules.md").read_text()
     described = re.findall(r"^### `(\w+)`$", text, re.MULTILINE)
-    assert described == [rule.name for rule in policies.POLICIES]
+    assert described == [rule.name for rule in policies.RULES]
 
 
 def test_the_rule_that_is_shown_is_the_one_that_is_there() -> None:
-    text = (ROOT / "docs" / "policies.md").read_text()
+    text = (ROOT / "docs" / "rules.md").read_text()
     source = (ROOT / "policies" / "examples" / "named_applications.py").read_text()
     [shown] = re.findall(r"^    class NamedApplications:\n(?:(?:    .*)?\n)+", text, re.MULTILINE)
     assert re.sub(r"^    ", "", shown, flags=re.MULTILINE).strip() in source

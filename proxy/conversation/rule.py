@@ -79,7 +79,7 @@ def is_routine(request: Request, session: Session | None, plan: Plan | None, ups
 class Rule(Protocol):
     """One rule."""
 
-    #: The section's name in the configuration, and the rule's in metrics and the audit log.
+    #: The name of its table in the configuration, and the rule's in metrics and the audit log.
     name: ClassVar[str]
     #: A frozen dataclass in which every field has a default.
     Settings: ClassVar[type[Any]]

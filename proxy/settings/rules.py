@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from policies import POLICIES
+import policies
 from proxy.conversation.rule import Mode, Rule, Rules, load_rule, make_rule
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _positive(kind: Any) -> Any:  # noqa: ANN401 - a type or an annotation of on
     return Annotated[kind, Field(ge=0, strict=kind is int)] if kind in (int, float) else kind
 
 
-_RULES: Final[tuple[type[Rule], ...]] = POLICIES
+_RULES: Final[tuple[type[Rule], ...]] = policies.RULES
 
 #: As (type, default), for pydantic.
 _TABLES: Final[dict[str, Any]] = {}

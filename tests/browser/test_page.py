@@ -71,7 +71,7 @@ def test_hostile_names_are_text(page: Browser) -> None:
     assert page.run("return document.querySelectorAll('main img, main script').length") == 0
 
 
-def test_the_page_asks_nobody_else_and_breaks_no_policy(page: Browser) -> None:
+def test_the_page_asks_nobody_else_and_is_refused_nothing(page: Browser) -> None:
     rows(page, "> 1")
     asked = page.run("return performance.getEntriesByType('resource').map((one) => one.name)")
     assert asked

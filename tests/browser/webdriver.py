@@ -74,7 +74,7 @@ class Browser:
         )
 
     def complaints(self) -> list[str]:
-        """What the console says: refused by the policy, failed, or thrown."""
+        """What the console says: refused by the page's own headers, failed, or thrown."""
         entries = self.call("POST", "/se/log", {"type": "browser"})
         return [entry["message"] for entry in entries]
 

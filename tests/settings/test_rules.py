@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import ValidationError
 
-from policies import POLICIES
+from policies import RULES
 from proxy.conversation.rule import Context, Mode
 from proxy.errors import CommandError, ConfigError
 from proxy.settings.rules import RuleTables, make_rules, rule_rows
 
 NUMBERS = [
     (rule.name, one.name)
-    for rule in POLICIES
+    for rule in RULES
     for one in fields(rule.Settings)
     if type(one.default) in (int, float)
 ]
@@ -47,19 +47,19 @@ def made(**tables: Any) -> list[tuple[str, Mode]]:
 
 def test_every_rule_has_a_table_with_a_mode_and_what_it_declares():
     tables = RuleTables()
-    for rule in POLICIES:
+    for rule in RULES:
         table = getattr(tables, rule.name).model_dump()
         assert table.pop("mode") == "enforce"
         assert table == {one.name: one.default for one in fields(rule.Settings)}
 
 
 def test_rules_come_in_their_order_and_ones_own_behind_them():
-    names = [rule.name for rule in POLICIES]
+    names = [rule.name for rule in RULES]
     assert [name for name, _ in made(custom=[{"rule": HERE}])] == [*names, "mine"]
 
 
 def test_modes():
-    first, second = POLICIES[0].name, POLICIES[1].name
+    first, second = RULES[0].name, RULES[1].name
     modes = dict(made(**{first: {"mode": "report"}, second: {"mode": "off"}}))
     assert modes[first] is Mode.REPORT
     assert second not in modes
@@ -76,7 +76,7 @@ def test_every_number_is_a_bound(rule, setting):
 
 def test_unknown_settings_and_rules_are_errors():
     with pytest.raises(ValidationError, match="Extra inputs"):
-        made(**{POLICIES[0].name: {"nonsense": 1}})
+        made(**{RULES[0].name: {"nonsense": 1}})
     with pytest.raises(ValidationError, match="Extra inputs"):
         made(nonsense={})
 
@@ -109,6 +109,6 @@ def test_a_rule_that_cannot_be_had(custom, problem):
 def test_rows_for_people():
     tables = RuleTables.model_validate({"custom": [{"rule": HERE, "settings": {"limit": 1}}]})
     *rows, mine = rule_rows(tables)
-    assert [row["rule"] for row in rows] == [rule.name for rule in POLICIES]
+    assert [row["rule"] for row in rows] == [rule.name for rule in RULES]
     assert all(row["mode"] == "enforce" and row["about"] for row in rows)
     assert mine == {"rule": HERE, "mode": "enforce", "settings": {"limit": 1}, "about": ""}

@@ -17,7 +17,7 @@ from tests.policies.contexts import SHOP, context
 from tests.session.sessions import ANYBODY, AS_ALICE, NOBODY, caller, info, lsid, uuid
 
 
-@pytest.mark.parametrize("rule", [*policies.POLICIES, NamedApplications])
+@pytest.mark.parametrize("rule", [*policies.RULES, NamedApplications])
 def test_every_rule_keeps_the_protocol(rule: type) -> None:
     assert is_dataclass(rule.Settings)
     assert rule.Settings.__dataclass_params__.frozen
@@ -41,7 +41,7 @@ STRICT = {
 }
 
 
-@pytest.mark.parametrize("rule", policies.POLICIES)
+@pytest.mark.parametrize("rule", policies.RULES)
 @pytest.mark.parametrize(
     "who", [AS_ALICE, ANYBODY, NOBODY, caller("alice@app", authorization=None)]
 )
@@ -71,7 +71,7 @@ def test_no_rule_that_says_so_judges_a_routine_request(rule, who, checks) -> Non
         assert made.refuse(one) is None
 
 
-@pytest.mark.parametrize("rule", policies.POLICIES)
+@pytest.mark.parametrize("rule", policies.RULES)
 def test_which_have_nothing_to_do_until_they_are_set(rule) -> None:
     assert getattr(make_rule(rule, {}), "idle", False) == (
         rule.name in ("kill_guard", "session_budget", "transaction_guard")
@@ -113,9 +113,9 @@ def test_what_is_not_routine(document) -> None:
 
 
 def test_names_are_distinct_and_those_of_the_files() -> None:
-    names = [rule.name for rule in policies.POLICIES]
+    names = [rule.name for rule in policies.RULES]
     assert len(set(names)) == len(names) == 8
-    assert [rule.__module__ for rule in policies.POLICIES] == [f"policies.{one}" for one in names]
+    assert [rule.__module__ for rule in policies.RULES] == [f"policies.{one}" for one in names]
 
 
 def test_the_example() -> None:

@@ -18,7 +18,9 @@ class OwnerlessSessions:
     """With authorization off anybody may use a session; once it is on, such sessions end.
 
     The server would silently take the same UUID for another session of whoever authenticated,
-    and a retried write would run twice. A session that its user has used since is let through.
+    and a retried write would run twice. A session that its user has used since is let through, and
+    so is every session where authorization was on all the time: whoever was nobody then (before a
+    login, or under the localhost exception) has left no session.
     """
 
     name: ClassVar[str] = "ownerless_sessions"
@@ -37,7 +39,9 @@ class OwnerlessSessions:
             return None
         ownerless = LogicalSessionId(lsid.id, NO_OWNER)
         if lsid.uid != NO_OWNER and (
-            context.session is not None or context.store.get(ownerless) is None
+            not context.ran_open
+            or context.session is not None
+            or context.store.get(ownerless) is None
         ):
             return None
         return unauthorized(

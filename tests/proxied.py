@@ -12,7 +12,7 @@ from proxy.conversation.handlers import HANDLERS
 from proxy.embedded.connection import Step
 from proxy.embedded.node import Node
 from proxy.settings.rules import RuleTables, make_rules
-from proxy.upstream.facts import PROBE, Upstreams
+from proxy.upstream.facts import PROBE, SECOND_PROBE, Upstreams
 from proxy.wire.replies import command_frame
 from tests.embedded.support import NOW, Client
 from tests.talk import Watching
@@ -35,7 +35,7 @@ class Proxy:
         """Find out about upstream as the watcher does."""
         asking = Client(self.server)
         self.upstreams.hello(UPSTREAM, asking.run("isMaster"))
-        self.upstreams.probed(UPSTREAM, asking.ask(dict(PROBE)))
+        self.upstreams.probed(UPSTREAM, asking.ask(dict(PROBE)), asking.ask(dict(SECOND_PROBE)))
 
     def connect(self, now: float = NOW) -> ProxiedClient:
         client = ProxiedClient(self, len(self.clients) + 1, now)

@@ -193,6 +193,7 @@ class Desk:
             self.origin,
             self.upstream,
             checks,
+            self._facts.ran_open,
         )
         decisions = sessions.rules.decide(context)
         for decision in decisions:

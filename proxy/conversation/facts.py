@@ -14,10 +14,15 @@ class UpstreamFacts:
     """One upstream process. None stands for what could not be found out.
 
     ``native`` is false where the session commands are missing; ``has_transactions`` is true
-    for members of replica sets and for mongos.
+    for members of replica sets and for mongos. ``ran_open`` says that it was seen to run without
+    authorization and has it on now. ``wire_version`` is hello's maxWireVersion.
+    ``needs_api_version`` says that commands without ``apiVersion`` are refused.
     """
 
     authorization: bool | None = None
     native: bool = True
     has_transactions: bool | None = None
     timeout_minutes: int = DEFAULT_TIMEOUT_MINUTES
+    ran_open: bool = False
+    wire_version: int | None = None
+    needs_api_version: bool = False

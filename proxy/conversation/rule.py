@@ -43,6 +43,7 @@ class Context:
     for session commands: what they would do. ``origin`` says where the connection comes
     from, ``upstream`` (an address) where it leads. ``upstream_checks`` is false where upstream
     is known not to validate session fields, so that only the proxy refuses a wrong one.
+    ``ran_open`` says that upstream was seen to run without authorization and has it on now.
     """
 
     request: Request
@@ -55,6 +56,7 @@ class Context:
     origin: Origin = UNKNOWN_ORIGIN
     upstream: str = ""
     upstream_checks: bool = True
+    ran_open: bool = False
 
 
 def is_routine(request: Request, session: Session | None, plan: Plan | None, upstream: str) -> bool:

@@ -1,8 +1,10 @@
 """What is known of each upstream process beside its place in the topology.
 
-Learnt from its hello and from one harmless question, ``{refreshSessions: []}``, put to it by
-somebody who is not authenticated: 13 means that authorization is on, 59 that there are no
-session commands, ok that they are there for everybody.
+Learnt from its hello and from two harmless questions, put to it by somebody who is not
+authenticated. ``{refreshSessions: []}``: 13 means that authorization is on, 59 that there are no
+session commands, ok that they are there for everybody. The last is also what the localhost
+exception says while there is no user, although authorization is on. So ok is followed by a
+question that only somebody with a privilege gets an answer to, or everybody where there are none.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from proxy.addresses import Address
 
 PROBE: Final[Mapping[str, Any]] = {"refreshSessions": [], "$db": "admin"}
+
+#: Asked where :data:`PROBE` is answered with ok.
+SECOND_PROBE: Final[Mapping[str, Any]] = {"getCmdLineOpts": 1, "$db": "admin"}
 
 _UNAUTHORIZED: Final = 13
 _COMMAND_NOT_FOUND: Final = 59
@@ -66,21 +71,31 @@ class Upstreams:
         ]
         return min(known, default=DEFAULT_TIMEOUT_MINUTES)
 
-    def hello(self, address: Address, reply: Mapping[str, Any]) -> None:
-        """Take in a successful hello reply document."""
+    def hello(
+        self, address: Address, reply: Mapping[str, Any], *, needs_api_version: bool = False
+    ) -> None:
+        """Take in a successful hello reply document, and whether it wanted ``apiVersion``."""
         minutes = reply.get("logicalSessionTimeoutMinutes")
         usable = isinstance(minutes, int) and minutes > 0
+        wire_version = reply.get("maxWireVersion")
         self._learn(
             address,
             has_transactions=bool(reply.get("setName")) or reply.get("msg") == "isdbgrid",
             timeout_minutes=minutes if usable else DEFAULT_TIMEOUT_MINUTES,
+            wire_version=wire_version if isinstance(wire_version, int) else None,
+            needs_api_version=needs_api_version,
         )
 
-    def probed(self, address: Address, reply: Mapping[str, Any]) -> None:
-        """Take in the reply document to :data:`PROBE`, sent by nobody authenticated."""
+    def probed(
+        self, address: Address, reply: Mapping[str, Any], second: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take in the reply documents to :data:`PROBE` and :data:`SECOND_PROBE` (None where that
+        was not asked), sent by nobody authenticated."""
         code = reply.get("code")
         if reply.get("ok") == 1:
-            self._learn(address, authorization=False, native=True)
+            # An error for any other reason leaves it open.
+            refused = second is not None and second.get("code") == _UNAUTHORIZED
+            self._learn(address, authorization=refused, native=True)
         elif code == _UNAUTHORIZED:
             self._learn(address, authorization=True, native=True)
         elif code == _COMMAND_NOT_FOUND:
@@ -89,6 +104,8 @@ class Upstreams:
     def _learn(self, address: Address, **what: Any) -> None:  # noqa: ANN401 - the fields' own
         before = self.of(address)
         after = self._settled(replace(before, **what))
+        if before.authorization is False and after.authorization:
+            after = replace(after, ran_open=True)
         if after != before:
             self.at(address).facts = after
 

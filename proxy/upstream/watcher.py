@@ -1,6 +1,6 @@
 """Asks every member its hello, over connections of its own, and keeps the topology up to date.
 
-Nothing is asked of a member but hello and one probe (:mod:`proxy.upstream.facts`), which need no
+Nothing is asked of a member but hello and two probes (:mod:`proxy.upstream.facts`), which need no
 authentication: the proxy has no credentials. Polling is enough: what clients are told comes
 from hello replies made for them, and one that names somebody unknown makes the watcher ask at
 once (:meth:`Watcher.poke`).
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import platform
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import bson
@@ -21,7 +21,7 @@ from bson.errors import BSONError
 from proxy import __version__, logs
 from proxy.errors import WireError
 from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket, start_tls
-from proxy.upstream.facts import PROBE
+from proxy.upstream.facts import PROBE, SECOND_PROBE
 from proxy.wire.frames import FrameBuffer
 from proxy.wire.opcodes import HEADER, HEADER_SIZE, OP_QUERY
 from proxy.wire.replies import command_frame, read_reply
@@ -176,9 +176,10 @@ class Watcher:
             with trio.fail_after(self._settings.connect_seconds):
                 hello = await link.hello()
                 if self._upstreams is not None and hello.get("ok") == 1:
-                    self._upstreams.hello(link.address, hello)
+                    versioned = link.needs_api_version
+                    self._upstreams.hello(link.address, hello, needs_api_version=versioned)
                     if not link.probed:
-                        self._upstreams.probed(link.address, await link.probe())
+                        self._upstreams.probed(link.address, *await link.probe())
         except trio.TooSlowError:
             problem = "no answer in time"
         except (PeerGoneError, WireError, BSONError, RecursionError) as error:
@@ -249,14 +250,24 @@ class _Link:
         self.close()
         return reply
 
-    async def probe(self) -> dict[str, Any]:
-        """The member's answer to :data:`PROBE`; call it after :meth:`hello`."""
-        assert self._transport is not None
-        version = {"apiVersion": "1"} if self._form is _versioned_hello else {}
-        frame = command_frame(next(_request_ids), {**PROBE, **version})
-        reply = await self._exchange(self._transport, frame)
+    @property
+    def needs_api_version(self) -> bool:
+        """Whether hello was refused without ``apiVersion``."""
+        return self._form is _versioned_hello
+
+    async def probe(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The member's answers to :data:`PROBE` and, where that is ok, to :data:`SECOND_PROBE`;
+        call it after :meth:`hello`."""
+        first = await self._put(PROBE)
+        second = await self._put(SECOND_PROBE) if first.get("ok") == 1 else None
         self.probed = True
-        return reply
+        return first, second
+
+    async def _put(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._transport is not None
+        version = {"apiVersion": "1"} if self.needs_api_version else {}
+        frame = command_frame(next(_request_ids), {**question, **version})
+        return await self._exchange(self._transport, frame)
 
     async def _connect(self) -> Transport:
         sock = await open_socket(self.address)

@@ -31,7 +31,7 @@ def test_anybody_may_use_them_without_authorization(store: SessionStore, who: Ca
 
 
 def test_they_end_when_authorization_is_turned_on(store: SessionStore) -> None:
-    error = RULE.refuse(context(FIND, AS_ALICE, store))
+    error = RULE.refuse(context(FIND, AS_ALICE, store, ran_open=True))
     assert error is not None
     assert (error.code, error.code_name) == (13, "Unauthorized")
     assert error.errmsg == (
@@ -48,7 +48,13 @@ def test_not_even_by_naming_the_digest(store: SessionStore) -> None:
 
 
 def test_other_sessions_go_on(store: SessionStore) -> None:
-    assert RULE.refuse(context({"find": "c"}, AS_ALICE, store)) is None
-    assert RULE.refuse(context({"find": "c", "lsid": lsid(3)}, AS_ALICE, store)) is None
+    assert RULE.refuse(context({"find": "c"}, AS_ALICE, store, ran_open=True)) is None
+    assert (
+        RULE.refuse(context({"find": "c", "lsid": lsid(3)}, AS_ALICE, store, ran_open=True)) is None
+    )
     store.use(LogicalSessionId(uuid(2), ALICE), 0.0, "alice@app")
+    assert RULE.refuse(context(FIND, AS_ALICE, store, ran_open=True)) is None
+
+
+def test_where_authorization_was_on_all_the_time_nobody_left_any(store: SessionStore) -> None:
     assert RULE.refuse(context(FIND, AS_ALICE, store)) is None

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.addresses import Address
 from proxy.conversation.facts import UpstreamFacts
-from proxy.upstream.facts import PROBE, Upstreams
+from proxy.upstream.facts import PROBE, SECOND_PROBE, Upstreams
 
 ONE, TWO = Address("one", 1), Address("two", 2)
 
@@ -79,9 +79,48 @@ def test_facts_stay_the_same_object_until_they_change():
 
 def test_a_restart_with_authorization_is_noticed():
     upstreams = Upstreams()
-    upstreams.probed(ONE, {"ok": 1.0})
+    upstreams.probed(ONE, {"ok": 1.0}, {"ok": 1.0})
+    assert not upstreams.of(ONE).ran_open
     upstreams.probed(ONE, {"ok": 0.0, "code": 13})
     assert upstreams.of(ONE).authorization is True
+    assert upstreams.of(ONE).ran_open
+    assert not upstreams.of(TWO).ran_open
+
+
+@pytest.mark.parametrize(
+    ("second", "authorization"),
+    [
+        ({"ok": 1.0, "argv": []}, False),
+        ({"ok": 0.0, "code": 13}, True),
+        ({"ok": 0.0, "code": 59}, False),
+        ({"ok": 0.0, "code": 6}, False),
+        (None, False),
+    ],
+)
+def test_the_localhost_exception_is_not_taken_for_no_authorization(second, authorization):
+    assert SECOND_PROBE == {"getCmdLineOpts": 1, "$db": "admin"}
+    upstreams = Upstreams()
+    upstreams.probed(ONE, {"ok": 1.0}, second)
+    assert upstreams.of(ONE).authorization is authorization
+    upstreams.probed(ONE, {"ok": 0.0, "code": 13})
+    assert upstreams.of(ONE).ran_open is not authorization
+
+
+def test_authorization_that_was_never_off_has_left_nobody_open():
+    upstreams = Upstreams()
+    upstreams.probed(ONE, {"ok": 0.0, "code": 6})
+    upstreams.probed(ONE, {"ok": 0.0, "code": 13})
+    assert not upstreams.of(ONE).ran_open
+
+
+def test_what_hello_says_of_the_version():
+    upstreams = Upstreams()
+    upstreams.hello(ONE, {"maxWireVersion": 21}, needs_api_version=True)
+    assert upstreams.of(ONE).wire_version == 21
+    assert upstreams.of(ONE).needs_api_version
+    upstreams.hello(ONE, {"maxWireVersion": "21"})
+    assert upstreams.of(ONE).wire_version is None
+    assert not upstreams.of(ONE).needs_api_version
 
 
 def test_the_shortest_timeout_counts():

@@ -1,0 +1,64 @@
+"""A shell makes the first user of a deployment, in one implicit session from before to after."""
+
+from __future__ import annotations
+
+import pytest
+from bson import Binary
+
+from tests.embedded.support import USERS, node
+from tests.proxied import UPSTREAM, ProxiedClient, Proxy
+
+LSID = {"id": Binary(b"s" * 16, 4)}
+FIRST = {"createUser": "root", "pwd": "pw", "roles": ["root"], "lsid": LSID, "$db": "admin"}
+
+
+def before_there_are_users(proxy: Proxy, probe: dict[str, object]) -> ProxiedClient:
+    """A shell that has used its session already, as it does when it connects."""
+    proxy.upstreams.probed(UPSTREAM, probe, {"ok": 0.0, "code": 13})
+    shell = proxy.connect()
+    shell.ask({"hello": 1, "lsid": LSID, "$db": "admin"})
+    shell.ask({"ping": 1, "lsid": LSID, "$db": "admin"})
+    shell.ask({"listDatabases": 1, "lsid": LSID, "$db": "admin"})
+    return shell
+
+
+@pytest.mark.parametrize(
+    "probe", [{"ok": 1.0}, {"ok": 0.0, "code": 13}], ids=["localhost exception", "13"]
+)
+def test_the_session_goes_on_as_the_first_users(probe: dict[str, object]) -> None:
+    proxy = Proxy(node(authorization=True, users=[]))
+    shell = before_there_are_users(proxy, probe)
+    assert shell.ask(FIRST)["ok"] == 1.0
+    assert len(proxy.sessions.store) == 0
+    assert shell.log_in("root", "admin")["done"]
+    for _ in range(2):
+        found = shell.ask({"find": "c", "lsid": LSID, "$db": "shop"})
+        assert found["ok"] == 1.0, found
+    assert len(proxy.sessions.store) == 1
+
+
+def test_a_login_does_not_end_the_session_of_before() -> None:
+    proxy = Proxy(node(authorization=True, users=USERS))
+    driver = proxy.connect()
+    for command in ("hello", "ping"):
+        driver.ask({command: 1, "lsid": LSID, "$db": "admin"})
+    assert driver.log_in("alice", "app")["done"]
+    assert driver.ask({"find": "things", "lsid": LSID, "$db": "app"})["ok"] == 1.0
+
+
+def test_sessions_from_before_authorization_was_turned_on_end_all_the_same() -> None:
+    proxy = Proxy(node(authorization=False, users=USERS))
+    anybody = proxy.connect()
+    assert anybody.ask({"find": "things", "lsid": LSID, "$db": "app"})["ok"] == 1.0
+    proxy.server.authorization = True
+    proxy.look()
+    driver = proxy.connect()
+    assert driver.log_in("alice", "app")["done"]
+    refused = driver.ask({"find": "things", "lsid": LSID, "$db": "app"})
+    assert (refused["code"], "has no owner" in refused["errmsg"]) == (13, True)
+
+
+def test_the_first_user_is_really_made() -> None:
+    proxy = Proxy(node(authorization=True, users=[]))
+    assert before_there_are_users(proxy, {"ok": 1.0}).ask(FIRST)["ok"] == 1.0
+    assert [user.name for user in proxy.server.users] == ["root"]

@@ -144,7 +144,7 @@ def _redact_event(
 def _heading_first(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    return {**{key: event.pop(key) for key in ("timestamp", "level", "event")}, **event}
+    return {**{key: event.pop(key) for key in ("time", "level", "event")}, **event}
 
 
 class _Writer:
@@ -173,6 +173,7 @@ def configure(format: str = "text", level: str = "info", stream: TextIO | None =
         renderer = structlog.dev.ConsoleRenderer(
             colors=stream.isatty(),
             pad_event_to=0,
+            timestamp_key="time",
             exception_formatter=structlog.dev.plain_traceback,
         )
     structlog.configure(
@@ -180,7 +181,7 @@ def configure(format: str = "text", level: str = "info", stream: TextIO | None =
             structlog.processors.format_exc_info,
             _redact_event,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             _heading_first,
             renderer,
         ],

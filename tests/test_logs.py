@@ -32,9 +32,9 @@ def test_json_lines_hold_the_event_and_its_fields() -> None:
     log, stream = lines()
     log.info("client connected", client="127.0.0.1:5", requests=3)
     line = json.loads(stream.getvalue())
-    assert list(line) == ["timestamp", "level", "event", "client", "requests"]
-    timestamp = line.pop("timestamp")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", timestamp)
+    assert list(line) == ["time", "level", "event", "client", "requests"]
+    time = line.pop("time")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", time)
     assert line == {
         "event": "client connected",
         "level": "info",

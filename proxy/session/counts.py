@@ -17,8 +17,8 @@ TRANSACTION_BOUNDS: Final = (
 )  # fmt: skip
 
 #: How an open transaction can end; ``aborted`` also by the transaction guard, ``killed`` and
-#: ``forgotten`` with its session, ``unknown`` where the reply to its end did not come or say.
-OUTCOMES: Final = ("committed", "aborted", "killed", "forgotten", "prepared", "unknown")
+#: ``expired`` with its session, ``unknown`` where the reply to its end did not come or say.
+OUTCOMES: Final = ("committed", "aborted", "killed", "expired", "prepared", "unknown")
 
 
 class Counts:

@@ -142,7 +142,7 @@ class SessionStore(SessionIndex):
             return False
         tracker = session.transaction
         if tracker is not None and tracker.state is State.IN_PROGRESS:
-            self.counts.finished("forgotten", tracker.last_use - tracker.started)
+            self.counts.finished("expired", tracker.last_use - tracker.started)
         return True
 
     def expire(self, now: float, budget: int = 500) -> Swept:

@@ -109,7 +109,7 @@ def test_what_a_limit_ends_is_aborted_and_not_killed() -> None:
     assert (played.outcomes, played.seconds("aborted")) == ({"aborted": 1}, 5.0)
 
 
-def test_killed_and_forgotten_transactions() -> None:
+def test_killed_and_expired_transactions() -> None:
     played = Played().step(Step.START)
     played.store.kill(Selection(keys=frozenset((key(),))), 6.0)
     assert (played.outcomes, played.seconds("killed")) == ({"killed": 1}, 5.0)
@@ -117,7 +117,7 @@ def test_killed_and_forgotten_transactions() -> None:
     assert played.outcomes == {"killed": 1}
     played.step(Step.START, number=2).step(Step.CONTINUE, number=2)
     played.store.expire(1000.0)
-    assert (played.outcomes, played.seconds("forgotten")) == ({"killed": 1, "forgotten": 1}, 1.0)
+    assert (played.outcomes, played.seconds("expired")) == ({"killed": 1, "expired": 1}, 1.0)
     assert not set(played.outcomes) - set(OUTCOMES)
 
 

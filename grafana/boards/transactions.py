@@ -72,8 +72,8 @@ BOARD: Final = Dashboard(
                     Query(rate("transactions_started_total"), "started"),
                     Query(rate("transactions_ended_total", "outcome"), "{{outcome}}"),
                     unit="ops",
-                    help="aborted: by its client or the rule transaction_guard. killed, expired: with"
-                    " its session. unknown: the reply to its end never came.",
+                    help="aborted: by its client or the rule transaction_guard. killed, expired:"
+                    " with its session. unknown: the reply to its end never came.",
                 ),
                 series(
                     "Duration",

@@ -10,7 +10,6 @@ from functools import partial, wraps
 from typing import Any
 
 import trio
-import trio.testing
 
 from proxy import logs
 from proxy.process import server
@@ -18,15 +17,16 @@ from proxy.process.server import Running
 from proxy.settings.config import load
 from proxy.wire.frames import FrameBuffer
 from tests.build import command
+from tests.patience import PATIENCE
 from tests.upstreams import RecordingUpstream, document
 
 
 def in_time(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """For tests: fail after half a minute instead of hanging."""
+    """For tests: fail instead of hanging."""
 
     @wraps(test)
     async def limited(*args: Any, **kwargs: Any) -> None:
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE):
             await test(*args, **kwargs)
 
     return limited
@@ -123,50 +123,46 @@ def ping(mark: Any, request_id: int = 1, **how: Any) -> bytes:
 
 
 class Bystanders:
-    """Connections that play ping-pong all the time and must not notice anything."""
+    """Connections that play ping-pong while they are asked to, and must not notice anything."""
 
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-        self._rounds: list[int] = []
+    def __init__(self, count: int) -> None:
+        self._rounds = [0] * count
         self._turned = trio.Event()
+        self._going = trio.Event()
 
-    async def play(self, running: Running, number: int) -> None:
-        """One bystander, until cancelled."""
-        self._rounds.append(0)
-        place = len(self._rounds) - 1
+    async def play(self, running: Running, place: int) -> None:
+        """One bystander, until cancelled; whatever it notices ends the test."""
         client = await Client.connect(running)
         try:
             while True:
+                await self._going.wait()
+                mark = f"bystander {place} round {self._rounds[place]}"
+                await client.ping(mark, place + 1)
                 self._rounds[place] += 1
-                await client.ping(f"bystander {number} round {self._rounds[place]}", number)
                 self._turned.set()
                 self._turned = trio.Event()
-                await trio.sleep(0.02)
-        except Exception as error:
-            self.problems.append(f"bystander {number}: {error!r}")
-            self._turned.set()
         finally:
-            with trio.CancelScope(shield=True):
-                await client.close()
+            await client.close()
 
     async def go_on(self) -> None:
-        """Every one of them has two more rounds, all of them right."""
-        before = self._rounds.copy()
-        while not self.problems and any(
-            now < then + 2 for now, then in zip(self._rounds, before, strict=True)
-        ):
+        """Every one of them has two more rounds, all of them right.
+
+        The quick have begun another one by then: what the test does next meets them at work.
+        """
+        goal = [rounds + 2 for rounds in self._rounds]
+        self._going.set()
+        while any(now < then for now, then in zip(self._rounds, goal, strict=True)):
             await self._turned.wait()
-        assert self.problems == []
+        self._going = trio.Event()
 
 
 @asynccontextmanager
 async def bystanding(running: Running, count: int = 50) -> AsyncIterator[Bystanders]:
     """``count`` bystanders around whatever happens inside."""
-    bystanders = Bystanders()
+    bystanders = Bystanders(count)
     async with trio.open_nursery() as nursery:
-        for number in range(1, count + 1):
-            nursery.start_soon(bystanders.play, running, number)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        for place in range(count):
+            nursery.start_soon(bystanders.play, running, place)
         await bystanders.go_on()
         yield bystanders
         await bystanders.go_on()

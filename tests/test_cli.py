@@ -17,8 +17,8 @@ import pytest
 from proxy import cli
 from proxy.build import VERSION
 from proxy.errors import ConfigError
+from tests.patience import PATIENCE
 
-PATIENCE = 30
 ANY_PORT = "127.0.0.1:0"
 
 

@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from proxy.demo import _table
-
-PATIENCE = 60
+from tests.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def test_it_shows_sessions_with_their_owner_and_state(
         'mongo_session_proxy_requests_total{command="abortTransaction"} 1.0',
         'mongo_session_proxy_requests_total{command="startSession"} 1.0',
         'mongo_session_proxy_requests_total{command="killAllSessions"} 1.0',
-        'mongo_session_proxy_errors_total{code_name="CommandNotFound",origin="upstream"} 1.0',
+        'mongo_session_proxy_errors_total{code_name="CommandNotFound",source="upstream"} 1.0',
         'mongo_session_proxy_transactions_ended_total{outcome="committed"} 1.0',
     ],
 )

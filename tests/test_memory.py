@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-import trio
 
+from tests.patience import until
 from tests.running import Client, in_time, ping, recording
 
 
@@ -26,11 +26,7 @@ async def go_through(how: str) -> None:
                 client.reset()
             else:
                 await client.close()
-            for _ in range(10_000):
-                if not list(server.connections()):
-                    return
-                await trio.sleep(0.001)
-            raise AssertionError("still open")
+            await until(lambda: not list(server.connections()))
 
         await one()
         gc.collect()

@@ -15,6 +15,7 @@ import pytest
 from proxy import __version__
 from proxy.build import VERSION
 from proxy.files import contents
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 
@@ -122,11 +123,11 @@ def test_it_serves(installed: Path, tmp_path: Path) -> None:
                 assert line, "it ended"
                 address = line.split()[-1]
             host = address.split("/")[2]
-            with urllib.request.urlopen(f"http://{host}/", timeout=20) as answer:
+            with urllib.request.urlopen(f"http://{host}/", timeout=PATIENCE) as answer:
                 assert answer.headers["content-type"].startswith("text/html")
                 assert b"<html" in answer.read()
             serving.send_signal(signal.SIGTERM)
-            assert serving.wait(20) == 0
+            assert serving.wait(PATIENCE) == 0
         finally:
             serving.kill()
     assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,7 @@ from proxy.embedded import EmbeddedUser
 from proxy.process.server import Running
 from proxy.settings.config import load
 from proxy.terminal.client import Endpoint
+from tests.patience import PATIENCE
 
 TOKEN = "0123456789abcdef"
 ALICE = EmbeddedUser("alice", "admin", "wonderland", (("readWrite", "shop"),))
@@ -37,7 +38,7 @@ async def test_what_is_killed_is_gone_and_what_is_not_goes_on(
     )
     async with trio.open_nursery() as nursery:
         running: Running = await nursery.start(serve_embedded, config, users)
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE):
             await trio.to_thread.run_sync(_kill, running, bool(users))
         nursery.cancel_scope.cancel()
 

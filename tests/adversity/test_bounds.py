@@ -9,10 +9,9 @@ import trio
 
 from proxy.wire.opcodes import MAX_MESSAGE_SIZE
 from tests.build import command
+from tests.patience import PATIENCE
 from tests.running import Client, bystanding, ping, recording
 from tests.upstreams import Seen, document, echo
-
-PATIENCE = 30
 
 
 def large(mark: str, size: int) -> bytes:

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from proxy.wire.compression import deflate
+from tests.patience import PATIENCE
 from tests.running import Client, ping, recording
 from tests.upstreams import document
 
@@ -53,7 +54,7 @@ async def test_a_thousand_connections_get_their_own_answers():
         resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
     all_here = trio.Event()
     finished: list[int] = []
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE):
         async with recording() as (upstream, running):
             async with trio.open_nursery() as nursery:
                 for number in range(CLIENTS):

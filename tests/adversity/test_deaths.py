@@ -16,10 +16,9 @@ import trio
 from proxy.process.server import Running
 from proxy.wire.opcodes import EXHAUST_ALLOWED, MORE_TO_COME
 from tests.build import body, command, op_msg, reply
+from tests.patience import PATIENCE
 from tests.running import Bystanders, Client, bystanding, ping, recording
 from tests.upstreams import RecordingUpstream, Seen, answered, document, echo
-
-PATIENCE = 30
 
 LONG = bytes(3_000_000)
 

@@ -16,6 +16,7 @@ from proxy.embedded import EmbeddedUpstream
 from proxy.wire.compression import deflate
 from proxy.wire.opcodes import HEADER, MORE_TO_COME, OP_MSG
 from tests.malformed import ALL, Malformed
+from tests.patience import PATIENCE
 from tests.running import Client, bystanding, ping, proxied, recording
 from tests.upstreams import document
 
@@ -35,8 +36,8 @@ def unacknowledged(malformed: Malformed) -> bytes | None:
 
 
 async def test_a_recording_upstream_gets_it_untouched_or_not_at_all():
-    with trio.fail_after(30):
-        async with recording() as (upstream, running), bystanding(running):
+    with trio.fail_after(PATIENCE):
+        async with recording() as (upstream, running), bystanding(running) as others:
             for number, malformed in enumerate(ALL):
                 client = await Client.connect(running)
                 mark = f"before {number}"
@@ -55,11 +56,13 @@ async def test_a_recording_upstream_gets_it_untouched_or_not_at_all():
                     assert document(behind)["echo"] == f"behind {number}", malformed.name
                     assert seen.frames[1] == malformed.frame, malformed.name
                 await client.close()
+                if number % 10 == 0:
+                    await others.go_on()
 
 
 async def test_what_is_unacknowledged_has_no_reply_and_disturbs_none():
-    with trio.fail_after(30):
-        async with recording() as (upstream, running), bystanding(running):
+    with trio.fail_after(PATIENCE):
+        async with recording() as (upstream, running), bystanding(running) as others:
             for number, malformed in enumerate(ALL):
                 silent = unacknowledged(malformed)
                 if silent is None or malformed.reading == "wire":
@@ -72,6 +75,8 @@ async def test_what_is_unacknowledged_has_no_reply_and_disturbs_none():
                     await client.ping(mark)
                     assert upstream.with_mark(mark).frames[0] == frame, malformed.name
                     await client.close()
+                if number % 10 == 0:
+                    await others.go_on()
 
 
 async def outcome(client: Client, frame: bytes) -> Any:
@@ -102,7 +107,7 @@ async def test_the_embedded_upstream_judges_as_if_reached_directly(authorization
     upstream = EmbeddedUpstream(set_name=None, authorization=authorization)
     differences = []
     wrong_codes = []
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             port = await nursery.start(upstream.serve)
             async with proxied(port) as running:

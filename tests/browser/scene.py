@@ -25,6 +25,7 @@ from proxy.demo import serve_embedded
 from proxy.embedded import EmbeddedUser
 from proxy.process.server import Running
 from proxy.settings.config import load
+from tests.patience import PATIENCE
 
 TOKEN = "scene-token-0123456789"
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202egnp"
@@ -64,7 +65,7 @@ def connect(address: str, user: str, application: str) -> Client:
         appname=application,
         username=user,
         password=password,
-        serverSelectionTimeoutMS=20_000,
+        serverSelectionTimeoutMS=PATIENCE * 1000,
     )
 
 
@@ -134,7 +135,7 @@ def traffic(address: str, strange: str = HOSTILE) -> Iterator[None]:
         slow.start()
         yield
         counting.close()
-        slow.join(10)
+        slow.join(PATIENCE)
 
 
 async def _main(listen: str = "127.0.0.1:0", admin: str = "127.0.0.1:0") -> None:

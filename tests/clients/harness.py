@@ -14,7 +14,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.patience import PATIENCE, wait_until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -68,6 +69,7 @@ class Deployment:
         login = f"{USER}:{PASSWORD}@" if self.authorization else ""
         if login:
             options.setdefault("authSource", USER_DB)
+        options.setdefault("serverSelectionTimeoutMS", str(round(PATIENCE * 1000)))
         query = "&".join(f"{name}={value}" for name, value in options.items() if value)
         return f"mongodb://{login}{self.address}/?{query}"
 
@@ -89,13 +91,13 @@ def process(command: Sequence[str | Path], **options: Any) -> Iterator[subproces
     finally:
         child.terminate()
         try:
-            child.communicate(timeout=10)
+            child.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             child.kill()
             child.communicate()
 
 
-def printed_port(child: subprocess.Popen[str], patience: float = 30) -> int:
+def printed_port(child: subprocess.Popen[str], patience: float = PATIENCE) -> int:
     """The port that a server prints as its first line."""
     assert child.stdout is not None
     ready, _, _ = select.select([child.stdout], [], [], patience)
@@ -104,15 +106,13 @@ def printed_port(child: subprocess.Popen[str], patience: float = 30) -> int:
     return int(line)
 
 
-def wait_until_open(child: subprocess.Popen[str], port: int, patience: float = 15) -> None:
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
+def wait_until_open(child: subprocess.Popen[str], port: int) -> None:
+    def is_open() -> bool:
         assert child.poll() is None, f"{child.args} ended with {child.returncode}"
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise AssertionError(f"{child.args} does not listen on {port}")
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(is_open, f"{child.args} listens on {port}")
 
 
 @contextmanager
@@ -165,7 +165,7 @@ class Client:
         if shutil.which(self.command[0]) is None or not all(path.exists() for path in self.needs):
             pytest.skip(f"{self.name} not installed: run make clients")
 
-    def run(self, *arguments: str, patience: float = 30) -> list[dict[str, Any]]:
+    def run(self, *arguments: str, patience: float = PATIENCE) -> list[dict[str, Any]]:
         """The lines that it prints, parsed. Fails where it does not end well."""
         self.require()
         ended = subprocess.run(

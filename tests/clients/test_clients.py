@@ -119,7 +119,14 @@ def test_with_options(deployments, client, options):
 
 
 def test_another_set_name_is_refused_alike(deployments):
-    check(deployments, PYMONGO, "replica set", "topology", replicaSet="another")
+    check(
+        deployments,
+        PYMONGO,
+        "replica set",
+        "topology",
+        replicaSet="another",
+        serverSelectionTimeoutMS="1000",
+    )
 
 
 def test_compression_with_authorization(deployments):

@@ -11,6 +11,7 @@ from pymongo.read_preferences import Secondary
 from proxy.process.server import serve
 from proxy.settings.config import Config
 from tests.clients.fake_set import FakeSet, name_of
+from tests.patience import PATIENCE
 
 
 @asynccontextmanager
@@ -33,7 +34,7 @@ async def behind_the_proxy(*, seeds: int = 1, members: int = 3, prepare=lambda f
         client = pymongo.MongoClient(
             f"mongodb://{running.addresses[0]}/?replicaSet=fake",
             heartbeatFrequencyMS=500,
-            serverSelectionTimeoutMS=5000,
+            serverSelectionTimeoutMS=PATIENCE * 1000,
         )
         try:
             yield fake, client, int(running.addresses[0].rpartition(":")[2])
@@ -45,7 +46,7 @@ async def behind_the_proxy(*, seeds: int = 1, members: int = 3, prepare=lambda f
 async def nodes(client, count: int, *, data_bearing: int | None = None) -> set[str]:
     """The addresses that the driver knows, as soon as it knows ``count`` and could use them."""
     usable = count if data_bearing is None else data_bearing
-    with trio.fail_after(15):
+    with trio.fail_after(PATIENCE):
         while True:
             servers = client.topology_description.server_descriptions()
             known = [server for server in servers.values() if server.is_server_type_known]

@@ -12,6 +12,7 @@ from proxy.process.server import serve
 from proxy.settings.config import Config
 from proxy.wire.checksum import checksum_matches
 from proxy.wire.opcodes import CHECKSUM_PRESENT, HEADER
+from tests.patience import PATIENCE
 from tests.replay import (
     Exchange,
     Recording,
@@ -58,7 +59,7 @@ async def between(recording: Recording, *, hello: str = "rewrite", hang_up: bool
             return await trio.open_tcp_stream("127.0.0.1", proxy_port)
 
         yield upstream, proxy_port, connect
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             for exchange in upstream.exchanges.values():
                 await exchange.end.wait()
         nursery.cancel_scope.cancel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +21,7 @@ from proxy.embedded.connection import Connection
 from proxy.wire.opcodes import MORE_TO_COME
 from proxy.wire.replies import command_frame, read_reply
 from tests.build import body, op_msg
+from tests.patience import PATIENCE, until, wait_until
 
 ALICE = EmbeddedUser("alice", "app", "pw", (("readWrite", "app"),))
 ROOT = EmbeddedUser("root", "admin", "secret", (("root", "admin"),))
@@ -37,18 +37,9 @@ async def serving(work: Callable[[int], None], **settings: Any) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait, but not for ever, until ``condition`` holds."""
-    for _ in range(5000):
-        if condition():
-            return
-        await trio.sleep(0.001)
-    raise AssertionError("it never came to be")
-
-
 @contextmanager
 def client(port: int, **options: Any) -> Iterator[MongoClient]:
-    options.setdefault("serverSelectionTimeoutMS", 5000)
+    options.setdefault("serverSelectionTimeoutMS", PATIENCE * 1000)
     with MongoClient("127.0.0.1", port, **options) as opened:
         yield opened
 
@@ -368,9 +359,7 @@ async def test_streaming_hello() -> None:
     def work(port: int) -> None:
         with client(port, event_listeners=[Heartbeats()]) as mongo:
             mongo.admin.command("ping")
-            deadline = time.monotonic() + 5
-            while len(streamed) < 6 and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until(lambda: len(streamed) >= 6)
 
     token = trio.lowlevel.current_trio_token()
     async with trio.open_nursery() as nursery:
@@ -426,16 +415,17 @@ async def test_a_killed_command_answers_11601() -> None:
             with client(port) as operator:
                 thread = threading.Thread(target=sleep)
                 thread.start()
-                deadline = time.monotonic() + 5
-                while time.monotonic() < deadline:
-                    operations = operator.admin.command("currentOp")["inprog"]
-                    if any("sleep" in operation["command"] for operation in operations):
-                        break
+                wait_until(
+                    lambda: any(
+                        "sleep" in operation["command"]
+                        for operation in operator.admin.command("currentOp")["inprog"]
+                    )
+                )
                 with pytest.raises(pymongo.errors.OperationFailure) as own:
                     # Its own implicit session is among those it kills.
                     operator.admin.command("killAllSessions", [])
                 assert own.value.code == 11601
-                thread.join(5)
+                thread.join(PATIENCE)
             assert failures == [11601]
 
     await serving(work)
@@ -448,10 +438,7 @@ async def test_write_concern_zero() -> None:
             silent.insert_one({"_id": 1})
             silent.insert_one({"_id": 1})
             with client(port) as other:
-                deadline = time.monotonic() + 5
-                while other.app.things.count_documents({}) < 1 and time.monotonic() < deadline:
-                    time.sleep(0.001)
-                assert other.app.things.count_documents({}) == 1
+                wait_until(lambda: other.app.things.count_documents({}) == 1)
 
     await serving(work)
 
@@ -513,6 +500,6 @@ async def test_what_cannot_be_framed_is_hung_up_on(garbage: bytes) -> None:
         port = await nursery.start(EmbeddedUpstream().serve)
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             await stream.send_all(garbage)
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 assert await stream.receive_some() == b""
         nursery.cancel_scope.cancel()

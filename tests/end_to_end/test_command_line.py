@@ -21,10 +21,10 @@ import trio
 from pymongo.errors import AutoReconnect
 
 from tests.end_to_end.tools import Certificates, TlsUpstream, pymongo_at, tls_client
+from tests.patience import PATIENCE
 from tests.running import Client, in_time, ping
 from tests.upstreams import RecordingUpstream, Seen, document, echo
 
-PATIENCE = 30
 COMMAND = [sys.executable, "-m", "proxy"]
 
 

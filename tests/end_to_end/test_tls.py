@@ -21,6 +21,7 @@ from tests.end_to_end.tools import (
     tls_before,
     tls_client,
 )
+from tests.patience import PATIENCE
 from tests.running import Client, in_time, ping, port_of
 from tests.upstreams import RecordingUpstream, Seen, document, echo
 
@@ -416,7 +417,7 @@ async def test_resumed_sessions_of_clients(certificates, own, nursery):
         def connect(session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession | None]:
             address = ("127.0.0.1", port_of(running))
             with (
-                socket.create_connection(address, timeout=10) as plain,
+                socket.create_connection(address, timeout=PATIENCE) as plain,
                 context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as sock,
             ):
                 sock.sendall(ping("here"))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
 import trio
-import trio.testing
 from pymongo import monitoring
 from pymongo.errors import ServerSelectionTimeoutError
 from pymongo.read_preferences import Nearest, Secondary
@@ -23,6 +22,7 @@ from proxy.wire.opcodes import EXHAUST_ALLOWED, HEADER, MORE_TO_COME, OP_COMPRES
 from tests.build import command, op_query
 from tests.end_to_end.members import Deployment, Member
 from tests.end_to_end.tools import Driver, proxy_before, pymongo_at
+from tests.patience import until
 from tests.replay import document
 from tests.running import Client, in_time, ping
 from tests.upstreams import HELLO, RecordingUpstream, answered, echo
@@ -39,11 +39,6 @@ HELLOS = [
     *(deflate(command({"hello": 1, "$db": "x"}, 6 + n), n) for n in (1, 2, 3)),
     deflate(op_query("admin.$cmd", {"isMaster": 1}, request_id=10), 2),
 ]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await trio.testing.wait_all_tasks_blocked(0.005)
 
 
 async def hellos(port: int, host: str = "127.0.0.1") -> list[bytes] | None:

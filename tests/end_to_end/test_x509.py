@@ -26,6 +26,7 @@ from tests.end_to_end.tools import (
     tls_client,
     users_of,
 )
+from tests.patience import PATIENCE
 from tests.running import Client, in_time, ping, port_of
 from tests.talk import connection_status
 from tests.upstreams import HELLO, Seen, answered, document, echo, expects_reply
@@ -391,7 +392,9 @@ async def test_a_resumed_session_is_its_own_clients(certificates, files, nursery
             context: ssl.SSLContext, session: ssl.SSLSession | None
         ) -> tuple[str, bool, ssl.SSLSession | None]:
             with (
-                socket.create_connection(("127.0.0.1", port_of(running)), timeout=10) as plain,
+                socket.create_connection(
+                    ("127.0.0.1", port_of(running)), timeout=PATIENCE
+                ) as plain,
                 context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as sock,
             ):
                 sock.sendall(request)

@@ -20,6 +20,7 @@ from proxy.process import server
 from proxy.process.server import Running
 from proxy.settings.config import load
 from proxy.wire.frames import FrameBuffer
+from tests.patience import PATIENCE
 from tests.running import Client, port_of
 from tests.upstreams import Answer, RecordingUpstream
 
@@ -111,7 +112,7 @@ async def pymongo_at(where: Running | str, **options: Any) -> AsyncIterator[Driv
     """A PyMongo client of the proxy (or of a URI)."""
     uri = where if isinstance(where, str) else f"mongodb://{where.addresses[0]}/"
     options = {
-        "serverSelectionTimeoutMS": 8000,
+        "serverSelectionTimeoutMS": PATIENCE * 1000,
         "heartbeatFrequencyMS": 500,
         # A busy machine makes no member too distant.
         "localThresholdMS": 60_000,

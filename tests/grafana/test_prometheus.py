@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -35,14 +34,13 @@ from proxy.process.server import Running
 from proxy.session.identity import user_digest
 from proxy.settings.config import load
 from tests.grafana.test_dashboards import BOARDS, FOLDER, panels
+from tests.patience import PATIENCE, wait_until
 from tests.running import recording
 
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool here: install prometheus")
 
-#: No query waits for more than this.
-DEADLINE = 30.0
 SCRAPES = 8
 BUDGET = 60
 
@@ -67,7 +65,7 @@ EMPTY = {
 
 def run(*command: str) -> str:
     done = subprocess.run(
-        command, cwd=FOLDER, capture_output=True, text=True, timeout=DEADLINE, check=False
+        command, cwd=FOLDER, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -91,7 +89,7 @@ async def test_names_and_texts_are_by_the_conventions() -> None:
     async with recording() as (_, running):
         page = running.server.telemetry.page()[1]
     assert PROMTOOL is not None
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(PATIENCE):
         done = await trio.run_process(
             [PROMTOOL, "check", "metrics"],
             stdin=page,
@@ -150,7 +148,7 @@ class Proxy:
 
     def __enter__(self) -> Running:
         self._thread.start()
-        told = self._told.get(timeout=DEADLINE)
+        told = self._told.get(timeout=PATIENCE)
         if isinstance(told, BaseException):
             raise told
         assert isinstance(told, Running)
@@ -158,7 +156,7 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self._token.run_sync_soon(self._stop.set)
-        self._thread.join(DEADLINE)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
 
@@ -193,12 +191,12 @@ class Prometheus:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(DEADLINE)
+        self._process.wait(PATIENCE)
         self._log.close()
 
     def get(self, path: str, **parameters: str) -> Any:
         url = f"http://127.0.0.1:{self._port}{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return json.load(answer)["data"]
 
     def query(self, expr: str) -> list[tuple[dict[str, str], float]]:
@@ -252,7 +250,7 @@ class Traffic:
                 appname=application,
                 username=user,
                 password="pw",
-                serverSelectionTimeoutMS=10_000,
+                serverSelectionTimeoutMS=PATIENCE * 1000,
             )
         )
 
@@ -275,7 +273,7 @@ class Traffic:
         with suppress(PyMongoError):
             self.alice.shop.command("makeCoffee")
         host, _, port = self._address.rpartition(":")
-        with socket.create_connection((host, int(port)), DEADLINE) as raw:
+        with socket.create_connection((host, int(port)), PATIENCE) as raw:
             raw.sendall(b"\x10\0\0\0\1\0\0\0\0\0\0\0\xff\xff\0\0")
             assert raw.recv(100) == b""
 
@@ -326,12 +324,14 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         target = running.admin.removeprefix("http://").rstrip("/")
         traffic = Traffic(running, stack)
         prometheus = stack.enter_context(Prometheus(folder, target))
-        end = time.monotonic() + DEADLINE
-        while (scrapes := prometheus.scrapes()) < SCRAPES:
-            assert time.monotonic() < end, (folder / "prometheus.log").read_text()
+
+        def watched() -> bool:
+            scrapes = prometheus.scrapes()
             if scrapes:  # what a series grows by before the first one, nobody sees
                 traffic.go_on()
-            time.sleep(0.05)
+            return scrapes >= SCRAPES
+
+        wait_until(watched, f"{SCRAPES} scrapes, see {folder / 'prometheus.log'}:")
         yield prometheus
 
 

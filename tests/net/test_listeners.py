@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from proxy.addresses import Address
 from proxy.net.listeners import Listener, accept, open_listener, open_next_listener
+from tests.patience import PATIENCE
 
 UPSTREAM = Address("upstream", 27017)
 
@@ -157,7 +158,7 @@ async def test_every_client_is_handed_over_by_name(nursery, tmp_path):
 
 async def test_a_listener_that_closes_ends_its_accepting():
     listener = await listening(Address("127.0.0.1", 0))
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(accept, listener.sockets[0], Taken(), never)
             await wait_all_tasks_blocked()

@@ -24,6 +24,7 @@ from proxy.wire.opcodes import EXHAUST_ALLOWED, HEADER, MORE_TO_COME
 from tests.build import body, command, element, op_compressed, op_msg, raw_document, reply
 from tests.fakes import FakeTransport
 from tests.malformed import UNREADABLE
+from tests.patience import PATIENCE
 from tests.talk import Watching, connection_status, converse, identity
 
 PING = {"ping": 1, "$db": "admin"}
@@ -509,7 +510,7 @@ async def test_large_compressed_messages_are_inflated_beside_the_loop():
     broken = op_compressed(good[25:-1], len(large) - 16, 2, request_id=2)
     async with rigged() as rig:
         rig.client.feed(good + broken)
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE):
             await rig.upstream.has_got(len(good))
             assert rig.upstream.take() == good
             rig.upstream.feed(FIRST)

@@ -14,6 +14,7 @@ import trio.testing
 from proxy import logs
 from proxy.observe import audit
 from proxy.observe.audit import AuditLog
+from tests.patience import PATIENCE
 
 
 class Counts:
@@ -31,7 +32,7 @@ class Counts:
         self._changed.set()
 
     async def reach(self, *, written: int = 0, lost: int = 0) -> None:
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while self.written < written or self.lost < lost:
                 self._changed = trio.Event()
                 await self._changed.wait()

@@ -15,7 +15,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PATIENCE = 30.0
+from tests.patience import PATIENCE
 
 
 class Terminal:

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.browser.scene import BUDGET, TOKEN, scene
-
-PATIENCE = 60.0
+from tests.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from proxy import cli
+from tests.patience import PATIENCE
 from tests.terminal import terminals
 from tests.terminal.rows import HOSTILE, pages, session
 from tests.terminal.stand_in import StandIn, standing_in
-from tests.terminal.terminals import PATIENCE, Terminal
+from tests.terminal.terminals import Terminal
 
 
 @contextmanager

@@ -27,12 +27,10 @@ from proxy.wire.frames import FrameBuffer
 from proxy.wire.messages import Request, read_request
 from proxy.wire.opcodes import HEADER, OP_MSG, OP_QUERY
 from proxy.wire.replies import reply_frame
+from tests.patience import PATIENCE, until
 
 STANDALONE = {"ismaster": True, "ok": 1.0}
 NO_SUCH_COMMAND = {"ok": 0.0, "errmsg": "no such command: 'hello'", "code": 59}
-
-#: A test that has not ended by then never will; on a clock that jumps it costs nothing.
-PATIENCE = 60
 
 
 def rs(me: str, hosts: list[str], *, version: int = 1) -> dict[str, Any]:
@@ -105,15 +103,6 @@ class Watched:
     async def _reconcile(self) -> None:
         self.reconciled.append(self.topology.members())
         await trio.lowlevel.checkpoint()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what other tasks and the kernel bring about."""
-    for _ in range(int(PATIENCE / 0.005)):
-        if condition():
-            return
-        await trio.sleep(0.005)
-    raise AssertionError("it never came true")
 
 
 @asynccontextmanager

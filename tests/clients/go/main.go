@@ -154,7 +154,7 @@ func (s *scenario) run() {
 		if err := s.client.Ping(s.ctx, nil); err != nil {
 			return nil, err
 		}
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(120 * time.Second)
 		for {
 			s.log.mutex.Lock()
 			servers := []any{}
@@ -447,7 +447,6 @@ func (s *scenario) run() {
 	})
 	s.step("wrong password", func() (any, error) {
 		client, err := mongo.Connect(options.Client().ApplyURI(s.uri).
-			SetServerSelectionTimeout(5 * time.Second).
 			SetAuth(options.Credential{Username: "alice", Password: "wrong", AuthSource: "app"}))
 		if err != nil {
 			return nil, err
@@ -523,12 +522,11 @@ func main() {
 	}
 	uri := os.Args[1]
 	client, err := mongo.Connect(options.Client().ApplyURI(uri).SetMonitor(commands).
-		SetServerMonitor(servers).SetServerSelectionTimeout(5 * time.Second))
+		SetServerMonitor(servers))
 	if err != nil {
 		panic(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Second)
-	defer cancel()
+	ctx := context.Background()
 	db := client.Database("app")
 	s := &scenario{ctx: ctx, uri: uri, log: l, client: client, db: db, c: db.Collection("g")}
 	s.run()

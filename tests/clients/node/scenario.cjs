@@ -26,10 +26,8 @@ function told(error) {
 }
 
 function connect(options = {}) {
-  return new MongoClient(options.uri ?? uri, {
-    serverSelectionTimeoutMS: 5000,
-    ...Object.fromEntries(Object.entries(options).filter(([name]) => name !== "uri")),
-  });
+  const { uri: other, ...rest } = options;
+  return new MongoClient(other ?? uri, rest);
 }
 
 // What a client of its own sees while its commands fail as `data` says, once.

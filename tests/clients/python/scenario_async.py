@@ -133,7 +133,7 @@ class Scenario:
 
 
 async def main() -> None:
-    async with AsyncMongoClient(sys.argv[1], serverSelectionTimeoutMS=5000) as client:
+    async with AsyncMongoClient(sys.argv[1]) as client:
         scenario = Scenario(client)
         for name in (
             "topology", "drop", "insert_many", "batches", "exhaust", "many_at_once", "cancelled",

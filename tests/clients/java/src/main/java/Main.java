@@ -77,8 +77,7 @@ public final class Main {
 
     private MongoClientSettings.Builder settings() {
         return MongoClientSettings.builder()
-            .applyConnectionString(new ConnectionString(uri))
-            .applyToClusterSettings(s -> s.serverSelectionTimeout(5, TimeUnit.SECONDS));
+            .applyConnectionString(new ConnectionString(uri));
     }
 
     private synchronized void add(String name, Object saw) {

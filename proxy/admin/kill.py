@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import trio
 
+from proxy.listing.slices import in_slices
 from proxy.session import bsonout
 from proxy.session.caller import Caller
 from proxy.session.identity import NO_OWNER, NOBODY
 from proxy.session.plans import Plan, emulation
 from proxy.session.records import Selection
-from proxy.session.slices import in_slices
 
 if TYPE_CHECKING:
     from proxy.conversation.facts import UpstreamFacts

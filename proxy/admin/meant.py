@@ -13,7 +13,7 @@ import trio
 from proxy.admin.kill import Target
 from proxy.admin.query import QueryError, Test, tests
 from proxy.listing import session_batches, uuid_text
-from proxy.session.slices import in_slices
+from proxy.listing.slices import in_slices
 from proxy.session.transactions import State
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import trio
 from proxy.admin.http import JSON, TEXT, Answer, Asked, Page, text
 from proxy.admin.overview import KillingIsOffError
 from proxy.admin.query import QueryError, position
+from proxy.listing.slices import in_slices
 from proxy.observe.scraping import metrics_page
-from proxy.session.slices import in_slices
 
 if TYPE_CHECKING:
     from proxy.admin.overview import Overview

@@ -14,8 +14,8 @@ from proxy.admin.meant import Meant, read_kill, resolve
 from proxy.admin.overview import KillingIsOffError, Listed
 from proxy.admin.query import Selecting, read_query
 from proxy.admin.summary import GROUPS, groups, summary
+from proxy.listing.slices import in_slices
 from proxy.session.records import Selection
-from proxy.session.slices import in_slices
 
 if TYPE_CHECKING:
     from proxy.listing import Listing, Row

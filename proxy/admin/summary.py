@@ -16,7 +16,7 @@ from proxy.listing import (
     session_batches,
     text_of,
 )
-from proxy.session.slices import in_slices
+from proxy.listing.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

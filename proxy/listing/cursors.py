@@ -13,7 +13,7 @@ from proxy.listing.sessions import (
     is_busy,
     uuid_text,
 )
-from proxy.session.slices import in_slices
+from proxy.listing.slices import in_slices
 from proxy.session.transactions import State
 
 if TYPE_CHECKING:

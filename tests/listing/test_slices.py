@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.session.slices import in_slices
+from proxy.listing.slices import in_slices
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def _squeeze(columns: Sequence[Column], widths: list[int], cells: int) -> None:
 def attention(
     summary: Row, groups: Sequence[Row], idlest: Sequence[Row], incidents: Sequence[Row]
 ) -> list[str]:
-    """What an operator should look at, by user, application and driver."""
+    """What an operator should look at, by owner, application and driver."""
     lines: list[str] = []
     if summary["sessions"] >= 0.8 * summary["sessions_limit"]:
         lines.append(f"{summary['sessions']:,} sessions: nearly as many as there may be")

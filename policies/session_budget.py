@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class SessionBudget:
     """Refuses new sessions over budget with 261, as a full server does; known ones go on.
 
-    Counted is what the proxy knows and has not forgotten. Sessions without a user, and
+    Counted is what the proxy knows and has not forgotten. Sessions without an owner, and
     applications that give no name, have no budget of their own.
     """
 

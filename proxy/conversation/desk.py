@@ -198,7 +198,7 @@ class Desk:
         decisions = sessions.rules.decide(context)
         for decision in decisions:
             sessions.recorder.ruled(decision, request.command, now, self)
-        error = refusal(decisions)
+        error = refusal(decisions) if decisions else None
         if info.malformed is not None:
             left = "" if error is not None else "reported" if checks else "refused"
             sessions.recorder.malformed(info.malformed, request.command, now, self, left)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,11 +18,12 @@ from proxy.conversation.passing import PASS_ABOVE, Passing
 from proxy.conversation.pending import Pending
 from proxy.errors import CommandError, WireError
 from proxy.session.records import Operation
-from proxy.session.refusals import INTERRUPTED
-from proxy.wire.compression import declared_size
+from proxy.session.refusals import INTERRUPTED, too_long
+from proxy.wire.compression import declared_size, inflate_start
 from proxy.wire.frames import FrameBuffer, FramingError
 from proxy.wire.messages import Request, read_request
 from proxy.wire.opcodes import (
+    COMPRESSED,
     EXHAUST_ALLOWED,
     HEADER,
     OP_COMPRESSED,
@@ -48,10 +49,20 @@ if TYPE_CHECKING:
 
     RequestHandler = Callable[["Conversation", Request, float], None]
 
-#: A compressed reply that inflates to more than this is not looked into for its cursor.
-_INFLATE_UP_TO: Final = 262_144
+    #: Whether others should have their turn now.
+    Enough = Callable[[], bool]
+
+#: A compressed reply that inflates to more than this is not looked into for its cursor, as one
+#: that is not compressed is not either.
+_INFLATE_UP_TO: Final = PASS_ABOVE
 
 _header = HEADER.unpack_from
+
+
+def _never() -> bool:
+    return False
+
+
 _own_request_ids = itertools.cycle(range(0x4D530000, 0x7FFFFFFF))
 
 
@@ -59,6 +70,8 @@ class Conversation:
     """Decides what happens with every frame of one client connection."""
 
     __slots__ = (
+        "_arrived",
+        "_broken",
         "_handlers",
         "_passing",
         "_pending",
@@ -73,8 +86,10 @@ class Conversation:
         "presentation",
         "requests",
         "streaming",
+        "takes_compressed",
         "to_client",
         "to_upstream",
+        "work",
     )
 
     def __init__(
@@ -88,10 +103,18 @@ class Conversation:
         self._handlers = handlers
         self.desk = desk
         self.presentation = presentation
+        #: Whether compressed requests are read: servers without compressors close where one comes.
+        self.takes_compressed = not presentation.strip_compression
         self.observer = observer
         self.meter = observer.meter
         self._pending: deque[Pending] = deque()
         self._replies = FrameBuffer()
+        #: Replies that were not looked at yet, and what is wrong with the bytes behind them.
+        self._arrived: deque[bytes] = deque()
+        self._broken = ""
+        #: What takes long and is done some at a time (:meth:`go_on`), each step well below a
+        #: millisecond. It sees to it itself that :attr:`blocked` is set meanwhile.
+        self.work: Iterator[None] | None = None
         #: The long reply to the first of what is pending that goes through at the moment.
         self._passing: Passing | None = None
         #: Bytes to send, in order. The relay takes them after every call.
@@ -131,6 +154,9 @@ class Conversation:
         """One whole frame from the client; ``message`` is its inflated form if known."""
         if self.ending or self.close:
             return
+        if not self.takes_compressed and frame[12:16] == COMPRESSED:
+            self.end("client message", "compressed, which nobody agreed to")
+            return
         try:
             request = read_request(frame, message)
         except WireError as error:
@@ -142,6 +168,9 @@ class Conversation:
         handler = self._handlers.get(command)
         if handler is not None:
             handler(self, request, now)
+            return
+        if request.overlong:
+            self.refuse(request, too_long(request.problem), now)
             return
         verdict = self.desk.admit(request, now)
         if isinstance(verdict, CommandError):
@@ -242,29 +271,63 @@ class Conversation:
             if pending.tracked is not None:
                 self.desk.tracking.lost(pending.tracked, now)
         self._pending.clear()
+        self._arrived.clear()
+        self.work = None
 
     # ------------------------------------------------------------------ from upstream
 
-    def on_upstream(self, data: bytes, now: float) -> None:
-        """Bytes from upstream, cut anywhere."""
+    def on_upstream(self, data: bytes, now: float, enough: Enough = _never) -> None:
+        """Bytes from upstream, cut anywhere.
+
+        ``enough`` is asked while there is more to do; where it says True, :meth:`go_on` has to do
+        the rest, before more bytes are handed over.
+        """
         if self.close:
             return
         if self._passing is not None:
             data = self._pass_on(self._passing, data, now)
             if not data:
                 return
-        problem = ""
+        self._cut(data)
+        self.go_on(now, enough)
+
+    def _cut(self, data: bytes) -> None:
         try:
-            frames = self._replies.feed(data)
+            self._arrived.extend(self._replies.feed(data))
         except FramingError as broken:
-            frames, problem = broken.frames, str(broken)
+            self._arrived.extend(broken.frames)
+            self._broken = str(broken)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether :meth:`go_on` has something to do."""
+        return bool(self.work is not None or self._arrived or self._replies.more) and not self.close
+
+    def go_on(self, now: float, enough: Enough = _never) -> None:
+        """Do what was left to do, until it is ``enough``."""
+        arrived = self._arrived
         try:
-            for frame in frames:
-                self._on_reply(frame, now)
-                if self.close:
+            while not self.close:
+                if self.work is not None:
+                    work = self.work
+                    for _ in work:
+                        if enough():
+                            return
+                    if self.work is work:
+                        self.work = None
+                elif arrived:
+                    self._on_reply(arrived.popleft(), now)
+                elif self._replies.more:
+                    self._cut(b"")
+                    continue
+                else:
+                    break
+                if self.unfinished and enough():
                     return
-            if problem:
-                self.upstream_broke("upstream framing", problem)
+            if self.close:
+                return
+            if self._broken:
+                self.upstream_broke("upstream framing", self._broken)
             elif self._replies.declared > PASS_ABOVE:
                 self._begin_passing()
         except WireError as error:
@@ -336,6 +399,9 @@ class Conversation:
         known = self._look_into(pending, frame, opcode)
         if known is not None:
             self.streaming = pending.goes_on_after(known, request_id)
+        elif opcode == OP_COMPRESSED and pending.exhaust:
+            start = inflate_start(frame)
+            self.streaming = pending.goes_on(start, request_id, _header(start)[3])
         else:
             self.streaming = pending.goes_on(frame, request_id, opcode)
         self.to_client.append(frame)
@@ -360,9 +426,7 @@ class Conversation:
             except WireError:
                 return None
         # Compressed ones are inflated only for the sessions' sake, and not at any price.
-        if pending.exhaust or (
-            pending.tracked is not None and declared_size(frame) <= _INFLATE_UP_TO
-        ):
+        if pending.tracked is not None and declared_size(frame) <= _INFLATE_UP_TO:
             return read_reply(frame)
         return None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.errors import WireError
 from proxy.wire import compression
-from proxy.wire.fields import ARRAY, DOCUMENT, STRING, Element, Fields, text, walk
+from proxy.wire.fields import ARRAY, DOCUMENT, MAX_ELEMENTS, STRING, Element, Fields, text, walk
 from proxy.wire.opcodes import INT32
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ _X509: Final = b"MONGODB-X509"
 #: "none" is what the Node driver offers for no compressor at all; no server has one of the name.
 _COMPRESSORS: Final = frozenset(name.encode() for name in (*compression.NAMES, "none"))
 _NESTED: Final = (DOCUMENT, ARRAY)
+
+#: Compressors that a hello may offer; there are four. A longer list is taken for none.
+_MOST_COMPRESSORS: Final = 64
 
 
 # ---------------------------------------------------------------------- authentication
@@ -127,7 +130,7 @@ def edited_request(request: Request, *, strip_compression: bool, refuse_x509: bo
 def _known_compressors(message: bytes, offered: Element) -> bytes | None:
     """The element ``compression`` as the proxy can carry it; None to leave it out."""
     try:
-        elements = _elements(message, offered)
+        elements = _elements(message, offered, _MOST_COMPRESSORS)
     except WireError:
         return None
     # What is no string is upstream's to refuse.
@@ -137,9 +140,9 @@ def _known_compressors(message: bytes, offered: Element) -> bytes | None:
     return _array(b"compression", [(e.type, message[e.value : e.end]) for e in kept])
 
 
-def _elements(data: bytes, element: Element) -> list[Element]:
+def _elements(data: bytes, element: Element, most: int = MAX_ELEMENTS) -> list[Element]:
     """The elements of a nested array or document in their order, whatever they are called."""
-    fields = walk(data, element.value, element.end)
+    fields = walk(data, element.value, element.end, most)
     return sorted([*fields.values(), *fields.repeats], key=lambda e: e.start)
 
 

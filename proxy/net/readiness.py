@@ -76,6 +76,9 @@ class Readiness:
         #: Those that the last slice had no time for: asked again, the kernel could put the same
         #: slow ones before them each time.
         self._left: list[tuple[int, int]] = []
+        #: Whoever has more to do than fits into one turn does the rest under it, some at a time:
+        #: the sockets are looked at between any two of those, however many there are.
+        self.turn: Final = trio.Lock()
         #: Bytes that senders hold because their peers do not read.
         self.waiting = 0
         #: Seconds for which it was waited awake in vain.

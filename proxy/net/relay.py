@@ -13,6 +13,7 @@ are still on their way are not lost to a reset. Only a stream that nobody reads 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from proxy.errors import WireError
+from proxy.net import readiness
 from proxy.net.outlet import Outlet
 from proxy.net.transport import PeerGoneError, Transport
 from proxy.wire.compression import declared_size, inflate
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     from proxy.net.limits import Share
     from proxy.settings.config import Limits
 
-#: Requests that are handed over before other connections have their turn.
-_AT_ONCE: Final = 100
+#: Seconds for which one connection's messages are decided on before others have their turn.
+_TURN: Final = 0.002
 
 #: Inflating more than this happens in a thread: 1 MB of zlib holds the loop for 3.5 ms.
 _INFLATE_IN_THREAD: Final = 262_144
@@ -87,10 +89,11 @@ class Relay:
         self._requests = FrameBuffer()
         #: Requests that were not handed over yet; the first of them inflated, if it had to be;
         #: and what is wrong with the bytes behind them.
-        self._frames: list[bytes] = []
+        self._frames: deque[bytes] = deque()
         self._inflated: bytes | None = None
         self._garbage = ""
         self._patience = trio.CancelScope()
+        self._turn = readiness.current().turn
         #: As trio.current_time, which looks for its clock at each call.
         self._clock = trio.lowlevel.current_clock().current_time
         self._to_client = Outlet(client, conversation.to_client)
@@ -201,26 +204,32 @@ class Relay:
         """Decide on what the client sent."""
         self._request_came = perf_counter()
         self._received += len(data)
+        if self._cut(data):
+            # Asked first, as setting it takes ten times as long.
+            if self._patience.deadline != math.inf:
+                self._patience.deadline = math.inf
+            self._hand_over(self._request_came + _TURN)
+
+    def _cut(self, data: bytes) -> bool:
+        """Cut what came into requests; whether there are new ones."""
         try:
             frames = self._requests.feed(data)
         except FramingError as error:
             frames, self._garbage = error.frames, str(error)
-        if frames:
-            # Asked first, as setting it takes ten times as long.
-            if self._patience.deadline != math.inf:
-                self._patience.deadline = math.inf
-            self._frames += frames
-            self._hand_over()
+        self._frames += frames
+        return bool(frames)
 
-    def _hand_over(self) -> None:
-        """Let requests pass until one has to wait."""
+    def _hand_over(self, until: float) -> None:
+        """Let requests pass until one has to wait, or this time (of ``perf_counter``) is over."""
         conversation, frames = self.conversation, self._frames
         now = self._clock()
-        for _ in range(min(len(frames), _AT_ONCE)):
-            if self._must_wait() or (self._inflated is None and _is_large(frames[0])):
+        while frames:
+            if self._must_wait() or (self._inflated is None and self._is_large(frames[0])):
                 break
-            conversation.on_request(frames.pop(0), now, self._inflated)
+            conversation.on_request(frames.popleft(), now, self._inflated)
             self._inflated = None
+            if frames and perf_counter() > until:
+                break
 
     def _settle_requests(self) -> bool:
         """Send what was decided; False if :meth:`_catch_up` has to do the rest."""
@@ -259,15 +268,14 @@ class Relay:
         """Do what was left because it has to be waited for."""
         conversation, buffer = self.conversation, self._requests
         await self._flush()
-        while self._frames:
+        while self._cut_more():
             if self._must_wait():
                 self._unblocked = trio.Event()
                 await self._unblocked.wait()
-            elif self._inflated is None and _is_large(self._frames[0]):
+            elif self._inflated is None and self._is_large(self._frames[0]):
                 await self._inflate_next()
-            else:
-                await trio.lowlevel.checkpoint()
-            self._hand_over()
+            async with self._turn:
+                self._hand_over(perf_counter() + _TURN)
             await self._flush()
         if self._garbage:
             conversation.on_garbage(self._garbage)
@@ -283,6 +291,12 @@ class Relay:
         if self._draining and not self.busy:
             self.stop("draining")
 
+    def _cut_more(self) -> bool:
+        """Whether there are whole requests that were not handed over."""
+        if not self._frames and self._requests.more and not self.conversation.ending:
+            self._cut(b"")
+        return bool(self._frames)
+
     async def _inflate_next(self) -> None:
         try:
             self._inflated = await trio.to_thread.run_sync(inflate, self._frames[0])
@@ -294,6 +308,15 @@ class Relay:
         """Whether upstream has to answer something before it may be sent more."""
         conversation = self.conversation
         return conversation.blocked or conversation.in_flight >= _MOST_PIPELINED
+
+    def _is_large(self, frame: bytes) -> bool:
+        """Whether inflating the frame would hold the loop for long."""
+        if frame[12:16] != COMPRESSED or not self.conversation.takes_compressed:
+            return False
+        try:
+            return declared_size(frame) > _INFLATE_IN_THREAD
+        except WireError:
+            return False
 
     async def _flush(self) -> None:
         conversation = self.conversation
@@ -361,16 +384,25 @@ class Relay:
     ) -> None:
         try:
             while await upstream.each(self._take_replies, self._settle_replies):
-                await self._flush_to_client()
-                if to_upstream.busy or to_upstream.push():
-                    self._replied()
-                else:
-                    # Upstream may read on only when its replies are read, which happens here.
-                    nursery.start_soon(self._flush_to_upstream, to_upstream)
+                await self._flush_replies(to_upstream, nursery)
+                while self.conversation.unfinished:
+                    async with self._turn:
+                        self._reply_came = perf_counter()
+                        self.conversation.go_on(self._clock(), self._enough)
+                    await self._flush_replies(to_upstream, nursery)
             self._client.send_eof()
             self.stop("upstream closed")
         except PeerGoneError as error:
             self.stop(f"upstream: {error}")
+
+    async def _flush_replies(self, to_upstream: Outlet, nursery: trio.Nursery) -> None:
+        """Send what was decided on upstream's replies."""
+        await self._flush_to_client()
+        if to_upstream.busy or to_upstream.push():
+            self._replied()
+        else:
+            # Upstream may read on only when its replies are read, which happens here.
+            nursery.start_soon(self._flush_to_upstream, to_upstream)
 
     async def _flush_to_upstream(self, to_upstream: Outlet) -> None:
         try:
@@ -384,7 +416,11 @@ class Relay:
         """Decide on what upstream sent."""
         self._reply_came = perf_counter()
         self._received_upstream += len(data)
-        self.conversation.on_upstream(data, self._clock())
+        self.conversation.on_upstream(data, self._clock(), self._enough)
+
+    def _enough(self) -> bool:
+        """Whether others should have their turn now."""
+        return perf_counter() > self._reply_came + _TURN
 
     def _settle_replies(self) -> bool:
         """Send what was decided; False if something is left to send."""
@@ -394,7 +430,7 @@ class Relay:
         self._reply_seconds.observe(perf_counter() - self._reply_came)
         if sent:
             self._replied()
-        return sent
+        return sent and not self.conversation.unfinished
 
     def _replied(self) -> None:
         """See what may happen now that upstream has answered."""
@@ -408,16 +444,6 @@ class Relay:
             self._pass_eof()
         elif self._draining and not self.busy:
             self.stop("draining")
-
-
-def _is_large(frame: bytes) -> bool:
-    """Whether inflating the frame would hold the loop for long."""
-    if frame[12:16] != COMPRESSED:
-        return False
-    try:
-        return declared_size(frame) > _INFLATE_IN_THREAD
-    except WireError:
-        return False
 
 
 class _UpstreamGoneError(Exception):

@@ -19,6 +19,11 @@ def bad_value(errmsg: str) -> CommandError:
     return CommandError(2, "BadValue", errmsg)
 
 
+def too_long(what: str) -> CommandError:
+    """For what servers take and nobody sends: to look at it would hold up everybody else."""
+    return bad_value(f"too much in one command: {what}")
+
+
 def unauthorized(errmsg: str) -> CommandError:
     return CommandError(13, "Unauthorized", errmsg)
 

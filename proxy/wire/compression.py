@@ -26,6 +26,11 @@ SNAPPY: Final = 1
 ZLIB: Final = 2
 ZSTD: Final = 3
 
+#: Bytes that :func:`inflate_start` inflates, and as many of the compressed ones as that may take:
+#: the largest block of zstd, and what stands before it.
+_START: Final = 20
+_START_FROM: Final = 160 * 1024
+
 #: Names as drivers and servers spell them in hello, of what this proxy can inflate.
 NAMES: Final = frozenset({"noop", "snappy", "zlib", "zstd"})
 
@@ -111,6 +116,71 @@ def inflate(frame: bytes) -> bytes:
     if len(body) != size:
         raise WireError(f"inflated to {len(body)} bytes, {size} were declared")
     return HEADER.pack(HEADER_SIZE + size, request_id, response_to, opcode) + body
+
+
+def inflate_start(frame: bytes) -> bytes:
+    """The header and the first 20 bytes of the message inside an OP_COMPRESSED frame.
+
+    Nothing else is inflated, however long the message is; these say whether another follows.
+
+    Raises:
+        WireError: as :func:`inflate`, as far as that shows so early.
+    """
+    size = declared_size(frame)
+    _, request_id, response_to, _ = HEADER.unpack_from(frame)
+    opcode, _, compressor = _PREFIX.unpack_from(frame, HEADER_SIZE)
+    begin = HEADER_SIZE + _PREFIX.size
+    data = frame[begin : begin + _START_FROM]
+    try:
+        if compressor == NOOP:
+            start = data[:_START]
+        elif compressor == SNAPPY:
+            start = _snappy_start(data)
+        elif compressor == ZLIB:
+            start = zlib.decompressobj().decompress(data, _START)
+        elif compressor == ZSTD:
+            start = bytes(zstd.ZstdDecompressor().decompress(data, max_length=_START))
+        else:
+            raise WireError(f"unknown compressor id {compressor}")
+    except (zlib.error, zstd.ZstdError, IndexError) as error:
+        raise WireError(f"compressed data does not inflate: {error}") from error
+    if len(start) < min(size, _START):
+        raise WireError("compressed data is cut short")
+    return HEADER.pack(HEADER_SIZE + size, request_id, response_to, opcode) + start
+
+
+def _snappy_start(data: bytes) -> bytes:
+    """The first bytes of snappy's raw format: a varint, then literals and copies."""
+    pos = 0
+    while data[pos] & 0x80:
+        pos += 1
+    pos += 1
+    out = bytearray()
+    while len(out) < _START and pos < len(data):
+        tag = data[pos]
+        pos += 1
+        kind = tag & 3
+        if kind == 0:
+            length = (tag >> 2) + 1
+            extra = max(0, length - 60)
+            if extra:
+                length = int.from_bytes(data[pos : pos + extra], "little") + 1
+                pos += extra
+            end = min(pos + length, pos + _START)
+            out += data[pos:end]
+            pos += length
+            continue
+        length = (tag >> 2 & 7) + 4 if kind == 1 else (tag >> 2) + 1
+        width = (1, 2, 4)[kind - 1]
+        offset = int.from_bytes(data[pos : pos + width], "little")
+        pos += width
+        if kind == 1:
+            offset |= tag >> 5 << 8
+        if not 0 < offset <= len(out):
+            raise WireError("snappy data refers to what is not there")
+        for _ in range(min(length, _START)):
+            out.append(out[-offset])
+    return bytes(out[:_START])
 
 
 def deflate(message: bytes, compressor: int) -> bytes:

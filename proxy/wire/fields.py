@@ -23,8 +23,13 @@ NULL: Final = 0x0A
 INT32_TYPE: Final = 0x10
 INT64_TYPE: Final = 0x12
 
-#: A command has a few dozen fields. Walking more would let one message hold the loop.
-MAX_ELEMENTS: Final = 10_000
+#: A command has a few dozen fields, a reply some hundreds. Walking 1,000 takes half a millisecond.
+MAX_ELEMENTS: Final = 1_000
+
+#: A name of more bytes is counted, and so many bytes of names are looked at: a document that
+#: servers take has no more. To hash 48 MB takes 30 ms.
+_LONG: Final = 65_536
+_MAX_NAMES: Final = 17_000_000
 
 #: Bytes of a text that :func:`text` reads.
 MAX_TEXT: Final = 65_536
@@ -103,7 +108,7 @@ def walk(data: bytes, start: int, limit: int, max_elements: int = MAX_ELEMENTS) 
     Values are skipped by their declared size and are not looked into.
 
     Raises:
-        TooManyFieldsError: there are more than ``max_elements``.
+        TooManyFieldsError: there are more than ``max_elements``, or their names are too long.
         WireError: the document or an element overruns, or a type is unknown.
     """
     end = document_end(data, start, limit) - 1
@@ -111,6 +116,7 @@ def walk(data: bytes, start: int, limit: int, max_elements: int = MAX_ELEMENTS) 
     duplicates: list[bytes] = []
     repeats: list[Element] = []
     pos = start + 4
+    long = 0
     sizes = _SIZES
     index = data.index
     try:
@@ -118,6 +124,10 @@ def walk(data: bytes, start: int, limit: int, max_elements: int = MAX_ELEMENTS) 
             begin = pos
             kind = data[pos]
             nul = index(0, pos + 1, end)
+            if nul - pos > _LONG:
+                long += nul - pos
+                if long > _MAX_NAMES:
+                    raise TooManyFieldsError("names too long to be looked at")
             name = data[pos + 1 : nul]
             value = nul + 1
             size = sizes[kind]
@@ -162,6 +172,29 @@ def walk(data: bytes, start: int, limit: int, max_elements: int = MAX_ELEMENTS) 
     fields.duplicates = tuple(duplicates)
     fields.repeats = tuple(repeats)
     return fields
+
+
+def count_elements(data: bytes, start: int, limit: int, most: int) -> int:
+    """How many documents the array at ``start`` holds, ``most`` if there are more.
+
+    Raises:
+        WireError: it overruns, or something in it is no document.
+    """
+    end = document_end(data, start, limit) - 1
+    pos, count = start + 4, 0
+    try:
+        while pos < end and count < most:
+            value = data.index(0, pos + 1, end) + 1
+            size = _int32(data, value)[0]
+            if data[pos] != DOCUMENT or size < 5:
+                raise WireError("an element is no document")
+            pos = value + size
+            count += 1
+    except (ValueError, StructError) as error:
+        raise WireError("a BSON element overruns its document") from error
+    if pos > end:
+        raise WireError("a BSON element overruns its document")
+    return count
 
 
 def decisive_size(element: Element) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.errors import WireError
 from proxy.wire.opcodes import HEADER_SIZE, INT32, MAX_MESSAGE_SIZE
 
@@ -16,6 +18,11 @@ class FramingError(WireError):
         self.frames = frames
 
 
+#: Frames cut out of the stream in one go. The smallest are 16 bytes: of those, 65,000 fit into one
+#: read, and take 20 ms.
+MOST_AT_ONCE: Final = 1_000
+
+
 class FrameBuffer:
     """Cuts a byte stream into frames by the length in their headers.
 
@@ -23,12 +30,14 @@ class FrameBuffer:
     is buffered is what arrived.
     """
 
-    __slots__ = ("_data", "_declared", "max_length")
+    __slots__ = ("_data", "_declared", "max_length", "more")
 
     def __init__(self, max_length: int = MAX_MESSAGE_SIZE) -> None:
         self.max_length = max_length
         self._data = bytearray()
         self._declared = 0
+        #: Whether what is buffered may hold whole frames: feed nothing to get them.
+        self.more = False
 
     @property
     def buffered(self) -> int:
@@ -42,6 +51,8 @@ class FrameBuffer:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take what the peer sent; return the frames that are now whole, in order.
+
+        No more than :data:`MOST_AT_ONCE` of them; the rest stays for the next call.
 
         Raises:
             FramingError: a declared length below 16 or above ``max_length``. Framing is lost:
@@ -59,6 +70,7 @@ class FrameBuffer:
         data += chunk
         frames: list[bytes] = []
         start, end = 0, len(data)
+        self.more = False
         with memoryview(data) as view:
             while True:
                 self._declared = 0
@@ -68,6 +80,10 @@ class FrameBuffer:
                 if not HEADER_SIZE <= declared <= self.max_length:
                     raise FramingError(f"message length {declared} is out of range", frames)
                 if end - start < declared:
+                    break
+                if len(frames) == MOST_AT_ONCE:
+                    self._declared = 0
+                    self.more = True
                     break
                 frames.append(bytes(view[start : start + declared]))
                 start += declared

@@ -18,6 +18,7 @@ from proxy.wire.fields import (
     ARRAY,
     DOCUMENT,
     Fields,
+    count_elements,
     document_end,
     document_fields,
     edited,
@@ -58,6 +59,9 @@ _command = Shapes(read_command).read
 #: Bytes of a namespace; servers allow 255 at the most.
 _LONGEST_NAME: Final = 4_096
 
+#: Bytes of a changed message up to which it is compressed as it came.
+_DEFLATED: Final = 65_536
+
 #: Opcodes that a client may send, with whether the server answers them. OP_MSG depends on its
 #: flags, and what is not here is nothing a server of any version accepts.
 _ANSWERED: Final = {
@@ -79,6 +83,7 @@ class Request:
     compressed). ``body`` is the offset of the command document in ``message``, 0 where there is
     none, and ``layout`` tells what is in it, its offsets from ``base``. ``command`` is the name as
     sent, ``""`` when this is no command or cannot be read; then ``problem`` says why.
+    ``overlong`` says that it has more fields than are read: it must not be forwarded.
     ``namespace`` is the database of a form that does not have it in the command.
     """
 
@@ -95,6 +100,7 @@ class Request:
     sequences: tuple[bytes, ...] = ()
     namespace: str | None = None
     problem: str = ""
+    overlong: bool = False
     _fields: Fields | None = None
 
     @property
@@ -162,7 +168,10 @@ def with_body(frame: bytes, message: bytes, start: int, body: bytes) -> bytes:
     plain = bytes(head) + body + tail
     if checksum:
         plain = with_checksum(plain)
-    return plain if frame is message else deflate(plain, compressor_of(frame))
+    # What is long stays plain, which is always allowed: zlib takes 20 ms for a megabyte.
+    if frame is message or len(plain) > _DEFLATED:
+        return plain
+    return deflate(plain, compressor_of(frame))
 
 
 def read_request(frame: bytes, message: bytes | None = None) -> Request:
@@ -173,8 +182,8 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
 
     Raises:
         WireError: an OP_COMPRESSED frame that does not inflate, for which the server would
-            close the connection too; an opcode that no server accepts; or a command with too
-            many fields to be judged.
+            close the connection too; an opcode that no server accepts; or a command that could
+            carry more than can be seen.
     """
     if message is None:
         message = inflate(frame) if frame[12:16] == COMPRESSED else frame
@@ -184,7 +193,7 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
     if opcode != OP_MSG:
         return _read_legacy(frame, message)
     limit = len(message) - 4 if flags & CHECKSUM_PRESENT else len(message)
-    layout, base, body, problem = NO_COMMAND, 0, MSG_BODY, ""
+    layout, base, body, problem, overlong = NO_COMMAND, 0, MSG_BODY, "", False
     sequences: tuple[bytes, ...] = ()
     fields: Fields | None = None
     try:
@@ -192,9 +201,10 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
         if kind or size != limit - MSG_BODY:
             body, sequences = msg_sections(message, limit)
         layout, base, fields = _command(message, body, limit)
-    except UnjudgeableError:
-        raise
     except WireError as error:
+        overlong = isinstance(error, TooManyFieldsError)
+        if isinstance(error, UnjudgeableError) and not overlong:
+            raise
         body, problem = 0, str(error)
     return Request(
         frame,
@@ -210,6 +220,7 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
         sequences,
         None,
         problem,
+        overlong,
         fields,
     )
 
@@ -227,9 +238,10 @@ def _read_legacy(frame: bytes, message: bytes) -> Request:
             _read_query(request)
         elif opcode == OP_COMMAND:
             _read_op_command(request)
-    except UnjudgeableError:
-        raise
     except WireError as error:
+        request.overlong = isinstance(error, TooManyFieldsError)
+        if isinstance(error, UnjudgeableError) and not request.overlong:
+            raise
         request.problem = str(error)
         request.command = ""
         request.body = 0
@@ -313,16 +325,13 @@ def count_documents(request: Request, name: bytes, limit: int) -> int:
         if element is not None:
             if element.type != ARRAY:
                 return 0
-            fields = walk(message, element.value, element.end, limit)
-            return len(fields) + len(fields.repeats)
+            return count_elements(message, element.value, element.end, limit)
         for start, end in sequence(message, request.flags, name):
             count = 0
             while start < end and count < limit:
                 start = document_end(message, start, end)
                 count += 1
             return count
-    except TooManyFieldsError:
-        return limit
     except WireError:
         pass
     return 0

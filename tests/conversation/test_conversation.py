@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import bson
 import pytest
@@ -27,6 +28,7 @@ from proxy.wire.opcodes import (
 from tests.build import (
     body,
     command,
+    element,
     frame,
     op_compressed,
     op_delete,
@@ -37,10 +39,12 @@ from tests.build import (
     op_query,
     op_reply,
     op_update,
+    raw_document,
     reply,
     sequence,
     with_length,
 )
+from tests.effort import milliseconds
 from tests.malformed import ALL
 from tests.talk import Talk
 
@@ -294,6 +298,74 @@ def test_a_legacy_cursor_without_the_flag_is_one_reply():
     request = op_query("t.c", {})
     answer = op_reply({}, response_to=1, cursor_id=9)
     Talk().client(request).upstream_gets(request).upstream(answer).client_gets(answer).idle()
+
+
+@pytest.mark.parametrize("compressor", [1, 2, 3])
+def test_long_compressed_replies_of_a_stream_are_not_inflated(compressor):
+    request = compressed(getmore(1), compressor)
+    more = deflate(reply({**OK, "b": bytes(1_000_000)}, 1, 501, flags=MORE_TO_COME), compressor)
+    last = deflate(reply({**OK, "b": bytes(1_000_000)}, 501, 502), compressor)
+    talk = Talk().client(request).upstream_gets(request)
+    for answer in (more, last):
+        took = milliseconds(lambda: talk.upstream(answer), tries=1)  # noqa: B023
+        assert took < 3
+        talk.client_gets(answer)
+    talk.idle()
+
+
+# ------------------------------------------------------------------ some at a time
+
+
+def test_what_is_enough_stops_it_and_nothing_is_lost():
+    talk = Talk()
+    asked = [command(PING, number) for number in range(1, 8)]
+    answers = [reply(OK, number) for number in range(1, 8)]
+    for one in asked:
+        talk.client(one).upstream_gets(one)
+    conversation = talk.conversation
+    conversation.on_upstream(b"".join(answers), talk.now, lambda: True)
+    for answer in answers[:-1]:
+        assert conversation.unfinished
+        talk.client_gets(answer)
+        conversation.go_on(talk.now, lambda: True)
+    talk.client_gets(answers[-1]).idle()
+    assert not conversation.unfinished
+
+
+def test_work_is_done_in_steps_and_the_next_work_after_it():
+    talk = Talk()
+    conversation = talk.conversation
+    done: list[str] = []
+
+    def second() -> Iterator[None]:
+        done.append("second")
+        yield
+
+    def first() -> Iterator[None]:
+        for _ in range(3):
+            done.append("first")
+            yield
+        conversation.work = second()
+
+    conversation.work = first()
+    calls = 0
+    while conversation.unfinished:
+        conversation.go_on(talk.now, lambda: True)
+        calls += 1
+    assert done == ["first", "first", "first", "second"]
+    assert calls == 6
+    conversation.work = first()
+    conversation.closed(talk.now)
+    assert not conversation.unfinished
+
+
+def test_a_request_with_too_many_fields_is_refused_and_nothing_else_happens():
+    many = raw_document(element("ping", 1), element("a", None) * 5_000)
+    talk = Talk().client(command(many, 3))
+    (frame,) = talk.conversation.to_client
+    assert bson.decode(frame[21:])["code"] == 2
+    assert not talk.conversation.to_upstream
+    assert not talk.conversation.close
 
 
 # ------------------------------------------------------------------ local answers

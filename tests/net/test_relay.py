@@ -499,9 +499,19 @@ async def test_messages_that_no_server_reads(malformed):
 async def test_too_many_fields_to_judge():
     many = raw_document(element("ping", 1), element("a", None) * 10_000)
     async with rigged() as rig:
-        rig.client.feed(command(many))
-        await rig.ended("client message")
-        assert rig.upstream.take() == b""
+        assert await rig.says(command(many)) == b""
+        assert bson.decode(rig.client.take()[21:])["code"] == 2
+        # Where no answer is due there is none, and the connection goes on.
+        assert await rig.says(command(many, flags=MORE_TO_COME) + ONE) == ONE
+        assert await rig.answers(FIRST) == FIRST
+
+
+async def test_compressed_messages_that_nobody_agreed_to():
+    for size in (10, 10_000_000):
+        async with rigged(strip_compression=True) as rig:
+            assert await rig.says(ONE + deflate(command({**PING, "b": bytes(size)}, 2), 2)) == ONE
+            assert await rig.answers(FIRST) == FIRST
+            await rig.ended("client message: compressed")
 
 
 async def test_large_compressed_messages_are_inflated_beside_the_loop():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tracemalloc
 import zlib
 
@@ -12,9 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import WireError
-from proxy.wire.compression import NAMES, compressor_of, declared_size, deflate, inflate
+from proxy.wire.compression import (
+    NAMES,
+    NOOP,
+    SNAPPY,
+    ZLIB,
+    ZSTD,
+    compressor_of,
+    declared_size,
+    deflate,
+    inflate,
+    inflate_start,
+)
 from proxy.wire.opcodes import HEADER, MAX_MESSAGE_SIZE, OP_COMPRESSED, OP_MSG
 from tests.build import frame, op_compressed, recorded
+from tests.effort import milliseconds
 from tests.malformed import UNREADABLE
 
 COMPRESSORS = {"noop": 0, "snappy": 1, "zlib": 2, "zstd": 3}
@@ -151,3 +164,25 @@ def test_data_behind_the_end_of_a_stream_adds_nothing():
     payload = b"payload" * 9
     compressed = op_compressed(zlib.compress(payload) + b"more", len(payload), 2)
     assert inflate(compressed) == frame(OP_MSG, payload)
+
+
+@given(
+    st.binary(max_size=300)
+    | st.builds(lambda one, n: one * n, st.binary(max_size=9), st.integers(1, 99)),
+    st.sampled_from([NOOP, SNAPPY, ZLIB, ZSTD]),
+)
+def test_the_start_of_a_message_is_that_of_the_whole(payload, compressor):
+    packed = deflate(frame(OP_MSG, payload), compressor)
+    assert inflate_start(packed) == frame(OP_MSG, payload)[:36]
+
+
+@pytest.mark.parametrize("compressor", [SNAPPY, ZLIB, ZSTD])
+def test_nothing_but_the_start_is_inflated(compressor):
+    packed = deflate(frame(OP_MSG, b"\2\0\0\0" + bytes(40_000_000)), compressor)
+    assert milliseconds(lambda: inflate_start(packed)) < 3
+
+
+@given(st.sampled_from([NOOP, SNAPPY, ZLIB, ZSTD, 9]), st.binary(max_size=60))
+def test_arbitrary_data_has_a_start_or_is_an_error(compressor, data):
+    with contextlib.suppress(WireError):
+        assert len(inflate_start(op_compressed(data, 20, compressor))) == 36

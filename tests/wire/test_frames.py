@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import WireError
-from proxy.wire.frames import FrameBuffer, FramingError
+from proxy.wire.frames import MOST_AT_ONCE, FrameBuffer, FramingError
 from proxy.wire.opcodes import HEADER, MAX_MESSAGE_SIZE
 from tests.build import frame, recorded
 from tests.malformed import FRAMING
@@ -135,3 +135,14 @@ def test_nothing_is_nothing():
     assert buffer.feed(PING[:4]) == []
     assert buffer.feed(b"") == []
     assert buffer.feed(PING[4:]) == [PING]
+
+
+def test_many_frames_of_one_read_come_some_at_a_time():
+    one = frame(2005, b"")
+    buffer = FrameBuffer()
+    found = [buffer.feed(one * (2 * MOST_AT_ONCE) + one[:5])]
+    while buffer.more:
+        found.append(buffer.feed(b""))
+    assert [len(some) for some in found] == [MOST_AT_ONCE, MOST_AT_ONCE]
+    assert buffer.feed(one[5:]) == [one]
+    assert buffer.buffered == 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.errors import TooManyFieldsError, UnjudgeableError, WireError
+from proxy.errors import UnjudgeableError, WireError
 from proxy.wire import opcodes
 from proxy.wire.compression import deflate, inflate
 from proxy.wire.fields import MAX_ELEMENTS
@@ -264,9 +264,34 @@ def test_the_first_of_equal_fields_counts():
         deflate(command(MANY), 2),
     ],
 )
-def test_more_fields_than_can_be_judged_are_an_error_in_every_form(sent):
-    with pytest.raises(TooManyFieldsError):
-        read_request(sent)
+def test_more_fields_than_can_be_judged_are_told_in_every_form(sent):
+    request = read_request(sent)
+    assert request.overlong
+    assert request.problem
+    assert (request.command, request.body) == ("", 0)
+
+
+def test_names_that_are_longer_than_any_document_are_too_many_fields():
+    long = raw_document(element("ping", 1), *[element("a" * 9_000_000, 1)] * 2)
+    assert read_request(command(long)).overlong
+    short = raw_document(element("ping", 1), element("a" * 9_000_000, 1))
+    assert read_request(command(short)).command == "ping"
+
+
+def test_a_namespace_that_is_longer_than_any():
+    for sent in (
+        op_query("a" * 5_000 + ".$cmd", INSERT),
+        op_command("a" * 5_000, "insert", INSERT),
+    ):
+        with pytest.raises(UnjudgeableError):
+            read_request(sent)
+
+
+def test_what_is_changed_and_long_is_not_compressed_again():
+    long = deflate(command({**IN_MSG, "more": bytes(100_000)}), 2)
+    changed = read_request(long).with_fields({b"more": element("more", bytes(100_001))})
+    assert changed[12:16] != long[12:16]
+    assert read_request(changed).fields[b"more"].end
 
 
 def test_millions_of_sections_do_not_hold_the_reader():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.observe.labels import CONTROL_RESULTS, INITIATORS, RULE_DECISIONS, SESSION_INCIDENTS
+from proxy.observe.labels import COMMAND_DECISIONS, INITIATORS, RULE_DECISIONS, SESSION_INCIDENTS
 
 ROOT = Path(__file__).parent.parent
 GLOSSARY = ROOT / "docs" / "glossary.md"
@@ -25,8 +25,11 @@ NAMING = (GLOSSARY, Path(__file__))
 #: What nobody says any more, by the word that replaced it; and the files where it means
 #: something else.
 GONE: dict[str, tuple[str, tuple[str, ...]]] = {
-    # A transaction holds the lock on a document.
-    "owner": (r"(?i)holders?\b(?<!placeholder)(?<!placeholders)", ("proxy/embedded/",)),
+    # A transaction holds the lock on a document, a connection a share of the buffers.
+    "owner": (
+        r"(?i)holders?\b(?<!placeholder)(?<!placeholders)",
+        ("proxy/embedded/", "proxy/net/limits.py", "tests/net/"),
+    ),
     "owner of a session": (r"\buser_(sessions|open_transactions|transactions)\b", ()),
     "group": (r"(?i)\bwho(ever)? holds (how|what|which)", ()),
     # What a browser is told in Content-Security-Policy.
@@ -104,7 +107,7 @@ def test_every_line_says_what_a_word_is_and_where_it_shows() -> None:
 
 def test_the_words_of_decisions_incidents_and_kills_are_the_programs() -> None:
     known = rows()
-    for decision in {*RULE_DECISIONS, *CONTROL_RESULTS}:
+    for decision in {*RULE_DECISIONS, *COMMAND_DECISIONS}:
         assert decision in known
     for kind in SESSION_INCIDENTS:
         assert f"`{kind}`" in known["incident"]

@@ -154,7 +154,8 @@ BOARD: Final = Dashboard(
                 series(
                     "Session commands",
                     Query(
-                        rate("session_commands_total", "command, result"), "{{command}} {{result}}"
+                        rate("session_commands_total", "command, decision"),
+                        "{{command}} {{decision}}",
                     ),
                     unit="ops",
                 ),

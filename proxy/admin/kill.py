@@ -61,7 +61,7 @@ class Reach(Protocol):
     def audit(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
         """Write a line to the audit log."""
 
-    def count_kill(self, result: str, sessions: int) -> None:
+    def count_kill(self, decision: str, sessions: int) -> None:
         """Count a command that was ``done`` or ``failed``, and the sessions it was first to hit."""
 
 

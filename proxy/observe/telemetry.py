@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from proxy.counting import Cells, Names, Recent
 from proxy.observe.families import Declared, Page, counter
 from proxy.observe.labels import (
+    COMMAND_DECISIONS,
     COMMANDS,
-    CONTROL_RESULTS,
     INITIATORS,
     RULE_DECISIONS,
     SESSION_INCIDENTS,
@@ -134,10 +134,10 @@ class Telemetry:
         )
         self._control = declared.counter(
             "session_commands_total",
-            "Session commands, by result.",
+            "Session commands, by what was decided.",
             "command",
-            "result",
-            start=product(SESSION_COMMANDS, CONTROL_RESULTS),
+            "decision",
+            start=product(SESSION_COMMANDS, COMMAND_DECISIONS),
         )
         self._killed = declared.counter(
             "sessions_killed_total",
@@ -254,9 +254,9 @@ class Telemetry:
         """Whose request it was that a rule refused or reported; see :meth:`ruled`."""
         self.rule_incidents.note(_incident(decision, self._rule[rule], user, origin), now)
 
-    def control(self, command: str, result: str) -> None:
-        """A session command came to one of :data:`proxy.observe.labels.CONTROL_RESULTS`."""
-        self._control[(command, result)] += 1
+    def control(self, command: str, decision: str) -> None:
+        """A session command came to one of :data:`proxy.observe.labels.COMMAND_DECISIONS`."""
+        self._control[(command, decision)] += 1
 
     def killed(self, initiator: str, sessions: int) -> None:
         """So many sessions were killed by one of :data:`proxy.observe.labels.INITIATORS`."""

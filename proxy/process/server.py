@@ -370,10 +370,10 @@ class Server:
         """Write a line to the audit log."""
         self._audit.record(**what)
 
-    def count_kill(self, result: str, sessions: int) -> None:
+    def count_kill(self, decision: str, sessions: int) -> None:
         """Count a command that was ``done`` or ``failed``, and the sessions it was first to hit."""
-        self.telemetry.control("killSessions", result)
-        if result == "done":
+        self.telemetry.control("killSessions", decision)
+        if decision == "done":
             self.telemetry.killed("admin", sessions)
 
     def connections(self) -> Iterable[dict[str, Any]]:

@@ -134,8 +134,8 @@ class FakeState:
     def audit(self, **what: Any) -> None:
         self.audited.append(what)
 
-    def count_kill(self, result: str, sessions: int) -> None:
-        self.counted.append((result, sessions))
+    def count_kill(self, decision: str, sessions: int) -> None:
+        self.counted.append((decision, sessions))
 
 
 class Client:

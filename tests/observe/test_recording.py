@@ -62,9 +62,9 @@ def test_a_session_command_that_a_rule_refuses_is_one_of_its_results() -> None:
     made.recorder.ruled(decision, "killSessions", 5.0, made.desk)
     made.recorder.ruled(decision, "find", 5.0, made.desk)
     name, killing = "session_commands_total", {"command": "killSessions"}
-    assert made.read(name, **killing, result="refused") == 1
+    assert made.read(name, **killing, decision="refused") == 1
     made.recorder.control("killSessions", "done", 3, "", made.desk)
-    assert made.read(name, **killing, result="done") == 1
+    assert made.read(name, **killing, decision="done") == 1
     assert made.audit.lines[-1]["targets"] == 3
 
 

@@ -118,7 +118,7 @@ def test_decisions_about_sessions(telemetry: Telemetry) -> None:
     telemetry.killed("other", 3)
     telemetry.audit_written(3)
     telemetry.audit_lost(2)
-    control = {"command": "killSessions", "result": "done"}
+    control = {"command": "killSessions", "decision": "done"}
     assert value(telemetry, "session_commands_total", **control) == 1
     refused = {"rule": "ownership", "decision": "refused"}
     assert value(telemetry, "rule_decisions_total", **refused) == 1
@@ -145,7 +145,7 @@ def test_what_may_happen_is_shown_before_it_happens(telemetry: Telemetry) -> Non
     for initiator in INITIATORS:
         assert value(telemetry, "sessions_killed_total", initiator=initiator) == 0
     assert value(telemetry, "rule_decisions_total", rule="ownership", decision="refused") == 0
-    assert value(telemetry, "session_commands_total", command="endSessions", result="failed") == 0
+    assert value(telemetry, "session_commands_total", command="endSessions", decision="failed") == 0
     assert value(telemetry, "audit_lines_total", result="lost") == 0
 
 

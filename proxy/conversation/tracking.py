@@ -25,6 +25,7 @@ from proxy.wire.edges import Edges, cursor
 from proxy.wire.fields import ARRAY
 from proxy.wire.messages import count_documents
 from proxy.wire.opcodes import INT32, INT64
+from proxy.wire.replies import listed_cursors
 
 if TYPE_CHECKING:
     from proxy.session.ids import Origin
@@ -42,6 +43,10 @@ _UNAUTHORIZED: Final = 13
 
 #: CursorNotFound, CursorKilled.
 _CURSOR_GONE: Final = frozenset({43, 237})
+
+#: Bytes of a list of cursors to kill that nobody answers: some 10,000 of them. Those of a longer
+#: one stay in the books until they are read from or their session is over.
+_LONGEST_LIST: Final = 200_000
 
 #: Statements counted of one write, which takes 3 ms; a longer batch is known by its
 #: first ones only.
@@ -86,6 +91,8 @@ class Tracking:
         if info.lsid is None:
             return _CURSOR_KILL if command == "killCursors" else None
         if not request.expects_reply:
+            if command == "killCursors":
+                self._killed_without_a_word(request, info.lsid.uid)
             self._store.use(info.lsid, now, self.user, self.origin)
             return None
         operation = self._store.operation_started(
@@ -125,6 +132,9 @@ class Tracking:
             number = _int64(reply.message, reply.base + layout.cursor)[0]
             if number != tracked.cursor:
                 self._note_cursor(tracked, number, _namespace(reply), now)
+        elif layout.several:
+            for one in listed_cursors(reply):
+                self._note_cursor(tracked, one.id, one.namespace, now)
         if last:
             refused = code is not None and self._not_taken(code)
             self._store.operation_finished(tracked, now, refused)
@@ -176,6 +186,17 @@ class Tracking:
         else:
             self._store.cursor_closed(CursorId(self._upstream, operation.cursor))
 
+    def _killed_without_a_word(self, request: Request, uid: bytes) -> None:
+        """Nobody will say which cursors are gone: those that belong to who asked."""
+        element = request.fields.get(b"cursors")
+        if element is None or element.type != ARRAY or element.end - element.value > _LONGEST_LIST:
+            return
+        for number in _integers(request.message[element.value : element.end]):
+            cursor = CursorId(self._upstream, number)
+            session = self._store.cursor_session(cursor)
+            if session is not None and session.key.uid == uid:
+                self._store.cursor_closed(cursor)
+
     def _not_taken(self, code: int) -> bool:
         """Whether upstream refused the request before it looked at the session's lsid."""
         # Without a user, 13 is for having none: what was asked for does not come into it.
@@ -215,9 +236,13 @@ def _killed_cursors(reply: Reply) -> list[int]:
     for name in (b"cursorsKilled", b"cursorsNotFound"):
         element = reply.fields.get(name)
         if element is not None and element.type == ARRAY:
-            try:
-                listed = bson.decode(reply.message[element.value : element.end])
-            except BSONError:
-                continue
-            gone += [number for number in listed.values() if isinstance(number, int)]
+            gone += _integers(reply.message[element.value : element.end])
     return gone
+
+
+def _integers(array: bytes) -> list[int]:
+    """What are integers of an array's values; none where it cannot be read."""
+    try:
+        return [number for number in bson.decode(array).values() if isinstance(number, int)]
+    except BSONError:
+        return []

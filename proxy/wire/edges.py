@@ -11,10 +11,13 @@ from typing import Final, NamedTuple
 from proxy.wire.fields import DOCUMENT, INT64_TYPE, STRING, size_of
 from proxy.wire.opcodes import HEADER, HEADER_SIZE, INT32, INT64, OP_MSG, OP_REPLY
 
-#: Bytes kept of each end. Before the batch stand two names and sizes; behind it the cursor's
-#: id and namespace (120 bytes at most before 4.4, 255 since), ok and the cluster's times.
-EDGE: Final = 1024
+#: Bytes kept of each end. Before the batch stand two names and sizes; behind it a change stream's
+#: resume token (several KiB where keys are long), the cursor's id and namespace (120 bytes at
+#: most before 4.4, 255 since), ok and the cluster's times.
+EDGE: Final = 16_384
 
+
+_LONGEST_NAMESPACE: Final = 1024
 
 #: Where a command's reply has its document: behind flags and section kind, or in OP_REPLY behind
 #: flags and three numbers. The cursor id among these is only that of legacy queries.
@@ -72,7 +75,7 @@ def _text(edges: Edges, element: tuple[int, int] | None) -> str:
     declared = edges.at(pos, 4)
     if declared is None or len(declared) < 4:
         return ""
-    raw = edges.at(pos + 4, min(INT32.unpack(declared)[0], EDGE))
+    raw = edges.at(pos + 4, min(INT32.unpack(declared)[0], _LONGEST_NAMESPACE))
     return "" if raw is None else raw[:-1].decode("utf-8", "replace")
 
 

@@ -13,6 +13,7 @@ from typing import Final, Generic, TypeVar
 from proxy.errors import WireError
 from proxy.texts import decoded
 from proxy.wire.fields import (
+    ARRAY,
     BOOL,
     DOCUMENT,
     DOUBLE,
@@ -158,16 +159,17 @@ class Answer:
     """Whether a reply's ``ok`` is 1, and the cursor in it.
 
     ``cursor`` is the offset of the cursor's id and ``namespace`` that of the string that says
-    what it reads; 0 where there is none.
+    what it reads; 0 where there is none. ``several`` says that there is a list of cursors instead.
     """
 
     ok: bool = False
     cursor: int = 0
     namespace: int = 0
+    several: bool = False
 
     def kind(self) -> tuple[object, ...]:
         """As :meth:`Command.kind`."""
-        return (self.ok,)
+        return self.ok, self.several
 
     def offsets(self) -> list[int]:
         """As :meth:`Command.offsets`."""
@@ -176,7 +178,10 @@ class Answer:
     def moved(self, by: int) -> Answer:
         """As :meth:`Command.moved`."""
         return Answer(
-            self.ok, self.cursor and self.cursor - by, self.namespace and self.namespace - by
+            self.ok,
+            self.cursor and self.cursor - by,
+            self.namespace and self.namespace - by,
+            self.several,
         )
 
 
@@ -194,6 +199,8 @@ def read_answer(data: bytes, start: int, limit: int) -> Reading[Answer]:
     answer = Answer(_is_one(data, ok))
     whole = [] if ok is None else [(ok.start, ok.end)]
     if cursor is None or cursor.type != DOCUMENT:
+        listed = fields.get(b"cursors")
+        answer.several = cursor is None and listed is not None and listed.type == ARRAY
         return Reading(answer, fields, whole)
     try:
         inner = walk(data, cursor.value, cursor.end)

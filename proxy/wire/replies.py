@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import bson
 
 from proxy.errors import CommandError, WireError
 from proxy.wire.checksum import with_checksum
 from proxy.wire.compression import deflate, inflate
-from proxy.wire.fields import Fields, document_fields, edited, integer
+from proxy.wire.edges import Cursor
+from proxy.wire.fields import (
+    ARRAY,
+    DOCUMENT,
+    Element,
+    Fields,
+    document_fields,
+    edited,
+    integer,
+    text,
+    walk,
+)
 from proxy.wire.layouts import NO_ANSWER, Answer, read_answer
 from proxy.wire.messages import Request, with_body
 from proxy.wire.opcodes import (
@@ -44,6 +56,9 @@ _answer = Shapes(read_answer).read
 
 #: OP_REPLY flag AwaitCapable, which every server since 1.6 sets.
 _AWAIT_CAPABLE = 8
+
+#: Cursors that are read of one reply; a router asks for as many as there are shards.
+_MOST_CURSORS: Final = 1_000
 
 
 @dataclass(slots=True)
@@ -165,6 +180,30 @@ def error_document(error: CommandError) -> dict[str, Any]:
     document["code"] = error.code
     document["codeName"] = error.code_name
     return document
+
+
+def listed_cursors(reply: Reply) -> list[Cursor]:
+    """The cursors of a reply that has several, ``cursors: [{cursor: {id, ns, …}, ok}, …]``: what a
+    shard answers a router whose aggregation several consumers read. At most :data:`_MOST_CURSORS`.
+    """
+    data, found = reply.message, list[Cursor]()
+    listed = reply.fields.get(b"cursors")
+    if listed is None or listed.type != ARRAY:
+        return found
+    try:
+        for entry in islice(walk(data, listed.value, listed.end).values(), _MOST_CURSORS):
+            one = _inside(data, entry).get(b"cursor")
+            fields = Fields() if one is None else _inside(data, one)
+            number = integer(data, fields.get(b"id"))
+            if number is not None:
+                found.append(Cursor(number, text(data, fields.get(b"ns")) or ""))
+    except WireError:
+        return found
+    return found
+
+
+def _inside(data: bytes, element: Element) -> Fields:
+    return walk(data, element.value, element.end) if element.type == DOCUMENT else Fields()
 
 
 def reply_frame(

@@ -9,7 +9,7 @@ from proxy.wire.compression import deflate
 from proxy.wire.edges import EDGE, Edges
 from tests.build import reply
 
-LONG = reply({"ok": 1.0, "text": "".join(map(str, range(2_000)))}, 1)
+LONG = reply({"ok": 1.0, "text": "".join(map(str, range(12_000)))}, 1)
 BEHIND = b"the next reply"
 
 

@@ -306,3 +306,45 @@ def test_bytes_that_only_look_like_killed_cursors_are_passed_over():
     told = reply(odd, 1)
     one.client(frame).upstream_gets(frame).upstream(told).client_gets(told).idle()
     assert len(cursors(one)) == 1
+
+
+# ------------------------------------------------------------------ cursors in other places
+
+
+def test_a_kill_that_nobody_answers_closes_the_callers_cursors():
+    one = talk()
+    for number in (1, 2):
+        run(one, {"find": "c", "lsid": LSID}, cursor(number))
+    kill = {"killCursors": "c", "cursors": [Int64(1)], "lsid": LSID, "$db": "db"}
+    silent = command(kill, 3, flags=MORE_TO_COME)
+    one.client(silent).upstream_gets(silent).idle()
+    assert [found.id for found in cursors(one)] == [2]
+
+
+def test_a_kill_that_nobody_answers_closes_nobody_elses():
+    one = run(talk(), {"find": "c", "lsid": LSID}, cursor(1))
+    other = {"id": Binary(b"2" * 16, 4), "uid": Binary(b"u" * 32)}
+    kill = {"killCursors": "c", "cursors": [Int64(1)], "lsid": other, "$db": "db"}
+    silent = command(kill, 3, flags=MORE_TO_COME)
+    one.client(silent).upstream_gets(silent)
+    assert [found.id for found in cursors(one)] == [1]
+
+
+def test_several_cursors_of_one_reply():
+    several = [{**cursor(number), "ok": 1.0} for number in (5, 6)]
+    one = run(talk(), {"aggregate": "c", "lsid": LSID}, {"cursors": several})
+    assert {found.id: name for found, name in cursors(one).items()} == {5: "db.c", 6: "db.c"}
+
+
+@pytest.mark.parametrize(
+    "odd", [[], [1, None, {}], [{"cursor": 1}], [{"cursor": {"id": "x"}}], {"a": 1}, 7]
+)
+def test_what_only_looks_like_several_cursors_is_none(odd):
+    one = run(talk(), {"aggregate": "c", "lsid": LSID}, {"cursors": odd})
+    assert cursors(one) == {}
+
+
+def test_bulk_writes_cursor_is_one_like_others():
+    written = {"cursor": {"id": Int64(9), "firstBatch": [], "ns": "admin.$cmd.bulkWrite"}}
+    one = run(talk(), {"bulkWrite": 1, "ops": [], "lsid": LSID}, {**written, "nErrors": 0})
+    assert {found.id: name for found, name in cursors(one).items()} == {9: "admin.$cmd.bulkWrite"}

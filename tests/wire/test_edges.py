@@ -56,7 +56,7 @@ def test_what_stands_between_the_batch_and_the_id_is_stepped_over():
     value = {
         "firstBatch": batch(70_000),
         "partialResultsReturned": True,
-        "postBatchResumeToken": {"_data": "8" * 300},
+        "postBatchResumeToken": {"_data": "8" * 12_000},
         "id": bson.Int64(9),
         "ns": "db.c",
     }
@@ -82,7 +82,7 @@ def test_the_longest_namespace():
         {"cursor": {"firstBatch": []}, "ok": 1.0},
         {"cursor": {"firstBatch": [], "id": 1, "ns": "a.b"}, "ok": 1.0},
         {"cursor": {"firstBatch": [], "id": "1", "ns": "a.b"}, "ok": 1.0},
-        {"a": batch(5_000), "b": batch(5_000), "cursor": {"id": bson.Int64(1)}, "c": batch(5_000)},
+        {"a": batch(30_000), "cursor": {"id": bson.Int64(1)}, "c": batch(30_000)},
         {str(number): 1 for number in range(40)} | {"cursor": {"id": bson.Int64(1)}},
     ],
 )

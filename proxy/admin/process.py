@@ -92,6 +92,7 @@ class Process:
                 "user": one.user,
                 "application": one.application,
                 "driver": one.driver,
+                "driver_version": one.driver_version,
             }
             for recent in (self._telemetry.session_incidents, self._telemetry.rule_incidents)
             for one, when in recent.items()

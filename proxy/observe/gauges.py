@@ -188,7 +188,7 @@ class _Reading:
             "incident_last_timestamp_seconds",
             "Who used sessions as no driver does, or was refused something by a rule, and when "
             f"last; the {MOST_INCIDENTS} latest of both.",
-            ("kind", "rule", "user", "application", "driver"),
+            ("kind", "rule", "user", "application", "driver", "driver_version"),
             {who: epoch + when for who, when in latest},
         )
 

@@ -64,6 +64,7 @@ class Incident(NamedTuple):
     user: str
     application: str
     driver: str
+    driver_version: str
 
 
 class Telemetry:
@@ -322,4 +323,5 @@ class Telemetry:
 
 
 def _incident(kind: str, rule: str, user: str, origin: Origin) -> Incident:
-    return Incident(kind, rule, clean(user), clean(origin.application), clean(origin.driver))
+    whose = user, origin.application, origin.driver, origin.driver_version
+    return Incident(kind, rule, *map(clean, whose))

@@ -137,7 +137,7 @@ async def test_what_rules_refuse_is_named_with_its_author() -> None:
             await client.ask(command({"ping": 1, "lsid": lsid, "$db": "admin"}, 2 + number))
         found = read(running)
         who = {"kind": "refused", "rule": "session_budget"}
-        who |= {"user": "", "application": "shop", "driver": "PyMongo"}
+        who |= {"user": "", "application": "shop", "driver": "PyMongo", "driver_version": "4"}
         assert found("rule_decisions_total", rule="session_budget", decision="refused") == 2
         assert found("errors_total", code_name="TooManyLogicalSessions", source="proxy") == 2
         when = found("incident_last_timestamp_seconds", **who)
@@ -164,6 +164,7 @@ async def test_incidents_are_counted_and_named() -> None:
         for kind in ("shared", "concurrent"):
             assert found("session_incidents_total", kind=kind) == 1
             who = {"kind": kind, "rule": "", "user": "", "application": "two", "driver": "d"}
+            who["driver_version"] = "1"
             assert found("incident_last_timestamp_seconds", **who) is not None
         for client in clients:
             await client.close()

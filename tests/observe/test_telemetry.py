@@ -126,7 +126,9 @@ def test_decisions_about_sessions(telemetry: Telemetry) -> None:
     assert value(telemetry, "sessions_killed_total", initiator="other") == 3
     assert value(telemetry, "audit_lines_total", result="written") == 3
     assert value(telemetry, "audit_lines_total", result="lost") == 2
-    incident = Incident("refused", "ownership", "alice@app", "shop", "PyMongo")
+    incident = Incident(
+        "refused", "ownership", "alice@app", "shop", "PyMongo", ALICES.driver_version
+    )
     assert telemetry.rule_incidents.items() == [(incident, 7.0)]
 
 
@@ -136,7 +138,10 @@ def test_the_latest_incidents_are_remembered(telemetry: Telemetry) -> None:
     assert value(telemetry, "session_incidents_total", kind="shared") == 1000
     remembered = telemetry.session_incidents.items()
     assert len(remembered) == MOST_INCIDENTS
-    assert remembered[-1] == (Incident("shared", "", "user999@app", "shop", "PyMongo"), 999.0)
+    assert remembered[-1] == (
+        Incident("shared", "", "user999@app", "shop", "PyMongo", ALICES.driver_version),
+        999.0,
+    )
 
 
 def test_what_may_happen_is_shown_before_it_happens(telemetry: Telemetry) -> None:

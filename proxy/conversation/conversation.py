@@ -73,9 +73,11 @@ class Conversation:
         "_arrived",
         "_broken",
         "_handlers",
+        "_last_is_answered",
         "_passing",
         "_pending",
         "_replies",
+        "answers",
         "blocked",
         "close",
         "desk",
@@ -109,6 +111,8 @@ class Conversation:
         self.meter = observer.meter
         self._pending: deque[Pending] = deque()
         self._replies = FrameBuffer()
+        #: Whether the last request that went upstream is among those.
+        self._last_is_answered = False
         #: Replies that were not looked at yet, and what is wrong with the bytes behind them.
         self._arrived: deque[bytes] = deque()
         self._broken = ""
@@ -132,11 +136,21 @@ class Conversation:
         #: What the client said of itself; None before its first hello.
         self.metadata: ClientMetadata | None = None
         self.requests = 0
+        #: Bytes of refusals that wait until what was asked before them is answered.
+        self.answers = 0
 
     @property
     def in_flight(self) -> int:
         """How many requests wait for a reply."""
         return len(self._pending)
+
+    def is_behind(self) -> bool:
+        """Whether the last request waits for upstream to answer another one first."""
+        return self.blocked or len(self._pending) > self._last_is_answered
+
+    def let_in(self) -> bool:
+        """Whether upstream has let the client in, or lets everybody in."""
+        return self.desk.let_in
 
     @property
     def command(self) -> str:
@@ -199,6 +213,7 @@ class Conversation:
     ) -> None:
         """Send a request upstream, as ``frame`` where it had to be changed."""
         self.to_upstream.append(request.frame if frame is None else frame)
+        self._last_is_answered = request.expects_reply
         if request.expects_reply:
             opcode = request.opcode
             exhaust = bool(
@@ -216,6 +231,7 @@ class Conversation:
             return
         self.meter.failed(error.code, "proxy")
         answer = reply_frame(request, next(_own_request_ids), error_document(error))
+        self.answers += len(answer)
         self._pending.append(Pending(0, request.command, now, answer=answer))
         self._settle(now)
 
@@ -456,6 +472,7 @@ class Conversation:
         queue = self._pending
         while queue and queue[0].answer:
             pending = queue.popleft()
+            self.answers -= len(pending.answer)
             self.release(pending, pending.answer, False, now)
         if self.ending and not queue and not self.blocked:
             self.close = self.ending

@@ -112,6 +112,11 @@ class Desk:
         return self.tracking.origin
 
     @property
+    def let_in(self) -> bool:
+        """False while nobody is logged in although upstream is known to ask for that."""
+        return bool(self.identity.users) or self._find_facts().authorization is not True
+
+    @property
     def native(self) -> bool:
         """Whether upstream knows the session commands."""
         return self._find_facts().native

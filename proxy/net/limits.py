@@ -1,12 +1,34 @@
-"""How many clients and descriptors there may be, and how many bytes of unfinished messages."""
+"""How many clients and descriptors there may be, and how many bytes they make the proxy hold."""
 
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
+import math
 import resource
-from typing import Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 import trio
+
+from proxy.net import readiness
+from proxy.net.readiness import BULK_SIZE
+
+#: What a connection may hold without waiting for room: most messages are no longer.
+UNCOUNTED: Final = 16_384
+
+#: Room that is asked for at a time to read on, which is what is read where there is little.
+CHUNK: Final = 65_536
+
+#: While others wait for room, so much of a message has to come in so many seconds: 64 KiB, or an
+#: eighth of it where that is more.
+_PATIENCE: Final = 2.0
+_LEAST_STEP: Final = 65_536
+_STEPS: Final = 8
+
+#: How often it is looked for somebody who does not get on, while others wait.
+_LOOK_SECONDS: Final = 0.5
 
 
 class Admission(Protocol):
@@ -45,51 +67,215 @@ class Places:
 
 
 class BufferBudget:
-    """What all connections together hold beyond a receive buffer; at the limit they wait.
+    """What all connections together hold of messages that cannot go on; at the limit they wait.
 
-    One of them at a time may go on all the same, so that somebody always finishes: no more
-    than ``limit`` and one message are held, and nobody waits for others that wait too.
+    Who needs least to be whole goes first. One at a time may go on although there is no room, so
+    that somebody always finishes. Who holds something, is being read and does not get on makes
+    room for those that wait: :attr:`Share.give_way` is called, the one with the most first.
     """
 
-    __slots__ = ("exempt", "limit", "lot", "used")
+    __slots__ = ("_order", "_queue", "_watched", "exempt", "gave_way", "holders", "limit", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
         self.exempt: Share | None = None
-        self.lot = trio.lowlevel.ParkingLot()
+        self.holders: dict[Share, None] = {}
+        #: How many were made to give way.
+        self.gave_way = 0
+        self._queue: list[tuple[int, int, Share]] = []
+        self._order = itertools.count()
+        self._watched = False
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for room."""
+        return sum(1 for share in self.holders if share.waits is not None)
+
+    @property
+    def queued(self) -> bool:
+        """Whether somebody is waiting, or was until now."""
+        return bool(self._queue)
+
+    def changed(self) -> None:
+        """Have everybody read less at a time as room gets scarce."""
+        used, limit = self.used, self.limit
+        most = BULK_SIZE if used * 2 <= limit else CHUNK if used <= limit else UNCOUNTED
+        readiness.current().most = most
+
+    def settle(self) -> None:
+        """Let those go on for whom there is room now."""
+        queue = self._queue
+        while queue:
+            share = queue[0][2]
+            if share.waits is None:  # it was cancelled
+                heapq.heappop(queue)
+                continue
+            if self.used + share.wanted > self.limit:
+                if self.exempt is not None:
+                    return
+                self.exempt = share
+            heapq.heappop(queue)
+            share.granted()
+
+    def wait(self, share: Share, left: int) -> None:
+        """Put somebody in the queue who needs ``left`` bytes to be whole."""
+        heapq.heappush(self._queue, (left, next(self._order), share))
+        self.settle()
+        if share.waits is not None and not self._watched:
+            self._watched = True
+            trio.lowlevel.spawn_system_task(self._watch)
+
+    async def _watch(self) -> None:
+        """Make room for as long as somebody waits for it."""
+        while self._queue:
+            self.make_room(trio.current_time())
+            self.settle()
+            await trio.sleep(_LOOK_SECONDS)
+        self._watched = False
+
+    def make_room(self, now: float) -> None:
+        """Have those give way that do not get on, as many as the first in the queue needs."""
+        wanted = next((one.wanted for _, _, one in self._queue if one.waits is not None), 0)
+        missing = self.used + wanted - self.limit
+        stalled: list[Share] = []
+        for share in self.holders:
+            if share.leaving:
+                missing -= share.held
+            elif share.deadline <= now:
+                stalled.append(share)
+        stalled.sort(key=_held, reverse=True)
+        for share in stalled:
+            if missing <= 0:
+                return
+            missing -= share.held
+            self.gave_way += 1
+            share.leave()
 
 
 class Share:
-    """One connection's part of a budget; ``held`` is what is counted for it."""
+    """One connection's part of a budget; ``held`` is what is counted for it.
 
-    __slots__ = ("_budget", "held")
+    ``give_way`` is called, once, when it has to be given back: the connection should end.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_mark",
+        "deadline",
+        "give_way",
+        "held",
+        "leaving",
+        "waits",
+        "wanted",
+    )
 
     def __init__(self, budget: BufferBudget) -> None:
         self._budget = budget
         self.held = 0
+        self.give_way: Callable[[], None] | None = None
+        self.leaving = False
+        #: Set while it waits, for so many bytes.
+        self.waits: trio.Event | None = None
+        self.wanted = 0
+        #: From when on it has to give way to others that wait, unless it gets on.
+        self.deadline = math.inf
+        self._mark = -1
 
-    async def hold(self, amount: int) -> None:
-        """Count ``amount`` bytes from now on, after waiting for room if that is more."""
+    def count(self, amount: int, whole: int = 0) -> None:
+        """So much is held now, of a message of ``whole`` bytes that is being read."""
         budget = self._budget
-        while amount > self.held and budget.used + amount - self.held > budget.limit:
-            if budget.exempt is None or budget.exempt is self:
-                budget.exempt = self
-                break
-            await budget.lot.park()
-        if amount < self.held:
-            self.release()
+        if not amount:
+            if self.held:
+                self.release()
+            return
         budget.used += amount - self.held
         self.held = amount
+        budget.holders[self] = None
+        budget.changed()
+        step = max(_LEAST_STEP, whole // _STEPS)
+        if not 0 <= self._mark <= amount < self._mark + step:
+            self._mark = amount
+            self.deadline = trio.current_time() + _PATIENCE
+
+    def rest(self, seconds: float) -> None:
+        """It is not read from now on, which is not its fault, but gives way after so many seconds.
+
+        The one for whom there was no room holds up all others, so that it has less time.
+        """
+        if seconds < math.inf and self._budget.exempt is self:
+            seconds = _PATIENCE
+        self.deadline = trio.current_time() + seconds
+        self._mark = -1
+
+    def take(self, extra: int) -> bool:
+        """Count ``extra`` bytes more if there is room for them now."""
+        budget = self._budget
+        if (
+            self.held + extra > UNCOUNTED
+            and budget.exempt is not self
+            and (budget.queued or budget.used + extra > budget.limit)
+        ):
+            return False
+        self._add(extra)
+        return True
+
+    async def room(self, extra: int, left: int = 0) -> None:
+        """Count ``extra`` bytes more, after waiting for room.
+
+        ``left`` is how many are missing until the message is whole and can leave.
+        """
+        if self.take(extra):
+            return
+        budget = self._budget
+        waits = self.waits = trio.Event()
+        self.wanted = extra
+        self.deadline = math.inf
+        budget.holders[self] = None
+        budget.wait(self, left or extra)
+        try:
+            await waits.wait()
+        finally:
+            self.waits = None
+
+    def granted(self) -> None:
+        """What it waits for is there."""
+        self._add(self.wanted)
+        self.deadline = trio.current_time() + _PATIENCE
+        self._mark = -1
+        if self.waits is not None:
+            self.waits.set()
+            self.waits = None
+
+    def _add(self, extra: int) -> None:
+        self.held += extra
+        self._budget.used += extra
+        self._budget.holders[self] = None
+        self._budget.changed()
+
+    def leave(self) -> None:
+        """Have it give way."""
+        self.leaving = True
+        if self.give_way is not None:
+            self.give_way()
 
     def release(self) -> None:
         """Count nothing any more."""
         budget = self._budget
         budget.used -= self.held
         self.held = 0
+        self._mark = -1
+        self.deadline = math.inf
+        budget.holders.pop(self, None)
         if budget.exempt is self:
             budget.exempt = None
-        budget.lot.unpark_all()
+        budget.changed()
+        if budget.queued:
+            budget.settle()
+
+
+def _held(share: Share) -> int:
+    return share.held
 
 
 def raise_descriptor_limit() -> None:

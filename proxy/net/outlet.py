@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 class Outlet:
     """One side's sending end: keeps the order of decisions when both pumps write to it."""
 
-    __slots__ = ("_busy", "_dropping", "_lot", "_queue", "_rest", "sent", "transport")
+    __slots__ = ("_busy", "_dropping", "_lot", "_out", "_queue", "_rest", "sent", "transport")
 
     def __init__(self, transport: Transport, queue: list[bytes]) -> None:
         self.transport = transport
         self._queue = queue
         self._rest = memoryview(b"")
+        #: Bytes that :meth:`flush` has taken and still sends.
+        self._out = 0
         self._busy = False
         self._dropping = False
         self._lot = trio.lowlevel.ParkingLot()
@@ -28,6 +30,11 @@ class Outlet:
     def busy(self) -> bool:
         """Whether somebody is inside :meth:`flush` and will send what the queue holds too."""
         return self._busy
+
+    @property
+    def held(self) -> int:
+        """Bytes that were to be sent and are not yet."""
+        return self._out + len(self._rest) + sum(map(len, self._queue))
 
     def drop(self) -> None:
         """The peer is gone: whatever is to be sent is forgotten from now on."""
@@ -68,9 +75,12 @@ class Outlet:
                 if not self._rest:
                     self._queue.clear()
                 self._rest = memoryview(b"")
+                self._out = len(data)
                 await self.transport.send(data)
+                self._out = 0
                 self.sent += len(data)
         finally:
             self._busy = False
+            self._out = 0
             if self._lot:
                 self._lot.unpark_all()

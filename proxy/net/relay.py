@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -22,11 +23,12 @@ import trio
 
 from proxy.errors import WireError
 from proxy.net import readiness
+from proxy.net.limits import CHUNK, UNCOUNTED
 from proxy.net.outlet import Outlet
 from proxy.net.transport import PeerGoneError, Transport
 from proxy.wire.compression import declared_size, inflate
 from proxy.wire.frames import FrameBuffer, FramingError
-from proxy.wire.opcodes import COMPRESSED
+from proxy.wire.opcodes import COMPRESSED, HEADER_SIZE
 
 if TYPE_CHECKING:
     from proxy.conversation.conversation import Conversation
@@ -40,11 +42,11 @@ _TURN: Final = 0.002
 #: Inflating more than this happens in a thread: 1 MB of zlib holds the loop for 3.5 ms.
 _INFLATE_IN_THREAD: Final = 262_144
 
-#: A half-received message below this is not counted against the budget; most are.
-_UNCOUNTED: Final = 65_536
-
 #: Requests a client may have sent without their replies: drivers send one, the rest is memory.
-_MOST_PIPELINED: Final = 1_000
+MOST_PIPELINED: Final = 100
+
+#: Bytes of refusals that may wait until what was asked before them is answered.
+MOST_ANSWERS: Final = 65_536
 
 #: The slowest sender that the frame deadline still lets through, in bytes per second.
 _SLOWEST: Final = 65_536
@@ -86,12 +88,16 @@ class Relay:
         self._request_seconds = legs["request"]
         self._reply_seconds = legs["reply"]
         self._client = client
-        self._requests = FrameBuffer()
+        self._requests = FrameBuffer(limits.before_login_bytes, conversation.let_in)
         #: Requests that were not handed over yet; the first of them inflated, if it had to be;
         #: and what is wrong with the bytes behind them.
         self._frames: deque[bytes] = deque()
         self._inflated: bytes | None = None
         self._garbage = ""
+        #: What the first of them inflates to, if that needs care; and bytes of an inflated one
+        #: that is still needed here.
+        self._inflates_to = 0
+        self._kept = 0
         self._patience = trio.CancelScope()
         self._turn = readiness.current().turn
         #: As trio.current_time, which looks for its clock at each call.
@@ -136,6 +142,9 @@ class Relay:
         self.reason = self.reason or reason
         self._scope.cancel()
 
+    def _give_way(self) -> None:
+        self.stop("gave way to others")
+
     def flush_soon(self) -> None:
         """Send what the conversation was made to say from outside the two pumps."""
         if self._nursery is not None:
@@ -143,12 +152,15 @@ class Relay:
 
     async def _flush_from_outside(self) -> None:
         try:
-            await self._flush()
+            await self._flush_both()
+            if self.conversation.close:
+                self.stop(self.conversation.close)
         except (PeerGoneError, _UpstreamGoneError) as error:
             self.stop(str(error))
 
     async def run(self) -> None:
         """Carry the connection to its end; both transports are closed afterwards."""
+        self._share.give_way = self._give_way
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -157,6 +169,8 @@ class Relay:
         finally:
             self._nursery = None
             self._share.release()
+            # It refers back: see :mod:`proxy.memory`.
+            self._share.give_way = None
             self._client.close()
             if self._to_upstream is not None:
                 self._to_upstream.transport.close()
@@ -224,12 +238,30 @@ class Relay:
         conversation, frames = self.conversation, self._frames
         now = self._clock()
         while frames:
-            if self._must_wait() or (self._inflated is None and self._is_large(frames[0])):
+            if self._must_wait():
                 break
-            conversation.on_request(frames.popleft(), now, self._inflated)
+            frame = frames[0]
+            if frame[12:16] == COMPRESSED and self._inflated is None and not self._is_light(frame):
+                break
+            frames.popleft()
+            conversation.on_request(frame, now, self._inflated)
             self._inflated = None
             if frames and perf_counter() > until:
                 break
+
+    def _is_light(self, frame: bytes) -> bool:
+        """Whether the compressed ``frame`` can be inflated, or refused, here and now."""
+        if not self.conversation.takes_compressed:
+            return True
+        try:
+            size = declared_size(frame)
+        except WireError:
+            return True
+        longest = self._requests.max_length - HEADER_SIZE
+        if size <= UNCOUNTED and size <= longest:
+            return True
+        self._inflates_to = size
+        return False
 
     def _settle_requests(self) -> bool:
         """Send what was decided; False if :meth:`_catch_up` has to do the rest."""
@@ -242,6 +274,8 @@ class Relay:
         if sent and conversation.close:
             self.stop(conversation.close)
         self._request_seconds.observe(perf_counter() - self._request_came)
+        if self._requests.buffered > UNCOUNTED:
+            self._count()  # others are read before the rest of this is done
         return sent and not (
             self._frames
             or self._requests.buffered
@@ -268,14 +302,19 @@ class Relay:
         """Do what was left because it has to be waited for."""
         conversation, buffer = self.conversation, self._requests
         await self._flush()
-        while self._cut_more():
+        while self._cut_more() or (self._kept and conversation.blocked):
+            if conversation.ending:
+                self._frames.clear()
+                break
             if self._must_wait():
                 self._unblocked = trio.Event()
-                await self._unblocked.wait()
-            elif self._inflated is None and self._is_large(self._frames[0]):
+                await self._unread(self._unblocked.wait)
+            elif self._inflates_to and self._inflated is None:
                 await self._inflate_next()
             async with self._turn:
                 self._hand_over(perf_counter() + _TURN)
+            if self._inflated is None and not conversation.blocked:
+                self._kept = 0  # who had it has done with it
             await self._flush()
         if self._garbage:
             conversation.on_garbage(self._garbage)
@@ -284,10 +323,12 @@ class Relay:
             # Armed once per message: dribbling does not extend it.
             patience = self._limits.frame_seconds + buffer.declared / _SLOWEST
             self._patience.deadline = trio.current_time() + patience
-        if buffer.buffered > _UNCOUNTED:
-            await self._share.hold(buffer.buffered)
-        elif self._share.held:
-            self._share.release()
+        self._count()
+        if buffer.buffered > UNCOUNTED:
+            left = max(0, buffer.declared - buffer.buffered)
+            extra = min(left, CHUNK)
+            if not self._share.take(extra):
+                await self._off_the_clock(partial(self._share.room, extra, left))
         if self._draining and not self.busy:
             self.stop("draining")
 
@@ -297,37 +338,78 @@ class Relay:
             self._cut(b"")
         return bool(self._frames)
 
+    def _count(self) -> None:
+        """Tell the budget what is held here for the client."""
+        share = self._share
+        held = self._requests.buffered + self._kept
+        if self._frames:
+            held += sum(map(len, self._frames))
+        if self._to_upstream is not None:
+            held += self._to_upstream.held
+        if held or share.held:
+            share.count(held, self._requests.declared)
+
+    async def _unread(self, wait: Callable[[], Awaitable[object]]) -> None:
+        """Wait for something that the client cannot hasten; nothing of it is read meanwhile."""
+        self._count()
+        if self._share.held:
+            # Drivers send nothing behind a request that waits for its reply.
+            behind = self.conversation.is_behind()
+            self._share.rest(self._limits.frame_seconds if behind else math.inf)
+        await self._off_the_clock(wait)
+
+    async def _off_the_clock(self, wait: Callable[[], Awaitable[object]]) -> None:
+        """Wait for something without counting that as the client's time for its message."""
+        left = self._patience.deadline - trio.current_time()
+        self._patience.deadline = math.inf
+        await wait()
+        self._patience.deadline = trio.current_time() + left
+
     async def _inflate_next(self) -> None:
+        frame, size = self._frames[0], self._inflates_to
+        self._inflates_to = 0
         try:
-            self._inflated = await trio.to_thread.run_sync(inflate, self._frames[0])
+            if not self._requests.allows(HEADER_SIZE + size):
+                raise WireError(f"it inflates to {size} bytes, which is too long before login")
+            # Before, not after: from a few KiB may come 48 MB.
+            self._count()
+            await self._off_the_clock(partial(self._share.room, HEADER_SIZE + size))
+            self._kept = HEADER_SIZE + size
+            if size > _INFLATE_IN_THREAD:
+                self._share.rest(math.inf)
+                self._inflated = await trio.to_thread.run_sync(inflate, frame)
+            else:
+                self._inflated = inflate(frame)
         except WireError as error:
             self._frames.clear()
+            self._kept = 0
             self.conversation.end("client message", str(error))
 
     def _must_wait(self) -> bool:
         """Whether upstream has to answer something before it may be sent more."""
         conversation = self.conversation
-        return conversation.blocked or conversation.in_flight >= _MOST_PIPELINED
-
-    def _is_large(self, frame: bytes) -> bool:
-        """Whether inflating the frame would hold the loop for long."""
-        if frame[12:16] != COMPRESSED or not self.conversation.takes_compressed:
-            return False
-        try:
-            return declared_size(frame) > _INFLATE_IN_THREAD
-        except WireError:
-            return False
+        return (
+            conversation.blocked
+            or conversation.in_flight >= MOST_PIPELINED
+            or conversation.answers > MOST_ANSWERS
+            # What is inflated is not to be held while something slow is in front of it.
+            or (self._inflates_to > 0 and conversation.in_flight > 0)
+        )
 
     async def _flush(self) -> None:
         conversation = self.conversation
+        if (self._to_upstream is not None and self._to_upstream.held) or self._to_client.held:
+            await self._unread(self._flush_both)
+        if conversation.close:
+            self.stop(conversation.close)
+
+    async def _flush_both(self) -> None:
         if self._to_upstream is not None:
             try:
                 await self._to_upstream.flush()
             except PeerGoneError as error:
                 raise _UpstreamGoneError(str(error)) from error
         await self._flush_to_client()
-        if conversation.close:
-            self.stop(conversation.close)
 
     async def _connect(self, nursery: trio.Nursery) -> None:
         try:

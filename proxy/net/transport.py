@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from proxy.net import readiness
+from proxy.net.readiness import BULK_SIZE
 
 if TYPE_CHECKING:
     from proxy.addresses import Address
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
 #: Bytes asked for in one read. Four times as many would make small messages cost a tenth more.
 RECEIVE_SIZE: Final = 65_536
 
-#: And from a read that brought as many until one that brings next to nothing: replies of 100 KB
-#: then pass 1.6 times as fast, and of 1 MB twice as fast. With half of this the latter cost 1.4
-#: times as much, since the peers are woken more often.
-BULK_SIZE: Final = 1 << 20
+#: From a read that brought as many on, until one that brings next to nothing, ``BULK_SIZE``.
 _LITTLE: Final = 16_384
 
 #: While senders wait with more bytes than this, reads stay small: what stalled peers make the
@@ -151,8 +149,9 @@ class SocketTransport:
     def _on_readable(self) -> bool:
         """Take what is there; whether it is still to be settled."""
         try:
-            roomy = self._watching.waiting < _MOST_WAITING
-            data = self._sock.recv(self._size if roomy else RECEIVE_SIZE)
+            watching = self._watching
+            most = watching.most if watching.waiting < _MOST_WAITING else RECEIVE_SIZE
+            data = self._sock.recv(min(self._size, most))
         except BlockingIOError:
             return False
         except OSError as error:

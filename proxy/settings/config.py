@@ -245,6 +245,7 @@ class Limits(Settings):
     handshake_seconds: Seconds = 30.0
     frame_seconds: Seconds = 30.0
     buffered_bytes: Annotated[int, Field(strict=True, ge=65_536, le=1 << 40)] = 268_435_456
+    before_login_bytes: Annotated[int, Field(strict=True, ge=16_384, le=48_000_000)] = 262_144
     half_close_seconds: Seconds = 10.0
     drain_seconds: Seconds = 30.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from proxy.errors import WireError
@@ -27,13 +28,17 @@ class FrameBuffer:
     """Cuts a byte stream into frames by the length in their headers.
 
     Holds at most one unfinished frame and never reserves memory for a declared length: what
-    is buffered is what arrived.
+    is buffered is what arrived. ``let_in`` is asked when a frame is longer than ``max_length``:
+    where it says True, that is the longest of all messages from then on.
     """
 
-    __slots__ = ("_data", "_declared", "max_length", "more")
+    __slots__ = ("_data", "_declared", "_let_in", "max_length", "more")
 
-    def __init__(self, max_length: int = MAX_MESSAGE_SIZE) -> None:
+    def __init__(
+        self, max_length: int = MAX_MESSAGE_SIZE, let_in: Callable[[], bool] | None = None
+    ) -> None:
         self.max_length = max_length
+        self._let_in = let_in
         self._data = bytearray()
         self._declared = 0
         #: Whether what is buffered may hold whole frames: feed nothing to get them.
@@ -48,6 +53,13 @@ class FrameBuffer:
     def declared(self) -> int:
         """The length that the unfinished frame declares; 0 while its first 4 bytes are missing."""
         return self._declared
+
+    def allows(self, length: int) -> bool:
+        """Whether a frame may be so long by now."""
+        if length > self.max_length and self._let_in is not None and self._let_in():
+            self._let_in = None
+            self.max_length = MAX_MESSAGE_SIZE
+        return HEADER_SIZE <= length <= self.max_length
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take what the peer sent; return the frames that are now whole, in order.
@@ -77,7 +89,7 @@ class FrameBuffer:
                 if end - start < 4:
                     break
                 declared = self._declared = _length(data, start)[0]
-                if not HEADER_SIZE <= declared <= self.max_length:
+                if not HEADER_SIZE <= declared <= self.max_length and not self.allows(declared):
                     raise FramingError(f"message length {declared} is out of range", frames)
                 if end - start < declared:
                     break

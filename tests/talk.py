@@ -14,7 +14,7 @@ What goes out has to be expected before the next bytes come in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import bson
@@ -43,6 +43,8 @@ class Watching:
         self.seen: list[tuple[Any, ...]] = []
         #: Digests of users whose own connections could be asked something.
         self.has_connections_of: set[bytes] = set()
+        #: What was to be done later.
+        self.waiting: list[Callable[[float], None]] = []
 
     @property
     def meter(self) -> Watching:
@@ -59,6 +61,10 @@ class Watching:
 
     def identified(self, identity: Identity) -> None:
         self.seen.append(("identified", identity.name))
+
+    def later(self, seconds: float, what: Callable[[float], None]) -> None:
+        self.seen.append(("later", seconds))
+        self.waiting.append(what)
 
     def unknown_member(self) -> None:
         self.seen.append(("unknown member",))

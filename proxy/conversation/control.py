@@ -55,7 +55,21 @@ class _Command:
         self._targets = 0
 
     def begin(self, now: float) -> None:
-        ask_identity(self._conversation, now, self._identified)
+        ask_identity(
+            self._conversation, now, self._identified, refused=self._later, expired=self._expired
+        )
+
+    def _later(self, reply: Reply, now: float) -> None:
+        """Upstream has too much to do: the client, too, may ask again."""
+        code = reply.integer(b"code")
+        self._conversation.meter.failed(code, "upstream")
+        self._conversation.desk.decided(self._request.command, "failed", 0, reason=str(code))
+        self._answer(reply.body_bytes(), False, now)
+
+    def _expired(self, _reply: Reply, now: float) -> None:
+        """Whoever was logged in is nobody now: upstream says so itself (391, or 13), and does
+        nothing for nobody."""
+        self._conversation.forward(self._request, now)
 
     def _identified(self, reply: Reply, now: float) -> None:
         self._times = _times(reply)

@@ -46,6 +46,10 @@ class Observer(Protocol):
         Nobody waits for the answer. False where there is no such connection at the moment.
         """
 
+    def later(self, seconds: float, what: Callable[[float], None]) -> None:
+        """Call ``what`` with the time after so many seconds, and send what it made the
+        conversation say; not at all if the connection ends before."""
+
     def unknown_member(self) -> None:
         """A hello named a replica-set member that no listener stands for."""
 

@@ -7,6 +7,7 @@ goes out; no further request is read meanwhile.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ from proxy.conversation.hello import (
     names_in_reply,
     names_x509,
 )
+from proxy.conversation.overload import ATTEMPTS, is_overload, pause
 from proxy.errors import CommandError
 from proxy.session.identity import CONNECTION_STATUS, IdentityUnknownError, read_connection_status
 from proxy.wire.fields import BOOL, DOCUMENT, Element, walk
@@ -139,26 +141,57 @@ def ask_identity(
     now: float,
     then: Continuation,
     question: Mapping[str, object] = CONNECTION_STATUS,
+    *,
+    attempt: int = 0,
+    refused: Continuation | None = None,
+    expired: Continuation | None = None,
 ) -> None:
     """Ask upstream who is authenticated on this connection, bind that, go on with ``then``.
 
-    An answer that does not say it closes the connection.
+    An answer that does not say it closes the connection. Where upstream only says "later", it is
+    asked again, or its refusal handed to ``refused``. With ``expired`` somebody of whom upstream
+    says nobody stays bound and that is called instead: a token that expired looks like this.
     """
 
     def bind(_pending: Pending, reply: Reply, now: float) -> None:
         if reply.integer(b"code") == _API_VERSION_REQUIRED and "apiVersion" not in question:
-            ask_identity(conversation, now, then, {**question, "apiVersion": "1"})
+            again({**question, "apiVersion": "1"}, attempt, now)
             return
+        if is_overload(reply):
+            if refused is not None:
+                conversation.blocked = False
+                refused(reply, now)
+                return
+            if attempt + 1 < ATTEMPTS:
+                seconds = pause(reply, attempt, random.random())
+                conversation.observer.later(seconds, partial(again, question, attempt + 1))
+                return
         try:
             identity = read_connection_status(reply.body_bytes())
         except IdentityUnknownError as error:
             conversation.upstream_broke("upstream identity", str(error))
+            return
+        if expired is not None and conversation.desk.identity.users and not identity.users:
+            conversation.blocked = False
+            expired(reply, now)
             return
         if identity != conversation.desk.identity:
             conversation.desk.identified(identity)
             conversation.observer.identified(identity)
         conversation.blocked = False
         then(reply, now)
+
+    def again(question: Mapping[str, object], attempt: int, now: float) -> None:
+        if not conversation.close:
+            ask_identity(
+                conversation,
+                now,
+                then,
+                question,
+                attempt=attempt,
+                refused=refused,
+                expired=expired,
+            )
 
     conversation.blocked = True
     conversation.ask(question, bind, now)

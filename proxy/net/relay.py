@@ -150,6 +150,16 @@ class Relay:
         if self._nursery is not None:
             self._nursery.start_soon(self._flush_from_outside)
 
+    def later(self, seconds: float, what: Callable[[float], None]) -> None:
+        """Call ``what`` with the time then, and send what it made the conversation say."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._wait_and_call, seconds, what)
+
+    async def _wait_and_call(self, seconds: float, what: Callable[[float], None]) -> None:
+        await trio.sleep(seconds)
+        what(trio.current_time())
+        await self._flush_from_outside()
+
     async def _flush_from_outside(self) -> None:
         try:
             await self._flush_both()

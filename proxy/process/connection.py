@@ -322,5 +322,9 @@ class Connection:
         other.ask(question, lambda _reply, _now: None)
         return True
 
+    def later(self, seconds: float, what: Callable[[float], None]) -> None:
+        if self.relay is not None:
+            self.relay.later(seconds, what)
+
     def unknown_member(self) -> None:
         self._shared.unknown_member()

@@ -19,6 +19,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
 from proxy import __version__, logs
+from proxy.conversation.overload import RATE_LIMITED
 from proxy.errors import WireError
 from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket, start_tls
 from proxy.upstream.facts import PROBE, SECOND_PROBE
@@ -175,6 +176,9 @@ class Watcher:
         try:
             with trio.fail_after(self._settings.connect_seconds):
                 hello = await link.hello()
+                if hello.get("code") == RATE_LIMITED:
+                    # It is there, and has other things to do: what was known of it stays.
+                    return ""
                 if self._upstreams is not None and hello.get("ok") == 1:
                     versioned = link.needs_api_version
                     self._upstreams.hello(link.address, hello, needs_api_version=versioned)
@@ -260,7 +264,7 @@ class _Link:
         call it after :meth:`hello`."""
         first = await self._put(PROBE)
         second = await self._put(SECOND_PROBE) if first.get("ok") == 1 else None
-        self.probed = True
+        self.probed = RATE_LIMITED not in (first.get("code"), (second or {}).get("code"))
         return first, second
 
     async def _put(self, question: Mapping[str, Any]) -> dict[str, Any]:

@@ -444,3 +444,15 @@ async def test_a_member_that_fails_is_asked_soon_and_then_less_and_less(
         script.asked.clear()
         await trio.sleep(6)
     assert script.pauses() == [0.5, 1]
+
+
+async def test_a_member_that_has_too_much_to_do_is_not_down(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    script = Script(monkeypatch)
+    async with watching(SEED, interval=5) as watched:
+        await trio.sleep(6)
+        script.says = {"ok": 0.0, "code": 462, "codeName": "IngressRequestRateLimitExceeded"}
+        await trio.sleep(30)
+        assert watched.watcher.ready() == (True, "")
+        assert script.pauses() == [5] * 7

@@ -157,7 +157,6 @@ def test_a_step_without_a_reply_is_asked_about_at_once(request_frame):
     [
         {"ok": 0.0, "errmsg": "no", "code": 13},
         {"ok": 1.0},
-        {"ok": 0.0, "code": 462, "errorLabels": ["SystemOverloadedError"]},
     ],
 )
 def test_when_nobody_can_say_who_it_is_the_connection_closes(answer):

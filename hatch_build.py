@@ -27,6 +27,7 @@ COMPILED: Final = (
     "proxy/session/index.py",
     "proxy/session/info.py",
     "proxy/session/plainlists.py",
+    "proxy/session/progress.py",
     "proxy/session/records.py",
     "proxy/session/sharded.py",
     "proxy/session/store.py",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from proxy.conversation.rule import Overdue
-from proxy.session.refusals import no_such_transaction
-from proxy.session.transactions import State, Step, step_of
+from proxy.session.refusals import TOO_MANY_SESSIONS, no_such_transaction
+from proxy.session.transactions import Step, step_of
 
 if TYPE_CHECKING:
     from proxy.conversation.rule import Context
     from proxy.errors import CommandError
     from proxy.session.records import Session
-    from proxy.session.store import SessionStore
+    from proxy.session.transactions import Tracker
 
 
 class TransactionGuard:
@@ -40,49 +39,65 @@ class TransactionGuard:
         self._settings = settings
         self.idle = not (settings.idle_seconds or settings.total_seconds or settings.per_user)
 
+    @property
+    def watches(self) -> bool:
+        """Whether anything can become overdue."""
+        return bool(self._settings.idle_seconds or self._settings.total_seconds)
+
     def refuse(self, context: Context) -> CommandError | None:
         info = context.info
         step = step_of(context.request.command, info)
         if step is None or step is Step.WRITE or step is Step.ABORT:
             return None
         session = context.session
-        if step is Step.START:
-            return self._over_cap(context, session)
-        if session is None or session.txn_number != info.txn_number:
-            return None
-        reason = self._over_time(session, context.now)
-        if not reason:
-            return None
-        return no_such_transaction(f"Transaction {info.txn_number} has been aborted: {reason}")
+        tracker = None if session is None else session.transaction
+        if session is not None and tracker is not None and info.txn_number == tracker.open_number:
+            reason = self._over_time(session, tracker, context.now)
+            if reason:
+                return no_such_transaction(
+                    f"Transaction {info.txn_number} has been aborted: {reason}"
+                )
+        return self._over_cap(context, tracker) if step is Step.START else None
 
-    def overdue(self, store: SessionStore, now: float) -> Iterator[Overdue]:
-        """What is open longer than allowed, except what has an operation running."""
-        if self._settings.idle_seconds or self._settings.total_seconds:
-            for session in store.open_transaction_sessions():
-                reason = self._over_time(session, now)
-                if reason and not (session.activity and session.activity.operations):
-                    yield Overdue(session, session.txn_number, reason)
+    def overdue(self, session: Session, now: float) -> Overdue | None:
+        """Whether a session's transaction is open for longer than allowed; no statement of its
+        may be running, as that would have to be waited for."""
+        tracker = session.transaction
+        if tracker is None or _is_running(session):
+            return None
+        reason = self._over_time(session, tracker, now)
+        return Overdue(session, tracker.open_number, reason) if reason else None
 
-    def _over_cap(self, context: Context, session: Session | None) -> CommandError | None:
-        cap, user = self._settings.per_user, context.caller.name
+    def _over_cap(self, context: Context, tracker: Tracker | None) -> CommandError | None:
+        cap, user, store = self._settings.per_user, context.caller.name, context.store
+        if context.session is None and len(store) >= store.max_sessions:
+            # A transaction that cannot be watched must not begin.
+            return TOO_MANY_SESSIONS
         if not cap or not user:
             return None
         # A start on a session with an open transaction replaces it.
-        replaces = session is not None and session.state is State.IN_PROGRESS
-        if context.store.owner_transactions(user) - replaces < cap:
+        replaces = tracker is not None and tracker.counts
+        if store.owner_transactions(user) - replaces < cap:
             return None
         return no_such_transaction(
             f"{user} has {cap} transactions open, which is as many as are allowed"
         )
 
-    def _over_time(self, session: Session, now: float) -> str:
-        tracker = session.transaction
-        if tracker is None or tracker.state is not State.IN_PROGRESS:
+    def _over_time(self, session: Session, tracker: Tracker, now: float) -> str:
+        if not tracker.may_be_open:
             return ""
         idle, total = self._settings.idle_seconds, self._settings.total_seconds
         if total and now - tracker.started >= total:
             return f"it was open for more than {total:g} seconds"
-        busy = session.activity is not None and bool(session.activity.operations)
-        if idle and not busy and now - tracker.last_use >= idle:
+        if idle and now - tracker.last_use >= idle and not _is_running(session):
             return f"it was idle for more than {idle:g} seconds"
         return ""
+
+
+def _is_running(session: Session) -> bool:
+    """Whether a statement of the transaction is in flight; what else the session does is not its
+    business."""
+    activity = session.activity
+    return activity is not None and any(
+        operation.attempt is not None for operation in activity.operations
+    )

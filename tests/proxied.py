@@ -54,7 +54,7 @@ class Observing(Watching):
         for client in self._proxy.clients:
             conversation = client.conversation
             if conversation.quiet and conversation.desk.caller.digest == owner:
-                conversation.ask_between(question, lambda _reply, _now: None, client.now)
+                conversation.ask_between([question], lambda _number, _reply, _now: None, client.now)
                 client.carry()
                 return True
         return False

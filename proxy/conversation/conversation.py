@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -247,21 +247,29 @@ class Conversation:
         return not (self._pending or self.blocked or self.ending or self.close)
 
     def ask_between(
-        self, question: bytes, handler: Callable[[Reply, float], None], now: float
+        self, questions: Sequence[bytes], handler: Callable[[int, Reply, float], None], now: float
     ) -> None:
-        """Ask upstream while :attr:`quiet`; the client's next request waits for the answer."""
+        """Ask upstream while :attr:`quiet`; ``handler`` gets each question's number and reply.
+
+        The client's next request waits for the last answer.
+        """
         self.blocked = True
-        self.ask(question, partial(self._between, handler), now)
+        for number, question in enumerate(questions):
+            last = number == len(questions) - 1
+            self.ask(question, partial(self._between, handler, number, last), now)
 
     def _between(
         self,
-        handler: Callable[[Reply, float], None],
+        handler: Callable[[int, Reply, float], None],
+        number: int,
+        last: bool,
         _pending: Pending,
         reply: Reply,
         now: float,
     ) -> None:
-        self.blocked = False
-        handler(reply, now)
+        if last:
+            self.blocked = False
+        handler(number, reply, now)
 
     def interrupt(self, operation: InFlight, now: float) -> None:
         """End an operation that is in flight here with 11601, and the connection with it.

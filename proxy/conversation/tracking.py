@@ -16,13 +16,14 @@ from proxy.session.records import Attempt, CursorId, Operation
 from proxy.session.transactions import (
     RETRYABLE_WRITES,
     Outcome,
+    Step,
     outcome_of,
     statement_ranges,
     step_of,
 )
 from proxy.texts import decoded
 from proxy.wire.edges import Edges, cursor
-from proxy.wire.fields import ARRAY
+from proxy.wire.fields import ARRAY, text
 from proxy.wire.messages import count_documents
 from proxy.wire.opcodes import INT32, INT64
 from proxy.wire.replies import listed_cursors
@@ -40,6 +41,8 @@ _int64 = INT64.unpack_from
 #: TooManyLogicalSessions and Unauthorized: the lsid may not have become a session.
 _TOO_MANY_SESSIONS: Final = 261
 _UNAUTHORIZED: Final = 13
+#: How 13 ends where nobody is authenticated; no text that quotes a command ends so.
+_NOBODY_THERE: Final = ("requires authentication", "there are no users authenticated")
 
 #: CursorNotFound, CursorKilled.
 _CURSOR_GONE: Final = frozenset({43, 237})
@@ -93,7 +96,10 @@ class Tracking:
         if not request.expects_reply:
             if command == "killCursors":
                 self._killed_without_a_word(request, info.lsid.uid)
-            self._store.use(info.lsid, now, self.user, self.origin)
+            used = self._store.use(info.lsid, now, self.user, self.origin)
+            if used is not None and step_of(request.command, info) is Step.START:
+                # Nobody will say whether it is open, so it may be.
+                self._step(used, Attempt(Step.START, info, None), Outcome.LOST, now)
             return None
         operation = self._store.operation_started(
             info.lsid,
@@ -109,7 +115,9 @@ class Tracking:
         if operation is None:
             return None
         if info.txn_number is not None:
-            operation.attempt = _attempt(request, info)
+            attempt = operation.attempt = _attempt(request, info, operation.session)
+            if attempt is not None and attempt.step is Step.START:
+                self._store.transaction_starts(operation.session)
         if command == "getMore":
             operation.cursor = request.integer(b"getMore") or 0
             self._store.cursor_used(CursorId(self._upstream, operation.cursor), now)
@@ -125,7 +133,9 @@ class Tracking:
         if isinstance(tracked, CursorKill):
             return
         if tracked.attempt is not None:
-            self._note_attempt(tracked, tracked.attempt, outcome_of(reply), now)
+            self._note_attempt(
+                tracked, tracked.attempt, outcome_of(reply, tracked.attempt.step), now
+            )
         if code is not None and tracked.cursor and code in _CURSOR_GONE:
             self._note_cursor(tracked, 0, "", now)
         if layout.cursor:
@@ -136,7 +146,7 @@ class Tracking:
             for one in listed_cursors(reply):
                 self._note_cursor(tracked, one.id, one.namespace, now)
         if last:
-            refused = code is not None and self._not_taken(code)
+            refused = code is not None and _not_taken(reply, code)
             self._store.operation_finished(tracked, now, refused)
 
     def replied_at_length(
@@ -167,8 +177,13 @@ class Tracking:
     def _note_attempt(
         self, operation: Operation, attempt: Attempt, outcome: Outcome, now: float
     ) -> None:
+        if attempt.step is Step.START:
+            operation.attempt = None  # there is one start, however many replies follow
+        self._step(operation.session, attempt, outcome, now)
+
+    def _step(self, session: Session, attempt: Attempt, outcome: Outcome, now: float) -> None:
         self._store.transaction_step(
-            operation.session,
+            session,
             attempt.step,
             outcome,
             attempt.info,
@@ -197,16 +212,26 @@ class Tracking:
             if session is not None and session.key.uid == uid:
                 self._store.cursor_closed(cursor)
 
-    def _not_taken(self, code: int) -> bool:
-        """Whether upstream refused the request before it looked at the session's lsid."""
-        # Without a user, 13 is for having none: what was asked for does not come into it.
-        return code == _TOO_MANY_SESSIONS or (code == _UNAUTHORIZED and not self.user)
+
+def _not_taken(reply: Reply, code: int) -> bool:
+    """Whether upstream refused the request before it looked at the session's lsid."""
+    if code != _UNAUTHORIZED:
+        return code == _TOO_MANY_SESSIONS
+    # 13 also stands for what was asked for, and then the session is there.
+    said = text(reply.message, reply.fields.get(b"errmsg"))
+    return said is not None and said.endswith(_NOBODY_THERE)
 
 
-def _attempt(request: Request, info: OperationSessionInfo) -> Attempt | None:
+def _attempt(request: Request, info: OperationSessionInfo, session: Session) -> Attempt | None:
     step = step_of(request.command, info)
     if step is None:
         return None
+    known = step is Step.CONTINUE and info.txn_number == session.txn_number
+    if not known and b"help" in request.fields:
+        # What asks for help is answered without being carried out: it ends and replaces nothing.
+        tracker = session.transaction
+        if step is not Step.START or (tracker is not None and tracker.counts):
+            return None
     statements = None
     if request.command in RETRYABLE_WRITES:
         statements = statement_ranges(info, _statements(request))

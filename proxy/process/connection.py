@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -140,15 +140,27 @@ class Connection:
             return None
         return conversation.desk.caller.digest
 
+    @property
+    def place(self) -> tuple[str, bytes] | None:
+        """The upstream address and the owner (a digest) for which :meth:`ask` would work now."""
+        owner = self.speaks_for
+        return None if owner is None else (str(self.upstream), owner)
+
     def could_ask(self, upstream: str, uid: bytes) -> bool:
         """Whether :meth:`ask` would work now, upstream and as the owner of ``uid``."""
         return str(self.upstream) == upstream and self.speaks_for == uid
 
     def ask(self, question: bytes, handler: Callable[[Reply, float], None]) -> None:
         """Put a command (BSON) to upstream between the client's own requests."""
+        self.ask_all((question,), lambda _number, reply, now: handler(reply, now))
+
+    def ask_all(
+        self, questions: Sequence[bytes], handler: Callable[[int, Reply, float], None]
+    ) -> None:
+        """As :meth:`ask`, one behind the other; ``handler`` gets each one's number too."""
         assert self._conversation is not None
         assert self.relay is not None
-        self._conversation.ask_between(question, handler, trio.current_time())
+        self._conversation.ask_between(questions, handler, trio.current_time())
         self.relay.flush_soon()
 
     async def _serve(self) -> str:

@@ -29,6 +29,7 @@ from proxy.observe.telemetry import Telemetry
 from proxy.process.connection import Connection, Shared
 from proxy.process.housekeeping import keep_house
 from proxy.process.notify import Notifier
+from proxy.process.overdue import end_overdue
 from proxy.session.store import SessionStore
 from proxy.settings.rules import RULES, make_rules, rule_rows
 from proxy.upstream.facts import Upstreams
@@ -176,7 +177,8 @@ class Server:
             services.start_soon(self._audit.run)
             services.start_soon(self._notifier.keep_alive)
             services.start_soon(watch_the_loop, self.telemetry)
-            services.start_soon(keep_house, self.sessions_shared, self.upstreams, self._find_idle)
+            services.start_soon(keep_house, self.sessions_shared, self.upstreams)
+            services.start_soon(end_overdue, self.sessions_shared, self._open.values)
             try:
                 async with trio.open_nursery() as serving:
                     self._serving = serving

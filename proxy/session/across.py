@@ -31,7 +31,7 @@ class Totals(Protocol):
         """How many sessions of this owner (``user@db``) are not forgotten."""
 
     def owner_transactions(self, name: str) -> int:
-        """How many transactions this owner (``user@db``) has open."""
+        """How many transactions this owner (``user@db``) has open, or may have, or begins."""
 
     def application_sessions(self, application: str) -> int:
         """How many sessions come from ``application.name``."""

@@ -81,12 +81,13 @@ class Counts:
         if state is State.IN_PROGRESS and not (same and tracker.state is state):
             # A higher txnNumber aborts what is open under a lower one.
             ended = tracker.state if same else State.ABORTED
-            self.finished(_OUTCOME_OF.get(ended, "unknown"), now - started)
+            self.finished(OUTCOME_OF.get(ended, "unknown"), now - started)
         if tracker.state is State.IN_PROGRESS and not (same and state is tracker.state):
             self.transactions_started += 1
 
 
-_OUTCOME_OF: Final = {
+#: Of a transaction that was seen open, by the state that followed.
+OUTCOME_OF: Final = {
     State.COMMITTED: "committed",
     State.ABORTED: "aborted",
     State.PREPARED: "prepared",

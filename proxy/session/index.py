@@ -102,8 +102,8 @@ class SessionIndex:
         return sum(owner.sessions.count for owner in self._by_name.get(name, ()))
 
     def owner_transactions(self, name: str) -> int:
-        """How many transactions this owner (``user@db``) has open."""
-        return sum(owner.open_transactions for owner in self._by_name.get(name, ()))
+        """How many transactions this owner (``user@db``) has open, or may have, or begins."""
+        return sum(owner.counted_transactions for owner in self._by_name.get(name, ()))
 
     def application_sessions(self, application: str) -> int:
         """How many sessions come from ``application.name``."""
@@ -150,7 +150,8 @@ class SessionIndex:
         for owner in self._active if owners is None else owners:
             yield from owner.active
         for session in others:
-            if session.activity is not None or session.state is State.IN_PROGRESS:
+            tracker = session.transaction
+            if session.activity is not None or (tracker is not None and tracker.counts):
                 yield session
 
     def _count_in(self, selected: _Selected) -> int:
@@ -182,12 +183,8 @@ class SessionIndex:
                     if cursor.upstream == upstream:
                         found.cursors.setdefault((uid, namespace), []).append(cursor.id)
             tracker = session.transaction
-            if (
-                tracker is not None
-                and tracker.state is State.IN_PROGRESS
-                and tracker.upstream == upstream
-            ):
-                found.transactions.append((session.key, tracker.number))
+            if tracker is not None and tracker.may_be_open and tracker.open_at == upstream:
+                found.transactions.append((session.key, tracker.open_number))
         return found
 
     def cursor_session(self, cursor: CursorId) -> Session | None:
@@ -221,6 +218,15 @@ class SessionIndex:
                 for session in owner.active:
                     if session.state is State.IN_PROGRESS:
                         yield session
+
+    def transactions_to_watch(self) -> Iterator[list[Session]]:
+        """The sessions whose transaction may be open, seen or not, in lists of each owner's.
+
+        Sessions may come and go between two lists.
+        """
+        for owner in list(self._active):
+            if owner.counted_transactions:
+                yield list(owner.active)
 
     def _activate(self, session: Session) -> None:
         owner = session.owner
@@ -280,9 +286,12 @@ class SessionIndex:
                 del self._cursors[cursor]
                 del self._cursors_opened[cursor]
             session.activity = None
-        if session.state is State.IN_PROGRESS:
-            session.owner.open_transactions -= 1
-            self.open_transactions -= 1
+        tracker = session.transaction
+        if tracker is not None:
+            if tracker.state is State.IN_PROGRESS:
+                session.owner.open_transactions -= 1
+                self.open_transactions -= 1
+            session.owner.counted_transactions -= tracker.counts
         owner = session.owner
         self._deactivate(session)
         owner.sessions.remove(session.id)

@@ -28,6 +28,7 @@ class Owner:
 
     __slots__ = (
         "active",
+        "counted_transactions",
         "killed_at",
         "killed_epoch",
         "name",
@@ -43,6 +44,8 @@ class Owner:
         #: Those with operations, cursors or an open transaction: all that a kill can hit.
         self.active: dict[Session, None] = {}
         self.open_transactions = 0
+        #: Those, and what may be open or is about to be: what limits count.
+        self.counted_transactions = 0
         #: The last kill of all of them at once: its number and time.
         self.killed_epoch = 0
         self.killed_at = float("-inf")

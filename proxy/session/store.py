@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from proxy.session.counts import Counts
 from proxy.session.ids import UNKNOWN_ORIGIN, LogicalSessionId, Origin
-from proxy.session.index import SessionIndex
+from proxy.session.progress import TransactionStore
 from proxy.session.records import (
     Activity,
     CursorId,
@@ -23,10 +22,7 @@ from proxy.session.records import (
     Selection,
     Session,
 )
-from proxy.session.transactions import Outcome, State, Step, Tracker
-
-if TYPE_CHECKING:
-    from proxy.session.info import OperationSessionInfo
+from proxy.session.transactions import State
 
 #: What every server says by default, in seconds.
 DEFAULT_TIMEOUT: Final = 30 * 60.0
@@ -41,7 +37,7 @@ class Swept(NamedTuple):
     more: bool
 
 
-class SessionStore(SessionIndex):
+class SessionStore(TransactionStore):
     """Sessions by (id, uid), with their owners, origins, cursors and counts.
 
     ``timeout`` is in seconds and follows upstream's ``logicalSessionTimeoutMinutes``; set it at
@@ -55,7 +51,6 @@ class SessionStore(SessionIndex):
         self.timeout = timeout
         self.max_sessions = max_sessions
         self.untracked = 0
-        self.counts = Counts()
         self._due: dict[int, list[Session]] = {}
         self._seconds: list[int] = []
 
@@ -121,7 +116,7 @@ class SessionStore(SessionIndex):
                 for cursor in [c for c in session.activity.cursors if upstream in (None, c[0])]:
                     self.cursor_closed(cursor)
             tracker = session.transaction
-            if tracker is not None and upstream in (None, tracker.upstream):
+            if tracker is not None and upstream in (None, tracker.open_at):
                 self.abort_transaction(session, now, "killed")
         self._epoch += 1
         if within.everything:
@@ -261,7 +256,7 @@ class SessionStore(SessionIndex):
             return
         del activity.operations[operation]
         if refused:
-            if operation.vivified and not activity and session.txn_number < 0:
+            if operation.vivified and not activity and not _in_transactions(session):
                 self.forget(session)
                 self.counts.refused += 1
                 return
@@ -298,45 +293,6 @@ class SessionStore(SessionIndex):
             session.activity.cursors.pop(cursor, None)
             self._settle(session)
 
-    # Transactions
-
-    def transaction_step(
-        self,
-        session: Session,
-        step: Step,
-        outcome: Outcome,
-        info: OperationSessionInfo,
-        now: float,
-        upstream: str = "",
-        connection: int = 0,
-        statements: list[range] | None = None,
-    ) -> None:
-        """Learn from one reply to a request with a txnNumber."""
-        if info.txn_number is None or session not in self.with_id(session.id):
-            return
-        tracker = session.transaction
-        if tracker is None:
-            tracker = session.transaction = Tracker()
-        before = (tracker.state, tracker.number, tracker.started)
-        if step is Step.WRITE:
-            self.counts.replays += tracker.is_replay(info.txn_number, statements)
-            tracker.attempted = -1 if outcome is Outcome.OK else info.txn_number
-        tracker.apply(step, outcome, info.txn_number, now, upstream, connection)
-        if statements and outcome is Outcome.OK and tracker.number == info.txn_number:
-            tracker.executed_statements(statements)
-        self.counts.stepped(tracker, step, outcome, before, now)
-        self._count_transaction(session, before[0], tracker.state)
-
-    def abort_transaction(self, session: Session, now: float, outcome: str = "aborted") -> bool:
-        """Note that the open transaction was aborted; True if it was open. ``outcome`` is
-        ``killed`` where that came of a kill."""
-        tracker = session.transaction
-        if tracker is None or not tracker.kill():
-            return False
-        self.counts.finished(outcome, now - tracker.started)
-        self._count_transaction(session, State.IN_PROGRESS, tracker.state)
-        return True
-
     # Inside
 
     def _touch(self, session: Session, now: float) -> None:
@@ -371,23 +327,8 @@ class SessionStore(SessionIndex):
             heappush(self._seconds, second)
         return waiting
 
-    def _settle(self, session: Session) -> None:
-        """Give back what an idle session does not need."""
-        activity = session.activity
-        if activity is None or not (activity.operations or activity.cursors):
-            session.activity = None
-            tracker = session.transaction
-            if tracker is None or tracker.state is not State.IN_PROGRESS:
-                self._deactivate(session)
 
-    def _count_transaction(self, session: Session, before: State, after: State) -> None:
-        if before is after:
-            return
-        if after is State.IN_PROGRESS:
-            session.owner.open_transactions += 1
-            self.open_transactions += 1
-            self._activate(session)
-        elif before is State.IN_PROGRESS:
-            session.owner.open_transactions -= 1
-            self.open_transactions -= 1
-            self._settle(session)
+def _in_transactions(session: Session) -> bool:
+    """Whether anything is known of a txnNumber of the session's."""
+    tracker = session.transaction
+    return tracker is not None and (tracker.number >= 0 or tracker.counts)

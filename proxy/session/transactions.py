@@ -58,13 +58,9 @@ TRANSITIONS: Final[dict[tuple[Step, Outcome], State]] = {
     (Step.START, Outcome.OK): State.IN_PROGRESS,
     # startTransaction begins the transaction even where the command then fails and aborts it.
     (Step.START, Outcome.GONE): State.ABORTED,
-    (Step.START, Outcome.FAILED): State.ABORTED,
-    (Step.START, Outcome.LOST): State.UNKNOWN,
     (Step.CONTINUE, Outcome.OK): State.IN_PROGRESS,
     (Step.CONTINUE, Outcome.GONE): State.ABORTED,
     (Step.CONTINUE, Outcome.COMMITTED): State.COMMITTED,
-    (Step.CONTINUE, Outcome.FAILED): State.ABORTED,
-    (Step.CONTINUE, Outcome.LOST): State.UNKNOWN,
     (Step.COMMIT, Outcome.OK): State.COMMITTED,
     (Step.COMMIT, Outcome.GONE): State.ABORTED,
     (Step.COMMIT, Outcome.COMMITTED): State.COMMITTED,
@@ -73,7 +69,6 @@ TRANSITIONS: Final[dict[tuple[Step, Outcome], State]] = {
     (Step.ABORT, Outcome.OK): State.ABORTED,
     (Step.ABORT, Outcome.GONE): State.ABORTED,
     (Step.ABORT, Outcome.COMMITTED): State.COMMITTED,
-    (Step.ABORT, Outcome.FAILED): State.UNKNOWN,
     (Step.ABORT, Outcome.LOST): State.UNKNOWN,
     (Step.PREPARE, Outcome.OK): State.PREPARED,
     (Step.PREPARE, Outcome.GONE): State.ABORTED,
@@ -88,16 +83,30 @@ _BY_COMMAND: Final = {
     "prepareTransaction": Step.PREPARE,
 }
 
-#: Codes that upstream gives before a transaction is touched (reference 1.3 and section 5).
+#: Codes for which nothing was executed and no transaction touched, whatever their labels say:
+#: upstream sheds load.
+_TURNED_AWAY: Final = frozenset((433, 449, 450, 462))
+#: Codes for a request that is wrong in itself or not allowed: it cannot have ended anything.
 _REJECTIONS: Final = frozenset(
     (
-        *(2, 9, 12, 13, 14, 20, 22, 40, 59, 72, 73, 117, 125, 207, 217, 225, 261, 263, 323),
-        *(10107, 13435, 13436, 11600, 91, 189),
-        *(40413, 40414, 40415, 50768, 50773, 50841, 50889),
+        *(2, 9, 12, 13, 14, 20, 22, 40, 59, 72, 73, 117, 125, 207, 217, 225, 261, 263),
+        *(322, 323, 324, 347, 391),
+        *(40413, 40414, 40415, 40472, 40571, 50768, 50773, 50841, 50889, 498870),
     )
 )
+#: Codes that only a command inside the transaction can come to, which aborts it: write conflicts,
+#: snapshots that are gone, duplicate keys, failed validation, the limits of its life and size.
+#: What is not here may have been refused at the door (2, 9, 13, 14, 50, 72 and others stand for
+#: both), and then the transaction goes on: it is open until upstream says that it is over.
+_ABORTING: Final = frozenset((112, 121, 239, 246, 250, 272, 290, 365, 388, 11000, 11001))
 _NO_SUCH_TRANSACTION: Final = 251
 _TRANSACTION_COMMITTED: Final = 256
+#: A server that is no primary, or on its way out, has no transaction open any more.
+STEPPED_DOWN: Final = frozenset((91, 189, 10107, 11600, 11602, 13435, 13436))
+
+_TRANSIENT: Final = b"\0TransientTransactionError\0"
+#: An array without elements.
+_EMPTY_SIZE: Final = 5
 
 #: Ranges of statement ids kept for one txnNumber; what comes after them is not listed.
 _MAX_RANGES: Final = 256
@@ -124,27 +133,40 @@ def step_of(command: str, info: OperationSessionInfo) -> Step | None:
     return _BY_COMMAND.get(command, Step.CONTINUE)
 
 
-def outcome_of(reply: Reply | None) -> Outcome:
-    """What ``reply`` (None: the connection ended without one) says about its step."""
+def outcome_of(reply: Reply | None, step: Step) -> Outcome:
+    """What ``reply`` (None: the connection ended without one) says about its ``step``.
+
+    A transaction counts as aborted only by what is known to abort it. An end that fails may
+    have come about all the same; any other failure says nothing.
+    """
     if reply is None:
         return Outcome.LOST
     if reply.ok():
-        return Outcome.OK
+        failed = step is not Step.WRITE and _has_write_errors(reply)
+        return Outcome.GONE if failed else Outcome.OK
     code = integer(reply.message, reply.fields.get(b"code"))
     if code == _TRANSACTION_COMMITTED:
         return Outcome.COMMITTED
-    if code == _NO_SUCH_TRANSACTION:
-        return Outcome.GONE
-    if code in _REJECTIONS:
+    if code in _TURNED_AWAY:
         return Outcome.REJECTED
+    if code == _NO_SUCH_TRANSACTION or code in _ABORTING:
+        return Outcome.GONE
     labels = reply.fields.get(b"errorLabels")
     if (
         labels is not None
         and labels.type == ARRAY
-        and b"\0TransientTransactionError\0" in reply.message[labels.value : labels.end]
+        and _TRANSIENT in reply.message[labels.value : labels.end]
     ):
         return Outcome.GONE
-    return Outcome.FAILED
+    return Outcome.REJECTED if code in _REJECTIONS else Outcome.FAILED
+
+
+def _has_write_errors(reply: Reply) -> bool:
+    """Whether a statement of a batch has failed, which aborts the transaction it is in."""
+    errors = reply.fields.get(b"writeErrors")
+    if errors is not None and errors.type == ARRAY and errors.end - errors.value > _EMPTY_SIZE:
+        return True
+    return bool(integer(reply.message, reply.fields.get(b"nErrors")))
 
 
 class Tracker:
@@ -152,17 +174,22 @@ class Tracker:
 
     ``number`` is -1 before anything was accepted. ``started`` and ``last_use`` are times of the
     open transaction; ``upstream`` is where it is open and ``connection`` the number of the client
-    connection that used it last. ``statements`` are ranges of executed
-    statement ids, None before there are any. ``attempted`` is the txnNumber of the latest
-    retryable write if that did not succeed, else -1.
+    connection that used it last. ``starting`` counts starts that wait for their reply. ``doubt``
+    is a txnNumber under which a transaction may be open at ``doubt_at`` though no reply has said
+    so, as the one to its start or its end never came; else -1, and never below ``number``.
+    ``statements`` are ranges of executed statement ids, None before there are any. ``attempted``
+    is the txnNumber of the latest retryable write if that did not succeed, else -1.
     """
 
     __slots__ = (
         "attempted",
         "connection",
+        "doubt",
+        "doubt_at",
         "last_use",
         "number",
         "started",
+        "starting",
         "state",
         "statements",
         "upstream",
@@ -176,7 +203,30 @@ class Tracker:
         self.last_use = 0.0
         self.upstream = ""
         self.connection = 0
+        self.starting = 0
+        self.doubt = -1
+        self.doubt_at = ""
         self.attempted = -1
+
+    @property
+    def may_be_open(self) -> bool:
+        """Whether a transaction may be open that can be aborted, by all that upstream has said."""
+        return self.doubt >= 0 or self.state is State.IN_PROGRESS
+
+    @property
+    def counts(self) -> bool:
+        """Whether limits count it: what may be open, what is prepared and what is under way."""
+        return self.may_be_open or self.starting > 0 or self.state is State.PREPARED
+
+    @property
+    def open_number(self) -> int:
+        """The txnNumber that may be open; of two the newer, whose end comes first."""
+        return self.doubt if self.doubt >= 0 else self.number
+
+    @property
+    def open_at(self) -> str:
+        """The upstream address where :attr:`open_number` may be open."""
+        return self.doubt_at if self.doubt >= 0 else self.upstream
 
     def apply(
         self,
@@ -187,36 +237,78 @@ class Tracker:
         upstream: str = "",
         connection: int = 0,
     ) -> None:
-        """Learn from one reply to a request with txnNumber ``number``."""
+        """Learn from one reply to a request with txnNumber ``number``.
+
+        That a transaction is over only the process can say where it is open.
+        """
         if number < self.number:
+            return
+        if step is Step.START and outcome is Outcome.LOST:
+            self._doubt_start(number, now, upstream, connection)
             return
         state = TRANSITIONS.get((step, outcome))
         if state is None:
             return
+        accepted = outcome is Outcome.OK or outcome is Outcome.COMMITTED
+        doubted = number == self.doubt
+        where = self.doubt_at if doubted else self.upstream
+        if self.may_be_open and not accepted and upstream != where:
+            return
+        if state is State.UNKNOWN:
+            if number == self.number and self.state is State.IN_PROGRESS:
+                self.state = state
+                self.last_use = now
+                if self.doubt < 0:
+                    self.doubt, self.doubt_at = number, self.upstream
+            return
+        if doubted or (number > self.doubt and (accepted or step is Step.START)):
+            self.doubt = -1
         if number > self.number:
             # A failed start may not have taken the number, so it must not raise the mark.
-            if outcome in (Outcome.OK, Outcome.COMMITTED):
+            if accepted:
                 self.number = number
-            elif self.state is not State.IN_PROGRESS or step is not Step.START:
+                self.statements = None
+                if not doubted:
+                    self.started = now
+            elif step is Step.START and self.state is State.IN_PROGRESS:
+                self.statements = None
+            else:
                 return
-            self.statements = None
-            self.started = now
         elif step is Step.WRITE and self.state is not State.NONE:
             return
         if state is State.IN_PROGRESS:
-            if self.state is not State.IN_PROGRESS:
-                self.started = now
             self.upstream = upstream
             self.connection = connection
         self.state = state
         self.last_use = now
 
+    def _doubt_start(self, number: int, now: float, upstream: str, connection: int) -> None:
+        """A start went without an answer: it may be open, or what was open before still is."""
+        if number <= max(self.number, self.doubt):
+            return
+        if not self.may_be_open:
+            self.started = self.last_use = now
+            self.connection = connection
+        self.doubt, self.doubt_at = number, upstream
+
     def kill(self) -> bool:
-        """Abort what is open, as a kill does; prepared transactions survive. True if it was."""
+        """Abort what is open, as a kill does; prepared transactions survive. True if it was seen
+        open."""
+        self.doubt = -1
         if self.state is not State.IN_PROGRESS:
             return False
         self.state = State.ABORTED
         return True
+
+    def settle(self, number: int, state: State) -> bool:
+        """Upstream was asked: the transaction ``number`` is over. True if it was seen open."""
+        if number == self.doubt:
+            self.doubt = -1
+        seen = self.state is State.IN_PROGRESS
+        if number != self.number or not (seen or self.state is State.UNKNOWN):
+            return False
+        self.state = state
+        return seen
 
     def is_replay(self, number: int, statements: list[range] | None) -> bool:
         """Whether a retryable write with these statements has been sent before."""

@@ -328,7 +328,7 @@ def test_upstream_can_be_asked_between_the_clients_requests():
     assert talk.conversation.quiet
     told: list[Any] = []
     question = bson.encode({"ping": 1, "$db": "admin"})
-    talk.conversation.ask_between(question, lambda r, now: told.append((r.ok(), now)), 0.0)
+    talk.conversation.ask_between([question], lambda _, r, now: told.append((r.ok(), now)), 0.0)
     assert talk.conversation.blocked
     assert not talk.conversation.quiet
     talk.upstream_is_sent({"ping": 1, "$db": "admin"}).at(2.0).upstream_says(DONE).idle()

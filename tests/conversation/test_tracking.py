@@ -348,3 +348,101 @@ def test_bulk_writes_cursor_is_one_like_others():
     written = {"cursor": {"id": Int64(9), "firstBatch": [], "ns": "admin.$cmd.bulkWrite"}}
     one = run(talk(), {"bulkWrite": 1, "ops": [], "lsid": LSID}, {**written, "nErrors": 0})
     assert {found.id: name for found, name in cursors(one).items()} == {9: "admin.$cmd.bulkWrite"}
+
+
+# ------------------------------------------------------------------ what may be open
+
+
+START = {
+    "insert": "c",
+    "lsid": LSID,
+    "txnNumber": Int64(1),
+    "autocommit": False,
+    "startTransaction": True,
+}
+NEXT = {"insert": "c", "lsid": LSID, "txnNumber": Int64(1), "autocommit": False}
+END = {"abortTransaction": 1, "lsid": LSID, "txnNumber": Int64(1), "autocommit": False}
+
+
+def counted(one: Talk) -> int:
+    return session(one).owner.counted_transactions
+
+
+def test_a_start_counts_from_its_request_on():
+    one = run(talk(), START, None)
+    assert (counted(one), store(one).open_transactions) == (1, 0)
+    told = reply({"ok": 1.0}, 1)
+    one.upstream(told).client_gets(told)
+    assert (counted(one), store(one).open_transactions) == (1, 1)
+    run(one, END, {})
+    assert (counted(one), store(one).open_transactions) == (0, 0)
+
+
+def test_a_start_that_nobody_confirms_may_be_open():
+    one = talk().at(3.0)
+    frame = command({**START, "$db": "db"}, flags=MORE_TO_COME)
+    one.client(frame).upstream_gets(frame).idle()
+    assert (counted(one), store(one).open_transactions) == (1, 0)
+    run(one, END, {"ok": 0.0, "code": 251})
+    assert counted(one) == 0
+
+
+def test_a_start_whose_connection_ends_may_be_open():
+    one = run(talk(), START, None)
+    one.conversation.closed(9.0)
+    assert counted(one) == 1
+
+
+@pytest.mark.parametrize("code", [13, 72, 40571])
+def test_a_start_that_was_refused_at_the_door_does_not_count(code):
+    assert counted(run(talk(), START, {"ok": 0.0, "code": code})) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        ({"ok": 0.0, "code": 40571}, 1),
+        ({"ok": 0.0, "code": 40472}, 1),
+        ({"ok": 0.0, "code": 50}, 1),
+        ({"ok": 0.0, "code": 251}, 0),
+        ({"ok": 0.0, "code": 112, "errorLabels": ["TransientTransactionError"]}, 0),
+        ({"n": 0, "writeErrors": [{"index": 0, "code": 11000}]}, 0),
+    ],
+)
+def test_what_ends_a_transaction(answer, left):
+    one = run(run(talk(), START, {}), NEXT, answer)
+    assert (counted(one), store(one).open_transactions) == (left, left)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        END,
+        {
+            "commitTransaction": 1,
+            **{name: END[name] for name in ("lsid", "txnNumber", "autocommit")},
+        },
+        {"insert": "c", "lsid": LSID, "txnNumber": Int64(2)},
+        {**NEXT, "txnNumber": Int64(2)},
+        {**START, "txnNumber": Int64(2)},
+    ],
+)
+def test_asking_for_help_ends_no_transaction(document):
+    one = run(talk(), START, {})
+    run(one, {**document, "help": True}, {"help": "no help"})
+    assert (counted(one), session(one).txn_number, session(one).state) == (1, 1, State.IN_PROGRESS)
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("command find requires authentication", False),
+        ("Command find requires authentication", False),
+        ("there are no users authenticated", False),
+        ("abortTransaction may only be run against the admin database.", True),
+        ('not authorized on db to execute command { x: "requires authentication" }', True),
+    ],
+)
+def test_whether_13_came_before_the_session(text, taken):
+    one = run(talk(), {"find": "c", "lsid": LSID}, {"ok": 0.0, "code": 13, "errmsg": text})
+    assert (store(one).get(KEY) is not None) is taken

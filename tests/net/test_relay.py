@@ -671,7 +671,7 @@ async def test_a_question_from_outside_holds_the_clients_next_request_back():
     async with rigged() as rig:
         await rig.says(ONE)
         await rig.answers(FIRST)
-        rig.conversation.ask_between(question, lambda got, now: told.append(got.ok()), 0.0)
+        rig.conversation.ask_between([question], lambda _, got, now: told.append(got.ok()), 0.0)
         rig.relay.flush_soon()
         await wait_all_tasks_blocked()
         asked = read_request(rig.upstream.take())

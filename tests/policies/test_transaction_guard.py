@@ -9,6 +9,7 @@ from policies.transaction_guard import TransactionGuard
 from proxy.session.caller import Caller
 from proxy.session.ids import LogicalSessionId
 from proxy.session.info import OperationSessionInfo
+from proxy.session.records import Attempt
 from proxy.session.store import SessionStore
 from proxy.session.transactions import Outcome, Step
 from tests.policies.contexts import context
@@ -107,24 +108,65 @@ def test_cap(
 def test_what_is_overdue(
     store: SessionStore, settings: dict[str, Any], now: float, reason: str | None
 ) -> None:
-    found = list(guard(**settings).overdue(store, now))
     session = store.get(KEY)
-    assert found == ([] if reason is None else [(session, 5, reason)])
+    assert session is not None
+    found = guard(**settings).overdue(session, now)
+    assert found == (None if reason is None else (session, 5, reason))
 
 
 def test_what_is_running_is_not_cut(store: SessionStore) -> None:
     operation = store.operation_started(KEY, 111.0)
     assert operation is not None
+    operation.attempt = Attempt(Step.CONTINUE, OperationSessionInfo(txn_number=5), None)
     rule = guard(idle_seconds=5, total_seconds=30)
-    assert list(rule.overdue(store, 200.0)) == []
+    assert rule.overdue(operation.session, 200.0) is None
     assert guard(idle_seconds=5).refuse(context(step(), AS_ALICE, store, now=200.0)) is None
     store.operation_finished(operation, 201.0)
-    assert len(list(rule.overdue(store, 202.0))) == 1
+    assert rule.overdue(operation.session, 202.0) is not None
+
+
+def test_what_else_its_session_does_keeps_no_transaction_alive(store: SessionStore) -> None:
+    operation = store.operation_started(KEY, 111.0, command="hello")
+    assert operation is not None
+    rule = guard(idle_seconds=5)
+    assert rule.overdue(operation.session, 200.0) is not None
+    assert rule.refuse(context(step(), AS_ALICE, store, now=200.0)) is not None
+
+
+def test_a_start_under_the_number_of_a_late_one_makes_it_no_younger(store: SessionStore) -> None:
+    again = context(step(startTransaction=True), AS_ALICE, store, now=200.0)
+    assert guard(total_seconds=30).refuse(again) is not None
 
 
 def test_an_aborted_transaction_is_not_overdue_again(store: SessionStore) -> None:
     rule = guard(total_seconds=30)
-    (found,) = rule.overdue(store, 200.0)
-    assert store.abort_transaction(found.session, 200.0)
-    assert list(rule.overdue(store, 200.0)) == []
+    session = store.get(KEY)
+    assert session is not None
+    assert rule.overdue(session, 200.0) is not None
+    assert store.abort_transaction(session, 200.0)
+    assert rule.overdue(session, 200.0) is None
     assert store.owner_transactions("alice@app") == 0
+
+
+@pytest.mark.parametrize("outcome", [None, Outcome.LOST, Outcome.FAILED, Outcome.REJECTED])
+def test_what_is_under_way_counts_and_what_was_lost_may_be_open(outcome: Outcome | None) -> None:
+    store = SessionStore()
+    session = store.use(KEY, 100.0, "alice@app")
+    assert session is not None
+    store.transaction_starts(session)
+    info = OperationSessionInfo(txn_number=5)
+    if outcome is not None:
+        store.transaction_step(session, Step.START, outcome, info, 100.0, "a:1")
+    refused = outcome in (None, Outcome.LOST)
+    other = context(step(1, session=3, startTransaction=True), AS_ALICE, store)
+    assert (guard(per_user=1).refuse(other) is not None) is refused
+    # It would take its own place.
+    own = context(step(6, startTransaction=True), AS_ALICE, store)
+    assert guard(per_user=1).refuse(own) is None
+
+
+def test_what_could_not_be_watched_does_not_begin() -> None:
+    full = context(step(1, startTransaction=True), AS_ALICE, SessionStore(max_sessions=0))
+    error = guard(idle_seconds=5).refuse(full)
+    assert error is not None
+    assert error.code == 261

@@ -60,7 +60,9 @@ def test_a_transaction_from_start_to_commit() -> None:
     [
         ([(Step.START, Outcome.OK), (Step.ABORT, Outcome.OK)], {"aborted": 1}, 1),
         ([(Step.START, Outcome.OK), (Step.COMMIT, Outcome.LOST)], {"unknown": 1}, 1),
-        ([(Step.START, Outcome.OK), (Step.CONTINUE, Outcome.FAILED)], {"aborted": 1}, 1),
+        ([(Step.START, Outcome.OK), (Step.CONTINUE, Outcome.GONE)], {"aborted": 1}, 1),
+        ([(Step.START, Outcome.OK), (Step.CONTINUE, Outcome.FAILED)], {}, 1),
+        ([(Step.START, Outcome.OK), (Step.CONTINUE, Outcome.LOST)], {}, 1),
         ([(Step.START, Outcome.OK), (Step.PREPARE, Outcome.OK)], {"prepared": 1}, 1),
         ([(Step.START, Outcome.OK), (Step.CONTINUE, Outcome.REJECTED)], {}, 1),
         # Never seen open: older than the proxy, or a start that upstream refused.
@@ -91,8 +93,10 @@ def test_a_start_on_top_of_an_open_transaction_ends_that_one() -> None:
     assert played.seconds("aborted") == 2.0
     assert played.store.counts.transactions_started == 2
     played.step(Step.START, Outcome.FAILED, number=3)
+    assert played.outcomes == {"aborted": 1}
+    played.step(Step.START, Outcome.GONE, number=3)
     assert played.outcomes == {"aborted": 2}
-    assert played.seconds("aborted") == 3.0
+    assert played.seconds("aborted") == 4.0
 
 
 def test_a_retryable_write_ends_an_open_transaction_with_a_lower_number() -> None:

@@ -63,14 +63,45 @@ def test_steps(command: str, fields: tuple[Any, ...], step: Step | None) -> None
             {"errorLabels": ["TransientTransactionError"], "ok": 0.0, "code": 112},
             Outcome.GONE,
         ),
-        ({"errorLabels": "TransientTransactionError", "ok": 0.0, "code": 112}, Outcome.FAILED),
-        ({"errorLabels": ["Other"], "ok": 0.0, "code": 112}, Outcome.FAILED),
+        ({"errorLabels": ["TransientTransactionError"], "ok": 0.0, "code": 24}, Outcome.GONE),
+        ({"errorLabels": "TransientTransactionError", "ok": 0.0, "code": 24}, Outcome.FAILED),
+        ({"errorLabels": ["Other"], "ok": 0.0, "code": 24}, Outcome.FAILED),
         ({"ok": 0.0}, Outcome.FAILED),
+        # What only a command that runs in the transaction can come to.
+        *(
+            ({"ok": 0.0, "code": code}, Outcome.GONE)
+            for code in (112, 121, 239, 246, 250, 272, 290, 365, 388, 11000, 11001)
+        ),
+        ({"n": 0, "writeErrors": [{"index": 0, "code": 11000}], "ok": 1.0}, Outcome.GONE),
+        ({"n": 1, "writeErrors": [], "ok": 1.0}, Outcome.OK),
+        ({"nErrors": 1, "ok": 1.0}, Outcome.GONE),
+        ({"nErrors": 0, "ok": 1.0}, Outcome.OK),
+        # What upstream says at the door, or may have said there.
+        *(
+            ({"ok": 0.0, "code": code}, Outcome.REJECTED)
+            for code in (2, 9, 13, 14, 59, 72, 347, 391, 40413, 40414, 40415, 40472, 40571, 498870)
+        ),
+        *(({"ok": 0.0, "code": code}, Outcome.FAILED) for code in (1, 6, 50, 96, 11601)),
+        # It sheds load, whatever the labels say.
+        *(
+            (
+                {"errorLabels": ["TransientTransactionError"], "ok": 0.0, "code": code},
+                Outcome.REJECTED,
+            )
+            for code in (433, 449, 450, 462)
+        ),
+        ({"ok": 0.0, "code": 10107}, Outcome.FAILED),
+        ({"errorLabels": ["TransientTransactionError"], "ok": 0.0, "code": 10107}, Outcome.GONE),
     ],
 )
 def test_outcomes(reply: dict[str, Any] | None, outcome: Outcome) -> None:
     read = None if reply is None else read_reply(build.reply(reply, 1))
-    assert outcome_of(read) is outcome
+    assert outcome_of(read, Step.CONTINUE) is outcome
+
+
+def test_a_retryable_write_with_errors_has_taken_place() -> None:
+    told = build.reply({"n": 1, "writeErrors": [{"index": 1, "code": 11000}], "ok": 1.0}, 1)
+    assert outcome_of(read_reply(told), Step.WRITE) is Outcome.OK
 
 
 @pytest.mark.parametrize(("step", "outcome"), PAIRS)
@@ -109,8 +140,109 @@ def test_a_higher_number_ends_what_was_open() -> None:
 
 def test_a_start_that_fails_has_aborted_the_one_before() -> None:
     one = tracker()
-    one.apply(Step.START, Outcome.FAILED, 2, 5.0)
+    one.apply(Step.START, Outcome.GONE, 2, 5.0)
     assert (one.number, one.state) == (1, State.ABORTED)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.REJECTED])
+@pytest.mark.parametrize("step", [Step.START, Step.CONTINUE, Step.ABORT])
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_may_have_been_refused_at_the_door_changes_nothing(
+    number: int, step: Step, outcome: Outcome
+) -> None:
+    one = Tracker()
+    one.apply(Step.START, Outcome.OK, 1, 5.0, "a:1", 7)
+    one.apply(step, outcome, number, 9.0, "a:1", 8)
+    assert (one.number, one.state, one.started, one.last_use) == (1, State.IN_PROGRESS, 5.0, 5.0)
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_the_start_of_a_number_never_moves(state: State) -> None:
+    one = Tracker()
+    one.apply(Step.START, Outcome.OK, 1, 5.0)
+    one.state = state
+    one.apply(Step.CONTINUE, Outcome.OK, 1, 9.0)
+    assert (one.state, one.started) == (State.IN_PROGRESS, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("step", "outcome"),
+    [(step, one) for step in Step for one in (Outcome.GONE, Outcome.FAILED, Outcome.LOST)],
+)
+def test_another_process_cannot_say_that_it_is_over(step: Step, outcome: Outcome) -> None:
+    one = Tracker()
+    one.apply(Step.START, Outcome.OK, 1, 5.0, "a:1")
+    one.apply(step, outcome, 1, 6.0, "b:1")
+    assert (one.state, one.may_be_open) == (State.IN_PROGRESS, True)
+
+
+class Doubted:
+    """A start under ``number`` that had no answer, ``over`` an open transaction 1 or alone."""
+
+    def __new__(cls, over: bool = False) -> Tracker:  # type: ignore[misc]
+        one = Tracker()
+        if over:
+            one.apply(Step.START, Outcome.OK, 1, 1.0, "a:1")
+        one.apply(Step.START, Outcome.LOST, 2, 5.0, "b:1")
+        return one
+
+
+def test_a_start_without_an_answer_may_be_open() -> None:
+    one = Doubted()
+    assert (one.number, one.state) == (-1, State.NONE)
+    assert (one.may_be_open, one.open_number, one.open_at, one.started) == (True, 2, "b:1", 5.0)
+    other = Doubted(over=True)
+    assert (other.number, other.state) == (1, State.IN_PROGRESS)
+    assert (other.open_number, other.open_at, other.started) == (2, "b:1", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("step", "outcome", "number", "upstream", "state", "open_number"),
+    [
+        (Step.CONTINUE, Outcome.OK, 2, "b:1", State.IN_PROGRESS, 2),
+        (Step.COMMIT, Outcome.OK, 2, "b:1", State.COMMITTED, None),
+        (Step.ABORT, Outcome.OK, 2, "b:1", State.ABORTED, None),
+        (Step.START, Outcome.OK, 3, "b:1", State.IN_PROGRESS, 3),
+        (Step.WRITE, Outcome.OK, 3, "b:1", State.NONE, None),
+        (Step.COMMIT, Outcome.LOST, 2, "b:1", State.NONE, 2),
+        (Step.COMMIT, Outcome.FAILED, 2, "b:1", State.NONE, 2),
+        (Step.CONTINUE, Outcome.FAILED, 2, "b:1", State.NONE, 2),
+        (Step.CONTINUE, Outcome.GONE, 2, "b:1", State.NONE, None),
+        (Step.CONTINUE, Outcome.GONE, 2, "a:1", State.NONE, 2),
+    ],
+)
+def test_what_ends_a_doubt(
+    step: Step, outcome: Outcome, number: int, upstream: str, state: State, open_number: int | None
+) -> None:
+    one = Doubted()
+    one.apply(step, outcome, number, 9.0, upstream)
+    assert (one.state, one.may_be_open) == (state, open_number is not None)
+    if open_number is not None:
+        assert one.open_number == open_number
+    if number == 2:
+        assert one.started == 5.0
+
+
+def test_of_two_the_newer_is_settled_first() -> None:
+    one = Doubted(over=True)
+    assert not one.settle(2, State.ABORTED)
+    assert (one.open_number, one.open_at) == (1, "a:1")
+    assert one.settle(1, State.ABORTED)
+    assert not one.may_be_open
+    assert not one.settle(1, State.ABORTED)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.FAILED])
+@pytest.mark.parametrize("how", [State.COMMITTED, State.ABORTED])
+def test_an_end_without_an_answer_leaves_it_open_until_upstream_is_asked(
+    outcome: Outcome, how: State
+) -> None:
+    one = Tracker()
+    one.apply(Step.START, Outcome.OK, 1, 5.0, "a:1")
+    one.apply(Step.COMMIT, outcome, 1, 6.0, "a:1")
+    assert (one.state, one.may_be_open, one.open_number) == (State.UNKNOWN, True, 1)
+    one.settle(1, how)
+    assert (one.state, one.may_be_open) == (how, False)
 
 
 def test_times_and_places() -> None:
@@ -125,9 +257,11 @@ def test_times_and_places() -> None:
 @pytest.mark.parametrize("state", list(State))
 def test_a_kill_aborts_only_what_is_in_progress(state: State) -> None:
     one = tracker(4, state)
+    one.apply(Step.START, Outcome.LOST, 5, 1.0)
     assert one.kill() is (state is State.IN_PROGRESS)
     assert one.state is (State.ABORTED if state is State.IN_PROGRESS else state)
     assert one.number == 4
+    assert not one.may_be_open
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,155 @@
+"""Ending transactions that are late, on idle connections of those who own them.
+
+Each second all that is overdue is found and given to the connections that can ask for its owners,
+many at a time on each, one behind the other. No turn of the loop has more to do than one slice of
+sessions, one of connections or one batch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+
+from policies.transaction_guard import TransactionGuard
+from proxy.listing.slices import in_slices
+from proxy.session.plans import abort_command
+from proxy.session.transactions import STEPPED_DOWN, State
+
+if TYPE_CHECKING:
+    from proxy.conversation.desk import Sessions
+    from proxy.conversation.rule import Overdue
+    from proxy.session.records import Session
+    from proxy.wire.replies import Reply
+
+#: Seconds between two rounds, and the longest that one may last.
+INTERVAL: Final = 1.0
+
+#: Transactions that one connection is asked to abort at a time. Its client waits meanwhile.
+_BATCH: Final = 50
+
+#: Seconds after which a question without an answer counts as lost with its connection.
+_PATIENCE: Final = 10.0
+
+#: NoSuchTransaction, TransactionCommitted: it was over already.
+_GONE: Final = 251
+_COMMITTED: Final = 256
+
+#: An upstream address and the owner (a digest) as whom something is to be asked there.
+Place = tuple[str, bytes]
+
+
+class Asker(Protocol):
+    """A connection that can put questions to its upstream."""
+
+    @property
+    def place(self) -> Place | None:
+        """Where and as whom it could ask now; None where it could not."""
+
+    def ask_all(
+        self, questions: Sequence[bytes], handler: Callable[[int, Reply, float], None]
+    ) -> None:
+        """Send commands (BSON); ``handler`` gets each one's number and reply, if they come."""
+
+
+async def end_overdue(sessions: Sessions, connections: Callable[[], Collection[Asker]]) -> None:
+    """Every :data:`INTERVAL` end what is overdue, until cancelled."""
+    rounds = _Rounds(sessions)
+    while True:
+        await trio.sleep(INTERVAL)
+        for rule in sessions.rules.enforced(TransactionGuard):
+            if rule.watches:
+                waiting = await rounds.find(rule)
+                if waiting:
+                    await rounds.end(waiting, connections())
+
+
+class _Rounds:
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        #: Since when an answer is awaited.
+        self._asked: dict[Session, float] = {}
+        self._ready: deque[tuple[Place, Asker]] = deque()
+        self._answered = trio.Event()
+
+    async def find(self, rule: TransactionGuard) -> dict[Place, deque[Overdue]]:
+        """All that is overdue and not asked about yet, by where and as whom to ask."""
+        found: dict[Place, deque[Overdue]] = {}
+        for watched in self._sessions.store.transactions_to_watch():
+            for some in in_slices(watched):
+                now = trio.current_time()
+                for session in some:
+                    overdue = rule.overdue(session, now)
+                    if overdue is None or now - self._asked.get(session, -_PATIENCE) < _PATIENCE:
+                        continue
+                    tracker = session.transaction
+                    assert tracker is not None
+                    place = tracker.open_at, session.owner.uid
+                    found.setdefault(place, deque()).append(overdue)
+                await trio.lowlevel.checkpoint()
+        return found
+
+    async def end(
+        self, waiting: dict[Place, deque[Overdue]], connections: Collection[Asker]
+    ) -> None:
+        """Ask until nothing waits, nobody is left to be asked or the time is over."""
+        self._ready.clear()
+        until = trio.current_time() + INTERVAL
+        for some in in_slices(list(connections)):
+            for asker in some:
+                place = asker.place
+                if place is not None and place in waiting:
+                    self._ready.append((place, asker))
+            await trio.lowlevel.checkpoint()
+        under_way = 0
+        while trio.current_time() < until:
+            while self._ready:
+                under_way += self._ask(*self._ready.popleft(), waiting)
+                await trio.lowlevel.checkpoint()
+            if not any(waiting.values()) or not under_way:
+                break
+            self._answered = trio.Event()
+            with trio.move_on_at(until):
+                await self._answered.wait()
+        self._ready.clear()
+        now = trio.current_time()
+        self._asked = {one: at for one, at in self._asked.items() if now - at < _PATIENCE}
+
+    def _ask(self, place: Place, asker: Asker, waiting: dict[Place, deque[Overdue]]) -> bool:
+        """Give a connection its batch; False if it has none or is not idle any more."""
+        queue = waiting[place]
+        if not queue or asker.place != place:
+            return False
+        batch = [queue.popleft() for _ in range(min(_BATCH, len(queue)))]
+        questions = [
+            abort_command(one.session.key, one.txn_number, one.session.owner.uid) for one in batch
+        ]
+        now = trio.current_time()
+        for one in batch:
+            self._asked[one.session] = now
+        asker.ask_all(questions, partial(self._told, batch, place, asker))
+        return True
+
+    def _told(
+        self,
+        batch: list[Overdue],
+        place: Place,
+        asker: Asker,
+        number: int,
+        reply: Reply,
+        now: float,
+    ) -> None:
+        overdue = batch[number]
+        self._asked.pop(overdue.session, None)
+        ok, code = reply.ok(), reply.integer(b"code")
+        if ok or code in (_GONE, _COMMITTED) or code in STEPPED_DOWN:
+            how = State.COMMITTED if code == _COMMITTED else State.ABORTED
+            store = self._sessions.store
+            store.settle_transaction(overdue.session, overdue.txn_number, now, how)
+        self._sessions.recorder.aborted(overdue, ok)
+        if number == len(batch) - 1:
+            self._ready.append((place, asker))
+            self._answered.set()

@@ -1,0 +1,205 @@
+"""Transactions that are late end, however many they are and however few can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import bson
+import pytest
+import trio
+from bson import Int64
+
+from policies.transaction_guard import TransactionGuard
+from proxy.conversation.desk import Sessions
+from proxy.conversation.rule import Mode, Rules
+from proxy.process.overdue import Place, end_overdue
+from proxy.session.identity import user_digest
+from proxy.session.ids import LogicalSessionId
+from proxy.session.info import OperationSessionInfo
+from proxy.session.transactions import Outcome, State, Step
+from proxy.wire.replies import Reply, read_reply
+from tests.build import reply
+from tests.talk import UPSTREAM, Watching
+
+ALICE = user_digest("alice", "app")
+BOB = user_digest("bob", "app")
+
+
+def key(number: int, uid: bytes = ALICE) -> LogicalSessionId:
+    return LogicalSessionId(bytes(14) + number.to_bytes(2, "big"), uid)
+
+
+class Line:
+    """A connection that is idle but for what it is asked, and answers after ``seconds``."""
+
+    def __init__(self, house: House, place: Place | None, seconds: float | None = 0.001) -> None:
+        self.house = house
+        self.idle_as = place
+        self.seconds = seconds
+        self.looks = 0
+        self.busy = False
+
+    @property
+    def place(self) -> Place | None:
+        self.looks += 1
+        return None if self.busy else self.idle_as
+
+    def ask_all(
+        self, questions: Sequence[bytes], handler: Callable[[int, Reply, float], None]
+    ) -> None:
+        self.busy = True
+        self.house.largest = max(self.house.largest, len(questions))
+        self.house.asked += [bson.decode(question) for question in questions]
+        self.house.nursery.start_soon(self._answer, len(questions), handler)
+
+    async def _answer(self, count: int, handler: Callable[[int, Reply, float], None]) -> None:
+        if self.seconds is None:
+            return
+        for number in range(count):
+            await trio.sleep(self.seconds)
+            self.busy = number < count - 1
+            handler(number, read_reply(reply(self.house.answer, 1)), trio.current_time())
+
+
+class House:
+    """Sessions under a guard, and connections of whose users they are."""
+
+    def __init__(self, nursery: trio.Nursery, mode: Mode = Mode.ENFORCE, **settings: Any) -> None:
+        self.nursery = nursery
+        self.recorder = Watching()
+        guard = TransactionGuard(TransactionGuard.Settings(**settings))
+        self.sessions = Sessions(Rules([(guard, mode)]), self.recorder)
+        self.store = self.sessions.store
+        self.asked: list[dict[str, Any]] = []
+        self.largest = 0
+        self.answer: dict[str, Any] = {"ok": 1.0}
+        self.lines: list[Line] = []
+        nursery.start_soon(end_overdue, self.sessions, lambda: self.lines)
+
+    def connect(self, *places: Place | None, seconds: float | None = 0.001) -> House:
+        self.lines += [Line(self, place, seconds) for place in places]
+        return self
+
+    def open(self, number: int, outcome: Outcome = Outcome.OK, uid: bytes = ALICE) -> None:
+        now = trio.current_time()
+        session = self.store.use(key(number, uid), now, "alice@app" if uid == ALICE else "bob@app")
+        assert session is not None
+        info = OperationSessionInfo(key(number, uid), 5, False, True)
+        self.store.transaction_step(session, Step.START, outcome, info, now, UPSTREAM, 1)
+
+    def state(self, number: int) -> State:
+        session = self.store.get(key(number))
+        assert session is not None
+        return session.state
+
+
+AS_ALICE = (UPSTREAM, ALICE)
+
+
+async def test_a_late_transaction_is_aborted_as_its_owner(nursery, autojump_clock):
+    house = House(nursery, total_seconds=60).connect(
+        None, ("b:1", ALICE), (UPSTREAM, BOB), AS_ALICE
+    )
+    house.open(1)
+    await trio.sleep(55)
+    assert house.asked == []
+    await trio.sleep(10)
+    [command] = house.asked
+    assert command["abortTransaction"] == 1
+    assert command["txnNumber"] == Int64(5)
+    assert command["autocommit"] is False
+    assert bytes(command["lsid"]["id"]) == key(1).id
+    assert house.state(1) is State.ABORTED
+    assert house.recorder.only("aborted") == [(5, True)]
+    await trio.sleep(100)
+    assert len(house.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        ({"ok": 1.0}, State.ABORTED),
+        ({"ok": 0.0, "code": 251}, State.ABORTED),
+        ({"ok": 0.0, "code": 256}, State.COMMITTED),
+        ({"ok": 0.0, "code": 10107}, State.ABORTED),
+        ({"ok": 0.0, "code": 6}, State.IN_PROGRESS),
+        ({"ok": 0.0, "code": 13}, State.IN_PROGRESS),
+    ],
+)
+async def test_what_upstream_says_of_it(answer, state, nursery, autojump_clock):
+    house = House(nursery, total_seconds=60).connect(AS_ALICE)
+    house.answer = answer
+    house.open(1)
+    await trio.sleep(65)
+    assert house.state(1) is state
+    assert house.recorder.only("aborted")[0] == (5, answer["ok"] == 1.0)
+    assert house.store.owner_transactions("alice@app") == (state is State.IN_PROGRESS)
+    house.answer = {"ok": 1.0}
+    await trio.sleep(3)
+    assert house.store.owner_transactions("alice@app") == 0
+
+
+async def test_one_that_was_begun_without_an_answer_ends_too(nursery, autojump_clock):
+    house = House(nursery, idle_seconds=10).connect(AS_ALICE)
+    house.open(1, Outcome.LOST)
+    assert house.store.owner_transactions("alice@app") == 1
+    await trio.sleep(13)
+    assert [one["txnNumber"] for one in house.asked] == [5]
+    assert house.store.owner_transactions("alice@app") == 0
+
+
+async def test_without_a_connection_of_the_owners_it_is_tried_again_later(nursery, autojump_clock):
+    house = House(nursery, idle_seconds=60)
+    house.open(1)
+    await trio.sleep(100)
+    assert house.state(1) is State.IN_PROGRESS
+    house.connect(AS_ALICE)
+    await trio.sleep(3)
+    assert house.state(1) is State.ABORTED
+
+
+@pytest.mark.parametrize("lines", [1, 5])
+async def test_all_that_is_late_ends_within_two_seconds(lines, nursery, autojump_clock):
+    house = House(nursery, idle_seconds=1).connect(*[AS_ALICE] * lines, seconds=0.0002)
+    for number in range(2_000):
+        house.open(number)
+    await trio.sleep(4)
+    assert house.store.open_transactions == 0
+    assert len(house.asked) == 2_000
+    assert house.largest == 50
+
+
+async def test_each_connection_is_looked_at_once_a_round_however_much_is_late(
+    nursery, autojump_clock
+):
+    house = House(nursery, idle_seconds=1).connect(*[(UPSTREAM, BOB)] * 100)
+    for number in range(500):
+        house.open(number)
+    await trio.sleep(11.5)
+    assert all(line.looks <= 11 for line in house.lines)
+    assert house.asked == []
+
+
+async def test_a_question_without_an_answer_is_not_put_again_at_once(nursery, autojump_clock):
+    house = House(nursery, idle_seconds=1).connect(AS_ALICE, seconds=None)
+    for number in range(60):
+        house.open(number)
+    await trio.sleep(8)
+    assert len(house.asked) == 50
+    house.connect(AS_ALICE)
+    await trio.sleep(3)
+    assert len(house.asked) == 60
+    await trio.sleep(10)
+    assert house.store.open_transactions == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "settings"),
+    [(Mode.ENFORCE, {"per_user": 1}), (Mode.REPORT, {"total_seconds": 1}), (Mode.ENFORCE, {})],
+)
+async def test_without_such_a_limit_nothing_is_aborted(mode, settings, nursery, autojump_clock):
+    house = House(nursery, mode, **settings).connect(AS_ALICE)
+    house.open(1)
+    await trio.sleep(1_000)
+    assert house.state(1) is State.IN_PROGRESS

@@ -30,8 +30,11 @@ run: $(VENV)/.installed-embedded
 demo: $(VENV)/.installed-embedded
 	@$(BIN)/python -m proxy demo
 
+# On every processor that there is, but no more copies of slow fixtures than four.
+PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
+
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m pytest tests/faults tests/adversity
@@ -61,7 +64,7 @@ compiled: $(VENV)/.installed-test
 	cd build/compiled && $(abspath $(BIN))/python -m zipfile -e *.whl . && rm -rf *.dist-info
 
 test-compiled: compiled
-	cd build/compiled && $(abspath $(BIN))/python -m pytest
+	cd build/compiled && $(abspath $(BIN))/python $(PYTEST)
 
 clean:
 	rm -rf build/compiled $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,7 @@
 """One side dies or stalls at every point: both ends go in time, and nobody else notices.
 
-What is asserted is that the end comes, not when; where only a deadline can bring it, the
-deadline is set to a second or two.
+What is asserted is that the end comes, not when; where only a deadline can bring it, the clock is
+put forward.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import pytest
 import trio
 
 from proxy.process.server import Running
+from proxy.settings.config import Limits
 from proxy.wire.opcodes import EXHAUST_ALLOWED, MORE_TO_COME
 from tests.build import body, command, op_msg, reply
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.running import Bystanders, Client, bystanding, ping, recording
 from tests.upstreams import RecordingUpstream, Seen, answered, document, echo
 
@@ -92,8 +93,8 @@ async def test_a_client_dies_in_a_message(death, at):
         await bystanders.go_on()
 
 
-async def test_clients_stall_in_a_message():
-    async with scene(frame_seconds=1) as (upstream, running, bystanders):
+async def test_clients_stall_in_a_message(clock):
+    async with scene() as (upstream, running, bystanders):
         clients = []
         for at in (1, 3, 16, 30):
             client = await Client.connect(running)
@@ -101,6 +102,7 @@ async def test_clients_stall_in_a_message():
             await client.send(ping("never whole")[:at])
             clients.append((at, client))
         await bystanders.go_on()
+        clock.jump(Limits().frame_seconds)
         for at, client in clients:
             await gone(client)
             seen = upstream.with_mark(f"alive {at}")
@@ -108,15 +110,17 @@ async def test_clients_stall_in_a_message():
             assert (len(seen.frames), seen.rest) == (1, 0)
 
 
-async def test_clients_never_finish_their_first_message():
-    async with scene(handshake_seconds=2) as (_, running, bystanders):
+async def test_clients_never_finish_their_first_message(clock):
+    async with scene() as (_, running, bystanders):
         clients = []
         for sent in (b"", b"\x10", ping("x")[:20]):
             client = await Client.connect(running)
             if sent:
                 await client.send(sent)
             clients.append(client)
+        await until(lambda: sum(1 for _ in running.server.connections()) == 50 + len(clients))
         await bystanders.go_on()
+        clock.jump(Limits().handshake_seconds)
         for client in clients:
             await gone(client)
 

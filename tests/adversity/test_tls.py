@@ -12,7 +12,9 @@ import trio
 import trustme
 
 from proxy.process.server import Running
+from proxy.settings.config import Limits
 from tests.build import command
+from tests.patience import until
 from tests.running import Client, in_time, ping, port_of, proxied
 from tests.upstreams import RecordingUpstream, Seen, answered, document, echo
 
@@ -101,12 +103,17 @@ async def test_pipelined_requests_and_unacknowledged_writes(tmp_path):
 
 
 @in_time
-async def test_a_client_that_never_shakes_hands_or_is_no_tls_harms_nobody(tmp_path):
-    async with secured(tmp_path, handshake_seconds=1) as rig:
+async def test_a_client_that_never_shakes_hands_or_is_no_tls_harms_nobody(tmp_path, clock):
+    async with secured(tmp_path) as rig:
         good = await rig.connect()
         await good.ping("before")
         silent, plain = await rig.plain(), await rig.plain()
         await plain.send_all(ping("in clear"))
+        with contextlib.suppress(trio.BrokenResourceError):
+            while await plain.receive_some(1000):
+                pass
+        await until(lambda: sum(1 for _ in rig.running.server.connections()) == 2)
+        clock.jump(Limits().handshake_seconds)
         for stream in (silent, plain):
             with contextlib.suppress(trio.BrokenResourceError):
                 while await stream.receive_some(1000):

@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from tests.patience import PATIENCE, wait_until
+from tests.ports import free_port
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -72,12 +73,6 @@ class Deployment:
         options.setdefault("serverSelectionTimeoutMS", str(round(PATIENCE * 1000)))
         query = "&".join(f"{name}={value}" for name, value in options.items() if value)
         return f"mongodb://{login}{self.address}/?{query}"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

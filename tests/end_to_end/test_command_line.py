@@ -22,6 +22,7 @@ from pymongo.errors import AutoReconnect
 
 from tests.end_to_end.tools import Certificates, TlsUpstream, pymongo_at, tls_client
 from tests.patience import PATIENCE
+from tests.ports import free_port
 from tests.running import Client, in_time, ping
 from tests.upstreams import RecordingUpstream, Seen, document, echo
 
@@ -86,8 +87,7 @@ def held(seen: Seen, frame: bytes) -> Any:
 
 def test_how_soon_it_accepts(record_property: Any) -> None:
     """Measured and reported: a machine may be too busy for any bound."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     seconds = []
     for _ in range(3):
         command = [*COMMAND, "serve", "--listen", f"127.0.0.1:{port}", "--admin", ""]

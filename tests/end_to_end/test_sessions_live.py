@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import bson
 import trio
-import trio.testing
 from bson import Binary, Int64
+from trio.testing import MockClock
 
 from proxy import logs
 from proxy.embedded import EmbeddedUpstream
@@ -24,6 +24,7 @@ from proxy.session.store import SessionStore
 from proxy.settings.config import Config, load
 from proxy.wire.replies import read_reply
 from tests.build import command
+from tests.patience import until
 from tests.running import Client, in_time
 
 
@@ -85,8 +86,7 @@ async def test_an_emulated_kill_interrupts_an_operation_in_flight() -> None:
         lsid = new_lsid()
         await run(victim, "ping", lsid=lsid)
         await victim.send(command({"sleep": 1, "secs": 600, "lsid": lsid, "$db": "admin"}, 3))
-        while not any(session.activity for session in live.store.page().sessions):
-            await trio.testing.wait_all_tasks_blocked(0.001)
+        await until(lambda: any(session.activity for session in live.store.page().sessions))
         assert (await run(killer, "killSessions", [lsid], db="admin"))["ok"] == 1.0
         answer = await victim.receive()
         assert answer is not None
@@ -117,15 +117,16 @@ async def test_an_emulated_kill_closes_cursors_and_aborts_transactions() -> None
 
 
 @in_time
-async def test_an_idle_transaction_is_aborted_upstream() -> None:
-    guard = {"transaction_guard": {"idle_seconds": 0.2}}
+async def test_an_idle_transaction_is_aborted_upstream(clock: MockClock) -> None:
+    guard = {"transaction_guard": {"idle_seconds": 60}}
     async with embedded(policies=guard) as live:
         client, other = await live.connect(), await live.connect()
+        await run(other, "ping")
         txn = {"lsid": new_lsid(), "txnNumber": Int64(1), "autocommit": False}
         await run(client, "insert", "c", documents=[{"_id": 1}], startTransaction=True, **txn)
         assert live.store.open_transactions == 1
-        while live.store.open_transactions:
-            await trio.testing.wait_all_tasks_blocked(0.01)
+        clock.jump(60)
+        await until(lambda: not live.store.open_transactions)
         # The document is free again: nobody has to wait for the transaction's end.
         assert (await run(other, "insert", "c", documents=[{"_id": 1}]))["n"] == 1
         late = await run(client, "find", "c", **txn)
@@ -134,13 +135,13 @@ async def test_an_idle_transaction_is_aborted_upstream() -> None:
 
 
 @in_time
-async def test_a_late_statement_is_answered_so_that_drivers_try_again() -> None:
-    guard = {"transaction_guard": {"total_seconds": 0.05}}
+async def test_a_late_statement_is_answered_so_that_drivers_try_again(clock: MockClock) -> None:
+    guard = {"transaction_guard": {"total_seconds": 60}}
     async with embedded(policies=guard) as live:
         client = await live.connect()
         txn = {"lsid": new_lsid(), "txnNumber": Int64(1), "autocommit": False}
         await run(client, "insert", "c", documents=[{"_id": 1}], startTransaction=True, **txn)
-        await trio.sleep(0.1)
+        clock.jump(60)
         late = await run(client, "insert", "c", documents=[{"_id": 2}], **txn)
         assert late["code"] == 251
         assert late["errorLabels"] == ["TransientTransactionError"]

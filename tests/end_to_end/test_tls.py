@@ -11,6 +11,7 @@ import trio
 from pymongo.errors import ConnectionFailure
 
 from proxy.embedded import EmbeddedUpstream
+from proxy.settings.config import Limits, Upstream
 from tests.end_to_end.members import Deployment
 from tests.end_to_end.tools import (
     Certificates,
@@ -21,7 +22,7 @@ from tests.end_to_end.tools import (
     tls_before,
     tls_client,
 )
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.running import Client, in_time, ping, port_of
 from tests.upstreams import RecordingUpstream, Seen, document, echo
 
@@ -290,16 +291,17 @@ HALF_A_HANDSHAKE = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40)
     "sent", [b"", HALF_A_HANDSHAKE[:1], HALF_A_HANDSHAKE], ids=["nothing", "a byte", "half"]
 )
 @in_time
-async def test_a_clients_handshake_has_a_deadline(certificates, own, nursery, sent):
+async def test_a_clients_handshake_has_a_deadline(certificates, own, nursery, clock, sent):
     upstream = RecordingUpstream()
     port = await nursery.start(upstream.serve)
     log = Log()
-    quick = {"handshake_seconds": 0.3}
-    async with proxy_before(port, log=log, listen=listening(own), limits=quick) as running:
+    async with proxy_before(port, log=log, listen=listening(own)) as running:
         bystander = await tls_client(running, certificates.client())
         await bystander.ping("before")
         client = await Client.connect(running)
         await client.send(sent)
+        await until(lambda: sum(1 for _ in running.server.connections()) == 2)
+        clock.jump(Limits().handshake_seconds)
         assert await client.receive() is None
         assert await log.reasons(1) == ["handshake timeout"]
         await bystander.ping("after")
@@ -309,17 +311,19 @@ async def test_a_clients_handshake_has_a_deadline(certificates, own, nursery, se
 
 
 @in_time
-async def test_upstreams_handshake_has_a_deadline(certificates, upstreams, nursery):
+async def test_upstreams_handshake_has_a_deadline(certificates, upstreams, nursery, clock):
     upstream = TlsUpstream(certificates.server(upstreams))
     port = await nursery.start(upstream.serve)
     log = Log()
-    settings = {**dialling(certificates), "connect_seconds": 0.3}
-    async with proxy_before(port, log=log, upstream=settings) as running:
+    async with proxy_before(port, log=log, upstream=dialling(certificates)) as running:
         bystander = await Client.connect(running)
         await bystander.ping("before")
         upstream.hangs = True
         client = await Client.connect(running)
         await client.send(ping("hello?"))
+        # The watcher may hang as well.
+        await until(lambda: sum(1 for _ in running.server.connections()) == 2 and upstream.hanging)
+        clock.jump(Upstream().connect_seconds)
         assert await client.receive() is None
         assert await log.reasons(1) == [f"upstream: 127.0.0.1:{port}: connect timeout"]
         await bystander.ping("meanwhile")

@@ -23,6 +23,7 @@ from tests.build import command, op_query
 from tests.end_to_end.members import Deployment, Member
 from tests.end_to_end.tools import Driver, proxy_before, pymongo_at
 from tests.patience import until
+from tests.ports import free_port
 from tests.replay import document
 from tests.running import Client, in_time, ping
 from tests.upstreams import HELLO, RecordingUpstream, answered, echo
@@ -356,14 +357,9 @@ async def test_a_seed_by_another_name_is_the_same_member():
 # ------------------------------------------------------------------ upstream comes later
 
 
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 @in_time
 async def test_a_set_that_comes_later():
-    port = unused_port()
+    port = free_port()
     async with (
         proxy_before(f"mongodb://127.0.0.1:{port}/?replicaSet=rs") as running,
         pymongo_at(running, replicaSet="rs") as driver,
@@ -412,7 +408,7 @@ async def test_a_member_that_is_away_for_a_while():
 @in_time
 async def test_a_seed_that_comes_later(host):
     """Also by a name that the set does not use: first it is a stranger, then it is known."""
-    port = unused_port()
+    port = free_port()
     async with replica_set("b", "c") as fake, trio.open_nursery() as nursery:
         seeds = (f"{host}:{port}", fake.members["b"].address)
         async with proxy_before(uri(*seeds, options="replicaSet=rs")) as running:
@@ -440,7 +436,7 @@ async def test_a_given_map_is_all_there_is():
     async with replica_set("a", "b", "c") as fake:
         given = []
         for name in ("a", "b"):
-            port = unused_port()
+            port = free_port()
             given.append(
                 {
                     "upstream": fake.members[name].address,

@@ -59,8 +59,9 @@ def _come_and_go(client: Client, chance: random.Random) -> None:
 
 
 #: What consists of commands that no driver runs again by itself when a connection ends: getMore,
-#: and whatever is sent by ``command``. For these a connection that drains away is cut.
-NOT_RUN_AGAIN = (_find, _session_control, _refused, _come_and_go)
+#: writes of many documents, and whatever is sent by ``command``. For these a connection that
+#: drains away is cut.
+NOT_RUN_AGAIN = (_find, _session_control, _tidy, _refused, _come_and_go)
 
 KINDS = (_find, _find, _find, _write, _write, _transaction, _session_control, _refused)
 SELDOM = (_tidy, _come_and_go)

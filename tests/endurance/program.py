@@ -7,17 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parents[2]
+from tests.patience import PATIENCE, wait_until
+from tests.ports import free_port
 
-#: Longer than a start takes on a machine that has other things to do.
-PATIENCE: Final = 120.0
+ROOT: Final = Path(__file__).parents[2]
 
 UPSTREAM: Final = """
 import sys, trio
@@ -26,15 +25,10 @@ trio.run(EmbeddedUpstream(set_name="rs").serve, "127.0.0.1", int(sys.argv[1]))
 """
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 def answers(port: int) -> bool:
     """Whether somebody listens there."""
     try:
-        socket.create_connection(("127.0.0.1", port), 5).close()
+        socket.create_connection(("127.0.0.1", port), PATIENCE).close()
     except OSError:
         return False
     return True
@@ -53,13 +47,12 @@ def upstream() -> Iterator[int]:
         process.wait()
 
 
-def wait_for(what: object, process: subprocess.Popen[bytes]) -> None:
-    assert callable(what)
-    patience = time.monotonic() + PATIENCE
-    while not what():
+def wait_for(what: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    def is_there() -> object:
         assert process.poll() is None, "it ended"
-        assert time.monotonic() < patience, "it does not come up"
-        time.sleep(0.02)
+        return what()
+
+    wait_until(is_there)
 
 
 class Program:
@@ -111,7 +104,9 @@ class Program:
 
     def series(self) -> int:
         """Lines of /metrics that carry a value."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=60) as page:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.admin}/metrics", timeout=PATIENCE
+        ) as page:
             return sum(1 for line in page.read().splitlines() if not line.startswith(b"#"))
 
     def bugs(self) -> list[str]:

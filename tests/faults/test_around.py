@@ -26,6 +26,7 @@ from proxy.settings.config import Config, load
 from tests.build import command
 from tests.end_to_end.tools import Log
 from tests.faults.stages import STAGES, Scene, lsid, read_to_the_end
+from tests.ports import free_port
 from tests.running import Client, bystanding, recording
 from tests.upstreams import RecordingUpstream, document
 
@@ -116,6 +117,8 @@ IDLE: Final = {"accept", "hello", "exhaust", "unacknowledged"}
 @pytest.mark.parametrize("stage", STAGES)
 async def test_draining_at_any_stage_ends(stage: str) -> None:
     upstream, log, ended = RecordingUpstream(), Log(), trio.Event()
+    # Half a message has a deadline, and draining waits for that.
+    limits = {"drain_seconds": 3600, "frame_seconds": 1}
 
     async def serve(
         config: Config, *, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED
@@ -126,7 +129,7 @@ async def test_draining_at_any_stage_ends(stage: str) -> None:
     async with trio.open_nursery() as nursery:
         port = await nursery.start(upstream.serve)
         logs.configure("json", "info", log)
-        running = await nursery.start(serve, settings(port, limits={"drain_seconds": 3600}))
+        running = await nursery.start(serve, settings(port, limits=limits))
         client, seen = await STAGES[stage](Scene(upstream, running))
         running.server.stop()
         await log.line("draining")
@@ -290,8 +293,7 @@ async def limited(
     upstream = RecordingUpstream()
     async with trio.open_nursery() as nursery:
         behind = await nursery.start(upstream.serve)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = int(free.getsockname()[1])
+        port = free_port()
         config = folder / "config.toml"
         config.write_text(
             f'[listen]\naddress = "127.0.0.1:{port}"\n[upstream]\naddress = "127.0.0.1:{behind}"\n'

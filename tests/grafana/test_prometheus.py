@@ -35,6 +35,7 @@ from proxy.session.identity import user_digest
 from proxy.settings.config import load
 from tests.grafana.test_dashboards import BOARDS, FOLDER, panels
 from tests.patience import PATIENCE, wait_until
+from tests.ports import free_port
 from tests.running import recording
 
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
@@ -164,8 +165,7 @@ class Prometheus:
     """A Prometheus that scrapes one address four times a second."""
 
     def __init__(self, folder: Path, target: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         shutil.copy(FOLDER / "alerts.yml", folder / "alerts.yml")
         (folder / "prometheus.yml").write_text(
             (FOLDER / "prometheus.yml")

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from proxy.addresses import Address
 from proxy.net.listeners import Listener, accept, open_listener, open_next_listener
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 UPSTREAM = Address("upstream", 27017)
 
@@ -146,7 +146,7 @@ async def test_every_client_is_handed_over_by_name(nursery, tmp_path):
     names = [f"127.0.0.1:{client.getsockname()[1]}" for client in clients]
     clients.append(socket.socket(socket.AF_UNIX))
     clients[-1].connect(unix.address.path)
-    await wait_all_tasks_blocked(0.01)
+    await until(lambda: len(taken.names) == len(clients))
     assert sorted(taken.names) == sorted([*names, "unix"])
     over_tcp = taken.sockets[taken.names.index(names[0])]
     assert over_tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -21,6 +21,7 @@ from proxy.process import server
 from proxy.process.server import Running
 from proxy.settings.config import Config, load
 from tests.build import command
+from tests.ports import free_port
 from tests.running import Client, in_time, ping, port_of, proxied, recording
 from tests.upstreams import RecordingUpstream, Seen, document, echo
 
@@ -38,11 +39,6 @@ def settings(upstream: str, **tables: Any) -> Config:
             **tables,
         },
     )
-
-
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 async def hello(client: Client) -> dict[str, Any]:
@@ -115,7 +111,7 @@ async def test_both_families_of_a_wildcard():
 
 @in_time
 async def test_an_upstream_that_comes_later(nursery):
-    port = unused_port()
+    port = free_port()
     quick = {"address": f"127.0.0.1:{port}", "watch_seconds": 0.05}
     async with proxied(port, upstream=quick) as running:
         for _ in range(3):

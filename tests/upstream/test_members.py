@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
 
 from proxy.addresses import Address
 from proxy.net.listeners import Listener
 from proxy.settings.config import Listen
 from proxy.upstream.members import MemberListeners
+from tests.patience import until
 
 ONE, TWO, THREE = (Address("upstream", number) for number in (1, 2, 3))
 
@@ -59,8 +59,9 @@ class Rig:
 
     async def reaches(self, port: int) -> Address:
         """Which upstream a client of this port is for."""
+        before = len(self.taken)
         with socket.create_connection(("127.0.0.1", port)):
-            await wait_all_tasks_blocked(0.01)
+            await until(lambda: len(self.taken) > before)
         return self.taken[-1][0]
 
 

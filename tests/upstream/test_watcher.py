@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -28,6 +27,7 @@ from proxy.wire.messages import Request, read_request
 from proxy.wire.opcodes import HEADER, OP_MSG, OP_QUERY
 from proxy.wire.replies import reply_frame
 from tests.patience import PATIENCE, until
+from tests.ports import free_port
 
 STANDALONE = {"ismaster": True, "ok": 1.0}
 NO_SUCH_COMMAND = {"ok": 0.0, "errmsg": "no such command: 'hello'", "code": 59}
@@ -124,13 +124,6 @@ async def watching(
             nursery.start_soon(watched.watcher.run)
             yield watched
             nursery.cancel_scope.cancel()
-
-
-def unused() -> Address:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Address("127.0.0.1", probe.getsockname()[1])
 
 
 # ---------------------------------------------------------------------- what is asked
@@ -338,7 +331,7 @@ async def test_a_member_that_hangs_is_given_up() -> None:
 
 
 async def test_nobody_there_is_a_problem_and_no_reason_to_open_clients_up() -> None:
-    where = unused()
+    where = Address("127.0.0.1", free_port())
     async with watching(where) as watched:
         await until(lambda: str(where) in watched.watcher.ready()[1])
         assert not watched.ready.is_set()

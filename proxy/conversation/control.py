@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import bson
 
 from proxy.conversation.handshake import ask_identity
-from proxy.session import bsonout
+from proxy.session import bsonout, stable_api
 from proxy.session.asking import learn
 from proxy.session.commands import SESSION_COMMANDS, decide
 from proxy.session.info import read_operation_session_info
@@ -73,6 +73,15 @@ class _Command:
 
     def _identified(self, reply: Reply, now: float) -> None:
         self._times = _times(reply)
+        conversation, request = self._conversation, self._request
+        facts = conversation.desk.upstream_facts
+        error = stable_api.refusal(request, facts.wire_version, facts.needs_api_version)
+        if error is not None:
+            conversation.desk.decided(request.command, "refused", 0, reason=str(error))
+            self._refuse(error, now)
+            return
+        if stable_api.names_version(request) and stable_api.is_known(facts.wire_version):
+            conversation.versioned = True
         self._decide(None, now)
 
     def _decide(self, learnt: Learnt | None, now: float) -> None:

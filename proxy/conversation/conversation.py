@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import bson
+
 from proxy.conversation.hello import HELLO_COMMANDS, ClientMetadata
 from proxy.conversation.passing import PASS_ABOVE, Passing
 from proxy.conversation.pending import Pending
 from proxy.errors import CommandError, WireError
 from proxy.session.records import Operation
 from proxy.session.refusals import INTERRUPTED, too_long
+from proxy.session.stable_api import versioned
 from proxy.wire.compression import declared_size, inflate_start
 from proxy.wire.frames import FrameBuffer, FramingError
 from proxy.wire.messages import Request, read_request
@@ -91,6 +94,7 @@ class Conversation:
         "takes_compressed",
         "to_client",
         "to_upstream",
+        "versioned",
         "work",
     )
 
@@ -136,6 +140,9 @@ class Conversation:
         #: What the client said of itself; None before its first hello.
         self.metadata: ClientMetadata | None = None
         self.requests = 0
+        #: What is asked here carries an API version, because the client's own commands do or
+        #: because upstream demands it.
+        self.versioned = False
         #: Bytes of refusals that wait until what was asked before them is answered.
         self.answers = 0
 
@@ -238,6 +245,8 @@ class Conversation:
     def ask(self, question: Mapping[str, Any] | bytes, handler: ReplyHandler, now: float) -> None:
         """Ask upstream something on the proxy's own account; ``handler`` gets the reply."""
         request_id = next(_own_request_ids)
+        if self.versioned or self.desk.upstream_facts.needs_api_version:
+            question = versioned(question if isinstance(question, bytes) else bson.encode(question))
         self.to_upstream.append(command_frame(request_id, question))
         self._pending.append(Pending(request_id, "", now, handler=handler))
 

@@ -117,6 +117,11 @@ class Desk:
         return bool(self.identity.users) or self._find_facts().authorization is not True
 
     @property
+    def upstream_facts(self) -> UpstreamFacts:
+        """What is known of upstream by now."""
+        return self._find_facts()
+
+    @property
     def native(self) -> bool:
         """Whether upstream knows the session commands."""
         return self._find_facts().native

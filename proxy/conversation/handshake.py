@@ -25,6 +25,7 @@ from proxy.conversation.hello import (
 from proxy.conversation.overload import ATTEMPTS, is_overload, pause
 from proxy.errors import CommandError
 from proxy.session.identity import CONNECTION_STATUS, IdentityUnknownError, read_connection_status
+from proxy.session.stable_api import REQUIRED
 from proxy.wire.fields import BOOL, DOCUMENT, Element, walk
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 _NO_CLIENT_CERTIFICATE: Final = CommandError(
     18, "AuthenticationFailed", "There is no x.509 client certificate matching the user."
 )
-
-#: Upstream runs with requireApiVersion: the question has to be put again with a version.
-_API_VERSION_REQUIRED: Final = 498870
 
 
 def _on_hello(conversation: Conversation, request: Request, now: float) -> None:
@@ -140,7 +138,6 @@ def ask_identity(
     conversation: Conversation,
     now: float,
     then: Continuation,
-    question: Mapping[str, object] = CONNECTION_STATUS,
     *,
     attempt: int = 0,
     refused: Continuation | None = None,
@@ -154,8 +151,9 @@ def ask_identity(
     """
 
     def bind(_pending: Pending, reply: Reply, now: float) -> None:
-        if reply.integer(b"code") == _API_VERSION_REQUIRED and "apiVersion" not in question:
-            again({**question, "apiVersion": "1"}, attempt, now)
+        if reply.integer(b"code") == REQUIRED and not conversation.versioned:
+            conversation.versioned = True
+            again(attempt, now)
             return
         if is_overload(reply):
             if refused is not None:
@@ -164,7 +162,7 @@ def ask_identity(
                 return
             if attempt + 1 < ATTEMPTS:
                 seconds = pause(reply, attempt, random.random())
-                conversation.observer.later(seconds, partial(again, question, attempt + 1))
+                conversation.observer.later(seconds, partial(again, attempt + 1))
                 return
         try:
             identity = read_connection_status(reply.body_bytes())
@@ -181,20 +179,19 @@ def ask_identity(
         conversation.blocked = False
         then(reply, now)
 
-    def again(question: Mapping[str, object], attempt: int, now: float) -> None:
+    def again(attempt: int, now: float) -> None:
         if not conversation.close:
             ask_identity(
                 conversation,
                 now,
                 then,
-                question,
                 attempt=attempt,
                 refused=refused,
                 expired=expired,
             )
 
     conversation.blocked = True
-    conversation.ask(question, bind, now)
+    conversation.ask(CONNECTION_STATUS, bind, now)
 
 
 #: How requests are handled that are more to the proxy than bytes to pass on.

@@ -23,6 +23,7 @@ from proxy.wire.opcodes import HEADER, MORE_TO_COME
 from proxy.wire.replies import read_reply
 from tests.build import command, op_query, reply
 from tests.talk import UPSTREAM, Talk, connection_status
+from tests.upstreams import document
 
 ALICE = user_digest("alice", "app")
 SECURED = UpstreamFacts(authorization=True, has_transactions=True)
@@ -342,3 +343,49 @@ def test_it_is_not_quiet_while_anything_is_under_way():
     ended = secured()
     ended.conversation.on_garbage("x")
     assert not ended.conversation.quiet
+
+
+# ------------------------------------------------------------------ the Stable API
+
+MODERN = UpstreamFacts(authorization=False, has_transactions=True, wire_version=21)
+
+
+def test_what_is_made_for_a_command_carries_its_api_version() -> None:
+    start = command({"startSession": 1, "apiVersion": "1", "$db": "admin"}, 1)
+    talk = Talk(facts=MODERN).client(start).upstream_is_asked().upstream_says(connection_status())
+    [frame] = talk.conversation.to_upstream
+    sent = document(frame)
+    assert (next(iter(sent)), sent["apiVersion"]) == ("refreshSessions", "1")
+
+
+def test_where_a_version_is_demanded_everything_carries_one() -> None:
+    demanding = UpstreamFacts(authorization=False, wire_version=21, needs_api_version=True)
+    kill = command({"killSessions": [], "apiVersion": "1", "$db": "admin"}, 1)
+    talk = Talk(facts=demanding).client(kill).upstream_is_asked(apiVersion="1")
+    talk.upstream_says(connection_status())
+    [frame] = talk.conversation.to_upstream
+    assert document(frame)["apiVersion"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"apiVersion": "1", "apiStrict": True}, 323),
+        ({"apiVersion": "2"}, 322),
+        ({"apiStrict": True}, 4886600),
+    ],
+)
+def test_the_parameters_are_judged_before_anything_else(given: Any, code: int) -> None:
+    start = command({"startSession": "of a wrong type", **given, "$db": "admin"}, 1)
+    talk = Talk(facts=MODERN).client(start).upstream_is_asked().upstream_says(connection_status())
+    [frame] = talk.conversation.to_client
+    assert document(frame)["code"] == code
+    assert talk.conversation.to_upstream == []
+
+
+def test_servers_of_old_are_sent_no_version_that_they_would_refuse() -> None:
+    start = command({"startSession": 1, "apiVersion": "1", "$db": "admin"}, 1)
+    old = UpstreamFacts(authorization=False, wire_version=8)
+    talk = Talk(facts=old).client(start).upstream_is_asked().upstream_says(connection_status())
+    [frame] = talk.conversation.to_upstream
+    assert "apiVersion" not in document(frame)

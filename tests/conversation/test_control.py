@@ -389,3 +389,12 @@ def test_servers_of_old_are_sent_no_version_that_they_would_refuse() -> None:
     talk = Talk(facts=old).client(start).upstream_is_asked().upstream_says(connection_status())
     [frame] = talk.conversation.to_upstream
     assert "apiVersion" not in document(frame)
+
+
+def test_a_version_that_is_carried_along_is_not_added_again() -> None:
+    end = {"endSessions": [lsid(1)], "apiVersion": "1", "apiStrict": True, "$db": "admin"}
+    frame = command(end, 1)
+    talk = Talk(facts=MODERN).client(frame).upstream_is_asked().upstream_says(connection_status())
+    [sent] = talk.conversation.to_upstream
+    assert sent.count(b"apiVersion") == 1
+    assert document(sent)["apiStrict"] is True

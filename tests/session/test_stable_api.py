@@ -87,4 +87,7 @@ def test_a_command_gets_a_version() -> None:
     document = {"killSessions": [], "$db": "admin"}
     made = bson.decode(versioned(bson.encode(document)))
     assert made == {**document, "apiVersion": "1"}
+    assert versioned(versioned(bson.encode(document))) == versioned(bson.encode(document))
+    strict = bson.encode({"endSessions": [{"apiVersion": "2"}], "apiVersion": "1"})
+    assert versioned(strict) == strict
     assert json.dumps(list(made)) == '["killSessions", "$db", "apiVersion"]'

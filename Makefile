@@ -9,7 +9,12 @@ MINUTES ?= 10
 REQUESTS ?= 1000000
 TIMES ?= 100
 
-.PHONY: help run demo test faults soak check format compiled test-compiled clean
+#: How long `make fuzz` looks, and where it begins.
+# Not ?=, which would take what a shell counts in a variable of this name.
+SECONDS := 60
+SEED ?= 1
+
+.PHONY: help run demo test faults soak fuzz check format compiled test-compiled clean
 
 help:
 	@echo 'make run     the proxy on 127.0.0.1:27018 in front of an embedded upstream'
@@ -18,6 +23,7 @@ help:
 	@echo 'make check   formatting, lint and types alone'
 	@echo 'make faults  everything that can go wrong around a connection, at every stage of one'
 	@echo 'make soak    MINUTES=10 of mixed load, REQUESTS=1000000 marked requests, TIMES=100 signals'
+	@echo 'make fuzz    SECONDS=60 of requests that the proxy and servers may read in two ways; SEED=1'
 	@echo 'make format  format the code'
 	@echo 'make clients install the real drivers that the tests use where they are found'
 	@echo 'make compiled, make test-compiled   the compiled wheel and a tree with it in build/compiled,'
@@ -43,6 +49,9 @@ soak: $(VENV)/.installed-test
 	$(BIN)/python -m tests.endurance.mixed --minutes $(MINUTES)
 	$(BIN)/python -m tests.endurance.signals --times $(TIMES)
 	$(BIN)/python -m tests.endurance.marked --requests $(REQUESTS)
+
+fuzz: $(VENV)/.installed-fuzz
+	$(BIN)/python -m tests.reading.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .

@@ -44,8 +44,10 @@ def take_apart(frame: bytes) -> Parts:
     """The parts of a request; all in ``raw`` where it has none."""
     compressor = None
     if frame[12:16] == struct.pack("<i", COMPRESSED):
-        compressor = frame[24]
-        frame = _plain(frame)
+        try:
+            frame, compressor = _plain(frame), frame[24]
+        except (zlib.error, cramjam.DecompressionError, zstd.ZstdError, EOFError, struct.error):
+            return Parts(COMPRESSED, raw=frame[16:])
     _, request_id, response_to, opcode = struct.unpack_from("<iiii", frame)
     data = frame[16:]
     parts = Parts(opcode, 0, request_id, response_to, compressor=compressor)

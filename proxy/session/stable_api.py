@@ -12,7 +12,7 @@ import bson
 
 from proxy.errors import CommandError
 from proxy.session import idl, refusals
-from proxy.wire.fields import BOOL, STRING, document_fields, text
+from proxy.wire.fields import BOOL, STRING, text, walk
 
 if TYPE_CHECKING:
     from proxy.wire.messages import Request
@@ -93,7 +93,7 @@ def refusal(request: Request, wire_version: int | None, required: bool) -> Comma
 
 def versioned(document: bytes) -> bytes:
     """A command of the proxy's own (BSON) with ``apiVersion``, if it has none yet."""
-    if _VERSION in document_fields(document, 0):
+    if _VERSION in walk(document, 0, len(document)):
         return document
     return (
         (len(document) + len(_ELEMENT)).to_bytes(4, "little")

@@ -146,6 +146,18 @@ BOARD: Final = Dashboard(
                         "limit of unfinished messages {{instance}}",
                     ),
                     unit="bytes",
+                    help="Of unfinished messages: what waits for its rest or for upstream,"
+                    " and what requests inflate to.",
+                ),
+                series(
+                    "Room for messages",
+                    Query(total("buffered_bytes_waiting", "instance"), "waiting {{instance}}"),
+                    Query(
+                        increase("buffered_bytes_gave_way_total", "5m"),
+                        "closed in the last 5 minutes",
+                    ),
+                    help="Connections that wait for room in limits.buffered_bytes, and those that"
+                    " were closed for holding some of it without getting on.",
                 ),
                 series(
                     "File descriptors",

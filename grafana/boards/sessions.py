@@ -48,6 +48,13 @@ BOARD: Final = Dashboard(
                     help="In the last hour: sessions that are used and not tracked, because"
                     " sessions.max_sessions is reached.",
                 ),
+                number(
+                    "Not remembered",
+                    increase("tracking_dropped_total", "1h"),
+                    limits=((1, "orange"),),
+                    help="In the last hour: sessions' cursors and origins that there were too many"
+                    " of.",
+                ),
                 series(
                     "Budget used by scope",
                     Query(highest("session_budget_used_ratio", "scope"), "{{scope}}"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.counting import OTHER
+
 if TYPE_CHECKING:
     from proxy.session.ids import Origin
     from proxy.session.info import OperationSessionInfo
@@ -19,7 +21,8 @@ def incidents(session: Session, info: OperationSessionInfo, origin: Origin) -> t
     """
     found: tuple[str, ...] = ()
     made_by = session.group.origin
-    if origin is not made_by and origin != made_by:
+    # Where it was not remembered who that was (OTHER), nothing can be said.
+    if origin is not made_by and origin != made_by and made_by.client != OTHER:
         found = ("shared",)
     if session.activity is not None and session.activity.operations:
         found += ("concurrent",)

@@ -24,6 +24,10 @@ def session_rows(store: SessionStore, now: float) -> Iterator[Row]:
             yield session_row(session, store.ending(session), now)
 
 
+#: Operations in one row: a session is for one at a time.
+MOST_OPERATIONS: Final = 20
+
+
 def session_batches(store: SessionStore) -> Iterator[list[Session]]:
     """Every session that exists all the while exactly once, some at a time."""
     start: int | None = 0
@@ -54,7 +58,7 @@ def session_row(session: Session, ending: tuple[Ending, float] | None, now: floa
                 "seconds": round(now - o.started, 3),
                 "upstream": o.upstream,
             }
-            for o in operations
+            for o in operations[:MOST_OPERATIONS]
         ],
         "cursors": cursor_count(session),
         "txn_number": None,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Lines that may wait for the disk; at 500 bytes each, 5 MB. No text in one is longer than that.
 MAX_WAITING: Final = 10_000
+#: And characters in all of them, however strange the names in them are.
+MAX_CHARACTERS: Final = 16_000_000
 
 
 class AuditLog:
@@ -40,6 +42,7 @@ class AuditLog:
         self._written = written
         self._lost = lost
         self._waiting: deque[str] = deque()
+        self._characters = 0
         self._filled = trio.Event()
         self._failing = False
 
@@ -47,10 +50,12 @@ class AuditLog:
         """Queue one line. Never waits and never raises for the disk's sake."""
         if self._path is None:
             return
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._waiting) >= MAX_WAITING or self._characters >= MAX_CHARACTERS:
             self._lost(1)
             return
-        self._waiting.append(_line(what))
+        line = _line(what)
+        self._waiting.append(line)
+        self._characters += len(line)
         self._filled.set()
 
     async def run(self) -> None:
@@ -65,6 +70,7 @@ class AuditLog:
                 await self._write()
             self._lost(len(self._waiting))
             self._waiting.clear()
+            self._characters = 0
 
     async def _write(self) -> None:
         lines = len(self._waiting)
@@ -83,7 +89,7 @@ class AuditLog:
             self._failing = False
         # Not before: cancelling may come in front of the thread.
         for _ in range(lines):
-            self._waiting.popleft()
+            self._characters -= len(self._waiting.popleft())
 
 
 def _line(what: Mapping[str, Any]) -> str:

@@ -152,12 +152,22 @@ class _Reading:
         sources, telemetry = self._sources, self._sources.telemetry
         self._page.number("draining", "1 while the process drains, else 0.", sources.draining())
         self._page.number(
-            "buffered_bytes", "Bytes held of unfinished messages.", sources.budget.used
+            "buffered_bytes", "Bytes held of messages that cannot go on.", sources.budget.used
         )
         self._page.number(
             "buffered_bytes_limit",
-            "Bytes that may be held of unfinished messages.",
+            "Bytes that may be held of messages that cannot go on.",
             sources.budget.limit,
+        )
+        self._page.number(
+            "buffered_bytes_waiting",
+            "Connections that wait for room for a message.",
+            sources.budget.waiting,
+        )
+        self._page.total(
+            "buffered_bytes_gave_way_total",
+            "Connections that were closed for holding room and not getting on.",
+            sources.budget.gave_way,
         )
         self._page.number(
             "config_last_reload_successful",

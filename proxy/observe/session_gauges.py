@@ -183,6 +183,14 @@ class SessionReading:
         self._page.total(
             "sessions_untracked_total", "Uses of sessions that found no room.", store.untracked
         )
+        self._page.append(
+            counter(
+                "tracking_dropped_total",
+                "What was not remembered, or forgotten early, for want of room.",
+                ("what",),
+                {("cursor",): counts.cursors_dropped, ("origin",): store.vague_origins},
+            )
+        )
         self._page.total(
             "transactions_started_total",
             "Transactions that were seen to begin.",

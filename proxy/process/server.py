@@ -109,7 +109,9 @@ class Server:
         self.sessions_shared = Sessions(
             rules=make_rules(config.policies),
             recorder=DecisionRecorder(self.telemetry, self._audit),
-            store=SessionStore(max_sessions=config.sessions.max_sessions),
+            store=SessionStore(
+                max_sessions=config.sessions.max_sessions, max_cursors=config.sessions.max_cursors
+            ),
             enabled=config.sessions.tracking,
             refuse_early=config.sessions.refuse_early,
         )

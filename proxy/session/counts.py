@@ -32,6 +32,7 @@ class Counts:
     """
 
     __slots__ = (
+        "cursors_dropped",
         "durations",
         "ended",
         "expired",
@@ -54,6 +55,8 @@ class Counts:
         self.transactions_started = 0
         self.transactions: Tally[str] = Tally(dict.fromkeys(OUTCOMES, 0))
         self.durations = {outcome: Distribution(TRANSACTION_BOUNDS) for outcome in OUTCOMES}
+        #: Cursors that were forgotten for others, since there were too many.
+        self.cursors_dropped = 0
         self.statements = 0
         self.retryable_writes = 0
         self.replays = 0

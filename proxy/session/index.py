@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from proxy.counting import OTHER
+from proxy.session.cursors import OpenCursors
+from proxy.session.ids import Origin
 from proxy.session.records import (
-    CursorId,
     Ending,
     Hit,
     Open,
@@ -20,7 +22,13 @@ from proxy.session.sharded import Sharded
 from proxy.session.transactions import State
 
 if TYPE_CHECKING:
-    from proxy.session.ids import LogicalSessionId, Origin
+    from proxy.session.ids import LogicalSessionId
+    from proxy.session.records import CursorId
+
+#: Origins that are told apart, and applications beyond that. What a client says of itself takes
+#: 2 KB at the most.
+MOST_ORIGINS: Final = 50_000
+MOST_APPLICATIONS: Final = 10_000
 
 K = TypeVar("K")
 
@@ -45,6 +53,8 @@ class SessionIndex:
 
     def __init__(self) -> None:
         self.open_transactions = 0
+        #: How often sessions came from an origin that there was no room to remember.
+        self.vague_origins = 0
         self._count = 0
         # Nearly every id has one owner; a tuple stands where several use the same UUID.
         self._by_id: Sharded[Session | tuple[Session, ...]] = Sharded()
@@ -53,9 +63,7 @@ class SessionIndex:
         self._by_name: dict[str, list[Owner]] = {}
         self._groups: dict[Origin, OriginGroup] = {}
         self._applications: dict[str, int] = {}
-        self._cursors: dict[CursorId, Session] = {}
-        #: When each was opened, the one that was opened first in front.
-        self._cursors_opened: dict[CursorId, float] = {}
+        self._cursors = OpenCursors()
         self._active: dict[Owner, None] = {}
         # Kills of many sessions at once are numbered: what was last used before one is its victim.
         self._epoch = 0
@@ -106,8 +114,12 @@ class SessionIndex:
         return sum(owner.counted_transactions for owner in self._by_name.get(name, ()))
 
     def application_sessions(self, application: str) -> int:
-        """How many sessions come from ``application.name``."""
-        return self._applications.get(application, 0)
+        """How many sessions come from ``application.name``; of one that there was no room to
+        tell apart, how many come from all such."""
+        found = self._applications.get(application)
+        if found is None and len(self._applications) >= MOST_APPLICATIONS:
+            return self._applications.get(OTHER, 0)
+        return 0 if found is None else found
 
     def page(self, start: int = 0, limit: int = 1000) -> Page:
         """Sessions from position ``start`` (0, then a page's ``next``), about ``limit`` of them.
@@ -189,11 +201,11 @@ class SessionIndex:
 
     def cursor_session(self, cursor: CursorId) -> Session | None:
         """The session that opened a cursor."""
-        return self._cursors.get(cursor)
+        return self._cursors.session(cursor)
 
     def cursor_opened_at(self, cursor: CursorId) -> float | None:
         """When an open cursor was opened; None for one that is not known."""
-        return self._cursors_opened.get(cursor)
+        return self._cursors.opened_at(cursor)
 
     def open_cursors(self) -> int:
         """How many cursors are open."""
@@ -201,7 +213,7 @@ class SessionIndex:
 
     def oldest_cursor(self) -> float | None:
         """When the cursor that is open for longest was opened."""
-        return next(iter(self._cursors_opened.values()), None)
+        return self._cursors.oldest()
 
     def owners(self) -> list[Owner]:
         """All who have sessions now."""
@@ -243,9 +255,8 @@ class SessionIndex:
         self, lsids: Iterable[LogicalSessionId], now: float, user: str, origin: Origin
     ) -> list[Session]:
         """Add sessions that do not exist, one at least and each named once."""
-        group = self._groups.get(origin)
-        if group is None:
-            group = self._groups[origin] = OriginGroup(origin)
+        group = self._groups.get(origin) or self._make_group(origin)
+        origin = group.origin
         by_id, epoch = self._by_id, self._epoch
         owner: Owner | None = None
         made: list[Session] = []
@@ -263,6 +274,23 @@ class SessionIndex:
         self._applications[application] = self._applications.get(application, 0) + count
         self._count += count
         return made
+
+    def _make_group(self, origin: Origin) -> OriginGroup:
+        """The group for an origin without one; where there are many, one that stands for several.
+
+        Clients say what they like. Applications are told apart the longest, for budgets' sake.
+        """
+        if len(self._groups) >= MOST_ORIGINS:
+            known = self._applications
+            application = origin.application
+            if application not in known and len(known) >= MOST_APPLICATIONS:
+                application = OTHER
+            origin = Origin(OTHER, application, OTHER)
+            self.vague_origins += 1
+            if (group := self._groups.get(origin)) is not None:
+                return group
+        group = self._groups[origin] = OriginGroup(origin)
+        return group
 
     def _owner(self, uid: bytes, user: str) -> Owner:
         owner = self._owners.get((uid, user))
@@ -283,8 +311,7 @@ class SessionIndex:
             self._by_id.put(session.id, rest if len(rest) > 1 else rest[0])
         if session.activity is not None:
             for cursor in session.activity.cursors:
-                del self._cursors[cursor]
-                del self._cursors_opened[cursor]
+                self._cursors.discard(cursor)
             session.activity = None
         tracker = session.transaction
         if tracker is not None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
+from proxy.session.cursors import DEFAULT_MAX_CURSORS
 from proxy.session.ids import UNKNOWN_ORIGIN, LogicalSessionId, Origin
 from proxy.session.progress import TransactionStore
 from proxy.session.records import (
@@ -29,6 +30,11 @@ DEFAULT_TIMEOUT: Final = 30 * 60.0
 #: The server's own cap.
 DEFAULT_MAX_SESSIONS: Final = 1_000_000
 
+#: The epoch of a session that is forgotten although its time has not come, and how many of them
+#: may wait in one list.
+_GONE: Final = -1
+_FEW_GONE: Final = 100
+
 
 class Swept(NamedTuple):
     """What one slice of the sweep did; ``more`` says that others are due at once."""
@@ -45,14 +51,20 @@ class SessionStore(TransactionStore):
     """
 
     def __init__(
-        self, timeout: float = DEFAULT_TIMEOUT, max_sessions: int = DEFAULT_MAX_SESSIONS
+        self,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_sessions: int = DEFAULT_MAX_SESSIONS,
+        max_cursors: int = DEFAULT_MAX_CURSORS,
     ) -> None:
         super().__init__()
+        self._cursors.most = max_cursors
         self.timeout = timeout
         self.max_sessions = max_sessions
         self.untracked = 0
         self._due: dict[int, list[Session]] = {}
         self._seconds: list[int] = []
+        #: How many that are forgotten are still in a second's list.
+        self._gone: dict[int, int] = {}
 
     @property
     def full(self) -> bool:
@@ -164,7 +176,7 @@ class SessionStore(TransactionStore):
                 elif self.forget(session):
                     forgotten += 1
                     self.counts.expired += 1
-            del self._due[heappop(self._seconds)]
+            self._forget_second()
         return Swept(forgotten, False)
 
     def longest_idle(self, size: int = 500) -> Iterator[Session | None]:
@@ -199,7 +211,7 @@ class SessionStore(TransactionStore):
                             found = session
                 waiting += kept
                 if not waiting:
-                    del self._due[heappop(self._seconds)]
+                    self._forget_second()
                 if not budget and found is None:
                     yield None
                     budget = size
@@ -258,6 +270,7 @@ class SessionStore(TransactionStore):
         if refused:
             if operation.vivified and not activity and not _in_transactions(session):
                 self.forget(session)
+                self._leave(session)
                 self.counts.refused += 1
                 return
         elif now > session.last_use:
@@ -269,26 +282,28 @@ class SessionStore(TransactionStore):
         self.cursor_closed(cursor)
         if session not in self.with_id(session.id):
             return
+        surplus = self._cursors.surplus(session)
+        if surplus is not None:
+            self.cursor_closed(surplus)
+            self.counts.cursors_dropped += 1
         if session.activity is None:
             session.activity = Activity()
             self._activate(session)
         session.activity.cursors[cursor] = namespace
-        self._cursors[cursor] = session
-        self._cursors_opened[cursor] = now
+        self._cursors.add(cursor, session, now)
 
     def cursor_used(self, cursor: CursorId, now: float) -> Session | None:
         """Note a getMore, which is a use of the session that opened the cursor."""
-        session = self._cursors.get(cursor)
+        session = self._cursors.session(cursor)
         if session is not None:
             self._touch(session, now)
         return session
 
     def cursor_closed(self, cursor: CursorId) -> None:
         """Note that a cursor is exhausted, killed or not found."""
-        session = self._cursors.pop(cursor, None)
+        session = self._cursors.discard(cursor)
         if session is None:
             return
-        del self._cursors_opened[cursor]
         if session.activity is not None:
             session.activity.cursors.pop(cursor, None)
             self._settle(session)
@@ -314,6 +329,31 @@ class SessionStore(TransactionStore):
         self.counts.started += len(sessions)
         self._waiting(now + self.timeout).extend(sessions)
         return sessions
+
+    def _leave(self, session: Session) -> None:
+        """Do not keep a session that was not to be until its time would have come.
+
+        Whoever is not let in can have many of them made. A list is searched through when half of
+        it is left over from such.
+        """
+        second = math.ceil(session.first_use + self.timeout)
+        waiting = self._due.get(second)
+        if not waiting:
+            return
+        if waiting[-1] is session:
+            waiting.pop()
+            return
+        session.epoch = _GONE
+        gone = self._gone.get(second, 0) + 1
+        if gone > _FEW_GONE and 2 * gone > len(waiting):
+            waiting[:] = [one for one in waiting if one.epoch != _GONE]
+            gone = 0
+        self._gone[second] = gone
+
+    def _forget_second(self) -> None:
+        second = heappop(self._seconds)
+        del self._due[second]
+        self._gone.pop(second, None)
 
     def _await(self, session: Session, deadline: float) -> None:
         self._waiting(deadline).append(session)

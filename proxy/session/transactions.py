@@ -109,7 +109,7 @@ _TRANSIENT: Final = b"\0TransientTransactionError\0"
 _EMPTY_SIZE: Final = 5
 
 #: Ranges of statement ids kept for one txnNumber; what comes after them is not listed.
-_MAX_RANGES: Final = 256
+_MAX_RANGES: Final = 8
 
 #: Commands whose statements a txnNumber makes retryable, with their batch's field name.
 RETRYABLE_WRITES: Final = {
@@ -341,6 +341,8 @@ def statement_ranges(info: OperationSessionInfo, count: int) -> list[range]:
     for number in info.stmt_ids:
         if ranges and ranges[-1].stop == number:
             ranges[-1] = range(ranges[-1].start, number + 1)
+        elif len(ranges) == _MAX_RANGES:
+            break
         else:
             ranges.append(range(number, number + 1))
     return ranges

@@ -264,6 +264,7 @@ class SessionSettings(Settings):
 
     tracking: StrictBool = True
     max_sessions: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] = 1_000_000
+    max_cursors: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] = 200_000
     authorization: Literal["auto", "on", "off"] = "auto"
     commands: Literal["auto", "native", "emulated"] = "auto"
     refuse_early: StrictBool = False

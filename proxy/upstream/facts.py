@@ -23,6 +23,9 @@ PROBE: Final[Mapping[str, Any]] = {"refreshSessions": [], "$db": "admin"}
 #: Asked where :data:`PROBE` is answered with ok.
 SECOND_PROBE: Final[Mapping[str, Any]] = {"getCmdLineOpts": 1, "$db": "admin"}
 
+#: Processes that are remembered: members come and go, and keep their connections' facts.
+MOST_KNOWN: Final = 1_000
+
 _UNAUTHORIZED: Final = 13
 _COMMAND_NOT_FOUND: Final = 59
 
@@ -53,8 +56,15 @@ class Upstreams:
         """One process, whether or not anything is known of it yet."""
         upstream = self._by_address.get(address)
         if upstream is None:
+            if len(self._by_address) >= MOST_KNOWN:
+                self._forget_one()
             upstream = self._by_address[address] = Upstream(self._unknown)
         return upstream
+
+    def _forget_one(self) -> None:
+        """Forget a process: one of which nothing is known, or the one that came first."""
+        nothing = (one for one, what in self._by_address.items() if what.facts is self._unknown)
+        del self._by_address[next(nothing, next(iter(self._by_address)))]
 
     def of(self, address: Address) -> UpstreamFacts:
         """What is known of one process now."""

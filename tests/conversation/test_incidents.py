@@ -60,3 +60,11 @@ def test_txn_number(number: int | None, found: tuple[str, ...]) -> None:
     assert session is not None
     store.transaction_step(session, Step.WRITE, Outcome.OK, info(5), 1.0)
     assert incidents(session, info(number), SHOP) == found
+
+
+def test_an_origin_that_was_not_remembered_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.session.index.MOST_ORIGINS", 0)
+    store = SessionStore()
+    session = store.use(KEY, 0.0, origin=SHOP)
+    assert session is not None
+    assert incidents(session, info(), SHOP) == ()

@@ -144,6 +144,24 @@ async def test_what_does_not_fit_the_queue_is_lost(tmp_path, counts, monkeypatch
     assert [line["number"] for line in lines(path)] == list(range(10))
 
 
+async def test_long_lines_are_lost_the_sooner(tmp_path, counts, monkeypatch):
+    monkeypatch.setattr(audit, "MAX_CHARACTERS", 1_000)
+    path = tmp_path / "audit.jsonl"
+    one = log(path, counts)
+    for _ in range(5):
+        one.record(name="x" * 400)
+    assert counts.lost == 2
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await counts.reach(written=3)
+        # What is written makes room.
+        for _ in range(3):
+            one.record(name="y" * 400)
+        await counts.reach(written=6)
+        nursery.cancel_scope.cancel()
+    assert counts.lost == 2
+
+
 async def test_anything_can_be_put_down(tmp_path, counts):
     path = tmp_path / "audit.jsonl"
     one = log(path, counts)

@@ -295,3 +295,43 @@ def test_cursors_with_their_ages() -> None:
     assert store.cursor_opened_at(CursorId("a:1", 0)) is None
     store.forget(session)
     assert (store.open_cursors(), store.oldest_cursor()) == (0, None)
+
+
+def test_sessions_that_upstream_refuses_leave_nothing_behind() -> None:
+    store = SessionStore(timeout=1800)
+    for number in range(20):
+        store.use(key(number), 0.5)
+    flights = []
+    for number in range(100, 5_000):
+        lsid = LogicalSessionId(number.to_bytes(16, "big"), ALICE)
+        flights.append(store.operation_started(lsid, 0.5))
+        if len(flights) > 50:
+            operation = flights.pop(0)
+            assert operation is not None
+            store.operation_finished(operation, 0.6, refused=True)
+    for operation in flights:
+        assert operation is not None
+        store.operation_finished(operation, 0.6, refused=True)
+    assert len(store) == 20
+    assert store.counts.refused == 4_900
+    # Nor do they wait with the others until their time would have come.
+    assert sum(map(len, store._due.values())) < 300
+    assert store.expire(1799.0) == (0, False)
+    store.expire(2_000.0)
+    assert (len(store), store._due, store._gone) == (0, {}, {})
+
+
+def test_a_session_that_was_refused_and_comes_again_is_a_new_one() -> None:
+    store = SessionStore(timeout=10)
+    operation = store.operation_started(key(), 0.5)
+    assert operation is not None
+    store.use(key(3), 0.5)
+    store.operation_finished(operation, 0.6, refused=True)
+    again = store.use(key(), 5.0)
+    assert again is not None
+    assert again is not operation.session
+    store.expire(11.0)
+    assert key() in store
+    assert key(3) not in store
+    store.expire(15.0)
+    assert key() not in store

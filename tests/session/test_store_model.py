@@ -292,8 +292,8 @@ class StoreMachine(RuleBasedStateMachine):
         ended = sum(counts.transactions.values())
         assert counts.transactions_started - ended == self.store.open_transactions
         assert ended == sum(sum(one.counts) for one in counts.durations.values())
-        opened = self.store._cursors_opened
-        assert list(opened) == list(self.store._cursors)
+        opened = self.store._cursors._opened
+        assert list(opened) == list(self.store._cursors._sessions)
         assert self.store.oldest_cursor() == min(opened.values(), default=None)
 
     @rule(within=selections)

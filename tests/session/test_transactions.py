@@ -289,6 +289,6 @@ def test_executed_statements_are_joined_and_bounded() -> None:
     one.executed_statements([range(0, 4)])
     assert one.statements == [range(0, 4)]
     one.executed_statements([range(n, n + 1) for n in range(10, 5000, 2)])
-    assert len(one.statements) == 256
+    assert len(one.statements) == 8
     one.apply(Step.WRITE, Outcome.OK, 1, 0.0)
     assert one.statements is None

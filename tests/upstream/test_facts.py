@@ -6,7 +6,7 @@ import pytest
 
 from proxy.addresses import Address
 from proxy.conversation.facts import UpstreamFacts
-from proxy.upstream.facts import PROBE, SECOND_PROBE, Upstreams
+from proxy.upstream.facts import MOST_KNOWN, PROBE, SECOND_PROBE, Upstreams
 
 ONE, TWO = Address("one", 1), Address("two", 2)
 
@@ -140,3 +140,18 @@ def test_what_becomes_known_is_seen_where_it_was_asked_for_before():
     assert one.now().has_transactions
     assert upstreams.at(TWO).now() == UpstreamFacts()
     assert upstreams.timeout_minutes == 5
+
+
+def test_no_more_processes_are_remembered_than_a_thousand():
+    upstreams = Upstreams()
+    upstreams.probed(ONE, {"ok": 1})
+    for port in range(1, 3_000):
+        upstreams.at(Address("many", port))
+    assert len(upstreams._by_address) == MOST_KNOWN
+    # Of those that nothing is known of, first.
+    assert upstreams.of(ONE).authorization is False
+    known = Upstreams()
+    for port in range(1, 3_000):
+        known.probed(Address("many", port), {"ok": 1})
+    assert len(known._by_address) == MOST_KNOWN
+    assert known.of(Address("many", 2_999)).authorization is False

@@ -1,0 +1,97 @@
+"""The cursors that sessions have open, as many as may be known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from proxy.session.records import CursorId, Owner, Session
+
+#: Cursors that are known of one session: the one opened first is forgotten for another one.
+MOST_OF_SESSION: Final = 1_000
+
+#: And of all sessions together; each takes some 600 bytes.
+DEFAULT_MAX_CURSORS: Final = 200_000
+
+
+class OpenCursors:
+    """Which session has opened a cursor, and when; in the order in which they were opened.
+
+    Where there are too many, whoever has the most loses their oldest: nobody can have another
+    owner's cursors forgotten, and with that what is refused to those who do not own them, but by
+    having fewer than that one.
+    """
+
+    __slots__ = ("_by_count", "_of_owner", "_opened", "_sessions", "_top", "most")
+
+    def __init__(self, most: int = DEFAULT_MAX_CURSORS) -> None:
+        self.most = most
+        self._sessions: dict[CursorId, Session] = {}
+        self._opened: dict[CursorId, float] = {}
+        self._of_owner: dict[Owner, dict[CursorId, None]] = {}
+        #: Owners by how many they have, and the most that any has.
+        self._by_count: dict[int, dict[Owner, None]] = {}
+        self._top = 0
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def session(self, cursor: CursorId) -> Session | None:
+        """Whose it is; None for one that is not known."""
+        return self._sessions.get(cursor)
+
+    def opened_at(self, cursor: CursorId) -> float | None:
+        """When it was opened; None for one that is not known."""
+        return self._opened.get(cursor)
+
+    def oldest(self) -> float | None:
+        """When the one that is open for longest was opened."""
+        return next(iter(self._opened.values()), None)
+
+    def surplus(self, session: Session) -> CursorId | None:
+        """What has to be forgotten before ``session`` can have another one; None for nothing."""
+        activity = session.activity
+        if activity is not None and len(activity.cursors) >= MOST_OF_SESSION:
+            return next(iter(activity.cursors))
+        if len(self._sessions) < self.most:
+            return None
+        return next(iter(self._of_owner[next(iter(self._by_count[self._top]))]))
+
+    def add(self, cursor: CursorId, session: Session, now: float) -> None:
+        """Note one that is not known."""
+        self._sessions[cursor] = session
+        self._opened[cursor] = now
+        owner = session.owner
+        own = self._of_owner.get(owner)
+        if own is None:
+            own = self._of_owner[owner] = {}
+        own[cursor] = None
+        self._moved(owner, len(own) - 1, len(own))
+
+    def discard(self, cursor: CursorId) -> Session | None:
+        """Forget one; the session that had it, None where it is not known."""
+        session = self._sessions.pop(cursor, None)
+        if session is None:
+            return None
+        del self._opened[cursor]
+        owner = session.owner
+        own = self._of_owner[owner]
+        del own[cursor]
+        if not own:
+            del self._of_owner[owner]
+        self._moved(owner, len(own) + 1, len(own))
+        return session
+
+    def _moved(self, owner: Owner, before: int, now: int) -> None:
+        """An owner has one more or one less than before."""
+        counts = self._by_count
+        if before:
+            same = counts[before]
+            del same[owner]
+            if not same:
+                del counts[before]
+                if before == self._top:
+                    self._top = now
+        if now:
+            counts.setdefault(now, {})[owner] = None
+            self._top = max(self._top, now)

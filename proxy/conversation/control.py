@@ -17,6 +17,7 @@ from proxy.conversation.handshake import ask_identity
 from proxy.session import bsonout, stable_api
 from proxy.session.asking import learn
 from proxy.session.commands import SESSION_COMMANDS, decide
+from proxy.session.dialect import said_by
 from proxy.session.info import read_operation_session_info
 from proxy.session.plans import Ask, Forward, Plan, Refusal, commit, emulation
 from proxy.session.refusals import FOREIGN_DIGEST
@@ -184,7 +185,8 @@ class _Command:
 
     def _refuse(self, error: CommandError, now: float) -> None:
         self._conversation.meter.failed(error.code, "proxy")
-        fields, times = _fields(error_document(error)), self._times
+        said = said_by(error, self._conversation.desk.upstream_facts.wire_version)
+        fields, times = _fields(error_document(said)), self._times
         if next(iter(times), None) == _OPERATION_TIME:
             # As mongos writes it: the times at the end, here and in a success.
             document = bsonout.document(fields, *times.values())

@@ -19,6 +19,7 @@ from proxy.conversation.hello import HELLO_COMMANDS, ClientMetadata
 from proxy.conversation.passing import PASS_ABOVE, Passing
 from proxy.conversation.pending import Pending
 from proxy.errors import CommandError, WireError
+from proxy.session.dialect import said_by
 from proxy.session.records import Operation
 from proxy.session.refusals import INTERRUPTED, too_long
 from proxy.session.stable_api import versioned
@@ -237,7 +238,8 @@ class Conversation:
         if not request.expects_reply:
             return
         self.meter.failed(error.code, "proxy")
-        answer = reply_frame(request, next(_own_request_ids), error_document(error))
+        said = said_by(error, self.desk.upstream_facts.wire_version)
+        answer = reply_frame(request, next(_own_request_ids), error_document(said))
         self.answers += len(answer)
         self._pending.append(Pending(0, request.command, now, answer=answer))
         self._settle(now)

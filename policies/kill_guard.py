@@ -47,7 +47,7 @@ class KillGuard:
         plan = context.plan
         if plan is None or not plan.kills:
             return None
-        everybody = bool(self._permission) and plan.selection.everything
+        everybody = bool(self._permission) and plan.kills_everybody
         many = 0 < self._max < context.store.count(plan.selection)
         if not (everybody or many) or (
             self._permission and holds(context.caller, self._permission)

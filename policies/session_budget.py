@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class SessionBudget:
     """Refuses new sessions over budget with 261, as a full server does; known ones go on.
 
-    Counted is what the proxy knows and has not forgotten. Sessions without an owner, and
-    applications that give no name, have no budget of their own.
+    Counted is what the proxy knows and has not forgotten, and what is about to be made. Sessions
+    without an owner, and applications that give no name, have no budget of their own.
     """
 
     name: ClassVar[str] = "session_budget"
@@ -55,7 +55,7 @@ class SessionBudget:
             )
             or (
                 settings.reserved
-                and len(store) + new > store.max_sessions - settings.reserved
+                and len(store) + store.promised() + new > store.max_sessions - settings.reserved
                 and not any(holds(context.caller, one) for one in settings.operators)
             )
         ):
@@ -65,12 +65,7 @@ class SessionBudget:
 
 def _new_sessions(context: Context) -> int:
     """How many sessions the request brings into being."""
-    new = int(context.info.lsid is not None and context.session is None)
     plan = context.plan
     if plan is None:
-        return new
-    if plan.kills:
-        return 0
-    if plan.creates_sessions:
-        new += sum(lsid not in context.store for lsid in plan.lsids)
-    return new
+        return int(context.info.lsid is not None and context.session is None)
+    return plan.new_sessions(context.store)

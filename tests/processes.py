@@ -58,6 +58,9 @@ class Stores:
     def made_by(self, name: str) -> list[Any]:
         return [key for found in self.ask("made_by", name) for key in found]
 
+    def promised(self) -> int:
+        return sum(self.ask("promised"))
+
     def count(self, within: Any) -> int:
         return sum(self.ask("count", within))
 

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any, Final
 import bson
 
 from proxy.conversation.handshake import ask_identity
+from proxy.errors import CommandError
 from proxy.session import bsonout, stable_api
 from proxy.session.asking import learn
 from proxy.session.commands import SESSION_COMMANDS, decide
 from proxy.session.dialect import said_by
 from proxy.session.info import read_operation_session_info
-from proxy.session.plans import Ask, Forward, Plan, Refusal, commit, emulation
+from proxy.session.plans import Ask, Forward, Plan, Refusal, emulation
 from proxy.session.refusals import FOREIGN_DIGEST
 from proxy.wire.replies import error_document
 
 if TYPE_CHECKING:
     from proxy.conversation.conversation import Conversation, RequestHandler
     from proxy.conversation.pending import Pending
-    from proxy.errors import CommandError
     from proxy.session.patterns import Learnt
     from proxy.wire.messages import Request
     from proxy.wire.replies import Reply
@@ -97,7 +97,12 @@ class _Command:
             self._refuse(decision.error, now)
         elif isinstance(decision, Forward):
             conversation.blocked = False
-            conversation.forward(request, now)
+            # It works under its lsid, if it has one, like any other command.
+            tracked = desk.admit(request, now)
+            if isinstance(tracked, CommandError):
+                self._refuse(tracked, now)
+            else:
+                conversation.forward(request, now, tracked=tracked)
         elif isinstance(decision, Ask):
             self._run(decision.commands, partial(self._learned, decision), now)
         else:
@@ -105,6 +110,7 @@ class _Command:
             if refusal is not None:
                 self._refuse(refusal, now)
                 return
+            desk.promise(decision)
             self._carry_out(decision, now)
 
     def _learned(self, ask: Ask, replies: list[Reply], now: float) -> None:
@@ -129,6 +135,7 @@ class _Command:
         self._run(tuple(own), partial(self._effect, plan), now)
 
     def _effect(self, plan: Plan, _replies: list[Reply], now: float) -> None:
+        self._conversation.desk.sends(plan.part(0))
         self._run(plan.upstream, partial(self._carried_out, plan), now, partial(self._did, plan))
 
     def _did(self, plan: Plan, number: int, reply: Reply, now: float) -> bool:
@@ -136,7 +143,9 @@ class _Command:
         if not reply.ok():
             return False
         desk, part = self._conversation.desk, plan.part(number)
-        targets = commit(part, desk.store, now, upstream=desk.upstream, origin=desk.origin)
+        targets = desk.done(part, now)
+        if number + 1 < len(plan.upstream):
+            desk.sends(plan.part(number + 1))
         self._targets += targets
         if plan.kills:
             desk.killed(part, targets)
@@ -198,6 +207,7 @@ class _Command:
 
     def _answer(self, document: bytes, ok: bool, now: float) -> None:
         self._conversation.blocked = False
+        self._conversation.desk.kept()
         self._conversation.respond(self._request, document, ok, self._started, now)
 
 

@@ -306,6 +306,7 @@ class Conversation:
             if pending.tracked is not None:
                 self.desk.tracking.lost(pending.tracked, now)
         self._pending.clear()
+        self.desk.closed(now)
         self._arrived.clear()
         self.work = None
 
@@ -428,6 +429,8 @@ class Conversation:
                 self._pending.popleft()
             if pending.command and not reply.ok():
                 self.meter.failed(reply.integer(b"code"), "upstream")
+            if pending.tracked is not None:
+                self.desk.tracking.replied(pending.tracked, reply, now, last=not self.streaming)
             pending.handler(pending, reply, now)
             self._settle(now)
             return

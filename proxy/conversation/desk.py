@@ -17,6 +17,9 @@ from proxy.session.identity import NOBODY, Identity
 from proxy.session.ids import Origin
 from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
 from proxy.session.known import KnownUsers
+from proxy.session.plans import Plan, commit
+from proxy.session.promises import Promise
+from proxy.session.records import CursorId
 from proxy.session.store import SessionStore
 
 if TYPE_CHECKING:
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from proxy.conversation.rule import Overdue
     from proxy.errors import CommandError
     from proxy.session.patterns import Learnt
-    from proxy.session.plans import Plan
     from proxy.session.records import Session
     from proxy.wire.messages import Request
 
@@ -97,6 +99,9 @@ class Desk:
         self.upstream = upstream
         self.identity: Identity = NOBODY
         self._caller = self._make_caller()
+        #: What a session command is about to make, and which part of it waits for its reply.
+        self._promised: Promise | None = None
+        self._sent: Plan | None = None
         #: What notes admitted requests, and is to be told of the replies to them.
         self.tracking = Tracking(sessions.store, connection, upstream, Origin(client))
 
@@ -162,6 +167,10 @@ class Desk:
         if not self._sessions.enabled:
             return None
         if request.layout.sessionless:
+            if request.command == "getMore" and self._reads_session(request):
+                error = self._judge(request, NO_SESSION, None, now)
+                if error is not None:
+                    return error
             return self.tracking.requested(request, NO_SESSION, None, now)
         info = read_operation_session_info(request, self.caller)
         session = None if info.lsid is None else self._sessions.store.get(info.lsid)
@@ -169,6 +178,14 @@ class Desk:
         if error is not None:
             return error
         return self.tracking.requested(request, info, session, now)
+
+    def _reads_session(self, request: Request) -> bool:
+        """Whether a getMore that names no session reads from a session's cursor."""
+        store = self._sessions.store
+        number = request.integer(b"getMore") if store.open_cursors() else None
+        return number is not None and (
+            store.cursor_session(CursorId(self.upstream, number)) is not None
+        )
 
     def refusal(
         self, request: Request, info: OperationSessionInfo, now: float, plan: Plan | None = None
@@ -230,6 +247,42 @@ class Desk:
             self._facts.native,
             learnt,
         )
+
+    def promise(self, plan: Plan) -> None:
+        """Count the sessions that a command is about to make, until they are there or refused.
+
+        Only if a rule has counted them; without limits nobody asks.
+        """
+        if plan.makes:
+            self._promised = Promise(plan.caller.name, self.origin.application)
+            self.store.promise(self._promised, plan.makes)
+
+    def sends(self, part: Plan) -> None:
+        """One of a command's parts goes upstream."""
+        if not part.kills:
+            self._sent = part
+
+    def done(self, part: Plan, now: float) -> int:
+        """Upstream has carried out a part; returns how many known sessions it means."""
+        store, before = self.store, len(self.store)
+        targets = commit(part, store, now, upstream=self.upstream, origin=self.origin)
+        self._sent = None
+        if self._promised is not None:
+            store.promise(self._promised, before - len(store))
+        return targets
+
+    def kept(self) -> None:
+        """The command is over: what it has not made it will not make."""
+        self._sent = None
+        if self._promised is not None:
+            self.store.promise(self._promised, -self._promised.left)
+            self._promised = None
+
+    def closed(self, now: float) -> None:
+        """The connection is over. What was sent and not answered may have made its sessions."""
+        if self._sent is not None:
+            self.done(self._sent, now)
+        self.kept()
 
     def decided(self, command: str, decision: str, targets: int, reason: str = "") -> None:
         """Record what became of a session command."""

@@ -56,11 +56,16 @@ def _on_hello(conversation: Conversation, request: Request, now: float) -> None:
         # To change it would make a new checksum and so mend what arrived broken.
         conversation.end("client message", "the checksum is wrong")
         return
+    tracked = conversation.desk.admit(request, now)
+    if isinstance(tracked, CommandError):
+        conversation.refuse(request, tracked, now)
+        return
     if not is_authentication(request):
-        conversation.forward(request, now, partial(_on_hello_reply, conversation), frame)
+        conversation.forward(request, now, partial(_on_hello_reply, conversation), frame, tracked)
         return
     conversation.blocked = True
-    conversation.forward(request, now, partial(_on_speculation_reply, conversation), frame)
+    speculated = partial(_on_speculation_reply, conversation)
+    conversation.forward(request, now, speculated, frame, tracked)
     _ask_if_silent(conversation, request, now)
 
 
@@ -68,8 +73,13 @@ def _on_authentication(conversation: Conversation, request: Request, now: float)
     if conversation.presentation.refuse_x509 and names_x509(request):
         conversation.refuse(request, _NO_CLIENT_CERTIFICATE, now)
         return
+    tracked = conversation.desk.admit(request, now)
+    if isinstance(tracked, CommandError):
+        conversation.refuse(request, tracked, now)
+        return
     conversation.blocked = True
-    conversation.forward(request, now, partial(_on_authentication_reply, conversation))
+    replied = partial(_on_authentication_reply, conversation)
+    conversation.forward(request, now, replied, tracked=tracked)
     _ask_if_silent(conversation, request, now)
 
 

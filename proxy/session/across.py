@@ -36,6 +36,9 @@ class Totals(Protocol):
     def application_sessions(self, application: str) -> int:
         """How many sessions come from ``application.name``."""
 
+    def promised(self) -> int:
+        """How many sessions are about to be made beside those that are there."""
+
     def count(self, within: Selection) -> int:
         """How many sessions are selected."""
 

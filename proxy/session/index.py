@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from proxy.counting import OTHER
 from proxy.session.cursors import OpenCursors
 from proxy.session.ids import Origin
+from proxy.session.promises import Promise, Promises
 from proxy.session.records import (
     Ending,
     Hit,
@@ -64,6 +65,7 @@ class SessionIndex:
         self._groups: dict[Origin, OriginGroup] = {}
         self._applications: dict[str, int] = {}
         self._cursors = OpenCursors()
+        self._promises = Promises()
         self._active: dict[Owner, None] = {}
         # Kills of many sessions at once are numbered: what was last used before one is its victim.
         self._epoch = 0
@@ -107,7 +109,8 @@ class SessionIndex:
 
     def owner_sessions(self, name: str) -> int:
         """How many sessions of this owner (``user@db``) are not forgotten."""
-        return sum(owner.sessions.count for owner in self._by_name.get(name, ()))
+        there = sum(owner.sessions.count for owner in self._by_name.get(name, ()))
+        return there + self._promises.of_name(name)
 
     def owner_transactions(self, name: str) -> int:
         """How many transactions this owner (``user@db``) has open, or may have, or begins."""
@@ -116,10 +119,19 @@ class SessionIndex:
     def application_sessions(self, application: str) -> int:
         """How many sessions come from ``application.name``; of one that there was no room to
         tell apart, how many come from all such."""
+        promised = self._promises.of_application(application)
         found = self._applications.get(application)
         if found is None and len(self._applications) >= MOST_APPLICATIONS:
-            return self._applications.get(OTHER, 0)
-        return 0 if found is None else found
+            return self._applications.get(OTHER, 0) + promised
+        return promised if found is None else found + promised
+
+    def promised(self) -> int:
+        """How many sessions are about to be made beside those that are there."""
+        return self._promises.total
+
+    def promise(self, promise: Promise, by: int) -> None:
+        """Count ``by`` more sessions as promised, or fewer."""
+        self._promises.change(promise, by)
 
     def page(self, start: int = 0, limit: int = 1000) -> Page:
         """Sessions from position ``start`` (0, then a page's ``next``), about ``limit`` of them.

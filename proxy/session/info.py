@@ -58,9 +58,10 @@ class OperationSessionInfo:
 
     ``lsid`` is the key the request works under, None where it names no session (or the server
     ignores it). ``malformed`` is what the server itself refuses, in its words: forward such a
-    request untouched and track nothing, unless early refusal is wanted. ``forbidden`` is what
-    the server accepts against the manual: refuse it. ``stmt_ids`` are the ids given, None where
-    the command gives none (then they count from 0).
+    request untouched, unless early refusal is wanted. It has an ``lsid`` all the same if the
+    server comes to that before it refuses the rest, and so has made the session. ``forbidden`` is
+    what the server accepts against the manual: refuse it. ``stmt_ids`` are the ids given, None
+    where the command gives none (then they count from 0).
     """
 
     lsid: LogicalSessionId | None = None
@@ -98,7 +99,7 @@ def read_operation_session_info(request: Request, caller: Caller) -> OperationSe
         _read(request, caller, info)
     except CommandError as error:
         info.malformed = error.with_traceback(None)
-        info.lsid = None
+        info.txn_number = info.autocommit = info.start_transaction = None
     return info
 
 

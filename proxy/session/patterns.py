@@ -38,15 +38,17 @@ class Pattern:
 
     @property
     def is_everybody(self) -> bool:
-        return self == _EVERYBODY
+        """Whether it says nothing; empty lists select as if they were not given."""
+        return self.lsid is None and self.uid is None and not self.names_owners
+
+    @property
+    def names_owners(self) -> bool:
+        return bool(self.users or self.roles)
 
     @property
     def impersonates(self) -> bool:
         """Whether the server asks for ``impersonate``, be the lists empty or not."""
         return self.users is not None or self.roles is not None
-
-
-_EVERYBODY: Final = Pattern()
 
 
 def read_pattern(data: bytes, element: Element, path: str) -> Pattern:
@@ -119,7 +121,7 @@ def ids_of_any_owner(patterns: Iterable[Pattern]) -> list[bytes]:
         if pattern.lsid is not None
         and pattern.lsid[1] is None
         and pattern.uid is None
-        and not pattern.impersonates
+        and not pattern.names_owners
     ]
 
 
@@ -165,9 +167,9 @@ def _owners(pattern: Pattern, known: KnownUsers, learnt: Learnt) -> frozenset[by
     sets: list[frozenset[bytes]] = []
     if pattern.uid is not None:
         sets.append(frozenset((pattern.uid,)))
-    if pattern.users is not None:
+    if pattern.users:
         sets.append(frozenset(user_digest(user, database) for user, database in pattern.users))
-    if pattern.roles is not None:
+    if pattern.roles:
         wanted = frozenset(pattern.roles)
         told = frozenset(uid for uid, held in learnt.roles.items() if held & wanted)
         sets.append(known.holding(pattern.roles) | told)
@@ -205,7 +207,7 @@ def _keys(
 
 def _made_by(pattern: Pattern, store: Control) -> Iterable[LogicalSessionId]:
     """The owner-less sessions that the named users made, where authorization is off."""
-    if pattern.roles is not None:
+    if pattern.roles:
         return
     for user, database in pattern.users or ():
         for key in store.made_by(owner_name(user, database)):

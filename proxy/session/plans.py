@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.session import bsonout
-from proxy.session.identity import user_digest
+from proxy.session.identity import NO_OWNER, user_digest
 from proxy.session.ids import LogicalSessionId, Origin, OwnedKeys
 from proxy.session.records import InFlight, Selection
 
 if TYPE_CHECKING:
     from proxy.errors import CommandError
-    from proxy.session.across import Control
+    from proxy.session.across import Control, Known
     from proxy.session.caller import Caller
 
 #: Tells nothing and changes nothing, but brings upstream's operationTime and $clusterTime.
@@ -62,6 +62,8 @@ class Plan:
     lsids: Collection[LogicalSessionId] = ()
     own_lsid: LogicalSessionId | None = None
     unknown: str = ""
+    #: What :meth:`new_sessions` has found; 0 where nobody asked.
+    makes: int = 0
 
     @property
     def kills(self) -> bool:
@@ -75,6 +77,23 @@ class Plan:
     def names_sessions(self) -> bool:
         """Whether the client gave session ids."""
         return self.command != "startSession" and bool(self.lsids or self.selection.keys)
+
+    @property
+    def kills_everybody(self) -> bool:
+        """Whether nobody's sessions are spared. Where authorization is off, or may be, all have
+        the same owner: nobody, who has a digest too."""
+        selection = self.selection
+        return selection.everything or (
+            self.caller.authorization is not True and NO_OWNER in selection.uids
+        )
+
+    def new_sessions(self, store: Known) -> int:
+        """How many sessions it brings into being that ``store`` does not know."""
+        if not self.kills:
+            self.makes = int(self.own_lsid is not None and self.own_lsid not in store)
+            if self.creates_sessions:
+                self.makes += sum(lsid not in store for lsid in self.lsids)
+        return self.makes
 
     def part(self, number: int) -> Plan:
         """What the command number ``number`` of ``upstream`` carries out."""

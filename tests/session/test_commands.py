@@ -317,18 +317,41 @@ def test_patterns_select(patterns: list[Any], selection: Selection, upstream: li
 @pytest.mark.parametrize(
     "pattern",
     [
-        {"users": []},
-        {"roles": []},
         {"users": [user("bob")], "uid": ALICE},
         {"lsid": lsid(2, BOB), "uid": ALICE},
         {"lsid": lsid(2, BOB), "users": [user("alice")]},
-        {"users": [user("bob")], "roles": []},
+        {"users": [user("bob")], "roles": [], "uid": ALICE},
     ],
 )
 def test_a_pattern_that_matches_nobody_kills_nobody(pattern: dict[str, Any]) -> None:
     made = plan({"killAllSessionsByPattern": [pattern]}, IMPERSONATOR, learnt=Learnt())
     assert not made.selection
     assert sent(made) == {"ping": 1}
+
+
+@pytest.mark.parametrize(
+    ("lists", "selection"),
+    [
+        ({}, Selection(everything=True)),
+        ({"uid": ALICE}, Selection(uids=frozenset((ALICE,)))),
+        ({"users": [user("bob")]}, Selection(uids=frozenset((BOB,)))),
+        (
+            {"lsid": lsid(2, BOB)},
+            Selection(keys=frozenset((LogicalSessionId(uuid(2), BOB),))),
+        ),
+    ],
+)
+@pytest.mark.parametrize("empty", [("users",), ("roles",), ("users", "roles")])
+def test_an_empty_list_selects_as_if_it_were_not_given(
+    lists: dict[str, Any], selection: Selection, empty: tuple[str, ...]
+) -> None:
+    pattern = {**{name: [] for name in empty}, **lists}
+    document = {"killAllSessionsByPattern": [pattern]}
+    assert plan(document, IMPERSONATOR, learnt=Learnt()).selection == selection
+    # To give them at all takes impersonate.
+    refused = deciding(request(document), KILLER)
+    assert isinstance(refused, Refusal)
+    assert refused.error.code == 13
 
 
 def test_roles_select_whom_connections_and_upstream_have_shown() -> None:

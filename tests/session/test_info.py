@@ -276,12 +276,23 @@ MALFORMED: list[tuple[dict[str, Any], Caller, int, str]] = [
 ]
 
 
+AFTER_THE_SESSION = (
+    "Transaction number cannot be negative",
+    "Transaction numbers are only allowed",
+    "'autocommit' field requires",
+    "Specifying",
+    "'startTransaction' field requires",
+)
+
+
 @pytest.mark.parametrize(("document", "who", "code", "errmsg"), MALFORMED)
 def test_malformed(document: dict[str, Any], who: Caller, code: int, errmsg: str) -> None:
     found = info(document, who)
     assert found.malformed is not None
     assert (found.malformed.code, found.malformed.errmsg) == (code, errmsg)
-    assert found.lsid is None
+    # The server has made the session before it comes to the transaction's fields.
+    assert (found.lsid is not None) is errmsg.startswith(AFTER_THE_SESSION)
+    assert (found.txn_number, found.autocommit, found.start_transaction) == (None, None, None)
     assert not found.malformed.labels
 
 

@@ -1,0 +1,164 @@
+"""Budgets count what is under way, on whichever command it comes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from bson import Binary, Int64
+
+from policies.ownership import Ownership
+from policies.session_budget import SessionBudget
+from policies.transaction_guard import TransactionGuard
+from proxy.conversation.facts import UpstreamFacts
+from proxy.conversation.rule import Mode
+from proxy.session.identity import Identity, user_digest
+from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.records import CursorId
+from proxy.session.store import SessionStore
+from proxy.wire.messages import read_request
+from proxy.wire.opcodes import MORE_TO_COME
+from tests.build import command, reply
+from tests.talk import UPSTREAM, Talk, connection_status
+
+SECURED = UpstreamFacts(authorization=True, has_transactions=True)
+ALICE = Identity((("alice", "app"),))
+TOO_MANY = {
+    "ok": 0.0,
+    "errmsg": "cannot add session into the cache",
+    "code": 261,
+    "codeName": "TooManyLogicalSessions",
+}
+
+
+def lsid(number: int) -> dict[str, Any]:
+    return {"id": Binary(number.to_bytes(16, "big"), 4)}
+
+
+def talk(store: SessionStore, *rules: Any, **facts: Any) -> Talk:
+    rules = rules or (SessionBudget(SessionBudget.Settings(per_user=3)),)
+    made = Talk(
+        facts=UpstreamFacts(authorization=True, has_transactions=True, **facts),
+        rules=[(rule, Mode.ENFORCE) for rule in rules],
+        store=store,
+    )
+    made.conversation.desk.identified(ALICE)
+    return made
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"hello": 1},
+        {"isMaster": 1},
+        {"ismaster": 1},
+        {"saslStart": 1, "mechanism": "X", "payload": b""},
+        {"saslContinue": 1, "conversationId": 1, "payload": b""},
+        {"authenticate": 1},
+        {"logout": 1},
+        {"hello": 1, "speculativeAuthenticate": {"saslStart": 1}},
+        {"ping": 1},
+        {"anything": 1},
+        {"find": "c", "txnNumber": Int64(-1)},
+        {"find": "c", "autocommit": False},
+        {"find": "c", "txnNumber": Int64(1), "autocommit": True},
+        {"find": "c", "startTransaction": True},
+    ],
+)
+@pytest.mark.parametrize("flags", [0, MORE_TO_COME])
+def test_a_session_counts_on_whichever_command_it_comes(document, flags):
+    store = SessionStore()
+    for number in range(4):
+        frame = command({**document, "lsid": lsid(number), "$db": "admin"}, 1, flags=flags)
+        one = talk(store).client(frame)
+        if number < 3:
+            assert sent(one)
+            assert len(store) == number + 1
+            # It counts until upstream says that it did not take the session.
+            one.conversation.closed(1.0)
+        elif flags:
+            assert one.conversation.to_upstream == []
+        else:
+            one.client_is_told(frame, TOO_MANY)
+            assert one.conversation.to_upstream == []
+    assert len(store) == 3
+
+
+def test_help_makes_a_session_too():
+    store = SessionStore()
+    help_of = {"refreshSessions": [], "help": True, "lsid": lsid(1), "$db": "admin"}
+    frame = command(help_of, 1)
+    talk(store).client(frame).upstream_is_asked().upstream_says(
+        connection_status(("alice", "app"))
+    ).upstream_gets(frame)
+    assert len(store) == 1
+
+
+def refreshing(store: SessionStore, *numbers: int, name: str = "refreshSessions") -> Talk:
+    """A command that was judged and sent, if the budget allowed it."""
+    argument: Any = 1 if name == "startSession" else [lsid(number) for number in numbers]
+    one = talk(store).client(command({name: argument, "$db": "admin"}, 1))
+    return one.upstream_is_asked().upstream_says(connection_status(("alice", "app")))
+
+
+def sent(one: Talk) -> bool:
+    return bool(one.conversation.to_upstream)
+
+
+def answered(one: Talk, document: dict[str, Any]) -> None:
+    [frame] = one.conversation.to_upstream
+    one.conversation.to_upstream.clear()
+    one.upstream(reply(document, read_request(frame).request_id))
+
+
+def test_what_several_connections_are_about_to_make_counts_together():
+    store = SessionStore()
+    first, second = refreshing(store, 1, 2), refreshing(store, name="startSession")
+    assert (sent(first), sent(second), sent(refreshing(store, 4))) == (True, True, False)
+    assert (len(store), store.owner_sessions("alice@app"), store.promised()) == (0, 3, 3)
+    answered(first, {"ok": 1.0})
+    assert (len(store), store.owner_sessions("alice@app"), store.promised()) == (2, 3, 1)
+    answered(second, {"ok": 0.0, "code": 6, "errmsg": "no"})
+    assert (len(store), store.owner_sessions("alice@app"), store.promised()) == (2, 2, 0)
+    assert sent(refreshing(store, 1, 2, 5))
+
+
+def test_what_was_sent_and_not_answered_may_be_there():
+    store = SessionStore()
+    one = refreshing(store, 1, 2)
+    one.conversation.closed(1.0)
+    assert (len(store), store.promised()) == (2, 0)
+
+
+def test_what_one_application_and_what_everybody_is_about_to_make():
+    store = SessionStore(max_sessions=10)
+    one = refreshing(store, 1, 2)
+    assert one.conversation.desk.origin == Origin("client")
+    assert store.application_sessions("") == 2
+    rule = SessionBudget(SessionBudget.Settings(reserved=8))
+    other = talk(store, rule).client(command({"find": "c", "lsid": lsid(9), "$db": "db"}, 1))
+    assert not sent(other)
+
+
+def test_starts_that_are_pipelined_count_before_any_is_answered():
+    store = SessionStore()
+    one = talk(store, TransactionGuard(TransactionGuard.Settings(per_user=2)))
+    for number in range(5):
+        start = {"insert": "c", "lsid": lsid(number), "txnNumber": Int64(1), "$db": "db"}
+        start |= {"autocommit": False, "startTransaction": True}
+        one.conversation.on_request(command(start, number), 0.0)
+    assert len(one.conversation.to_upstream) == 2
+    assert store.owner_transactions("alice@app") == 2
+
+
+@pytest.mark.parametrize("with_lsid", [True, False])
+@pytest.mark.parametrize(("maker", "refused"), [("bob@app", True), ("alice@app", False)])
+def test_whose_cursor_it_is_does_not_depend_on_naming_a_session(with_lsid, maker, refused):
+    store = SessionStore()
+    made = store.use(LogicalSessionId(bytes(16), user_digest(*maker.split("@"))), 0.0, maker)
+    assert made is not None
+    store.cursor_opened(CursorId(UPSTREAM, 7), made, "db.c", 0.0)
+    more = {"getMore": Int64(7), "collection": "c", "$db": "db"}
+    frame = command({**more, "lsid": lsid(1)} if with_lsid else more, 1)
+    one = talk(store, Ownership(Ownership.Settings()), native=False).client(frame)
+    assert sent(one) is not refused

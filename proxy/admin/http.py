@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import http
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,6 +27,8 @@ _PATIENCE: Final = 10.0
 #: What an answer may take to make: a kill waits for upstream.
 _WORK: Final = 30.0
 _MOST_CONNECTIONS: Final = 64
+#: Beside them, for vital pages alone while all the others wait for their answers.
+_RESERVED: Final = 16
 #: 10,000 sessions to kill take half of this.
 _MOST_BODY: Final = 1 << 20
 #: Fields of a query; further ones are a mistake.
@@ -65,12 +68,14 @@ class Answer:
 class Page:
     """One path. ``method`` is GET (then HEAD does too) or POST, which takes JSON.
 
-    An ``open`` page needs no token anywhere; it may look at :attr:`Asked.trusted`.
+    An ``open`` page needs no token anywhere; it may look at :attr:`Asked.trusted`. A ``vital``
+    one is shown however many connections there are.
     """
 
     make: Callable[[Asked], Awaitable[Answer]]
     method: str = "GET"
     open: bool = False
+    vital: bool = False
 
 
 _UNAUTHORIZED: Final = Answer(
@@ -122,14 +127,17 @@ class Site:
         self._local_only = local_only
         self._token = None if token is None else token.encode()
         self._open = 0
+        #: Connections on which a request is awaited, longest first: who it is, and how to end it.
+        self._waiting: dict[trio.SocketStream, tuple[str, trio.CancelScope]] = {}
         self._log = logs.logger()
 
     async def handle(self, stream: trio.SocketStream) -> None:
         """Answer requests on ``stream`` until either side has enough, then close it."""
         self._open += 1
         try:
-            if self._open <= _MOST_CONNECTIONS:
-                await self._converse(stream)
+            crowded = self._open > _MOST_CONNECTIONS and not self._make_room()
+            if self._open <= _MOST_CONNECTIONS + _RESERVED:
+                await self._converse(stream, crowded)
         except (trio.BrokenResourceError, trio.ClosedResourceError, h11.LocalProtocolError):
             pass
         except Exception:
@@ -138,7 +146,17 @@ class Site:
             self._open -= 1
             await trio.aclose_forcefully(stream)
 
-    async def _converse(self, stream: trio.SocketStream) -> None:
+    def _make_room(self) -> bool:
+        """End the connection that waits for the longest, of whoever has the most that wait."""
+        peers = Counter(peer for peer, _ in self._waiting.values())
+        if not peers:
+            return False
+        most = max(peers.values())
+        victim = next(one for one, (peer, _) in self._waiting.items() if peers[peer] == most)
+        self._waiting.pop(victim)[1].cancel()
+        return True
+
+    async def _converse(self, stream: trio.SocketStream, crowded: bool) -> None:
         connection = h11.Connection(h11.SERVER)
         alive = True
         while alive:
@@ -146,12 +164,13 @@ class Site:
             path = ""
             head = False
             with trio.move_on_after(_PATIENCE) as reading:
+                self._waiting[stream] = _peer(stream), reading
                 try:
                     request = await _next_request(stream, connection)
                     if request is None:
                         return
                     head = request.method == b"HEAD"
-                    verdict = self._admit(request, _peer(stream))
+                    verdict = self._admit(request, _peer(stream), crowded)
                     if isinstance(verdict, Answer):
                         await self._refuse(stream, connection, verdict, head=head)
                         return
@@ -167,6 +186,8 @@ class Site:
                     answer = text(413, f"a body may have {_MOST_BODY} bytes")
                     await _send(stream, connection, answer, close=True)
                     return
+                finally:
+                    self._waiting.pop(stream, None)
             if work is None or reading.cancelled_caught:
                 return
             answer = await self._make(work, path)
@@ -174,6 +195,7 @@ class Site:
             with trio.move_on_after(_PATIENCE):
                 await _send(stream, connection, answer, head=head)
                 alive = connection.our_state is h11.DONE
+            alive = alive and not crowded
             if alive:
                 connection.start_next_cycle()
 
@@ -193,7 +215,9 @@ class Site:
                 answer = text(500, "failed; the log says why")
         return answer
 
-    def _admit(self, request: h11.Request, client: str) -> Answer | tuple[Page, Asked]:
+    def _admit(
+        self, request: h11.Request, client: str, crowded: bool
+    ) -> Answer | tuple[Page, Asked]:
         """The page that is asked for, or why it is not shown."""
         headers = {name: value.decode("latin-1") for name, value in request.headers}
         if self._local_only and not _names_this_machine(headers.get(b"host", "")):
@@ -202,6 +226,8 @@ class Site:
         page = self._table.get(path)
         if page is None:
             return text(404, "no such page; /help lists them")
+        if crowded and not page.vital:
+            return text(503, "too many connections; ask again later")
         method = request.method.decode("latin-1")
         allowed = _READS if page.method == "GET" else (page.method,)
         if method not in allowed:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 import trio
@@ -263,20 +264,54 @@ async def test_a_client_that_resets_harms_nobody_else() -> None:
             assert (await client.ask("/healthz"))[0] == 200
 
 
-async def test_connections_beyond_the_limit_are_closed() -> None:
-    async with endpoint(FakeState()) as port, trio.open_nursery() as held:
-
-        async def hold(task_status: trio.TaskStatus[None]) -> None:
+@pytest.mark.parametrize(
+    "said", [b"", b"GET /sess", b"GET /sessions HTTP/1.1\r\nhost: localhost\r\n"]
+)
+async def test_whoever_only_holds_a_connection_makes_room_for_who_asks(said: bytes) -> None:
+    async with endpoint(FakeState()) as port, AsyncExitStack() as held:
+        clients = [await held.enter_async_context(connected(port)) for _ in range(100)]
+        for client in clients:
+            await client.stream.send_all(said)
+        for target in ("/healthz", "/readyz", "/metrics", "/sessions"):
             async with connected(port) as client:
-                await client.ask("/healthz")
-                task_status.started()
-                await trio.sleep_forever()
+                assert (await client.ask(target))[0] == 200
+        # The first that came are the first to go.
+        with suppress(trio.BrokenResourceError):
+            assert await clients[0].stream.receive_some() == b""
 
+
+async def test_while_all_wait_for_their_answers_there_are_places_for_vital_pages() -> None:
+    go_on, waiting = trio.Event(), 0
+
+    async def slow(_asked: Asked) -> Answer:
+        nonlocal waiting
+        waiting += 1
+        await go_on.wait()
+        return http.text(200, "done")
+
+    async def quick(_asked: Asked) -> Answer:
+        return http.text(200, "ok")
+
+    table = {"/slow": Page(slow), "/quick": Page(quick), "/vital": Page(quick, vital=True)}
+    site = Site(table, local_only=True)
+
+    async def ask(path: str) -> bytes:
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(site.handle, theirs)
+        await ours.send_all(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+        return (await ours.receive_some())[9:12]
+
+    async with trio.open_nursery() as nursery:
         for _ in range(64):
-            await held.start(hold)
-        async with connected(port) as client:
-            assert await client.stream.receive_some() == b""
-        held.cancel_scope.cancel()
+            nursery.start_soon(ask, "/slow")
+        await trio.testing.wait_all_tasks_blocked()
+        assert waiting == 64
+        assert await ask("/quick") == b"503"
+        for _ in range(40):
+            assert await ask("/vital") == b"200"
+        go_on.set()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_client_that_sends_nothing_is_let_go(

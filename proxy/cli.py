@@ -89,6 +89,12 @@ _SETTINGS: Final = {
         "FILE",
         "holds the token that is needed to kill sessions and, elsewhere than on loopback, to look",
     ),
+    "--embedded-version": (
+        "embedded.version",
+        "VERSION",
+        "the server version that the embedded upstream plays, which this asks for: 4.2, 4.4 "
+        "(default), 4.9, 5.0, 6.0, 7.0, 8.0 or 8.2",
+    ),
     "--log-format": ("log.format", "FORMAT", "text (default) or json, on stderr"),
     "--log-level": ("log.level", "LEVEL", "debug, info (default), warning or error"),
 }
@@ -219,7 +225,7 @@ def _settings(options: argparse.Namespace, problems: list[str]) -> Config:
             overrides.setdefault(table, {})[name] = value
             flags[path] = flag
     if getattr(options, "embedded", False):
-        overrides["embedded"] = {}
+        overrides.setdefault("embedded", {})
     try:
         loaded = config.load(options.config, overrides)
     except ConfigError as error:

@@ -12,7 +12,7 @@ from pymongo.errors import PyMongoError
 from proxy import logs
 from proxy.embedded import EmbeddedUpstream, EmbeddedUser
 from proxy.process.server import Running, Server, serve
-from proxy.settings.config import Config, load
+from proxy.settings.config import Config, Embedded, load
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
@@ -44,8 +44,13 @@ async def serve_embedded(
 
     With ``users`` the upstream demands that clients log in.
     """
-    name = config.embedded.set_name if config.embedded else "embedded"
-    upstream = EmbeddedUpstream(authorization=bool(users), users=users, set_name=name)
+    embedded = config.embedded or Embedded()
+    upstream = EmbeddedUpstream(
+        authorization=bool(users),
+        users=users,
+        set_name=embedded.set_name,
+        version=embedded.version,
+    )
     async with trio.open_nursery() as nursery:
         port = await nursery.start(upstream.serve, _LOCAL, 0)
         behind = config.upstream.model_copy(update={"address": f"{_LOCAL}:{port}"})

@@ -161,7 +161,7 @@ def test_flags_reach_the_settings_they_name(tmp_path: Path) -> None:
         "--log-format": "json",
         "--log-level": "debug",
     }
-    assert values.keys() == cli._SETTINGS.keys()
+    assert values.keys() == cli._SETTINGS.keys() - {"--embedded-version"}  # excludes --upstream
     given = [word for item in values.items() for word in item]
     config = cli._settings(parser.parse_args(["serve", *given]), [])
     assert (config.listen.address, config.listen.advertise) == ("127.0.0.1:1", "proxy.example")
@@ -181,6 +181,13 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
     config = cli._settings(options, [])
     assert (config.listen.address, config.listen.backlog) == ("[::1]:2", 5)
     assert config.embedded is not None
+
+
+def test_a_version_asks_for_the_embedded_upstream() -> None:
+    options = cli._parser().parse_args(["serve", "--embedded-version", "8.0"])
+    config = cli._settings(options, [])
+    assert config.embedded is not None
+    assert config.embedded.version == "8.0"
 
 
 def test_problems_found_before_are_kept() -> None:

@@ -1,8 +1,9 @@
 """The recorded conversations with a real server, and comparing a live one with them.
 
 ``tests/data/transcripts`` holds one conversation per file: what was asked and what a MongoDB
-4.2.0-rc2 answered. :class:`Replay` asks the same again, of anything that answers commands, and
-yields both replies with everything volatile made equal.
+4.2.0-rc2 answered, and in ``4.9`` what a development server of that version did. :class:`Replay`
+asks the same again, of anything that answers commands, and yields both replies with everything
+volatile made equal.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from bson import Binary, Int64, ObjectId, json_util
 from bson.json_util import JSONOptions
 
 DIRECTORY = Path(__file__).parent / "data" / "transcripts"
+#: A file of another kind: connections instead of one conversation.
+STABLE_API = "stable-api"
 _OPTIONS = JSONOptions(tz_aware=False)
 
 #: Ids of sessions that the recorded client made; all others are random ones of startSession.
@@ -62,9 +65,17 @@ class Transcript:
     probes: tuple[Probe, ...]
 
 
-def names() -> list[str]:
-    """The transcripts' file names without ``.jsonl``."""
-    return sorted(path.stem for path in DIRECTORY.glob("*.jsonl"))
+def names(version: str = "") -> list[str]:
+    """The transcripts' file names without ``.jsonl``, of 4.2 or of ``version`` (``4.9``).
+
+    The latter have the version before them: ``4.9/rs.anonymous``.
+    """
+    folder = DIRECTORY / version
+    return sorted(
+        path.relative_to(DIRECTORY).with_suffix("").as_posix()
+        for path in folder.glob("*.jsonl")
+        if path.stem != STABLE_API
+    )
 
 
 def load(name: str) -> Transcript:

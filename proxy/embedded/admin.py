@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from proxy.embedded.engine import Document
 
 _BUILD: Final[Document] = {
-    "version": "4.4.0",
+    "version": "",
     "gitVersion": "embedded",
     "modules": ["embedded"],
     "allocator": "system",
     "javascriptEngine": "none",
     "sysInfo": "deprecated",
-    "versionArray": [4, 4, 0, 0],
+    "versionArray": [],
     "openssl": {"running": "disabled", "compiled": "disabled"},
     "buildEnvironment": {},
     "bits": 64,
@@ -49,9 +49,8 @@ def _ping(call: Call) -> Answer:
 
 
 def _build_info(call: Call) -> Answer:
-    if call.node.max_wire_version >= 9:
-        return dict(_BUILD)
-    return {**_BUILD, "version": "4.2.0", "versionArray": [4, 2, 0, 0]}
+    parts = [int(part) for part in call.version.name.split(".")]
+    return {**_BUILD, "version": f"{call.version.name}.0", "versionArray": [*parts, 0, 0]}
 
 
 def _last_error(call: Call) -> Answer:
@@ -64,7 +63,7 @@ def _server_status(call: Call) -> Answer:
     host, _, port = node.address.rpartition(":")
     status: Document = {
         "host": f"{host}:{port}",
-        "version": _BUILD["version"],
+        "version": f"{call.version.name}.0",
         "process": "mongod",
         "pid": Int64(0),
         "uptime": uptime,
@@ -106,9 +105,7 @@ def _get_parameter(call: Call) -> Answer:
     wanted = call.body["getParameter"]
     known: Document = {
         **_PARAMETERS,
-        "featureCompatibilityVersion": {
-            "version": "4.4" if call.node.max_wire_version >= 9 else "4.2"
-        },
+        "featureCompatibilityVersion": {"version": call.version.name},
         **call.node.parameters,
     }
     if wanted == "*":
@@ -121,9 +118,11 @@ def _get_parameter(call: Call) -> Answer:
 
 def _set_parameter(call: Call) -> Answer:
     names = [name for name in call.body if name in _PARAMETERS]
+    if call.version.stable_api and "requireApiVersion" in call.body:
+        names.append("requireApiVersion")
     if not names:
         raise failure(72, "no option found to set, use help:true to see options ")
-    was = call.node.parameters.get(names[0], _PARAMETERS[names[0]])
+    was = call.node.parameters.get(names[0], _PARAMETERS.get(names[0], False))
     for name in names:
         call.node.parameters[name] = call.body[name]
     return {"was": was}

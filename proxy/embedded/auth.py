@@ -81,8 +81,25 @@ def _advance(call: Call, body: Document) -> Document:
 
 
 def _log_in(call: Call, user: User) -> None:
-    """One user per database: a second one of the same database takes the first one's place."""
+    """One user per database: a second one of the same database takes the first one's place.
+
+    From 6.0 on it is one per connection.
+
+    Raises:
+        CommandError: 5626701 or 5626702, for another one.
+    """
     users = call.client.users
+    if call.version.one_user:
+        known = call.client.expired or (users[0] if users else None)
+        if known is not None and known.full_name != user.full_name:
+            raise failure(
+                5626701 if known.database == user.database else 5626702,
+                "Each client connection may only be authenticated once. Previously authenticated "
+                f"as: {known.full_name}",
+            )
+        users[:] = [user]
+        call.client.expired = None
+        return
     for index, other in enumerate(users):
         if other.database == user.database:
             users[index] = user
@@ -121,6 +138,9 @@ def _authenticate(call: Call) -> Answer:
 def _logout(call: Call) -> Answer:
     users = call.client.users
     users[:] = [user for user in users if user.database != call.database]
+    expired = call.client.expired
+    if expired is not None and expired.database == call.database:
+        call.client.expired = None
     return {}
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from proxy.embedded.node import Node, Operation
     from proxy.embedded.transactions import Transaction
     from proxy.embedded.users import User
+    from proxy.embedded.versions import Version
 
 #: ``user@db`` in bytes must stay below this for a session to be keyed by it.
 MAX_USER_NAME = 10_000
@@ -50,16 +51,27 @@ class Call:
     sequences: tuple[str, ...] = ()
     exhaust: bool = False
     session: Session | None = None
+    #: The key of the command's session, a child's own; ``session`` is the child's parent then.
+    key: SessionKey | None = None
     txn_number: int | None = None
     #: The open multi-document transaction that this command belongs to.
     transaction: Transaction | None = None
     operation: Operation | None = None
+    #: Statements of a retryable write that an earlier attempt has carried out.
+    retried: list[int] = field(default_factory=list)
     more_to_come: bool = field(default=False)
 
     @property
-    def key(self) -> SessionKey | None:
-        """The key of the command's session; None without one."""
-        return self.session.key if self.session else None
+    def version(self) -> Version:
+        """What the server does as a server of its version."""
+        return self.node.version
+
+    @property
+    def state(self) -> Transaction | None:
+        """The transaction state of the command's session or child session."""
+        if self.session is None or self.key is None:
+            return None
+        return self.session.state(self.key)
 
     @property
     def users(self) -> list[User]:
@@ -118,25 +130,34 @@ class Call:
             CommandError: 13 for none or several.
         """
         if not self.users:
-            raise unauthorized("there are no users authenticated")
+            raise unauthorized(
+                "Logical sessions require authentication"
+                if self.version.sessions_want_login
+                else "there are no users authenticated"
+            )
         if len(self.users) > 1:
             raise unauthorized("too many users are authenticated")
         return self.users[0]
 
-    def owner_name(self) -> str | None:
-        """What a session record says of its owner; None with authorization off."""
+    def owner_name(self, key: SessionKey) -> str | None:
+        """What the record of a new session says of its owner: nothing where it is somebody else,
+        and nothing with authorization off.
+        """
         if not self.node.authorization or len(self.users) != 1:
             return None
-        return self.users[0].full_name
+        user = self.users[0]
+        return user.full_name if key.uid == user_digest(user.name, user.database) else None
 
     def session_key(self, lsid: ClientLsid, *actions: str) -> SessionKey:
         """The session that an ``lsid`` names. One of ``actions`` allows a foreign uid."""
+        if lsid.txn_number is not None and lsid.txn_uuid is None:
+            raise failure(72, "Cannot specify txnNumber in lsid without specifying txnUUID")
         own = self.own_digest()
-        if lsid.uid is None or lsid.uid == own:
-            return SessionKey(lsid.id, own)
-        if not any(self.may_on_cluster(action) for action in actions):
-            raise unauthorized("Unauthorized to set user digest in LogicalSessionId")
-        return SessionKey(lsid.id, lsid.uid)
+        if lsid.uid is not None and lsid.uid != own:
+            if not any(self.may_on_cluster(action) for action in actions):
+                raise unauthorized("Unauthorized to set user digest in LogicalSessionId")
+            own = lsid.uid
+        return SessionKey(lsid.id, own, lsid.txn_number, lsid.txn_uuid)
 
     @property
     def ns(self) -> Namespace:
@@ -217,6 +238,10 @@ class Command:
     admin_only: bool = False
     sequences: tuple[str, ...] = ()
     in_transaction: bool = False
+    #: Changes what there is; some versions allow that in transactions.
+    schema: bool = False
+    #: Takes no session of its own where the version's kills are detached.
+    kills: bool = False
     retryable: bool = False
     write_concern: bool = False
     read_concern: bool = False

@@ -124,11 +124,16 @@ def _list_collections(call: Call) -> Answer:
         if not call.option("nameOnly"):
             entry["options"] = node.options.get(ns, {})
             entry["info"] = {"readOnly": False, "uuid": uuid_of(node, ns)}
-            entry["idIndex"] = {"v": 2, "key": {"_id": 1}, "name": "_id_", "ns": f"{ns[0]}.{name}"}
+            entry["idIndex"] = {"v": 2, "key": {"_id": 1}, "name": "_id_", **index_ns(call, ns)}
         found.append(entry)
     ns = (call.database, "$cmd.listCollections")
     size = batch_size(call, call.document("cursor"))
     return batch_last(first_batch(call, ns, _filtered(call, found), size))
+
+
+def index_ns(call: Call, ns: Namespace) -> Document:
+    """The ``ns`` of an index, where the version has it."""
+    return {} if call.version.tidy_indexes else {"ns": ".".join(ns)}
 
 
 def _may_list_collections(call: Call) -> None:
@@ -209,7 +214,7 @@ def _validate(call: Call) -> Answer:
 
 
 COMMANDS: Final = {
-    "create": Command(_create, on_collection("createCollection"), write_concern=True),
+    "create": Command(_create, on_collection("createCollection"), write_concern=True, schema=True),
     "drop": Command(_drop, on_collection("dropCollection"), write_concern=True),
     "dropDatabase": Command(_drop_database, on_database("dropDatabase"), write_concern=True),
     "renameCollection": Command(_rename, _may_rename, admin_only=True, write_concern=True),

@@ -18,6 +18,10 @@ class Client:
     address: str
     id: int
     users: list[User] = field(default_factory=list)
+    #: Whose login has expired; only the same user may log in again.
+    expired: User | None = None
+    #: Another server is at the other end: its hello said so.
+    internal: bool = False
     conversation: Conversation | None = None
     conversation_database: str = ""
     metadata: Document | None = None

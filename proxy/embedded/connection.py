@@ -31,6 +31,12 @@ CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
 )
 
 
+_OVERLOADED: Final = failure(
+    462,
+    "Rate limiter 'ingressRequestRateLimiter' rate exceeded",
+    "SystemOverloadedError",
+    "RetryableError",
+)
 _NOT_IN_NAMES: Final = frozenset('/\\. "$\0')
 
 
@@ -67,6 +73,7 @@ class Connection:
         self._waiting: tuple[Request, Call, Later] | None = None
         self._exhaust: _Exhaust | None = None
         node.connections += 1
+        node.clients[self.client.id] = self.client
 
     def receive(self, frame: bytes, now: float) -> Step:
         """Take one whole frame from the client."""
@@ -74,6 +81,8 @@ class Connection:
             request = read_request(frame)
         except WireError:
             return Step(close=True)
+        if self.node.overloaded(self.client):
+            return self._refuse(request, _OVERLOADED.again(), now)
         if request.opcode == OP_MSG:
             return self._message(request, now)
         if request.opcode == OP_QUERY and request.command:
@@ -119,6 +128,7 @@ class Connection:
         """The connection has ended."""
         self.gone()
         self.node.connections -= 1
+        del self.node.clients[self.client.id]
 
     def _message(self, request: Request, now: float) -> Step:
         try:
@@ -153,6 +163,7 @@ class Connection:
         try:
             legacy.check_command(request)
             body = _decoded(request.body_bytes())
+            legacy.check_opcode(self.node, next(iter(body), ""))
         except CommandError as error:
             return self._refuse(request, error, now)
         duplicates = tuple(name.decode("utf-8", "replace") for name in request.fields.duplicates)

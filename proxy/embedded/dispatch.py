@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from proxy.embedded import stable_api
+from proxy.embedded.binding import bind_session, enter_transaction
 from proxy.embedded.call import Answer, Call, Command, Later
 from proxy.embedded.failures import failure, unauthorized
+from proxy.embedded.lsids import session_root
 from proxy.embedded.node import Operation
 from proxy.embedded.printing import printed, type_name
-from proxy.embedded.sessions import judge_transaction_fields, parse_session_info
 from proxy.errors import CommandError
 from proxy.wire.replies import error_document
 
@@ -22,15 +24,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NO_TRANSACTION_DATABASES: Final = ("config", "local")
-
 
 def failed(call: Call, error: CommandError) -> Document:
     """``error`` as a reply, with the cluster's times where the server puts them."""
     document = error_document(error)
+    document["codeName"] = call.version.code_name(error.code, error.code_name)
     times = call.node.times()
     if not times:
         return document
+    if call.version.times_last:
+        return {**document, **times}
     labels = {"errorLabels": document.pop("errorLabels")} if error.labels else {}
     first = {"operationTime": times["operationTime"]}
     return {**labels, **first, **document, "$clusterTime": times["$clusterTime"]}
@@ -107,19 +110,22 @@ def _finish_failed(call: Call, error: CommandError) -> Document:
 
 
 def _run(call: Call, command: Command | None, duplicates: tuple[str, ...]) -> Answer:
-    if command is None:
+    if command is None or not call.version.has(call.name):
         raise failure(59, f"no such command: '{call.name}'")
     call.node.counters[call.name] += 1
+    stable_api.check(call)
     _may_attempt(call, command)
     if duplicates:
         raise failure(
-            40413, f"BSON field 'OperationSessionInfo.{duplicates[0]}' is a duplicate field"
+            40413,
+            f"BSON field '{session_root(call.name, call.version)}.{duplicates[0]}' is a duplicate "
+            "field",
         )
     if set(call.sequences) - set(command.sequences):
         raise failure(40472, f"The {call.name} command does not support document sequences.")
     if command.parse is not None:
         command.parse(call)
-    _bind_session(call, command)
+    bind_session(call, command)
     command.check(call)
     _check_generic(call, command)
     _start_operation(call)
@@ -149,49 +155,14 @@ def _may_attempt(call: Call, command: Command) -> None:
         raise unauthorized(f"{call.name} may only be run against the admin database.")
     if command.public or not call.node.authorization or call.users or call.makes_first_user:
         return
-    raise unauthorized(f"command {call.name} requires authentication")
-
-
-def _bind_session(call: Call, command: Command) -> None:
-    info = parse_session_info(call.body)
-    if command.public:
-        if info.autocommit is not None:
-            raise failure(263, "This command is not supported in transactions")
-        if info.txn_number is not None:
-            raise failure(50889, "It is illegal to provide a txnNumber for this command")
-    if call.node.authorization and not call.users:
-        return
-    if info.lsid is not None:
-        key = call.session_key(info.lsid, "impersonate")
-        call.session = call.node.sessions.vivify(key, call.owner_name(), call.now)
-    judge_transaction_fields(info, replica_set=call.node.replica_set)
-    call.txn_number = info.txn_number
-    if info.txn_number is None:
-        return
-    if info.autocommit is None:
-        if not command.retryable:
-            raise failure(
-                50768,
-                "txnNumber may only be provided for multi-document transactions and retryable "
-                "write commands. autocommit:false was not provided, and "
-                f"{call.name} is not a retryable write command.",
-            )
-    elif not command.in_transaction:
-        text = f"Cannot run '{call.name}' in a multi-document transaction."
-        if call.name == "count":
-            text += (
-                " Please see http://dochub.mongodb.org/core/transaction-count for a recommended "
-                "alternative."
-            )
-        raise failure(263, text)
-    elif call.database in _NO_TRANSACTION_DATABASES or (
-        call.database == "admin"
-        and not command.admin_only
-        and call.name not in ("getMore", "killCursors")
-    ):
+    word = "Command" if call.version.capital_command else "command"
+    if call.client.expired is not None:
         raise failure(
-            263, f"Cannot run command against the '{call.database}' database in a transaction"
+            391,
+            f"{word} {call.name} requires reauthentication since the current authorization session "
+            "has expired. Please re-auth.",
         )
+    raise unauthorized(f"{word} {call.name} requires authentication")
 
 
 def _check_generic(call: Call, command: Command) -> None:
@@ -223,7 +194,7 @@ def _start_operation(call: Call) -> None:
         f"{call.database}.{first if isinstance(first, str) else '$cmd'}",
         call.client.address,
         call.client.app_name,
-        call.key,
+        None if call.key is None else call.key.parent,
         tuple(user.full_name for user in call.users),
         call.body,
         call.now,
@@ -233,38 +204,5 @@ def _start_operation(call: Call) -> None:
 
 def _carry_out(call: Call, command: Command) -> Answer:
     if call.txn_number is not None:
-        _enter_transaction(call, command)
+        enter_transaction(call, command)
     return command.run(call)
-
-
-def _enter_transaction(call: Call, command: Command) -> None:
-    session = call.session
-    assert session is not None
-    assert call.txn_number is not None
-    transaction, label, locks = session.transaction, str(session.key), call.node.locks
-    if call.body.get("autocommit") is None:
-        transaction.begin_retryable(call.txn_number, label, locks)
-        return
-    starts = call.body.get("startTransaction") is True
-    if starts and (command.ends_transaction or call.name == "killCursors"):
-        raise failure(263, _NO_START[call.name])
-    if not starts and call.option("readConcern"):
-        raise failure(72, "Only the first command in a transaction may specify a readConcern")
-    if call.option("writeConcern") is not None and not command.ends_transaction:
-        raise failure(72, "writeConcern is not allowed within a multi-statement transaction")
-    if starts:
-        transaction.begin(call.txn_number, label, call.now, locks)
-    else:
-        commit = call.name == "commitTransaction"
-        lifetime = call.node.transaction_lifetime
-        transaction.expire(call.now, locks, lifetime)
-        transaction.resume(call.txn_number, label, commit=commit)
-    if not command.ends_transaction:
-        call.transaction = transaction
-
-
-_NO_START: Final = {
-    "commitTransaction": "Cannot start a transaction with a commit",
-    "abortTransaction": "Cannot start a transaction with an abort",
-    "killCursors": "Cannot run killCursors as the first operation in a multi-document transaction.",
-}

@@ -21,22 +21,23 @@ _AWAIT_SECONDS: Final = 1.0
 def _belongs(call: Call, cursor: Cursor) -> None:
     """Refuse a getMore from another session, transaction or user than the cursor's."""
     ours, theirs = call.key, cursor.session
+    ours_text, theirs_text = (key and key.text(call.version) for key in (ours, theirs))
     if call.node.authorization:
         users = tuple((user.name, user.database) for user in call.users)
         if ours != theirs and not call.may_on_cluster("impersonate"):
             raise unauthorized(
-                f"Cursor session id ({theirs or 'none'}) is not the same as the operation "
-                f"context's session id ({ours or 'none'})"
+                f"Cursor session id ({theirs_text or 'none'}) is not the same as the operation "
+                f"context's session id ({ours_text or 'none'})"
             )
         if not set(users) & set(cursor.users):
             raise unauthorized(f"cursor id {cursor.id} was not created by the authenticated user")
     prefix = f"Cannot run getMore on cursor {cursor.id}, which was "
     if theirs is None and ours is not None:
-        raise failure(50736, f"{prefix}not created in a session, in session {ours}")
+        raise failure(50736, f"{prefix}not created in a session, in session {ours_text}")
     if theirs is not None and ours is None:
-        raise failure(50737, f"{prefix}created in session {theirs}, without an lsid")
+        raise failure(50737, f"{prefix}created in session {theirs_text}, without an lsid")
     if theirs != ours:
-        raise failure(50738, f"{prefix}created in session {theirs}, in session {ours}")
+        raise failure(50738, f"{prefix}created in session {theirs_text}, in session {ours_text}")
     if cursor.txn_number is None and call.txn_number is not None:
         raise failure(
             50739, f"{prefix}not created in a transaction, in transaction {call.txn_number}"

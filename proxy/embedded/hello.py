@@ -33,7 +33,7 @@ def _hello(call: Call) -> Answer:
             if wait is None
             else "A request with 'maxAwaitTimeMS' must include a 'topologyVersion'",
         )
-    if version is None or wait is None or call.node.max_wire_version < 9:
+    if version is None or wait is None or not call.version.topology_version:
         return _reply(call)
     return _awaitable(call, version, wait)
 
@@ -103,6 +103,8 @@ def _take_metadata(call: Call) -> None:
                 "length",
             )
         call.client.metadata = metadata
+    if isinstance(call.option("internalClient"), dict):
+        call.client.internal = True
     offered = call.body.get("compression")
     if isinstance(offered, list):
         call.client.compressors = [name for name in offered if name in _COMPRESSORS]
@@ -114,11 +116,12 @@ def _reply(call: Call) -> Document:
     if call.option("helloOk"):
         reply["helloOk"] = True
     primary = "isWritablePrimary" if call.name == "hello" else "ismaster"
-    if node.max_wire_version >= 9:
-        reply["topologyVersion"] = node.topology_version()
+    topology: Document = {}
+    if node.version.topology_version:
+        topology = {"topologyVersion": node.topology_version()}
     if node.replica_set:
         written = milliseconds(int(node.written_at))
-        reply |= {
+        reply |= topology | {
             "hosts": [node.address],
             "setName": node.set_name,
             "setVersion": 1,
@@ -135,7 +138,7 @@ def _reply(call: Call) -> Document:
             },
         }
     else:
-        reply[primary] = True
+        reply |= {primary: True} | topology
     reply |= {
         "maxBsonObjectSize": 16_777_216,
         "maxMessageSizeBytes": MAX_MESSAGE_SIZE,
@@ -144,7 +147,7 @@ def _reply(call: Call) -> Document:
         "logicalSessionTimeoutMinutes": TIMEOUT_MINUTES,
         "connectionId": call.client.id,
         "minWireVersion": 0,
-        "maxWireVersion": node.max_wire_version,
+        "maxWireVersion": node.version.wire,
         "readOnly": False,
     }
     if "compression" in call.body and call.client.compressors:
@@ -156,7 +159,7 @@ def _reply(call: Call) -> Document:
         if user is not None:
             reply["saslSupportedMechs"] = list(user.mechanisms)
     speculative = call.option("speculativeAuthenticate")
-    if isinstance(speculative, dict) and node.max_wire_version >= 9:
+    if isinstance(speculative, dict) and node.version.speculative_login:
         # Failing is not said: the client then starts over with saslStart.
         try:
             reply["speculativeAuthenticate"] = auth.speculative(call, speculative)

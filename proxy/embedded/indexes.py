@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from bson import Int64
 
 from proxy.embedded.call import Answer, Call, Command, on_collection
+from proxy.embedded.catalog import index_ns
 from proxy.embedded.failures import failure
 from proxy.embedded.printing import printed
 
@@ -86,11 +87,11 @@ def _list_indexes(call: Call) -> Answer:
     ns, engine = call.ns, call.node.engine
     if not engine.exists(ns):
         raise failure(26, f"ns does not exist: {ns[0]}.{ns[1]}")
-    full = f"{ns[0]}.{ns[1]}"
-    found: list[Document] = [{"v": 2, "key": {"_id": 1}, "name": "_id_", "ns": full}]
+    where = index_ns(call, ns)
+    found: list[Document] = [{"v": 2, "key": {"_id": 1}, "name": "_id_", **where}]
     for name, details in engine.indexes(ns).items():
         options = {option: value for option, value in details.items() if option != "key"}
-        found.append({"v": 2, "key": details["key"], "name": name, "ns": full, **options})
+        found.append({"v": 2, "key": details["key"], "name": name, **where, **options})
     return {
         "cursor": {"id": Int64(0), "ns": f"{ns[0]}.$cmd.listIndexes.{ns[1]}", "firstBatch": found}
     }
@@ -99,7 +100,9 @@ def _list_indexes(call: Call) -> Answer:
 _DROP: Final = Command(_drop_indexes, on_collection("dropIndex"), write_concern=True)
 
 COMMANDS: Final = {
-    "createIndexes": Command(_create_indexes, on_collection("createIndex"), write_concern=True),
+    "createIndexes": Command(
+        _create_indexes, on_collection("createIndex"), write_concern=True, schema=True
+    ),
     "dropIndexes": _DROP,
     "deleteIndexes": _DROP,
     "listIndexes": Command(_list_indexes, on_collection("listIndexes")),

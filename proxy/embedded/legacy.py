@@ -36,6 +36,19 @@ _QUERY_FAILURE = 2
 _CURSOR_NOT_FOUND = 1
 _AWAIT_CAPABLE = 8
 _FIRST_BATCH = 101
+_BY_QUERY = frozenset(
+    (
+        "hello",
+        "isMaster",
+        "ismaster",
+        "saslStart",
+        "saslContinue",
+        "authenticate",
+        "buildInfo",
+        "buildinfo",
+    )
+)
+_NAMES = {OP_QUERY: "OP_QUERY", OP_GET_MORE: "OP_GET_MORE"}
 
 
 def check_command(request: Request) -> None:
@@ -52,15 +65,37 @@ def check_command(request: Request) -> None:
         )
 
 
+def check_opcode(node: Node, command: str) -> None:
+    """From 5.1 on OP_QUERY carries hello and logins only.
+
+    Raises:
+        CommandError: 352.
+    """
+    if node.version.only_messages and command not in _BY_QUERY:
+        raise failure(
+            352,
+            f"Unsupported OP_QUERY command: {command}. The client driver may require an upgrade. "
+            "For more details see https://dochub.mongodb.org/core/legacy-opcode-removal",
+        )
+
+
 def handle(node: Node, request: Request, now: float) -> list[bytes]:
     """Carry out a legacy message; the frames to send back, none for writes.
 
-    With authorization on everything is refused, as none of these can say who may do what.
+    With authorization on everything is refused, as none of these can say who may do what, and by
+    servers from 5.1 on.
 
     Raises:
         HangUp: it cannot be read.
     """
     try:
+        if node.version.only_messages:
+            raise failure(
+                5739101,
+                f"{_NAMES.get(request.opcode, 'This opcode')} is no longer supported. The client "
+                "driver may require an upgrade. For more details see "
+                "https://dochub.mongodb.org/core/legacy-opcode-removal",
+            )
         return _HANDLERS[request.opcode](node, request, now)
     except (WireError, BSONError, IndexError, ValueError, StructError) as error:
         raise HangUp from error

@@ -17,8 +17,10 @@ from proxy.embedded.failpoints import FailPoints
 from proxy.embedded.sessions import SessionKey, SessionStore
 from proxy.embedded.transactions import LIFETIME, Locks
 from proxy.embedded.users import EmbeddedRole, EmbeddedUser, UserStore
+from proxy.embedded.versions import DEFAULT, VERSIONS, Version
 
 if TYPE_CHECKING:
+    from proxy.embedded.client import Client
     from proxy.errors import CommandError
 
 TERM: Final = Int64(1)
@@ -54,11 +56,11 @@ class Node:
     authorization: bool
     users: UserStore
     set_name: str | None
-    max_wire_version: int
+    version: Version
     address: str
     started: float
     engine: Engine = field(default_factory=Engine)
-    sessions: SessionStore = field(default_factory=SessionStore)
+    sessions: SessionStore = field(init=False)
     cursors: CursorStore = field(default_factory=CursorStore)
     locks: Locks = field(default_factory=Locks)
     fail_points: FailPoints = field(default_factory=FailPoints)
@@ -68,18 +70,25 @@ class Node:
     parameters: Document = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
     connections: int = 0
+    clients: dict[int, Client] = field(default_factory=dict)
     process_id: ObjectId = field(default_factory=ObjectId)
     topology_counter: int = 6
+    #: Of this many requests one is refused unread; 0 for none. A test's hook (8.2 and later).
+    reject_every: int = 0
     wake: Callable[[], None] = lambda: None
     written: Timestamp = field(init=False)
     written_at: float = field(init=False)
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
+    _admitted: Iterator[int] = field(default_factory=lambda: count(1))
     _connection_ids: Iterator[int] = field(default_factory=lambda: count(1))
     _operation_ids: Iterator[int] = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
         self.written = Timestamp(int(self.started), 1)
         self.written_at = self.started
+        self.sessions = SessionStore(self.version)
+        if not self.replica_set:
+            self.topology_counter = 0
 
     def next_request_id(self) -> int:
         """The next message's requestID: one counter for the whole process."""
@@ -92,6 +101,30 @@ class Node:
     def next_operation_id(self) -> int:
         """``opid`` of the next command."""
         return next(self._operation_ids)
+
+    def expire_logins(self, user: str) -> int:
+        """Let the logins of ``user`` (``name@db``) expire, as tokens do; how many there were.
+
+        Raises:
+            ValueError: the version knows no such thing.
+        """
+        if not self.version.logins_expire:
+            raise ValueError(f"logins do not expire in {self.version.name}")
+        found = 0
+        for client in self.clients.values():
+            for known in client.users:
+                if known.full_name == user:
+                    client.expired, client.users = known, []
+                    found += 1
+                    break
+        return found
+
+    def overloaded(self, client: Client) -> bool:
+        """Whether the next request of ``client`` is to be refused unread (8.2 and later)."""
+        exempt = self.authorization and not client.users
+        if not self.reject_every or exempt or not self.version.rate_limiter:
+            return False
+        return next(self._admitted) % self.reject_every == 0
 
     @property
     def replica_set(self) -> bool:
@@ -117,7 +150,9 @@ class Node:
     def flush_sessions(self, now: float) -> None:
         """Write the session cache to its collection; ended sessions lose their cursors."""
         gone = self.sessions.flush(now)
-        self.cursors.close_where(lambda cursor: cursor.session in gone)
+        self.cursors.close_where(
+            lambda cursor: cursor.session is not None and cursor.session.parent in gone
+        )
 
     @property
     def transaction_lifetime(self) -> float:
@@ -149,10 +184,13 @@ def make_node(
     users: Iterable[EmbeddedUser] = (),
     roles: Iterable[EmbeddedRole] = (),
     set_name: str | None,
-    max_wire_version: int,
+    version: str = DEFAULT,
     address: str,
     now: float,
 ) -> Node:
-    """A server as it starts, with its first users and roles; ``now`` is Unix time."""
+    """A server as it starts, with its first users and roles; ``now`` is Unix time.
+
+    ``version`` is a key of :data:`proxy.embedded.versions.VERSIONS`.
+    """
     store = UserStore(users, roles)
-    return Node(authorization, store, set_name, max_wire_version, address, now)
+    return Node(authorization, store, set_name, VERSIONS[version], address, now)

@@ -208,6 +208,10 @@ _CLUSTER_LOCAL: Final = words(
 )
 
 
+def _system(_: str) -> Privileges:
+    return {ANY: words("anyAction")}
+
+
 def merged(parts: Iterable[Mapping[Resource, frozenset[str]]]) -> Privileges:
     """The union of privileges, by resource."""
     union: Privileges = {}
@@ -237,6 +241,7 @@ _ADMIN: Final[dict[str, Callable[[str], Privileges]]] = {
     "backup": _backup,
     "restore": _restore,
     "root": _root,
+    "__system": _system,
 }
 
 
@@ -250,7 +255,8 @@ def built_in(role: str, database: str) -> Privileges | None:
 
 def covers(privileges: Mapping[Resource, frozenset[str]], resource: Resource, action: str) -> bool:
     """Whether ``action`` on ``resource`` is granted, through wider resources too."""
-    if action in privileges.get(resource, ()) or action in privileges.get(ANY, ()):
+    anywhere = privileges.get(ANY, frozenset())
+    if "anyAction" in anywhere or action in anywhere or action in privileges.get(resource, ()):
         return True
     if resource == CLUSTER:
         return False

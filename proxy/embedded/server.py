@@ -12,6 +12,7 @@ import trio
 
 from proxy.embedded.connection import Connection
 from proxy.embedded.node import make_node
+from proxy.embedded.versions import DEFAULT
 from proxy.errors import WireError
 from proxy.wire.frames import FrameBuffer
 
@@ -32,8 +33,11 @@ class EmbeddedUpstream:
     """A small MongoDB replica-set primary in this process, for demonstrations and tests.
 
     It keeps everything in memory, has one member, and no change streams. ``set_name`` None makes
-    it a standalone. ``address`` is the name it goes by in ``hello``; it becomes the real
-    ``host:port`` once it listens.
+    it a standalone. ``version`` is the server version that it plays, ``4.2`` to ``8.2``.
+    ``address`` is the name it goes by in ``hello``; it becomes the real ``host:port`` once it
+    listens.
+
+    Its ``node`` has hooks for tests: ``reject_every`` and :meth:`Node.expire_logins`.
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class EmbeddedUpstream:
         users: Iterable[EmbeddedUser] = (),
         roles: Iterable[EmbeddedRole] = (),
         set_name: str | None = "embedded",
-        max_wire_version: int = 9,
+        version: str = DEFAULT,
         address: str = "127.0.0.1:27117",
     ) -> None:
         self.node = make_node(
@@ -51,7 +55,7 @@ class EmbeddedUpstream:
             users=users,
             roles=roles,
             set_name=set_name,
-            max_wire_version=max_wire_version,
+            version=version,
             address=address,
             now=time.time(),
         )

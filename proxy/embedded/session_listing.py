@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 from bson import Binary
 
 from proxy.embedded.failures import failure, type_mismatch
+from proxy.embedded.lsids import missing_field, unknown_field
 from proxy.embedded.node import milliseconds
 from proxy.embedded.printing import type_name
-from proxy.embedded.sessions import Session, missing_field, unknown_field, user_digest
+from proxy.embedded.sessions import Session, user_digest
 
 if TYPE_CHECKING:
     from proxy.embedded.call import Call

@@ -1,22 +1,19 @@
-"""Logical sessions as a 4.2 server keeps them: parsing of ``lsid`` and the session cache.
-
-The order of checks and every text is what the recorded server answered.
-"""
+"""Logical sessions as a server keeps them: their identity, and the session cache."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
-from bson import Int64
+from proxy.embedded.failures import failure
+from proxy.embedded.transactions import Locks, Transaction
 
-from proxy.embedded.failures import failure, type_mismatch
-from proxy.embedded.printing import subtype, subtype_name
-from proxy.embedded.transactions import Transaction
+if TYPE_CHECKING:
+    from proxy.embedded.versions import Version
 
 #: ``logicalSessionTimeoutMinutes`` of hello and ``timeoutMinutes`` of startSession.
 TIMEOUT_MINUTES: Final = 30
@@ -35,13 +32,30 @@ def user_digest(user: str, database: str) -> bytes:
 
 
 class SessionKey(NamedTuple):
-    """A session's identity: the UUID's 16 bytes and the owner's SHA-256."""
+    """A session's identity: the UUID's 16 bytes and the owner's SHA-256.
+
+    A child session (6.0) has a UUID of its own besides, and the txnNumber of the retryable write
+    that it works for, if any.
+    """
 
     id: bytes
     uid: bytes
+    txn_number: int | None = None
+    txn_uuid: bytes | None = None
 
-    def __str__(self) -> str:
-        return f"{UUID(bytes=self.id)} - {base64.b64encode(self.uid).decode()}"
+    @property
+    def parent(self) -> SessionKey:
+        """The session that a child belongs to; any other is its own."""
+        return self if self.txn_uuid is None else SessionKey(self.id, self.uid)
+
+    def text(self, version: Version) -> str:
+        """As errors show it."""
+        shown = f"{UUID(bytes=self.id)} - {base64.b64encode(self.uid).decode()}"
+        if not version.child_sessions:
+            return shown
+        number = "" if self.txn_number is None else str(self.txn_number)
+        uuid = "" if self.txn_uuid is None else str(UUID(bytes=self.txn_uuid))
+        return f"{shown} - {number} - {uuid}"
 
 
 class ClientLsid(NamedTuple):
@@ -49,6 +63,8 @@ class ClientLsid(NamedTuple):
 
     id: bytes
     uid: bytes | None
+    txn_number: int | None = None
+    txn_uuid: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -66,12 +82,26 @@ class Session:
     stored: bool = False
     stored_use: float = 0.0
     transaction: Transaction = field(default_factory=Transaction)
+    #: The state of child sessions, which have transactions of their own.
+    children: dict[SessionKey, Transaction] = field(default_factory=dict)
+
+    def state(self, key: SessionKey) -> Transaction:
+        """The transaction state of the session itself, or of the child that ``key`` names."""
+        if key == self.key:
+            return self.transaction
+        return self.children.setdefault(key, Transaction())
+
+    def abort(self, locks: Locks) -> None:
+        """Abort what is open in the session and in its children."""
+        for transaction in (self.transaction, *self.children.values()):
+            transaction.abort(locks)
 
 
 class SessionStore:
-    """Every session that was used, by key."""
+    """Every session that was used, by key; children stand in their parents."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: Version) -> None:
+        self._version = version
         self._sessions: dict[SessionKey, Session] = {}
         self._ended: set[SessionKey] = set()
         self._flushed = float("-inf")
@@ -83,11 +113,20 @@ class SessionStore:
             if len(self._sessions) >= MAX_SESSIONS:
                 self.expire(now)
             if len(self._sessions) >= MAX_SESSIONS:
-                raise failure(261, "cannot add session into the cache")
+                raise failure(261, self._full(key))
             session = self._sessions[key] = Session(key, now, user)
         session.last_use = now
         session.local = True
         return session
+
+    def _full(self, key: SessionKey) -> str:
+        if not self._version.says_too_many_sessions:
+            return "cannot add session into the cache"
+        which = f" ID {key.text(self._version)}" if self._version.child_sessions else ""
+        return (
+            f"Unable to add session{which} into the cache because the number of active sessions is "
+            "too high"
+        )
 
     def get(self, key: SessionKey) -> Session | None:
         """The session, without counting as use."""
@@ -131,167 +170,3 @@ class SessionStore:
     def matching(self, wanted: Callable[[SessionKey], bool]) -> list[Session]:
         """The sessions whose key is ``wanted``."""
         return [session for session in self._sessions.values() if wanted(session.key)]
-
-
-def parse_uuid(path: str, value: object) -> bytes:
-    """A session id's 16 bytes.
-
-    Raises:
-        CommandError: 14 or 207.
-    """
-    if not isinstance(value, bytes):
-        raise type_mismatch(path, value, "binData")
-    if subtype(value) != 4:
-        raise failure(
-            14,
-            f"BSON field '{path}' is the wrong bindData type '{subtype_name(value)}', "
-            "expected type 'UUID'",
-        )
-    if len(value) != 16:
-        raise failure(207, "uuid must be a 16-byte binary field with UUID (4) subtype")
-    return bytes(value)
-
-
-def parse_uid(path: str, value: object) -> bytes:
-    """An owner digest's 32 bytes.
-
-    Raises:
-        CommandError: 14 or 12.
-    """
-    if not isinstance(value, bytes):
-        raise type_mismatch(path, value, "binData")
-    if subtype(value) != 0:
-        raise failure(
-            14,
-            f"BSON field '{path}' is the wrong bindData type '{subtype_name(value)}', "
-            "expected type 'general'",
-        )
-    if len(value) != 32:
-        raise failure(12, f"Unsupported SHA256Block hash length: {len(value)}")
-    return bytes(value)
-
-
-def unknown_field(path: str, name: str) -> Exception:
-    """40415 for a field of the document at ``path``."""
-    return failure(40415, f"BSON field '{path}.{name}' is an unknown field.")
-
-
-def missing_field(path: str, name: str) -> Exception:
-    """40414 for a field of the document at ``path``."""
-    return failure(40414, f"BSON field '{path}.{name}' is missing but a required field")
-
-
-def parse_lsid(path: str, value: Mapping[str, Any]) -> ClientLsid:
-    """An lsid's fields, strictly. ``path`` is where it stands: ``KillSessionsCmd.killSessions``."""
-    found: bytes | None = None
-    uid: bytes | None = None
-    for name, item in value.items():
-        if name == "id":
-            if item is not None:
-                found = parse_uuid(f"{path}.id", item)
-        elif name == "uid":
-            if item is not None:
-                uid = parse_uid(f"{path}.uid", item)
-        else:
-            raise unknown_field(path, name)
-    if found is None:
-        raise missing_field(path, "id")
-    return ClientLsid(found, uid)
-
-
-def parse_array(root: str, name: str, value: object) -> list[Mapping[str, Any]]:
-    """A command's array of documents; nulls are skipped and a document passes for an array.
-
-    ``name`` is the array's own path below ``root`` (``killSessions``, ``users``).
-    """
-    if isinstance(value, Mapping):
-        for index, key in enumerate(value):
-            if not key.isdecimal():
-                raise failure(
-                    40422,
-                    f"BSON array field '{root}.{name}' has an invalid value '{key}' "
-                    "for an array field name.",
-                )
-            if key != str(index):
-                raise failure(
-                    40423,
-                    f"BSON array field '{root}.{name}' has a non-sequential value '{key}' "
-                    f"for an array field name, expected value '{index}'.",
-                )
-        value = list(value.values())
-    elif not isinstance(value, list):
-        raise failure(10065, f"invalid parameter: expected an object ({name.rpartition('.')[2]})")
-    for index, item in enumerate(value):
-        if item is not None and not isinstance(item, Mapping):
-            raise type_mismatch(f"{root}.{name}.{index}", item, "object")
-    return [item for item in value if item is not None]
-
-
-class SessionInfo(NamedTuple):
-    """The generic session fields of one command, parsed but not yet judged."""
-
-    lsid: ClientLsid | None = None
-    txn_number: int | None = None
-    autocommit: bool | None = None
-    start_transaction: bool | None = None
-
-
-_ROOT: Final = "OperationSessionInfo"
-
-
-def parse_session_info(body: Mapping[str, Any]) -> SessionInfo:
-    """The types of ``lsid``, ``txnNumber``, ``autocommit`` and ``startTransaction``.
-
-    Raises:
-        CommandError: 14, 40414, 40415, 207 or 12, for the first that is wrong.
-    """
-    found: dict[str, Any] = {}
-    for name, value in body.items():
-        if value is None:
-            continue
-        if name == "lsid":
-            if not isinstance(value, Mapping):
-                raise type_mismatch(f"{_ROOT}.lsid", value, "object")
-            found[name] = parse_lsid(f"{_ROOT}.lsid", value)
-        elif name == "txnNumber":
-            if not isinstance(value, Int64):
-                raise type_mismatch(f"{_ROOT}.txnNumber", value, "long")
-            found[name] = int(value)
-        elif name in ("autocommit", "startTransaction"):
-            if not isinstance(value, bool):
-                raise type_mismatch(f"{_ROOT}.{name}", value, "bool")
-            found[name] = value
-    return SessionInfo(
-        found.get("lsid"),
-        found.get("txnNumber"),
-        found.get("autocommit"),
-        found.get("startTransaction"),
-    )
-
-
-def judge_transaction_fields(info: SessionInfo, *, replica_set: bool) -> None:
-    """What ``txnNumber``, ``autocommit`` and ``startTransaction`` require of each other.
-
-    Raises:
-        CommandError: 72; 20 on a standalone.
-    """
-    if info.txn_number is not None:
-        if info.lsid is None:
-            raise failure(72, "Transaction number requires a session ID to also be specified")
-        if not replica_set:
-            raise failure(
-                20, "Transaction numbers are only allowed on a replica set member or mongos"
-            )
-        if info.txn_number < 0:
-            raise failure(72, "Transaction number cannot be negative")
-    elif info.autocommit is not None:
-        raise failure(72, "'autocommit' field requires a transaction number to also be specified")
-    if info.autocommit:
-        raise failure(72, "Specifying autocommit=true is not allowed.")
-    if info.start_transaction is not None:
-        if info.autocommit is None:
-            raise failure(
-                72, "'startTransaction' field requires 'autocommit' field to also be specified"
-            )
-        if not info.start_transaction:
-            raise failure(72, "Specifying startTransaction=false is not allowed.")

@@ -10,7 +10,7 @@ from bson import ObjectId
 from proxy.embedded.call import Call
 from proxy.embedded.engine import Document, Namespace
 from proxy.embedded.failures import failure
-from proxy.embedded.sessions import missing_field
+from proxy.embedded.lsids import missing_field
 
 Outcome = Document
 Run = Callable[[Call, Namespace, Document], Outcome]
@@ -18,11 +18,13 @@ Run = Callable[[Call, Namespace, Document], Outcome]
 
 def once(call: Call, statement_id: int, run: Callable[[], Outcome]) -> Outcome:
     """Run a statement, or give its recorded outcome where this txnNumber has it already."""
-    if call.txn_number is None or call.transaction is not None or call.session is None:
+    state = call.state
+    if call.txn_number is None or call.transaction is not None or state is None:
         return run()
-    executed = call.session.transaction.executed
+    executed = state.executed
     if statement_id in executed:
         call.node.counters["retried statements"] += 1
+        call.retried.append(statement_id)
         return {**executed[statement_id], "wrote": 0}
     executed[statement_id] = run()
     return executed[statement_id]

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import bson
 
 from proxy.embedded.engine import Document, Engine, Namespace
 from proxy.embedded.failures import TRANSIENT, failure
 from proxy.errors import CommandError
+
+if TYPE_CHECKING:
+    from proxy.embedded.versions import Version
 
 #: ``transactionLifetimeLimitSeconds``.
 LIFETIME: Final = 60.0
@@ -74,19 +77,22 @@ class Transaction:
     number: int = -1
     state: State = State.NONE
     started: float = 0.0
+    #: The API parameters of a transaction's first command.
+    api: Document = field(default_factory=dict)
     #: Replies to executed statements of a retryable write, by stmtId.
     executed: dict[int, Document] = field(default_factory=dict)
     _engine: Engine | None = None
     _copied: dict[Namespace, dict[bytes, Document]] = field(default_factory=dict)
     _written: dict[tuple[Namespace, bytes], Any] = field(default_factory=dict)
 
-    def begin_retryable(self, number: int, label: str, locks: Locks) -> None:
+    def begin_retryable(self, number: int, label: str, locks: Locks, version: Version) -> None:
         """A write with a txnNumber and without autocommit. ``label`` is the session's text form.
 
         Raises:
             CommandError: 225 where a newer number has started, 217 where it was a transaction.
         """
-        self._refuse_older(number, label)
+        if number < self.number:
+            raise failure(225, self._too_old(number, label, version, retryable=True))
         if number > self.number:
             self.abort(locks)
             self._reset(number, State.RETRYABLE)
@@ -95,9 +101,10 @@ class Transaction:
                 217, "Cannot retry a retryable write that has been converted into a transaction"
             )
 
-    def begin(self, number: int, label: str, now: float, locks: Locks) -> None:
+    def begin(self, number: int, label: str, now: float, locks: Locks, version: Version) -> None:
         """The first command of a transaction."""
-        self._refuse_older(number, label)
+        if number < self.number:
+            raise failure(225, self._too_old(number, label, version))
         if number == self.number:
             raise failure(
                 117,
@@ -109,13 +116,14 @@ class Transaction:
         self.started = now
         self._engine = Engine()
 
-    def resume(self, number: int, label: str, *, commit: bool) -> None:
+    def resume(self, number: int, label: str, *, commit: bool, version: Version) -> None:
         """A later command of a transaction; ``commit`` for commitTransaction itself.
 
         Raises:
             CommandError: 251 (labelled) where it is unknown or aborted, 256 where committed.
         """
-        self._refuse_older(number, label)
+        if number < self.number:
+            raise failure(225, self._too_old(number, label, version))
         if number > self.number or self.state in (State.NONE, State.RETRYABLE):
             raise failure(
                 251,
@@ -182,13 +190,29 @@ class Transaction:
         if self.state is State.OPEN:
             self._end(State.ABORTED, locks)
 
-    def _refuse_older(self, number: int, label: str) -> None:
-        if number < self.number:
-            raise failure(
-                225,
-                f"Cannot start transaction {number} on session {label} because a newer "
-                f"transaction {self.number} has already started.",
+    def _too_old(
+        self, number: int, label: str, version: Version, *, retryable: bool = False
+    ) -> str:
+        """What 225 says of a ``number`` that a newer one has overtaken."""
+        if retryable and version.says_what_is_newer:
+            newer = "retryable write" if self.state is State.RETRYABLE else "transaction"
+            return (
+                f"Retryable write with txnNumber {number} is prohibited on session {label} because "
+                f"a newer {newer} with txnNumber {self.number} has already started on this session."
             )
+        if version.child_sessions:
+            asked, active = (
+                f"{{ txnNumber: {n}, txnRetryCounter: 0 }}" for n in (number, self.number)
+            )
+            return (
+                f"Cannot start transaction with {asked} on session {label} because a newer "
+                f"transaction with txnNumberAndRetryCounter {active} has already started on this "
+                "session."
+            )
+        return (
+            f"Cannot start transaction {number} on session {label} because a newer transaction "
+            f"{self.number} has already started."
+        )
 
     def _reset(self, number: int, state: State) -> None:
         self.number = number

@@ -9,8 +9,10 @@ from typing import Final
 from proxy.embedded.call import Answer, Call, Command, Later, on_collection
 from proxy.embedded.engine import Document, DuplicateKeyFailure, Namespace
 from proxy.embedded.failures import TRANSIENT, failure, type_mismatch
+from proxy.embedded.generic import GENERIC
+from proxy.embedded.lsids import missing_field, unknown_field
 from proxy.embedded.node import ELECTION_ID
-from proxy.embedded.sessions import missing_field, unknown_field
+from proxy.embedded.printing import printed
 from proxy.embedded.statements import RUN, allow_writes, check_statement, locked, once
 from proxy.embedded.words import words
 from proxy.errors import CommandError
@@ -19,14 +21,6 @@ MAX_BATCH: Final = 100_000
 _LISTS: Final = {"insert": "documents", "update": "updates", "delete": "deletes"}
 
 
-#: Fields that any command may carry.
-_GENERIC: Final = words(
-    "$db lsid txnNumber autocommit startTransaction $clusterTime $readPreference "
-    "readConcern writeConcern maxTimeMS comment apiVersion apiStrict "
-    "apiDeprecationErrors $audit $client $configServerState $oplogQueryData "
-    "$queryOptions $replData help allowImplicitCollectionCreation shardVersion "
-    "databaseVersion coordinator"
-)
 _OWN: Final = words("ordered bypassDocumentValidation stmtId stmtIds let hint")
 
 
@@ -35,7 +29,7 @@ def _parse(call: Call) -> None:
     name, body = call.name, call.body
     statements = _LISTS[name]
     for field in body:
-        if field not in _GENERIC and field not in _OWN and field not in (name, statements):
+        if field not in GENERIC and field not in _OWN and field not in (name, statements):
             raise unknown_field(name, field)
     if statements not in body:
         raise missing_field(name, statements)
@@ -61,9 +55,30 @@ def _parse(call: Call) -> None:
             f"Write batch sizes must be between 1 and {MAX_BATCH}. Got {len(batch)} operations.",
         )
     if ids is not None and len(ids) != len(batch):
-        raise failure(16, "Number of statement ids must match the number of batch entries")
+        raise failure(16, _miscounted(call, len(ids), len(batch)))
     if ids is not None and single is not None:
-        raise failure(72, "May not specify both stmtId and stmtIds in write command")
+        text = "May not specify both stmtId and stmtIds in write command"
+        if call.version.prints_statement_ids:
+            text += f". Got {printed(_given(body))}. Write command: {printed(_shown(body))}"
+        raise failure(72, text)
+
+
+def _miscounted(call: Call, ids: int, operations: int) -> str:
+    text = "Number of statement ids must match the number of batch entries"
+    if call.version.prints_statement_ids:
+        text += (
+            f". Got {ids} statement ids but {operations} operations. Statement ids: "
+            f"{printed(_given(call.body))}. Write command: {printed(_shown(call.body))}"
+        )
+    return text
+
+
+def _given(body: Document) -> Document:
+    return {name: body[name] for name in ("stmtId", "stmtIds") if name in body}
+
+
+def _shown(body: Document) -> Document:
+    return {name: value for name, value in body.items() if name not in GENERIC}
 
 
 def _statement_ids(call: Call, count: int) -> list[int]:
@@ -110,7 +125,7 @@ def _run_batch(call: Call, ns: Namespace, statements: list[Document]) -> Documen
                 if TRANSIENT in error.labels:
                     raise
                 call.transaction.abort(call.node.locks)
-            errors.append(_write_error(index, error))
+            errors.append(_write_error(call, index, error))
             if call.transaction is not None or call.option("ordered", True):
                 break
             continue
@@ -123,12 +138,16 @@ def _run_batch(call: Call, ns: Namespace, statements: list[Document]) -> Documen
     return _reply(call, total, modified, errors, upserted)
 
 
-def _write_error(index: int, error: CommandError) -> Document:
+def _write_error(call: Call, index: int, error: CommandError) -> Document:
     entry: Document = {"index": index, "code": error.code}
     if isinstance(error, DuplicateKeyFailure):
         entry["keyPattern"] = error.pattern
         # 4.2 release candidates leave the names out of keyValue.
-        entry["keyValue"] = {"": error.value[-1]}
+        entry["keyValue"] = (
+            dict(zip(error.pattern, error.value, strict=True))
+            if call.version.tidy_indexes
+            else {"": error.value[-1]}
+        )
     entry["errmsg"] = error.errmsg
     return entry
 
@@ -144,8 +163,12 @@ def _reply(
         reply["upserted"] = upserted
     if call.name == "update":
         reply["nModified"] = modified
+        if upserted and call.version.modified_first:
+            reply["upserted"] = reply.pop("upserted")
     if errors:
         reply["writeErrors"] = errors
+    if call.retried and call.version.retried_statements:
+        reply["retriedStmtIds"] = call.retried
     if call.node.replica_set:
         reply["opTime"] = call.node.op_time()
         reply["electionId"] = ELECTION_ID

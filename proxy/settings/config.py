@@ -287,6 +287,7 @@ class Embedded(Settings):
     """The embedded upstream, for demonstrations and tests; it keeps nothing."""
 
     set_name: Text = "embedded"
+    version: Literal["4.2", "4.4", "4.9", "5.0", "6.0", "7.0", "8.0", "8.2"] = "4.4"
 
 
 class Config(Settings):

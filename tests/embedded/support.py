@@ -43,7 +43,7 @@ def node(**settings: Any) -> Node:
         "authorization": False,
         "roles": ROLES,
         "set_name": "rs0",
-        "max_wire_version": 8,
+        "version": "4.2",
         "address": "127.0.0.1:27017",
         "now": NOW,
     }
@@ -113,17 +113,25 @@ def scram_final(mechanism: str, name: str, first: str, server_first: str) -> byt
 async def replay(name: str) -> list[Exchange]:
     """A transcript asked of a node in the state that the recorded server was in.
 
-    Each conversation had been held once before it was recorded, so here too.
+    On 4.2 each conversation had been held once before it was recorded, so here too; on 4.9 only
+    others had been held. ``name`` is ``4.9/rs.anonymous``.
     """
     transcript = load(name)
-    deployment, _, _ = name.partition(".")
+    version, _, rest = name.rpartition("/")
+    deployment, _, _ = rest.partition(".")
     auth = deployment == "rsauth"
     server = node(
         authorization=auth,
         users=USERS if auth else (),
         set_name=None if deployment == "standalone" else "rs0",
+        version=version or "4.2",
     )
 
+    if version:
+        if auth:
+            for user in (("bob", "app"), ("imp", "admin")):
+                await _converse(server, load(f"{version}/rsauth.alice"), user)
+        return await _converse(server, transcript, *transcript.users)
     if auth:
         # Others had held their conversations before: some make collections, all make sessions.
         for user in (("alice", "app"), ("bob", "app")):

@@ -8,10 +8,10 @@ from tests.embedded.support import NOW, USERS, Client, node
 
 
 def test_it_says_what_it_is() -> None:
-    reply = Client(node(max_wire_version=9)).run("buildInfo")
+    reply = Client(node(version="4.4")).run("buildInfo")
     assert (reply["gitVersion"], reply["modules"]) == ("embedded", ["embedded"])
     assert (reply["version"], reply["versionArray"]) == ("4.4.0", [4, 4, 0, 0])
-    assert Client(node(max_wire_version=8)).run("buildinfo")["versionArray"][:2] == [4, 2]
+    assert Client(node(version="4.2")).run("buildinfo")["versionArray"][:2] == [4, 2]
 
 
 def test_server_status() -> None:
@@ -25,7 +25,7 @@ def test_server_status() -> None:
 
 
 def test_parameters() -> None:
-    client = Client(node(max_wire_version=9))
+    client = Client(node(version="4.4"))
     found = client.run("getParameter", featureCompatibilityVersion=1, maxSessions=1)
     assert found["featureCompatibilityVersion"] == {"version": "4.4"}
     assert found["maxSessions"] == 1_000_000

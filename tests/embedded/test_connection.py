@@ -28,7 +28,7 @@ def finish(client: Client, step: Step) -> None:
 
 
 def test_what_real_clients_send_is_understood() -> None:
-    client = Client(node(max_wire_version=9))
+    client = Client(node(version="4.4"))
     for request in (frame for _, frame in recorded("request")):
         step = client.connection.receive(request, NOW)
         assert not step.close

@@ -19,7 +19,7 @@ CLIENT = {"driver": {"name": "d", "version": "1"}, "os": {"type": "t"}}
 )
 @pytest.mark.parametrize("db", ["admin", "test"])
 def test_a_primary(name: str, primary: str, db: str) -> None:
-    reply = Client(node(max_wire_version=9)).run(name, db=db, helloOk=True)
+    reply = Client(node(version="4.4")).run(name, db=db, helloOk=True)
     assert (reply[primary], reply["secondary"], reply["helloOk"]) == (True, False, True)
     assert (reply["setName"], reply["setVersion"]) == ("rs0", 1)
     assert reply["hosts"] == [reply["me"]] == [reply["primary"]] == ["127.0.0.1:27017"]
@@ -37,7 +37,7 @@ def test_a_standalone() -> None:
 
 def test_nothing_newer_than_the_wire_version() -> None:
     speculative = {"saslStart": 1, "mechanism": "SCRAM-SHA-256", "db": "app", "payload": b"n,,"}
-    reply = Client(node(max_wire_version=8)).run("isMaster", speculativeAuthenticate=speculative)
+    reply = Client(node(version="4.2")).run("isMaster", speculativeAuthenticate=speculative)
     assert not {"topologyVersion", "speculativeAuthenticate"} & set(reply)
 
 
@@ -107,7 +107,7 @@ def test_mechanisms_of_a_user() -> None:
 
 
 def test_speculative_authentication() -> None:
-    client = Client(node(authorization=True, users=USERS, max_wire_version=9))
+    client = Client(node(authorization=True, users=USERS, version="4.4"))
     speculative = {
         "saslStart": 1,
         "mechanism": "SCRAM-SHA-256",
@@ -125,7 +125,7 @@ def test_speculative_authentication() -> None:
 
 class TestAwaitable:
     def setup_method(self) -> None:
-        self.node = node(max_wire_version=9)
+        self.node = node(version="4.4")
         self.client = Client(self.node)
         self.version = self.client.run("hello")["topologyVersion"]
 

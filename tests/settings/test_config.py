@@ -174,6 +174,7 @@ def test_every_problem_is_reported_with_its_path(tmp_path: Path) -> None:
         ('log.format = "xml"', "log.format"),
         ("embedded = true", "embedded"),
         ('embedded.set_name = ""', "embedded.set_name"),
+        ('embedded.version = "3.6"', "embedded.version"),
     ],
 )
 def test_a_wrong_value_is_named(tmp_path: Path, text: str, path: str) -> None:

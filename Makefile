@@ -14,7 +14,7 @@ TIMES ?= 100
 SECONDS := 60
 SEED ?= 1
 
-.PHONY: help run demo test faults soak fuzz check format compiled test-compiled clean
+.PHONY: help run demo test faults soak fuzz check format compiled test-compiled equipment clean
 
 help:
 	@echo 'make run     the proxy on 127.0.0.1:27018 in front of an embedded upstream'
@@ -25,7 +25,8 @@ help:
 	@echo 'make soak    MINUTES=10 of mixed load, REQUESTS=1000000 marked requests, TIMES=100 signals'
 	@echo 'make fuzz    SECONDS=60 of requests that the proxy and servers may read in two ways; SEED=1'
 	@echo 'make format  format the code'
-	@echo 'make clients install the real drivers that the tests use where they are found'
+	@echo 'make equipment   bring what tests need beside Python: chromium, prometheus, real drivers'
+	@echo 'make clients install the real drivers that the tests use where their tools are found'
 	@echo 'make compiled, make test-compiled   the compiled wheel and a tree with it in build/compiled,'
 	@echo '             and all tests there; wants a C compiler and the headers of Python'
 	@echo 'make clean   remove what was installed and cached here'
@@ -74,6 +75,9 @@ compiled: $(VENV)/.installed-test
 
 test-compiled: compiled
 	cd build/compiled && $(abspath $(BIN))/python $(PYTEST)
+
+equipment:
+	@.ci/equipment
 
 clean:
 	rm -rf build/compiled $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -8,9 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from proxy.settings.config import Config, load
+from tests.needs import need
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -34,9 +33,7 @@ def unit_settings() -> list[tuple[str, str]]:
 
 
 def test_systemd_understands_the_unit(tmp_path: Path) -> None:
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:
-        pytest.skip("no systemd-analyze here")
+    analyze = need("systemd-analyze")
     text = UNIT.read_text()
     # It insists on programs that exist.
     program = shutil.which("true")
@@ -111,9 +108,7 @@ def test_containers_find_each_other() -> None:
 
 
 def test_prometheus_understands_its_settings(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("no promtool here")
+    promtool = need("promtool")
     shutil.copy(DEPLOY / "prometheus.yml", tmp_path)
     shutil.copy(ROOT / "grafana" / "alerts.yml", tmp_path)
     (tmp_path / MADE_BY_HAND).write_text("0123456789abcdef\n")

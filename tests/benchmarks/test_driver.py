@@ -18,6 +18,7 @@ from benchmarks.load import LoadError
 from benchmarks.messages import HEADER, op_msg
 from proxy.wire.messages import read_request
 from proxy.wire.replies import read_reply
+from tests.needs import lacking
 
 NUMBER = 77
 
@@ -116,9 +117,10 @@ def test_upstream_is_a_server_on_this_machine(uri):
         benchmark.main(["--upstream", uri])
 
 
-@pytest.mark.skipif(not driver.PROGRAM.exists(), reason="run python -m benchmarks.driver once")
 @pytest.mark.parametrize("workload", driver.WORKLOADS)
 def test_one_short_round_of_the_driver(workload, tmp_path, monkeypatch, capsys):
+    if not driver.PROGRAM.exists():
+        lacking("the Go driver's load")
     monkeypatch.setattr(benchmark, "build", lambda: driver.PROGRAM)
     file = tmp_path / "figures.json"
     benchmark.main(

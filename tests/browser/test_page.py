@@ -7,12 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.browser.scene import BUDGET, TOKEN, scene
-from tests.browser.webdriver import BROWSER, DRIVER, Browser, browser
-
-pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None,
-    reason="no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)",
-)
+from tests.browser.webdriver import Browser, browser
+from tests.needs import need
 
 ROWS = "[...document.querySelectorAll('tbody tr')]"
 
@@ -25,6 +21,8 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    need("chromium", "chromium-browser")
+    need("chromedriver")
     with browser(tmp_path_factory.mktemp("profile")) as made:
         yield made
 

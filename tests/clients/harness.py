@@ -1,7 +1,7 @@
 """Finds clients and upstreams, runs them as processes, and compares what two runs saw.
 
-Nothing is installed here: ``make clients`` builds what can be built into ``.build``; what is
-missing skips its tests.
+Nothing is installed here: ``make clients`` builds what can be built into ``.build``; for what is
+missing see tests/needs.py.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.needs import lacking
 from tests.patience import PATIENCE, wait_until
 from tests.ports import free_port
 
@@ -115,7 +114,7 @@ def java_server(wire_version: int) -> Iterator[Deployment]:
     """mongo-java-server, a standalone that others wrote."""
     jar = BUILD / "java-server" / "main.jar"
     if not jar.exists() or shutil.which("java") is None:
-        pytest.skip("mongo-java-server not built: run make clients")
+        lacking("mongo-java-server")
     path = f"{jar}:{jar.parent}/lib/*"
     command = ["java", "-XX:TieredStopAtLevel=1", "-cp", path, "Main", str(wire_version)]
     with process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
@@ -158,7 +157,7 @@ class Client:
 
     def require(self) -> None:
         if shutil.which(self.command[0]) is None or not all(path.exists() for path in self.needs):
-            pytest.skip(f"{self.name} not installed: run make clients")
+            lacking(self.name)
 
     def run(self, *arguments: str, patience: float = PATIENCE) -> list[dict[str, Any]]:
         """The lines that it prints, parsed. Fails where it does not end well."""

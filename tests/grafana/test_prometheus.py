@@ -1,6 +1,6 @@
 """A real Prometheus in front of a real proxy: rules, alerts and every query of every panel.
 
-Debian's package ``prometheus`` has both programs; without them these tests are skipped.
+Debian's package ``prometheus`` has both programs.
 """
 
 from __future__ import annotations
@@ -34,13 +34,10 @@ from proxy.process.server import Running
 from proxy.session.identity import user_digest
 from proxy.settings.config import load
 from tests.grafana.test_dashboards import BOARDS, FOLDER, panels
+from tests.needs import need
 from tests.patience import PATIENCE, wait_until
 from tests.ports import free_port
 from tests.running import recording
-
-PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
-
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool here: install prometheus")
 
 SCRAPES = 8
 BUDGET = 60
@@ -72,27 +69,23 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-@needs_promtool
 def test_rules_and_configuration_are_well_formed() -> None:
-    assert PROMTOOL is not None
-    assert "SUCCESS: 13 rules found" in run(PROMTOOL, "check", "rules", "alerts.yml")
-    assert "is valid prometheus config" in run(PROMTOOL, "check", "config", "prometheus.yml")
+    promtool = need("promtool")
+    assert "SUCCESS: 13 rules found" in run(promtool, "check", "rules", "alerts.yml")
+    assert "is valid prometheus config" in run(promtool, "check", "config", "prometheus.yml")
 
 
-@needs_promtool
 def test_alerts_fire_when_they_should() -> None:
-    assert PROMTOOL is not None
-    assert "SUCCESS" in run(PROMTOOL, "test", "rules", "alerts.test.yml")
+    assert "SUCCESS" in run(need("promtool"), "test", "rules", "alerts.test.yml")
 
 
-@needs_promtool
 async def test_names_and_texts_are_by_the_conventions() -> None:
     async with recording() as (_, running):
         page = running.server.telemetry.page()[1]
-    assert PROMTOOL is not None
+    promtool = need("promtool")
     with trio.fail_after(PATIENCE):
         done = await trio.run_process(
-            [PROMTOOL, "check", "metrics"],
+            [promtool, "check", "metrics"],
             stdin=page,
             capture_stdout=True,
             capture_stderr=True,
@@ -173,9 +166,8 @@ class Prometheus:
             .replace("127.0.0.1:27080", target)
             .replace("_interval: 10s", "_interval: 250ms")
         )
-        assert PROMETHEUS is not None
         self._command = [
-            PROMETHEUS,
+            need("prometheus"),
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{self._port}",
@@ -315,8 +307,7 @@ EITHER = "EventLoopLags"
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that has watched the traffic for a while."""
-    if PROMETHEUS is None:
-        pytest.skip("no prometheus here: install Debian's package")
+    need("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     with ExitStack() as stack:
         running = stack.enter_context(Proxy(folder / "audit.log"))

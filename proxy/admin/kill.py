@@ -6,7 +6,7 @@ killed through an idle connection of that owner's; whoever has none is reported 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds that upstream may take for one command.
 _PATIENCE: Final = 5.0
+#: Connections without an answer after which no others are tried.
+_MOST_SILENT: Final = 3
 #: How often, and how many seconds apart, a connection of an owner's is looked for.
 _TRIES: Final = 20
 _BETWEEN: Final = 0.05
@@ -49,8 +51,8 @@ class Asker(Protocol):
 class Reach(Protocol):
     """What a kill needs of the running proxy."""
 
-    def askers(self) -> Mapping[str, Mapping[bytes, Asker]]:
-        """By upstream address and owner's digest, a connection that can ask right now."""
+    def askers(self) -> Mapping[str, Mapping[bytes, Sequence[Asker]]]:
+        """By upstream address and owner's digest, the connections that can ask right now."""
 
     def facts(self, upstream: str) -> UpstreamFacts:
         """What is known of the process at an address."""
@@ -113,6 +115,8 @@ class Kill:
         self._killed: set[LogicalSessionId] = set()
         self._failed: set[LogicalSessionId] = set()
         self._errors: dict[str, int] = {}
+        #: Connections that were asked and have not answered in time.
+        self._silent: set[Asker] = set()
 
     async def run(self, client: str) -> Result:
         """Kill, and say what became of it; ``client`` is who asked, for the audit log."""
@@ -150,7 +154,8 @@ class Kill:
                 anyone = self._reach.facts(upstream).authorization is False
                 for owner, keys in self._of_owner.items():
                     speaks = NO_OWNER if anyone else owner[0]
-                    asker = askers.get(speaks)
+                    found = [one for one in askers.get(speaks, ()) if one not in self._silent]
+                    asker = next((one for one in found if one.speaks_for == speaks), None)
                     if asker is None:
                         continue
                     place = upstream, owner
@@ -160,7 +165,8 @@ class Kill:
                     if not self._waiting[place]:
                         continue
                     batch = self._waiting[place].pop()
-                    nursery.start_soon(self._send, asker, speaks, place, batch, client)
+                    others = len(found) > 1 and len(self._silent) < _MOST_SILENT
+                    nursery.start_soon(self._send, asker, others, speaks, place, batch, client)
                     if anyone:
                         # One connection speaks for all owners, but says one thing at a time.
                         break
@@ -172,6 +178,7 @@ class Kill:
     async def _send(
         self,
         asker: Asker,
+        others: bool,
         speaks: bytes,
         place: _Place,
         batch: list[LogicalSessionId],
@@ -206,6 +213,11 @@ class Kill:
             done.set()
         with trio.move_on_after(_PATIENCE):
             await done.wait()
+        if not done.is_set():
+            self._silent.add(asker)
+            if others:
+                self._waiting[place].append(batch)
+                return
         self._finished(place, batch, problem, client)
 
     def _commands(

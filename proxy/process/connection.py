@@ -135,6 +135,7 @@ class Connection:
             conversation is None
             or self.relay is None
             or not self.relay.connected
+            or self.relay.reason
             or not conversation.quiet
         ):
             return None

@@ -351,13 +351,15 @@ class Server:
         """One row per rule, with its mode and settings."""
         return rule_rows(self.config.policies)
 
-    def askers(self) -> dict[str, dict[bytes, Connection]]:
-        """By upstream address and owner's digest, a connection that can ask right now."""
-        found: dict[str, dict[bytes, Connection]] = {}
+    def askers(self) -> dict[str, dict[bytes, list[Connection]]]:
+        """By upstream address and owner's digest, the connections that can ask right now."""
+        found: dict[str, dict[bytes, list[Connection]]] = {}
         for connection in self._open.values():
             owner = connection.speaks_for
             if owner is not None:
-                found.setdefault(str(connection.upstream), {}).setdefault(owner, connection)
+                found.setdefault(str(connection.upstream), {}).setdefault(owner, []).append(
+                    connection
+                )
         return found
 
     def facts(self, upstream: str) -> UpstreamFacts:

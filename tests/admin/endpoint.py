@@ -41,6 +41,7 @@ class FakeAsker:
     def __init__(self, *answers: Mapping[str, Any] | None) -> None:
         self.asked: list[bytes] = []
         self.speaks_for: bytes | None = None
+        self.busy = False
         self._answers = list(answers) or [{"ok": 1.0}]
 
     def ask(self, question: bytes, handler: Any) -> None:
@@ -57,6 +58,8 @@ class FakeState:
         self.store = SessionStore()
         self.is_ready = (True, "")
         self.is_draining = False
+        #: Further connections beside the one in ``asking``, by upstream and owner.
+        self.others: dict[tuple[str, bytes], list[FakeAsker]] = {}
         self.rows: Iterable[dict[str, Any]] = ()
         self.per_user, self.per_application = 0, 0
         self.asking: dict[str, dict[bytes, FakeAsker]] = {}
@@ -119,11 +122,15 @@ class FakeState:
     def draining(self) -> bool:
         return self.is_draining
 
-    def askers(self) -> dict[str, dict[bytes, FakeAsker]]:
-        for connections in self.asking.values():
+    def askers(self) -> dict[str, dict[bytes, list[FakeAsker]]]:
+        found: dict[str, dict[bytes, list[FakeAsker]]] = {}
+        for upstream, connections in self.asking.items():
             for owner, asker in connections.items():
-                asker.speaks_for = owner
-        return self.asking
+                known = found.setdefault(upstream, {}).setdefault(owner, [])
+                for one in (asker, *self.others.get((upstream, owner), ())):
+                    one.speaks_for = None if one.busy else owner
+                    known.append(one)
+        return found
 
     def facts(self, upstream: str) -> UpstreamFacts:
         return self.known

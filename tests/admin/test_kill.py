@@ -207,6 +207,34 @@ async def test_an_answer_that_never_comes_is_a_failure(
     assert seen["errors"] == {f"{UPSTREAM}: no answer from upstream": 1}
 
 
+@pytest.mark.parametrize("busy", [True, False])
+async def test_the_next_connection_is_asked_where_one_is_busy_or_silent(
+    busy: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    state = FakeState()
+    first, second = FakeAsker(None), FakeAsker()
+    first.busy = busy
+    state.asking = {UPSTREAM: {ALICE: first}}
+    state.others = {(UPSTREAM, ALICE): [second]}
+    state.add(1)
+    seen = await run(state, {"owner": "*"})
+    assert (seen["killed"], seen["failed"]) == (1, 0)
+    assert (len(first.asked), len(second.asked)) == (0 if busy else 1, 1)
+
+
+async def test_not_everybody_is_tried_where_upstream_itself_is_silent(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    state = FakeState()
+    silent = [FakeAsker(None) for _ in range(20)]
+    state.asking = {UPSTREAM: {ALICE: silent[0]}}
+    state.others = {(UPSTREAM, ALICE): silent[1:]}
+    state.add(1)
+    seen = await run(state, {"owner": "*"})
+    assert seen["errors"] == {f"{UPSTREAM}: no answer from upstream": 1}
+    assert sum(len(one.asked) for one in silent) == 4
+
+
 async def test_many_sessions_go_in_several_commands(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

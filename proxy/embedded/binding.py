@@ -32,7 +32,7 @@ def bind_session(call: Call, command: Command) -> None:
         CommandError: as a server does, in its order.
     """
     info = parse_session_info(call.name, call.body, call.version)
-    if command.public:
+    if command.serves_anybody(call):
         if info.autocommit is not None:
             raise failure(263, "This command is not supported in transactions")
         if info.txn_number is not None:

@@ -249,6 +249,10 @@ class Command:
     #: ``maxTimeMS`` says how long to wait for news, not how long the command may take.
     awaits: bool = False
 
+    def serves_anybody(self, call: Call) -> bool:
+        """Whether ``call`` needs no login."""
+        return self.public or call.version.lets_in(call.name)
+
 
 def on_cluster(*actions: str) -> Check:
     """A check for actions on the cluster."""

@@ -153,7 +153,12 @@ def _faulty(call: Call, command: Command, fault: Fault) -> Answer:
 def _may_attempt(call: Call, command: Command) -> None:
     if command.admin_only and call.database != "admin":
         raise unauthorized(f"{call.name} may only be run against the admin database.")
-    if command.public or not call.node.authorization or call.users or call.makes_first_user:
+    if (
+        command.serves_anybody(call)
+        or not call.node.authorization
+        or call.users
+        or call.makes_first_user
+    ):
         return
     word = "Command" if call.version.capital_command else "command"
     if call.client.expired is not None:

@@ -26,11 +26,11 @@ def _find_and_modify(call: Call) -> Answer:
         done = once(call, call.option("stmtId", 0), lambda: _modify(call, ns, query))
         return {name: value for name, value in done.items() if name != "wrote"}
 
-    if call.transaction is not None or not locked(call, ns, [{"q": query}]):
+    if call.transaction is not None or not locked(call, call.name, ns, [{"q": query}]):
         return run()
 
     def attempt(now: float) -> Document | None:
-        return None if locked(call, ns, [{"q": query}]) else run()
+        return None if locked(call, call.name, ns, [{"q": query}]) else run()
 
     return Later(math.inf, attempt)
 

@@ -133,7 +133,8 @@ def _made_it(call: Call, cursor: Cursor) -> bool:
 
 
 def _may_kill_cursors(call: Call) -> None:
-    if not call.may_on_cluster("killAnyCursor"):
+    of_command = str(call.body["killCursors"]).startswith("$cmd.")
+    if not of_command and not call.may_on_cluster("killAnyCursor"):
         call.need(call.resource, "killCursors")
 
 

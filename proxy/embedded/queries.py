@@ -34,7 +34,8 @@ def _open(call: Call, ns: Namespace, documents: list[Document]) -> Cursor:
         ns,
         documents,
         session=call.key,
-        txn_number=call.txn_number,
+        # A retryable write's cursor (bulkWrite) is read without the number.
+        txn_number=None if call.transaction is None else call.txn_number,
         users=tuple((user.name, user.database) for user in call.users),
         now=call.now,
     )

@@ -12,6 +12,9 @@ from proxy.embedded.engine import Document, Namespace
 from proxy.embedded.failures import failure
 from proxy.embedded.lsids import missing_field
 
+#: A statement with this id is carried out and not remembered.
+_FORGOTTEN: Final = -1
+
 Outcome = Document
 Run = Callable[[Call, Namespace, Document], Outcome]
 
@@ -22,6 +25,8 @@ def once(call: Call, statement_id: int, run: Callable[[], Outcome]) -> Outcome:
     if call.txn_number is None or call.transaction is not None or state is None:
         return run()
     executed = state.executed
+    if statement_id == _FORGOTTEN:
+        return run()
     if statement_id in executed:
         call.node.counters["retried statements"] += 1
         call.retried.append(statement_id)
@@ -88,19 +93,19 @@ def claim(call: Call, ns: Namespace, key: object) -> None:
         call.transaction.claim(call.node.engine, call.node.locks, ns, key)
 
 
-def check_statement(call: Call, statement: Document) -> None:
-    """Judge one statement of an update or delete by itself.
+def check_statement(call: Call, kind: str, statement: Document) -> None:
+    """Judge one statement of an update or delete (``kind``) by itself.
 
     Raises:
         CommandError: 40414, 9, or 72 for what cannot be retried.
     """
-    if call.name == "update":
+    if kind == "update":
         for field in ("q", "u"):
             if field not in statement:
                 raise missing_field("update.updates", field)
         if call.txn_number is not None and call.transaction is None and statement.get("multi"):
             raise failure(72, "Cannot use (or request) retryable writes with multi=true")
-    elif call.name == "delete":
+    elif kind == "delete":
         for field in ("q", "limit"):
             if field not in statement:
                 raise missing_field("delete.deletes", field)
@@ -124,13 +129,16 @@ def allow_writes(ns: Namespace) -> None:
         raise failure(73, f"cannot write to '{ns[0]}.{ns[1]}'")
 
 
-def locked(call: Call, ns: Namespace, statements: list[Document]) -> bool:
-    """Whether an open transaction wrote a document that one of the statements would write."""
+def locked(call: Call, kind: str, ns: Namespace, statements: list[Document]) -> bool:
+    """Whether an open transaction wrote a document that one of the statements would write.
+
+    ``kind`` is the command that they are statements of.
+    """
     locks = call.node.locks
     if not locks:
         return False
     for statement in statements:
-        if call.name == "insert":
+        if kind == "insert":
             keys = [statement["_id"]] if "_id" in statement else []
         else:
             query = statement.get("q")

@@ -8,6 +8,7 @@ from typing import Final
 from proxy.embedded import (
     admin,
     auth,
+    bulk_write,
     catalog,
     find_and_modify,
     get_more,
@@ -26,8 +27,13 @@ from proxy.embedded.call import Answer, Call, Command
 
 def _list_commands(call: Call) -> Answer:
     shown = {
-        name: {"help": "", "requiresAuth": not command.public, "adminOnly": command.admin_only}
+        name: {
+            "help": "",
+            "requiresAuth": not (command.public or call.version.lets_in(name)),
+            "adminOnly": command.admin_only,
+        }
         for name, command in sorted(COMMANDS.items())
+        if call.version.has(name)
     }
     return {"commands": shown}
 
@@ -40,6 +46,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     **get_more.COMMANDS,
     **pipelines.COMMANDS,
     **writes.COMMANDS,
+    **bulk_write.COMMANDS,
     **find_and_modify.COMMANDS,
     **catalog.COMMANDS,
     **indexes.COMMANDS,

@@ -107,6 +107,10 @@ class Version:
         first, last = _COMMANDS.get(command, _ALWAYS)
         return first <= self.wire <= last
 
+    def lets_in(self, command: str) -> bool:
+        """Whether the version serves this command unauthenticated, where not all do."""
+        return self.wire >= _PUBLIC.get(command, self.wire + 1)
+
     def code_name(self, code: int, name: str) -> str:
         """How the version calls the error ``code``; ``name`` is what 4.2 calls it."""
         since, newer = _CODE_NAMES.get(code, (0, name))
@@ -122,6 +126,9 @@ _COMMANDS: Final[Mapping[str, tuple[int, int]]] = {
     "getlasterror": (0, 13),
     "getFreeMonitoringStatus": (0, 20),
 }
+
+#: Commands that need no login any more: since when.
+_PUBLIC: Final[Mapping[str, int]] = {"listCommands": 13}
 
 #: Names that codes got later: since when, and the name.
 _CODE_NAMES: Final[Mapping[int, tuple[int, str]]] = {

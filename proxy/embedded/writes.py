@@ -100,11 +100,11 @@ def _write(call: Call) -> Answer:
 
 def _wait_for_locks(call: Call, ns: Namespace, statements: list[Document]) -> Later | None:
     """Wait while an open transaction holds a document that this write, outside any, would touch."""
-    if call.transaction is not None or not locked(call, ns, statements):
+    if call.transaction is not None or not locked(call, call.name, ns, statements):
         return None
 
     def attempt(now: float) -> Document | None:
-        return None if locked(call, ns, statements) else _run_batch(call, ns, statements)
+        return None if locked(call, call.name, ns, statements) else _run_batch(call, ns, statements)
 
     return Later(math.inf, attempt)
 
@@ -118,7 +118,7 @@ def _run_batch(call: Call, ns: Namespace, statements: list[Document]) -> Documen
         call.node.engine.create(ns)
     for index, statement in enumerate(statements):
         try:
-            check_statement(call, statement)
+            check_statement(call, call.name, statement)
             outcome = once(call, ids[index], partial(RUN[call.name], call, ns, statement))
         except CommandError as error:
             if call.transaction is not None:

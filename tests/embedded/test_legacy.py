@@ -38,6 +38,27 @@ def test_a_find_and_its_rest(client: Client) -> None:
     assert (flags & 1, found) == (1, [])
 
 
+@pytest.mark.parametrize(
+    ("name", "served"),
+    [("isMaster", True), ("hello", True), ("saslStart", True), ("ping", False), ("find", False)],
+)
+@pytest.mark.parametrize("version", ["4.2", "5.0", "6.0", "8.2"])
+def test_commands_by_op_query(name: str, served: bool, version: str) -> None:
+    message = build.op_query("admin.$cmd", {name: 1}, count=-1)
+    _, _, (reply,) = documents(send(Client(node(version=version)), message))
+    refused = reply.get("code") == 352
+    assert refused == (not served and version in ("6.0", "8.2"))
+    if refused:
+        assert reply["codeName"] == "UnsupportedOpQueryCommand"
+
+
+def test_opcodes_that_are_gone() -> None:
+    client = Client(node(version="8.2"))
+    _, _, (reply,) = documents(send(client, build.op_query("app.c", {}, count=2)))
+    assert reply["code"] == 5739101
+    assert reply["$err"].startswith("OP_QUERY is no longer supported.")
+
+
 @pytest.mark.parametrize("count", [1, -1])
 def test_one_document(client: Client, count: int) -> None:
     query = {"$query": {}, "$orderby": {"_id": -1}}

@@ -17,6 +17,8 @@ NAMED = {"alice": {"user": "alice", "db": "app"}, "bob": {"user": "bob", "db": "
 NOBODYS_ROLE = {"role": "a role nobody has", "db": "admin"}
 
 ALIVE, KILLED = True, False
+#: The oldest and the newest server, and one between that differs from both.
+VERSIONS = ("4.2", "6.0", "8.2")
 
 
 class Owner:
@@ -120,10 +122,18 @@ def logged_in(proxy: Proxy, name: str, database: str) -> ProxiedClient:
     ],
 )
 @pytest.mark.parametrize("native", [True, False], ids=["native", "emulated"])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_what_survives(
-    command: str, argument: Any, by: str, code: int | None, alices: bool, bobs: bool, native: bool
+    command: str,
+    argument: Any,
+    by: str,
+    code: int | None,
+    alices: bool,
+    bobs: bool,
+    native: bool,
+    version: str,
 ) -> None:
-    proxy = Proxy(node(authorization=True, users=USERS), native=native)
+    proxy = Proxy(node(authorization=True, users=USERS, version=version), native=native)
     alice, bob = Owner(proxy, "alice", ALICE), Owner(proxy, "bob", BOB)
     caller = logged_in(proxy, by, "app" if by == "alice" else "admin")
     reply = caller.run(command, argument, lsid={"id": Binary(b"k" * 16, 4)})
@@ -132,8 +142,9 @@ def test_what_survives(
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["native", "emulated"])
-def test_a_killed_transaction_is_gone_and_its_session_goes_on(native: bool) -> None:
-    proxy = Proxy(node(authorization=True, users=USERS), native=native)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_killed_transaction_is_gone_and_its_session_goes_on(native: bool, version: str) -> None:
+    proxy = Proxy(node(authorization=True, users=USERS, version=version), native=native)
     alice = logged_in(proxy, "alice", "app")
     lsid = {"id": ALICE}
     started = {"lsid": lsid, "txnNumber": Int64(1), "autocommit": False}
@@ -151,8 +162,9 @@ def test_a_killed_transaction_is_gone_and_its_session_goes_on(native: bool) -> N
     assert alice.run("count", "things", db="app")["n"] == 2
 
 
-def test_two_users_with_one_uuid_never_meet() -> None:
-    proxy = Proxy(node(authorization=True, users=USERS))
+@pytest.mark.parametrize("version", VERSIONS)
+def test_two_users_with_one_uuid_never_meet(version: str) -> None:
+    proxy = Proxy(node(authorization=True, users=USERS, version=version))
     alice, bob = Owner(proxy, "alice", ALICE), Owner(proxy, "bob", ALICE)
     stolen = bob.client.run(
         "getMore", alice.cursor, db="app", collection="things", lsid={"id": ALICE}

@@ -13,6 +13,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.endurance.load import Load
@@ -22,27 +23,14 @@ from tests.endurance.program import Program, upstream
 BETWEEN = 20
 
 
-def reloads(times: int, folder: Path) -> tuple[Load, list[str]]:
-    """SIGHUP so many times under load."""
+def shake(times: int, folder: Path, how: Callable[[Program], None]) -> tuple[Load, list[str]]:
+    """Do it to a program so many times under load; the load, and lines of the log that are bugs."""
     with upstream() as behind:
         program = Program(behind, folder)
         with Load(program.port) as load:
             for _ in range(times):
                 load.wait(BETWEEN)
-                program.reload()
-            load.wait(BETWEEN)
-        program.stop()
-        return load, program.bugs()
-
-
-def restarts(times: int, folder: Path) -> tuple[Load, list[str]]:
-    """SIGTERM so many times under load, with another process on the same port each time."""
-    with upstream() as behind:
-        program = Program(behind, folder)
-        with Load(program.port) as load:
-            for _ in range(times):
-                load.wait(BETWEEN)
-                program.restart()
+                how(program)
             load.wait(BETWEEN)
         program.stop()
         return load, program.bugs()
@@ -53,10 +41,10 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--times", type=int, default=100)
     given = parser.parse_args(words)
     wrong = 0
-    for name, shake in (("SIGHUP", reloads), ("SIGTERM", restarts)):
+    for name, how in (("SIGHUP", Program.reload), ("SIGTERM", Program.restart)):
         begun = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            load, bugs = shake(given.times, Path(folder))
+            load, bugs = shake(given.times, Path(folder), how)
         wrong += len(load.errors) + len(bugs)
         print(
             f"{given.times} x {name}: {load.done.total()} operations, {load.cut} cut,"

@@ -10,6 +10,7 @@ import trio
 
 from tests.endurance import marked, mixed, signals
 from tests.endurance.load import Load
+from tests.endurance.program import Program
 
 
 @pytest.mark.parametrize("way", marked.WAYS, ids=str)
@@ -21,12 +22,12 @@ def test_no_answer_is_crossed_lost_or_given_twice(way: marked.Way) -> None:
 
 
 def test_reloads_under_load_cut_nothing(tmp_path: Path) -> None:
-    load, bugs = signals.reloads(10, tmp_path)
+    load, bugs = signals.shake(10, tmp_path, Program.reload)
     assert (load.errors, load.cut, bugs) == ([], 0, [])
 
 
 def test_restarts_under_load_are_no_error_in_the_application(tmp_path: Path) -> None:
-    load, bugs = signals.restarts(4, tmp_path)
+    load, bugs = signals.shake(4, tmp_path, Program.restart)
     assert (load.errors, bugs) == ([], [])
     assert load.done["transaction"] > 0
 

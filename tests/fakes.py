@@ -57,6 +57,9 @@ class FakeTransport:
         self._changed.set()
         return len(taken)
 
+    def pending(self) -> bool:
+        return bool(self._incoming or self._problem or self.closed)
+
     def send_eof(self) -> None:
         self.eof_sent = True
         self._changed.set()

@@ -14,6 +14,7 @@ import trio
 
 from proxy.net import readiness
 from proxy.net.readiness import BULK_SIZE
+from proxy.wire.opcodes import MAX_MESSAGE_SIZE
 
 #: What a connection may hold without waiting for room: most messages are no longer.
 UNCOUNTED: Final = 16_384
@@ -27,8 +28,10 @@ _PATIENCE: Final = 2.0
 _LEAST_STEP: Final = 65_536
 _STEPS: Final = 8
 
-#: How often it is looked for somebody who does not get on, while others wait.
+#: How often it is looked for somebody who does not get on, while others wait; and for how long the
+#: one that goes on without room may have nothing to go on with, before another one has its turn.
 _LOOK_SECONDS: Final = 0.5
+_TURN_SECONDS: Final = 0.02
 
 
 class Admission(Protocol):
@@ -104,19 +107,39 @@ class BufferBudget:
         readiness.current().most = most
 
     def settle(self) -> None:
-        """Let those go on for whom there is room now."""
+        """Let those go on for whom there is room now, and one without."""
         queue = self._queue
+        passed_over: list[tuple[int, int, Share]] = []
         while queue:
-            share = queue[0][2]
+            left, _, share = queue[0]
             if share.waits is None:  # it was cancelled
                 heapq.heappop(queue)
                 continue
             if self.used + share.wanted > self.limit:
-                if self.exempt is not None:
-                    return
+                if self.exempt is not None and not self._may_pass_on(self.exempt, left):
+                    break
+                if not share.is_ready():
+                    # It has nothing to go on with.
+                    passed_over.append(heapq.heappop(queue))
+                    continue
                 self.exempt = share
             heapq.heappop(queue)
             share.granted()
+        if passed_over and self.exempt is None:
+            # Nobody has: then it may come as well as not.
+            self.exempt = passed_over.pop(0)[2]
+            self.exempt.granted()
+        for entry in passed_over:
+            heapq.heappush(queue, entry)
+
+    def _may_pass_on(self, exempt: Share, left: int) -> bool:
+        """Whether another one may go on without room: this one has nothing to go on with, and what
+        is held beyond the limit stays little."""
+        return (
+            trio.current_time() > exempt.since + _TURN_SECONDS
+            and not exempt.is_ready()
+            and self.used + left <= self.limit + min(self.limit // 4, MAX_MESSAGE_SIZE)
+        )
 
     def wait(self, share: Share, left: int) -> None:
         """Put somebody in the queue who needs ``left`` bytes to be whole."""
@@ -128,16 +151,23 @@ class BufferBudget:
 
     async def _watch(self) -> None:
         """Make room for as long as somebody waits for it."""
+        looked = -math.inf
         while self._queue:
-            self.make_room(trio.current_time())
+            now = trio.current_time()
+            if now >= looked + _LOOK_SECONDS:
+                looked = now
+                self.make_room(now)
             self.settle()
-            await trio.sleep(_LOOK_SECONDS)
+            await trio.sleep(_TURN_SECONDS)
         self._watched = False
 
     def make_room(self, now: float) -> None:
         """Have those give way that do not get on, as many as the first in the queue needs."""
-        wanted = next((one.wanted for _, _, one in self._queue if one.waits is not None), 0)
-        missing = self.used + wanted - self.limit
+        waiting = (one for _, _, one in self._queue if one.waits is not None and one.is_ready())
+        first = next(waiting, None)
+        if first is None:
+            return
+        missing = self.used + first.wanted - self.limit
         stalled: list[Share] = []
         for share in self.holders:
             if share.leaving:
@@ -148,6 +178,8 @@ class BufferBudget:
         for share in stalled:
             if missing <= 0:
                 return
+            if share.waits is not None and share.is_ready():
+                continue  # there is more of it, which is not read for want of room
             missing -= share.held
             self.gave_way += 1
             share.leave()
@@ -156,16 +188,20 @@ class BufferBudget:
 class Share:
     """One connection's part of a budget; ``held`` is what is counted for it.
 
-    ``give_way`` is called, once, when it has to be given back: the connection should end.
+    ``give_way`` is called, once, when it has to be given back: the connection should end. ``ready``
+    says whether there is more to be read; without it there may always be.
     """
 
     __slots__ = (
         "_budget",
         "_mark",
+        "_whole",
         "deadline",
         "give_way",
         "held",
         "leaving",
+        "ready",
+        "since",
         "waits",
         "wanted",
     )
@@ -174,7 +210,11 @@ class Share:
         self._budget = budget
         self.held = 0
         self.give_way: Callable[[], None] | None = None
+        self.ready: Callable[[], bool] | None = None
         self.leaving = False
+        self._whole = False
+        #: When it last got on, if it is being read.
+        self.since = 0.0
         #: Set while it waits, for so many bytes.
         self.waits: trio.Event | None = None
         self.wanted = 0
@@ -196,7 +236,9 @@ class Share:
         step = max(_LEAST_STEP, whole // _STEPS)
         if not 0 <= self._mark <= amount < self._mark + step:
             self._mark = amount
-            self.deadline = trio.current_time() + _PATIENCE
+            self._whole = False
+            self.since = trio.current_time()
+            self.deadline = self.since + _PATIENCE
 
     def rest(self, seconds: float) -> None:
         """It is not read from now on, which is not its fault, but gives way after so many seconds.
@@ -205,8 +247,13 @@ class Share:
         """
         if seconds < math.inf and self._budget.exempt is self:
             seconds = _PATIENCE
+        self.since = math.inf
         self.deadline = trio.current_time() + seconds
         self._mark = -1
+
+    def is_ready(self) -> bool:
+        """Whether it has something to go on with, as far as that can be told."""
+        return self._whole or self.ready is None or self.ready()
 
     def take(self, extra: int) -> bool:
         """Count ``extra`` bytes more if there is room for them now."""
@@ -223,14 +270,17 @@ class Share:
     async def room(self, extra: int, left: int = 0) -> None:
         """Count ``extra`` bytes more, after waiting for room.
 
-        ``left`` is how many are missing until the message is whole and can leave.
+        ``left`` is how many are missing until the message is whole and can leave; 0 for one that
+        is and needs room to be inflated.
         """
+        self._whole = not left
         if self.take(extra):
             return
         budget = self._budget
         waits = self.waits = trio.Event()
         self.wanted = extra
-        self.deadline = math.inf
+        # Only where it has sent nothing that could be read.
+        self.deadline = math.inf if self.ready is None else trio.current_time() + _PATIENCE
         budget.holders[self] = None
         budget.wait(self, left or extra)
         try:
@@ -241,7 +291,8 @@ class Share:
     def granted(self) -> None:
         """What it waits for is there."""
         self._add(self.wanted)
-        self.deadline = trio.current_time() + _PATIENCE
+        self.since = trio.current_time()
+        self.deadline = self.since + _PATIENCE
         self._mark = -1
         if self.waits is not None:
             self.waits.set()

@@ -171,6 +171,7 @@ class Relay:
     async def run(self) -> None:
         """Carry the connection to its end; both transports are closed afterwards."""
         self._share.give_way = self._give_way
+        self._share.ready = self._client.pending
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:

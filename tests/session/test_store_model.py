@@ -296,6 +296,17 @@ class StoreMachine(RuleBasedStateMachine):
         assert list(opened) == list(self.store._cursors._sessions)
         assert self.store.oldest_cursor() == min(opened.values(), default=None)
 
+    @invariant()
+    def what_limits_count_is_what_may_be_open(self) -> None:
+        for owner in self.store.owners():
+            counting = {
+                session
+                for session in owner.sessions
+                if session.transaction is not None and session.transaction.counts
+            }
+            assert owner.counted_transactions == len(counting)
+            assert counting <= owner.active.keys()
+
     @rule(within=selections)
     def selections_agree(self, within: Selection) -> None:
         chosen = self.chosen(within)

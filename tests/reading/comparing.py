@@ -135,7 +135,7 @@ def _taken(queue: list[bytes]) -> list[bytes]:
 
 def _is_own(frame: bytes) -> bool:
     """Whether the proxy made this up: its own ids are from a range of their own."""
-    return int.from_bytes(frame[6:8], "little") >= 0x4D53 and frame[8:12] == bytes(4)
+    return 0x4D53 <= int.from_bytes(frame[6:8], "little") < 0x8000 and frame[8:12] == bytes(4)
 
 
 def _answer_to(frame: bytes) -> bytes:

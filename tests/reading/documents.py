@@ -108,7 +108,7 @@ def _skip(data: bytes, kind: int, start: int, end: int, depth: int) -> int:
     fixed = _FIXED.get(kind)
     if fixed is not None:
         stop = start + fixed
-        if stop > end or (kind == BOOL and data[start] > 1):
+        if stop > end:  # of a boolean every byte but 0 counts as true, where it is taken at all
             raise Broken("a value")
         return stop
     if kind in (OBJECT, ARRAY):

@@ -65,7 +65,7 @@ def unpack(frame: bytes, version: int) -> Envelope:
         raise Closed
     data = frame[16:]
     if opcode == COMPRESSED:
-        opcode, data = _inflate(data, version)
+        opcode, data = _inflate(data)
         frame = _HEADER.pack(16 + len(data), *_HEADER.unpack_from(frame)[1:3], opcode) + data
     if opcode == MSG:
         return _message(frame, data, version)
@@ -78,7 +78,8 @@ def unpack(frame: bytes, version: int) -> Envelope:
     raise Closed
 
 
-def _inflate(data: bytes, version: int) -> tuple[int, bytes]:
+def _inflate(data: bytes) -> tuple[int, bytes]:
+    """With any compressor, whichever a server's version and settings have."""
     if len(data) < 9:
         raise Closed
     opcode, size, compressor = struct.unpack_from("<iiB", data)
@@ -95,7 +96,7 @@ def _inflate(data: bytes, version: int) -> tuple[int, bytes]:
             plain = inflator.decompress(packed, size + 1)
             if not inflator.eof:
                 raise Closed
-        elif compressor == 3 and version >= V42:
+        elif compressor == 3:
             plain = _zstandard(packed, size)
         else:
             raise Closed

@@ -179,10 +179,11 @@ def _doubled(body: Document) -> frozenset[bytes]:
 
 
 def _help(found: Element | None) -> Literal["no", "yes", "perhaps"]:
-    """mongod asks whether the value is true; mongos wants the boolean itself."""
+    """mongod asks whether the value is true; mongos wants the boolean itself, and a right one."""
     if not documents.is_true(found):
         return "no"
-    return "yes" if found is not None and found.type == BOOL else "perhaps"
+    certain = found is not None and found.type == BOOL and found.value == b"\1"
+    return "yes" if certain else "perhaps"
 
 
 def _session(reading: Reading, body: Document, version: int) -> None:
@@ -341,11 +342,13 @@ def _statements(
         return None
     if name == b"bulkWrite" and version < V80:
         return None
+    if batch is None and documents.first(body, b"stmtIds"):
+        raise Refused(40415)
     count = 1 if batch is None else _count(batch, body, envelope)
     base = documents.first(body, b"stmtId")
     if not documents.is_nothing(base) and base is not None and base.type != INT:
         raise Refused(14)
-    listed = documents.first(body, b"stmtIds") if batch else None
+    listed = documents.first(body, b"stmtIds")
     ids = None if documents.is_nothing(listed) else _list_of_ids(listed, version)
     if ids is not None and len(ids) != count:
         raise Refused(16)

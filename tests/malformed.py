@@ -110,6 +110,7 @@ UNREADABLE = (
             "zstd of nothing": op_compressed(b"", len(_PLAIN), 3),
             "zstd garbage": op_compressed(b"\xff" * 20, len(_PLAIN), 3),
             "zstd cut short": op_compressed(zstd.compress(_PLAIN)[:-1], len(_PLAIN), 3),
+            "zstd and a byte more": op_compressed(zstd.compress(_PLAIN) + b"x", len(_PLAIN), 3),
             "zlib bomb": op_compressed(zlib.compress(_MEGABYTE), len(_PLAIN), 2),
             "zstd bomb": op_compressed(zstd.compress(_MEGABYTE), len(_PLAIN), 3),
             "snappy bomb": op_compressed(

@@ -59,6 +59,8 @@ def _inflate_zstd(data: bytes, size: int) -> bytes:
     inflated = inflater.decompress(data, max_length=size + 1)
     if not inflater.eof:
         raise WireError("zstd data is cut short or inflates to more than declared")
+    if inflater.unused_data:
+        raise WireError("zstd data has something behind its frame")
     return bytes(inflated)
 
 

@@ -247,7 +247,16 @@ def _of_sessions(reading: Reading, version: int, seen: Seen) -> Iterator[str]:
         return
     info = seen.info
     assert info is not None
-    if reading.recorded != "yes":
+    child = reading.session is not None and reading.session.txn_uuid is not None
+    if reading.recorded != "yes" or reading.help != "no" or child:
+        # The numbers of a child have nothing to do with its parent's, which is what is noted.
+        return
+    if info.malformed is not None:
+        # Not expected to be carried out, and noted where it is: a lower bound is enough.
+        if reading.start_transaction and version > V36:
+            yield "startTransaction"
+        if reading.txn_number is not None and _is_against_the_manual(reading.statements):
+            yield "statement ids against the manual"
         return
     if reading.txn_number != info.txn_number:
         yield "txnNumber"
@@ -255,7 +264,7 @@ def _of_sessions(reading: Reading, version: int, seen: Seen) -> Iterator[str]:
         yield "autocommit"
     if version > V36 and reading.start_transaction != info.start_transaction:
         yield "startTransaction"
-    if reading.txn_number is not None and reading.autocommit is None and reading.help == "no":
+    if reading.txn_number is not None and reading.autocommit is None:
         yield from _of_statements(reading, info)
 
 
@@ -271,5 +280,12 @@ def _of_statements(reading: Reading, info: OperationSessionInfo) -> Iterator[str
         mine = tuple(range(len(ids)))
     if mine != ids:
         yield "statement ids"
-    elif any(n < 0 for n in ids) or any(a >= b for a, b in itertools.pairwise(ids)):
+    elif _is_against_the_manual(ids):
         yield "statement ids against the manual"
+
+
+def _is_against_the_manual(ids: tuple[int, ...] | None) -> bool:
+    return ids is not None and (
+        any(number < 0 for number in ids)
+        or any(before >= after for before, after in itertools.pairwise(ids))
+    )

@@ -258,6 +258,12 @@ COMMANDS = [
     Malformed(
         "OP_COMMAND with two names", op_command("admin", "ping", {"find": 1}), "problem", "close"
     ),
+    Malformed(
+        "OP_COMMAND with more than metadata",
+        op_command("admin", "ping", {"ping": 1}) + b"\5\0\0\0\0",
+        "problem",
+        "close",
+    ),
     Malformed("OP_COMMAND without a body", frame(2010, b""), "problem", "close"),
     Malformed("OP_COMMAND without arguments", frame(2010, b"admin\0ping\0"), "problem", "close"),
 ]

@@ -86,6 +86,9 @@ class Watching:
     ) -> None:
         self.seen.append(("malformed", error.code))
 
+    def surprised(self, error: CommandError, command: str, first: bool, desk: Desk) -> None:
+        self.seen.append(("surprised", error.code, command, first))
+
     def incident(self, kind: str, now: float, desk: Desk) -> None:
         self.seen.append(("incident", kind))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import bson
 
 from proxy.conversation.handshake import ask_identity
+from proxy.conversation.tracking import tracked_of
 from proxy.errors import CommandError
 from proxy.session import bsonout, stable_api
 from proxy.session.asking import learn
@@ -22,7 +23,10 @@ from proxy.session.dialect import said_by
 from proxy.session.info import read_operation_session_info
 from proxy.session.plans import Ask, Forward, Plan, Refusal, emulation
 from proxy.session.refusals import FOREIGN_DIGEST
+from proxy.wire.messages import numbers_to_return, with_body
+from proxy.wire.opcodes import KNOWN_REQUIRED, OP_MSG, OP_QUERY, QUERY_EXHAUST
 from proxy.wire.replies import error_document
+from proxy.wire.sections import has_token
 
 if TYPE_CHECKING:
     from proxy.conversation.conversation import Conversation, RequestHandler
@@ -37,10 +41,34 @@ _CLUSTER_TIME: Final = b"$clusterTime"
 
 def on_session_control(conversation: Conversation, request: Request, now: float) -> None:
     """Handle one of :data:`SESSION_COMMANDS`."""
+    problem = ""
     if not request.has_valid_checksum():
-        conversation.end("client message", "the checksum is wrong")
+        problem = "the checksum is wrong"
+    elif request.opcode == OP_MSG and request.flags & 0xFFFF & ~KNOWN_REQUIRED:
+        problem = "a required flag is unknown"
+    if problem:
+        conversation.end("client message", problem)
+        return
+    wrong = _wrong_form(request)
+    if wrong is not None:
+        conversation.refuse(request, wrong, now)
         return
     _Command(conversation, request, now).begin(now)
+
+
+def _wrong_form(request: Request) -> CommandError | None:
+    """What every server has against the message around the command, as none will see it here."""
+    if request.opcode == OP_MSG and has_token(request.message, request.flags):
+        return CommandError(40432, "Location40432", "Unknown section kind 2")
+    if request.opcode == OP_QUERY:
+        if request.flags & QUERY_EXHAUST:
+            text = "The 'exhaust' OP_QUERY flag is invalid for commands"
+            return CommandError(18527, "Location18527", text)
+        count = numbers_to_return(request.message)
+        if count not in (1, -1):
+            text = f"bad numberToReturn ({count}) for $cmd type ns - can only be 1 or -1"
+            return CommandError(16979, "Location16979", text)
+    return None
 
 
 class _Command:
@@ -96,13 +124,7 @@ class _Command:
                 desk.incident("foreign_uid", now)
             self._refuse(decision.error, now)
         elif isinstance(decision, Forward):
-            conversation.blocked = False
-            # It works under its lsid, if it has one, like any other command.
-            tracked = desk.admit(request, now)
-            if isinstance(tracked, CommandError):
-                self._refuse(tracked, now)
-            else:
-                conversation.forward(request, now, tracked=tracked)
+            self._ask_for_help(decision.body, now)
         elif isinstance(decision, Ask):
             self._run(decision.commands, partial(self._learned, decision), now)
         else:
@@ -112,6 +134,16 @@ class _Command:
                 return
             desk.promise(decision)
             self._carry_out(decision, now)
+
+    def _ask_for_help(self, body: bytes, now: float) -> None:
+        conversation, request = self._conversation, self._request
+        verdict = conversation.desk.admit(request, now)
+        if isinstance(verdict, CommandError):
+            self._refuse(verdict, now)
+            return
+        conversation.blocked = False
+        frame = with_body(request.frame, request.message, request.body, body)
+        conversation.forward(request, now, frame=frame, tracked=tracked_of(verdict))
 
     def _learned(self, ask: Ask, replies: list[Reply], now: float) -> None:
         self._decide(learn(ask, [reply.body_bytes() for reply in replies]), now)

@@ -18,10 +18,11 @@ import bson
 from proxy.conversation.hello import HELLO_COMMANDS, ClientMetadata
 from proxy.conversation.passing import PASS_ABOVE, Passing
 from proxy.conversation.pending import Pending
+from proxy.conversation.tracking import Doubted
 from proxy.errors import CommandError, WireError
 from proxy.session.dialect import said_by
 from proxy.session.records import Operation
-from proxy.session.refusals import INTERRUPTED, too_long
+from proxy.session.refusals import INTERRUPTED
 from proxy.session.stable_api import versioned
 from proxy.wire.compression import declared_size, inflate_start
 from proxy.wire.frames import FrameBuffer, FramingError
@@ -46,7 +47,7 @@ from proxy.wire.replies import (
 
 if TYPE_CHECKING:
     from proxy.conversation.desk import Desk
-    from proxy.conversation.exchange import Observer, Presentation
+    from proxy.conversation.exchange import Handlers, Observer, Presentation
     from proxy.conversation.pending import ReplyHandler
     from proxy.conversation.tracking import Tracked
     from proxy.session.records import InFlight
@@ -76,6 +77,7 @@ class Conversation:
     __slots__ = (
         "_arrived",
         "_broken",
+        "_doubted",
         "_handlers",
         "_last_is_answered",
         "_passing",
@@ -104,10 +106,10 @@ class Conversation:
         presentation: Presentation,
         observer: Observer,
         desk: Desk,
-        handlers: Mapping[str, RequestHandler],
+        handlers: Handlers,
     ) -> None:
-        #: By command, what is more to the proxy than bytes to pass on.
-        self._handlers = handlers
+        self._handlers = handlers.commands
+        self._doubted = handlers.doubted
         self.desk = desk
         self.presentation = presentation
         #: Whether compressed requests are read: servers without compressors close where one comes.
@@ -129,8 +131,7 @@ class Conversation:
         #: Bytes to send, in order. The relay takes them after every call.
         self.to_client: list[bytes] = []
         self.to_upstream: list[bytes] = []
-        #: What comes next depends on an answer that is not there yet: the relay hands over no
-        #: request while this is set.
+        #: What comes next depends on an answer that is due: no request is handed over meanwhile.
         self.blocked = False
         #: Upstream is inside an exhaust stream: it sends unasked and reads nothing.
         self.streaming = False
@@ -191,12 +192,11 @@ class Conversation:
         if handler is not None:
             handler(self, request, now)
             return
-        if request.overlong:
-            self.refuse(request, too_long(request.problem), now)
-            return
         verdict = self.desk.admit(request, now)
         if isinstance(verdict, CommandError):
             self.refuse(request, verdict, now)
+        elif isinstance(verdict, Doubted):
+            self._doubted(self, request, verdict, now)
         else:
             self.forward(request, now, tracked=verdict)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.conversation.incidents import incidents
 from proxy.conversation.rule import Context, Decision, Rules, is_routine, refusal
-from proxy.conversation.tracking import Tracked, Tracking
+from proxy.conversation.tracking import Doubted, Tracked, Tracking
 from proxy.session.caller import Caller
 from proxy.session.commands import Facts
 from proxy.session.identity import NOBODY, Identity
@@ -43,6 +43,10 @@ class Recorder(Protocol):
 
     def incident(self, kind: str, now: float, desk: Desk) -> None:
         """A session is used as :mod:`proxy.conversation.incidents` says that it should not be."""
+
+    def surprised(self, error: CommandError, command: str, first: bool, desk: Desk) -> None:
+        """Upstream carried out what it should have refused with this error, as it had not
+        before on this connection or had."""
 
     def ruled(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
         """A rule refused a request, or would have in mode enforce."""
@@ -98,6 +102,7 @@ class Desk:
         self.connection = connection
         self.upstream = upstream
         self.identity: Identity = NOBODY
+        self._surprised = False
         self._caller = self._make_caller()
         #: What a session command is about to make, and which part of it waits for its reply.
         self._promised: Promise | None = None
@@ -159,10 +164,11 @@ class Desk:
 
     # ------------------------------------------------------------------ ordinary requests
 
-    def admit(self, request: Request, now: float) -> CommandError | Tracked | None:
+    def admit(self, request: Request, now: float) -> CommandError | Doubted | Tracked | None:
         """Judge a request that is no session control and note that it goes upstream.
 
-        The error to refuse it with; or what to hand back with its reply, None for nothing.
+        The error to refuse it with; or what to hand back with its reply, None for nothing, and
+        wrapped where upstream must refuse the request.
         """
         if not self._sessions.enabled:
             return None
@@ -177,7 +183,15 @@ class Desk:
         error = self._judge(request, info, session, now)
         if error is not None:
             return error
-        return self.tracking.requested(request, info, session, now)
+        tracked = self.tracking.requested(request, info, session, now)
+        if info.malformed is None or self._caller.is_server:
+            return tracked
+        return Doubted(info.malformed, tracked)
+
+    def surprised(self, error: CommandError, command: str) -> None:
+        """Record that upstream has carried out what it should have refused with ``error``."""
+        first, self._surprised = not self._surprised, True
+        self._sessions.recorder.surprised(error, command, first, self)
 
     def _reads_session(self, request: Request) -> bool:
         """Whether a getMore that names no session reads from a session's cursor."""
@@ -226,12 +240,11 @@ class Desk:
         for decision in decisions:
             sessions.recorder.ruled(decision, request.command, now, self)
         error = refusal(decisions) if decisions else None
+        here = info.malformed if info.ambiguous is None and not checks else info.ambiguous
         if info.malformed is not None:
-            left = "" if error is not None else "reported" if checks else "refused"
+            left = "" if error is not None else "reported" if here is None else "refused"
             sessions.recorder.malformed(info.malformed, request.command, now, self, left)
-        if error is None and not checks:
-            return info.malformed
-        return error
+        return here if error is None else error
 
     # ------------------------------------------------------------------ session control
 

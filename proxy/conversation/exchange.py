@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from proxy.conversation.tracking import Doubted
     from proxy.session.identity import Identity
     from proxy.session.records import InFlight
+    from proxy.wire.messages import Request
 
 
 class Meter(Protocol):
@@ -67,3 +69,15 @@ class Presentation:
     addresses: Callable[[], Mapping[str, str] | None] = field(default=lambda: None)
     strip_compression: bool = False
     refuse_x509: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What a conversation hands requests to, with itself and the time.
+
+    ``commands`` are by name, "" for what cannot be read as a command; ``doubted`` is for what
+    upstream must refuse, see :class:`proxy.conversation.tracking.Doubted`.
+    """
+
+    commands: Mapping[str, Callable[[Any, Request, float], None]]
+    doubted: Callable[[Any, Request, Doubted, float], None]

@@ -1,15 +1,13 @@
-"""The commands that are more to the proxy than bytes to pass on."""
+"""The requests that are more to the proxy than bytes to pass on."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from proxy.conversation import control, handshake
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from proxy.conversation.conversation import RequestHandler
+from proxy.conversation import control, doubt, handshake
+from proxy.conversation.exchange import Handlers
 
 #: By the name as sent: command names are case-exact.
-HANDLERS: Final[Mapping[str, RequestHandler]] = {**handshake.HANDLERS, **control.HANDLERS}
+HANDLERS: Final = Handlers(
+    {**handshake.HANDLERS, **control.HANDLERS, **doubt.HANDLERS}, doubt.forward_doubted
+)

@@ -23,6 +23,7 @@ from proxy.conversation.hello import (
     names_x509,
 )
 from proxy.conversation.overload import ATTEMPTS, is_overload, pause
+from proxy.conversation.tracking import tracked_of
 from proxy.errors import CommandError
 from proxy.session.identity import CONNECTION_STATUS, IdentityUnknownError, read_connection_status
 from proxy.session.stable_api import REQUIRED
@@ -56,10 +57,11 @@ def _on_hello(conversation: Conversation, request: Request, now: float) -> None:
         # To change it would make a new checksum and so mend what arrived broken.
         conversation.end("client message", "the checksum is wrong")
         return
-    tracked = conversation.desk.admit(request, now)
-    if isinstance(tracked, CommandError):
-        conversation.refuse(request, tracked, now)
+    admitted = conversation.desk.admit(request, now)
+    if isinstance(admitted, CommandError):
+        conversation.refuse(request, admitted, now)
         return
+    tracked = tracked_of(admitted)
     if not is_authentication(request):
         conversation.forward(request, now, partial(_on_hello_reply, conversation), frame, tracked)
         return
@@ -73,10 +75,11 @@ def _on_authentication(conversation: Conversation, request: Request, now: float)
     if conversation.presentation.refuse_x509 and names_x509(request):
         conversation.refuse(request, _NO_CLIENT_CERTIFICATE, now)
         return
-    tracked = conversation.desk.admit(request, now)
-    if isinstance(tracked, CommandError):
-        conversation.refuse(request, tracked, now)
+    admitted = conversation.desk.admit(request, now)
+    if isinstance(admitted, CommandError):
+        conversation.refuse(request, admitted, now)
         return
+    tracked = tracked_of(admitted)
     conversation.blocked = True
     replied = partial(_on_authentication_reply, conversation)
     conversation.forward(request, now, replied, tracked=tracked)

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.errors import WireError
 from proxy.wire import compression
-from proxy.wire.fields import ARRAY, DOCUMENT, MAX_ELEMENTS, STRING, Element, Fields, text, walk
+from proxy.wire.fields import (
+    ARRAY,
+    DOCUMENT,
+    MAX_ELEMENTS,
+    STRING,
+    Element,
+    Fields,
+    every,
+    in_order,
+    text,
+    walk,
+)
 from proxy.wire.opcodes import INT32
 
 if TYPE_CHECKING:
@@ -31,7 +42,18 @@ AUTHENTICATION_COMMANDS: Final = frozenset({"saslStart", "saslContinue", "authen
 MAX_METADATA_TEXT: Final = 128
 
 _LISTS: Final = (b"hosts", b"passives", b"arbiters")
-_X509: Final = b"MONGODB-X509"
+#: Mechanisms that prove more than who holds the TLS connection, in the server's spelling.
+_OTHER_MECHANISMS: Final = frozenset(
+    (
+        b"SCRAM-SHA-1",
+        b"SCRAM-SHA-256",
+        b"MONGODB-CR",
+        b"PLAIN",
+        b"GSSAPI",
+        b"MONGODB-AWS",
+        b"MONGODB-OIDC",
+    )
+)
 #: "none" is what the Node driver offers for no compressor at all; no server has one of the name.
 _COMPRESSORS: Final = frozenset(name.encode() for name in (*compression.NAMES, "none"))
 _NESTED: Final = (DOCUMENT, ARRAY)
@@ -54,45 +76,36 @@ def is_authentication(request: Request) -> bool:
 def names_x509(request: Request) -> bool:
     """Whether ``request`` is, or may be read as, authentication by MONGODB-X509.
 
-    ``authenticate`` without a mechanism counts, and so does any of several equal keys: what is
-    in doubt speaks against the client.
+    It is not where everything that says the mechanism is a string and names another one that is
+    known. Versions differ in the rest: what a missing one means, whether a NUL or the first of
+    equal fields ends the search, and what mechanisms there are.
     """
     if request.command in HELLO_COMMANDS:
         return _speculates_x509(request)
     return request.command in ("authenticate", "saslStart") and _means_x509(
-        request.message, request.fields, request.command == "authenticate"
+        request.message, request.fields
     )
 
 
 def _speculates_x509(request: Request) -> bool:
-    for element in _every(request.fields, b"speculativeAuthenticate"):
+    for element in every(request.fields, b"speculativeAuthenticate"):
         if element.type not in _NESTED:
-            continue
+            return True
         try:
             fields = walk(request.message, element.value, element.end)
         except WireError:
             return True
-        if _means_x509(request.message, fields, b"authenticate" in fields):
+        if _means_x509(request.message, fields):
             return True
     return False
 
 
-def _means_x509(message: bytes, fields: Fields, without_mechanism: bool) -> bool:
-    mechanisms = [
-        _raw_text(message, element).upper()
-        for element in _every(fields, b"mechanism")
-        if element.type == STRING
-    ]
-    return _X509 in mechanisms or (without_mechanism and not any(mechanisms))
-
-
-def _every(fields: Fields, name: bytes) -> list[Element]:
-    """All elements called ``name``, the first one first."""
-    first = fields.get(name)
-    if first is None:
-        return []
-    repeats = zip(fields.duplicates, fields.repeats, strict=True)
-    return [first, *(element for repeated, element in repeats if repeated == name)]
+def _means_x509(message: bytes, fields: Fields) -> bool:
+    mechanisms = every(fields, b"mechanism")
+    return not mechanisms or any(
+        element.type != STRING or _raw_text(message, element) not in _OTHER_MECHANISMS
+        for element in mechanisms
+    )
 
 
 def _raw_text(data: bytes, element: Element) -> bytes:
@@ -142,8 +155,7 @@ def _known_compressors(message: bytes, offered: Element) -> bytes | None:
 
 def _elements(data: bytes, element: Element, most: int = MAX_ELEMENTS) -> list[Element]:
     """The elements of a nested array or document in their order, whatever they are called."""
-    fields = walk(data, element.value, element.end, most)
-    return sorted([*fields.values(), *fields.repeats], key=lambda e: e.start)
+    return in_order(walk(data, element.value, element.end, most))
 
 
 def _array(name: bytes, values: list[tuple[int, bytes]]) -> bytes:
@@ -213,7 +225,7 @@ def names_in_reply(reply: Reply) -> list[str]:
     message = reply.message
     names: dict[str, None] = {}
     for name in _LISTS:
-        for element in _every(reply.fields, name):
+        for element in every(reply.fields, name):
             if element.type == ARRAY:
                 try:
                     members = _elements(message, element)
@@ -221,7 +233,7 @@ def names_in_reply(reply: Reply) -> list[str]:
                     continue
                 names.update(dict.fromkeys(text(message, member) or "" for member in members))
     for name in (b"primary", b"me"):
-        for element in _every(reply.fields, name):
+        for element in every(reply.fields, name):
             names[text(message, element) or ""] = None
     return list(dict.fromkeys(name.lower() for name in names if name))
 

@@ -29,6 +29,7 @@ from proxy.wire.opcodes import INT32, INT64
 from proxy.wire.replies import listed_cursors
 
 if TYPE_CHECKING:
+    from proxy.errors import CommandError
     from proxy.session.ids import Origin
     from proxy.session.info import OperationSessionInfo
     from proxy.session.records import Session
@@ -68,6 +69,21 @@ _CURSOR_KILL: Final = CursorKill()
 
 #: A request in flight as far as the store has to hear of its end.
 Tracked = Operation | CursorKill
+
+
+class Doubted:
+    """A request that upstream must refuse, with the error that is expected of it."""
+
+    __slots__ = ("error", "tracked")
+
+    def __init__(self, error: CommandError, tracked: Tracked | None) -> None:
+        self.error = error
+        self.tracked = tracked
+
+
+def tracked_of(admitted: Doubted | Tracked | None) -> Tracked | None:
+    """What is tracked of a request, for whom it makes no difference that it is doubted."""
+    return admitted.tracked if isinstance(admitted, Doubted) else admitted
 
 
 class Tracking:
@@ -114,7 +130,10 @@ class Tracking:
         )
         if operation is None:
             return None
-        if info.txn_number is not None:
+        if info.malformed is not None:
+            # Upstream notes the session, unless it cannot even read the fields.
+            operation.unparsed = info.malformed.code if info.unparsed else 0
+        elif info.txn_number is not None:
             attempt = operation.attempt = _attempt(request, info, operation.session)
             if attempt is not None and attempt.step is Step.START:
                 self._store.transaction_starts(operation.session)
@@ -146,7 +165,7 @@ class Tracking:
             for one in listed_cursors(reply):
                 self._note_cursor(tracked, one.id, one.namespace, now)
         if last:
-            refused = code is not None and _not_taken(reply, code)
+            refused = code is not None and (_not_taken(reply, code) or code == tracked.unparsed)
             self._store.operation_finished(tracked, now, refused)
 
     def replied_at_length(

@@ -34,6 +34,19 @@ class DecisionRecorder:
             if decision:
                 self._write(desk, command, decision, error.errmsg, rule=None, targets=None)
 
+    def surprised(self, error: CommandError, command: str, first: bool, desk: Desk) -> None:
+        """Count what upstream should have refused and did; say so once for a connection."""
+        self._telemetry.surprised(error.code_name)
+        if first:
+            self._log.warning(
+                "upstream carried out what it should have refused",
+                conn=desk.connection,
+                upstream=desk.upstream,
+                user=desk.identity.name,
+                command=command,
+                expected=error.code_name,
+            )
+
     def incident(self, kind: str, now: float, desk: Desk) -> None:
         """Count a use of a session that no driver makes, and remember whose it was."""
         self._telemetry.incident(kind, desk.identity.name, desk.origin, now)

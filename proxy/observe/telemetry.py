@@ -120,6 +120,11 @@ class Telemetry:
             "Requests whose session fields are wrong, by the error's name.",
             "code_name",
         )
+        self._surprises = declared.counter(
+            "unexpected_successes_total",
+            "Requests that upstream carried out and should have refused, by the expected error.",
+            "code_name",
+        )
         self._incidents = declared.counter(
             "session_incidents_total",
             "Sessions used as no session should be.",
@@ -239,6 +244,10 @@ class Telemetry:
     def malformed(self, code: str) -> None:
         """A request had wrong session fields, which get an error of this name."""
         self._malformed[(self._malformed_name[code],)] += 1
+
+    def surprised(self, code: str) -> None:
+        """Upstream carried out what it should have refused with an error of this name."""
+        self._surprises[(self._malformed_name[code],)] += 1
 
     def incident(self, kind: str, user: str, origin: Origin, now: float) -> None:
         """Somebody did one of :data:`proxy.observe.labels.SESSION_INCIDENTS`."""

@@ -54,6 +54,11 @@ def number(name: str, value: int) -> bytes:
     return b"\x10%b\0%b" % (name.encode(), INT32.pack(value))
 
 
+def true(name: str) -> bytes:
+    """A bool element that is true."""
+    return b"\x08%b\0\1" % name.encode()
+
+
 def nested(name: str, value: bytes) -> bytes:
     """An element that holds a document."""
     return b"\x03%b\0%b" % (name.encode(), value)
@@ -98,7 +103,7 @@ def of_owner(uid: bytes) -> bytes:
 
 
 def carried(request: Request, *, same_command: bool, with_lsid: bool) -> list[bytes]:
-    """The request's other fields for the command that is sent in its place, and ``$db``.
+    """The request's other fields for the command that is sent in its place, and last ``$db``.
 
     ``same_command`` keeps what the client added, which upstream may ignore or refuse as it
     does; otherwise only what every command takes goes along.

@@ -74,6 +74,13 @@ class Caller:
         """Nobody is authenticated although upstream demands it."""
         return self.authorization is True and not self.identity.users
 
+    @property
+    def is_server(self) -> bool:
+        """A mongos or a member calls, which may use fields that no client may."""
+        return "internal" in self.identity.cluster_actions or self.identity.users == (
+            ("__system", "local"),
+        )
+
     def may(self, action: str) -> bool:
         """Whether the caller has ``action`` on the cluster resource."""
         granted = self.identity.cluster_actions

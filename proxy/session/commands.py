@@ -31,7 +31,7 @@ from proxy.session.plans import CARRIER, Ask, Forward, Plan, Refusal
 from proxy.session.records import Selection
 from proxy.session.shelltext import document_text
 from proxy.texts import decoded
-from proxy.wire.fields import BOOL, DOCUMENT, NULL, Element
+from proxy.wire.fields import DOCUMENT, Element, true_value
 from proxy.wire.opcodes import INT32
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def decide(request: Request, info: OperationSessionInfo, facts: Facts) -> Decisi
     case = _Case(request, info, facts, argument)
     try:
         _check_envelope(case)
-        if _asks_for_help(request):
-            return Forward()
+        if true_value(request.message, request.fields.get(b"help")):
+            return _help(case)
         decision = _COMMANDS[request.command](case)
     except CommandError as error:
         return Refusal(error.with_traceback(None))
@@ -118,14 +118,13 @@ def _check_envelope(case: _Case) -> None:
         raise refusals.duplicate_key(decoded(request.fields.duplicates[0]))
 
 
-def _asks_for_help(request: Request) -> bool:
-    element = request.fields.get(b"help")
-    if element is None or element.type == NULL:
-        return False
-    value = request.message[element.value : element.end]
-    if element.type == BOOL or element.type in (0x01, 0x10, 0x12):
-        return any(value) and value != b"\0\0\0\0\0\0\0\x80"
-    return True
+def _help(case: _Case) -> Forward:
+    """The question made anew, so that upstream cannot take it for the command itself."""
+    name = bsonout.number(case.command, 1)
+    rest = bsonout.carried(case.request, same_command=False, with_lsid=True)
+    if case.request.namespace is not None:
+        rest.pop()  # the form says the database elsewhere, and must not say it twice
+    return Forward(bsonout.document(name, bsonout.true("help"), *rest))
 
 
 def _not_authorized(case: _Case) -> CommandError:

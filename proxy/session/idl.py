@@ -21,6 +21,7 @@ from proxy.wire.fields import (
     INT64_TYPE,
     NULL,
     STRING,
+    UNDEFINED,
     Element,
     Fields,
     walk,
@@ -28,7 +29,6 @@ from proxy.wire.fields import (
 from proxy.wire.layouts import plain_lsid
 from proxy.wire.opcodes import INT32, INT64
 
-UNDEFINED: Final = 0x06
 GENERAL: Final = 0
 UUID_SUBTYPE: Final = 4
 
@@ -227,6 +227,31 @@ def lsid(data: bytes, element: Element, path: str) -> tuple[bytes, bytes | None]
     if session_id is None:
         raise refusals.missing_field(f"{path}.id")
     return session_id, uid
+
+
+def likely_lsid(data: bytes, element: Element) -> tuple[bytes, bytes | None] | None:
+    """``(id, uid or None)`` that some version may see in an lsid that :func:`lsid` refuses.
+
+    Versions differ in the fields that they know beside these two; a child session's are its
+    parent's (6.0 and later). None where no version sees a session.
+    """
+    try:
+        fields = walk(data, element.value, element.end, 64)
+        session_id = fields.get(b"id")
+        if element.type != DOCUMENT or session_id is None:
+            return None
+        uid = fields.get(b"uid")
+        return (
+            uuid(data, session_id, ""),
+            None if uid is None or is_absent(uid) else digest(data, uid, ""),
+        )
+    except (CommandError, WireError):
+        return None
+
+
+def has_field(data: bytes, element: Element, name: bytes) -> bool:
+    """Whether a document that was read has a field of this name, be it null."""
+    return name in walk(data, element.value, element.end)
 
 
 def name_pair(data: bytes, element: Element, path: str, first: str) -> tuple[str, str]:

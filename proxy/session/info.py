@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import CommandError
+from proxy.errors import CommandError, WireError
 from proxy.session import idl, refusals
 from proxy.session.ids import LogicalSessionId, make_key
-from proxy.wire.fields import INT32_TYPE, Element
+from proxy.wire.fields import (
+    ARRAY,
+    DOCUMENT,
+    DOUBLE,
+    INT32_TYPE,
+    Element,
+    every,
+    in_order,
+    integer,
+    walk,
+)
 from proxy.wire.opcodes import INT32, INT64
 
 if TYPE_CHECKING:
@@ -18,6 +29,9 @@ if TYPE_CHECKING:
 _STRUCT: Final = "OperationSessionInfo"
 _FIELDS: Final = frozenset((b"lsid", b"txnNumber", b"autocommit", b"startTransaction"))
 _STATEMENTS: Final = frozenset((b"stmtId", b"stmtIds"))
+
+#: IDLFailedToParse: a field is missing that has to be there.
+_MISSING: Final = 40414
 
 #: Commands that a server parses before it looks at the session fields.
 _TYPED: Final = frozenset(("insert", "update", "delete"))
@@ -46,6 +60,8 @@ PRE_AUTH: Final = frozenset(
         "connectionStatus",
         "whatsmyuri",
         "isdbgrid",
+        "_isSelf",
+        "listCommands",
         "availableQueryOptions",
         "availablequeryoptions",
     )
@@ -58,10 +74,12 @@ class OperationSessionInfo:
 
     ``lsid`` is the key the request works under, None where it names no session (or the server
     ignores it). ``malformed`` is what the server itself refuses, in its words: forward such a
-    request untouched, unless early refusal is wanted. It has an ``lsid`` all the same if the
-    server comes to that before it refuses the rest, and so has made the session. ``forbidden`` is
-    what the server accepts against the manual: refuse it. ``stmt_ids`` are the ids given, None
-    where the command gives none (then they count from 0).
+    request untouched, unless early refusal is wanted. Versions differ in what they refuse, and
+    in whether they have noted the session by then: ``lsid`` is what they would note, and
+    ``unparsed`` says that this server would not have come so far. ``ambiguous`` is malformed and
+    taken by some version for another session than what the client may use: refuse it.
+    ``forbidden`` is what the server accepts against the manual: refuse it, if the rule says so.
+    ``stmt_ids`` are the ids given, None where the command gives none (then they count from 0).
     """
 
     lsid: LogicalSessionId | None = None
@@ -72,9 +90,12 @@ class OperationSessionInfo:
     stmt_ids: tuple[int, ...] | None = None
     malformed: CommandError | None = None
     forbidden: CommandError | None = None
+    ambiguous: CommandError | None = None
+    unparsed: bool = False
 
 
 _int64 = INT64.unpack_from
+_double = Struct("<d").unpack_from
 
 #: Shared by all requests that say nothing of sessions. Never changed.
 NO_SESSION: Final = OperationSessionInfo()
@@ -95,40 +116,47 @@ def read_operation_session_info(request: Request, caller: Caller) -> OperationSe
         if number >= 0 and caller.has_transactions is not False and layout.name not in PRE_AUTH:
             return OperationSessionInfo(lsid, number, layout.autocommit, layout.start_transaction)
     info = OperationSessionInfo()
-    try:
-        _read(request, caller, info)
-    except CommandError as error:
-        info.malformed = error.with_traceback(None)
+    problems: list[CommandError] = []
+    _read(request, caller, info, problems)
+    if problems:
+        info.malformed = problems[0]
         info.txn_number = info.autocommit = info.start_transaction = None
     return info
 
 
-def _read(request: Request, caller: Caller, info: OperationSessionInfo) -> None:
+def _read(
+    request: Request, caller: Caller, info: OperationSessionInfo, problems: list[CommandError]
+) -> None:
+    """Fill ``info``; ``problems`` are put in the order in which a server comes upon them."""
     pre_auth = request.command in PRE_AUTH
     if caller.anonymous and not pre_auth:
-        raise refusals.requires_authentication(request.command)
-    if request.command in _TYPED and not request.fields.keys().isdisjoint(_STATEMENTS):
-        _read_statements(request, info)
-    lsid = _parse(request, info)
+        problems.append(refusals.requires_authentication(request.command))
+    if not request.fields.keys().isdisjoint(_STATEMENTS):
+        _judge_statements(request, info, problems)
+    before = len(problems)
+    lsid = _parse(request, info, problems)
+    info.unparsed = not before and bool(problems)
     if pre_auth:
         if info.autocommit is not None:
-            raise refusals.AUTOCOMMIT_ILLEGAL_HERE.again()
+            problems.append(refusals.AUTOCOMMIT_ILLEGAL_HERE)
         if info.txn_number is not None:
-            raise refusals.TXN_ILLEGAL_HERE.again()
-        if caller.anonymous:
-            return
+            problems.append(refusals.TXN_ILLEGAL_HERE)
+    if caller.anonymous:
+        return
     if lsid is not None:
-        info.lsid = LogicalSessionId(lsid[0], caller.session_uid(lsid[1]))
+        try:
+            info.lsid = LogicalSessionId(lsid[0], caller.session_uid(lsid[1]))
+        except CommandError as error:
+            problems.append(error.with_traceback(None))
     elif info.txn_number is not None:
-        raise refusals.TXN_WITHOUT_LSID.again()
-    _judge_transaction(caller, info)
-    if info.txn_number is not None and not request.fields.keys().isdisjoint(_STATEMENTS):
-        if request.command not in _TYPED:
-            _read_statements(request, info)
-        info.forbidden = _against_the_manual(info)
+        problems.append(refusals.TXN_WITHOUT_LSID)
+    if (wrong := _wrong_transaction(caller, info)) is not None:
+        problems.append(wrong)
 
 
-def _parse(request: Request, info: OperationSessionInfo) -> tuple[bytes, bytes | None] | None:
+def _parse(
+    request: Request, info: OperationSessionInfo, problems: list[CommandError]
+) -> tuple[bytes, bytes | None] | None:
     """The types, in document order; then fields given twice (40413)."""
     data = request.message
     lsid: tuple[bytes, bytes | None] | None = None
@@ -136,35 +164,66 @@ def _parse(request: Request, info: OperationSessionInfo) -> tuple[bytes, bytes |
         if name not in _FIELDS or idl.is_absent(element):
             continue
         path = f"{_STRUCT}.{name.decode()}"
-        if name == b"lsid":
-            lsid = idl.lsid(data, element, path)
-        elif name == b"txnNumber":
-            info.txn_number = idl.long(data, element, path)
-        elif name == b"autocommit":
-            info.autocommit = idl.boolean(data, element, path)
-        else:
-            info.start_transaction = idl.boolean(data, element, path)
-    for name in request.fields.duplicates:
-        if name in _FIELDS:
-            raise refusals.duplicate_field(f"{_STRUCT}.{name.decode()}")
+        try:
+            if name == b"lsid":
+                lsid = idl.likely_lsid(data, element)
+                lsid = idl.lsid(data, element, path)
+            elif name == b"txnNumber":
+                info.txn_number = idl.long(data, element, path)
+            elif name == b"autocommit":
+                info.autocommit = idl.boolean(data, element, path)
+            else:
+                info.start_transaction = idl.boolean(data, element, path)
+        except CommandError as error:
+            problems.append(error.with_traceback(None))
+            if name == b"lsid" and error.code == _MISSING and idl.has_field(data, element, b"id"):
+                # Servers up to 4.0 take an id of null for the all-zero UUID, which would be one
+                # session shared by everybody.
+                info.ambiguous = error
+    problems += [
+        refusals.duplicate_field(f"{_STRUCT}.{name.decode()}")
+        for name in request.fields.duplicates
+        if name in _FIELDS
+    ]
     return lsid
 
 
-def _judge_transaction(caller: Caller, info: OperationSessionInfo) -> None:
+def _wrong_transaction(caller: Caller, info: OperationSessionInfo) -> CommandError | None:
     if info.txn_number is not None:
         if caller.has_transactions is False:
-            raise refusals.TXN_ON_STANDALONE.again()
+            return refusals.TXN_ON_STANDALONE
         if info.txn_number < 0:
-            raise refusals.TXN_NEGATIVE.again()
+            return refusals.TXN_NEGATIVE
     elif info.autocommit is not None:
-        raise refusals.AUTOCOMMIT_WITHOUT_TXN.again()
+        return refusals.AUTOCOMMIT_WITHOUT_TXN
     if info.autocommit:
-        raise refusals.AUTOCOMMIT_TRUE.again()
+        return refusals.AUTOCOMMIT_TRUE
     if info.start_transaction is not None:
         if info.autocommit is None:
-            raise refusals.START_WITHOUT_AUTOCOMMIT.again()
+            return refusals.START_WITHOUT_AUTOCOMMIT
         if not info.start_transaction:
-            raise refusals.START_FALSE.again()
+            return refusals.START_FALSE
+    return None
+
+
+def _judge_statements(
+    request: Request, info: OperationSessionInfo, problems: list[CommandError]
+) -> None:
+    """What is wrong with the statement ids, whatever else is wrong with the request.
+
+    They count where there is a txnNumber. Commands that are no writes ignore these fields.
+    """
+    numbered = not idl.is_absent(request.fields.get(b"txnNumber"))
+    if numbered:
+        info.forbidden = _against_the_manual(request)
+    if not numbered and request.command not in _TYPED:
+        return
+    try:
+        _read_statements(request, info)
+    except CommandError as error:
+        info.stmt_id = info.stmt_ids = None
+        if request.command in _TYPED:
+            problems.append(error.with_traceback(None))
 
 
 def _read_statements(request: Request, info: OperationSessionInfo) -> None:
@@ -187,19 +246,42 @@ def _read_statements(request: Request, info: OperationSessionInfo) -> None:
         )
         if info.stmt_id is not None:
             raise refusals.BOTH_STMT_ID_FORMS.again()
+    for name in fields.duplicates:
+        if name in _STATEMENTS:
+            raise refusals.duplicate_field(f"{command}.{name.decode()}")
 
 
-def _against_the_manual(info: OperationSessionInfo) -> CommandError | None:
-    if info.stmt_id is not None and info.stmt_id < 0:
-        return refusals.bad_value("stmtId cannot be negative")
-    previous = -1
-    for number in info.stmt_ids or ():
-        if number < 0:
-            return refusals.bad_value("stmtIds cannot be negative")
-        if number <= previous:
-            return refusals.bad_value("stmtIds must be strictly increasing")
-        previous = number
+def _against_the_manual(request: Request) -> CommandError | None:
+    """What the manual has against ids, be they of another type or given twice."""
+    data = request.message
+    for base in every(request.fields, b"stmtId"):
+        if (_number(data, base) or 0) < 0:
+            return refusals.bad_value("stmtId cannot be negative")
+    for listed in every(request.fields, b"stmtIds"):
+        if listed.type not in (ARRAY, DOCUMENT):
+            continue
+        try:
+            entries = walk(data, listed.value, listed.end, idl.MAX_ENTRIES)
+        except WireError as error:
+            return refusals.bad_value(f"stmtIds cannot be read: {error}")
+        previous: float = -1
+        for entry in in_order(entries):
+            number = _number(data, entry)
+            if number is None:
+                continue
+            if number < 0:
+                return refusals.bad_value("stmtIds cannot be negative")
+            if number <= previous:
+                return refusals.bad_value("stmtIds must be strictly increasing")
+            previous = number
     return None
+
+
+def _number(data: bytes, element: Element) -> float | None:
+    """The value of a number, but for decimals."""
+    if element.type == DOUBLE:
+        return float(_double(data, element.value)[0])
+    return integer(data, element)
 
 
 def _int(data: bytes, element: Element, path: str) -> int:

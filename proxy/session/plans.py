@@ -29,7 +29,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """The request has no effect on sessions (``help``): relay it as it came."""
+    """The request only asks for ``help``: relay it with the document ``body`` for its own."""
+
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)

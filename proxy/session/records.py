@@ -75,7 +75,8 @@ class Operation:
     ``connection`` is the caller's number for the client connection, ``upstream`` the address
     behind it. ``vivified`` says that the session did not exist before this request. ``cursor`` is
     the one that a getMore reads from, 0 for other commands; ``attempt`` is what the request asks
-    of the session's transaction, None for nothing.
+    of the session's transaction, None for nothing. ``unparsed`` is the error's code with which
+    upstream says that it could not read the session fields, 0 where it should be able to.
     """
 
     __slots__ = (
@@ -86,6 +87,7 @@ class Operation:
         "request_id",
         "session",
         "started",
+        "unparsed",
         "upstream",
         "vivified",
     )
@@ -108,6 +110,7 @@ class Operation:
         self.started = started
         self.vivified = vivified
         self.cursor = 0
+        self.unparsed = 0
         self.attempt: Attempt | None = None
 
     @property

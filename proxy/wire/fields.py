@@ -7,6 +7,7 @@ Layout: bsonspec.org, version 1.1.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from struct import error as StructError
 from typing import Final, NamedTuple
 
@@ -18,10 +19,12 @@ STRING: Final = 0x02
 DOCUMENT: Final = 0x03
 ARRAY: Final = 0x04
 BINARY: Final = 0x05
+UNDEFINED: Final = 0x06
 BOOL: Final = 0x08
 NULL: Final = 0x0A
 INT32_TYPE: Final = 0x10
 INT64_TYPE: Final = 0x12
+DECIMAL: Final = 0x13
 
 #: A command has a few dozen fields, a reply some hundreds. Walking 1,000 takes half a millisecond.
 MAX_ELEMENTS: Final = 1_000
@@ -197,6 +200,23 @@ def count_elements(data: bytes, start: int, limit: int, most: int) -> int:
     return count
 
 
+def every(fields: Fields, name: bytes) -> list[Element]:
+    """All elements called ``name``, the first one first."""
+    first = fields.get(name)
+    if first is None:
+        return []
+    repeats = zip(fields.duplicates, fields.repeats, strict=True)
+    return [first, *(element for repeated, element in repeats if repeated == name)]
+
+
+def in_order(fields: Fields) -> list[Element]:
+    """All elements as they stand, whatever they are called."""
+    return sorted([*fields.values(), *fields.repeats], key=_by_start)
+
+
+_by_start = itemgetter(1)
+
+
 def decisive_size(element: Element) -> int:
     """How many of the value's first bytes decide where it ends."""
     size = _SIZES[element.type]
@@ -251,6 +271,38 @@ def integer(data: bytes, element: Element | None) -> int | None:
     if element.type == INT64_TYPE:
         return int(_int64(data, element.value)[0])
     return None
+
+
+def true_value(data: bytes, element: Element | None) -> bool:
+    """What servers take for true: all but false, null, undefined and every number's zeros."""
+    if element is None:
+        return False
+    value = data[element.value : element.end]
+    kind = element.type
+    if kind == DOUBLE:
+        return value not in _ZERO_DOUBLES
+    if kind == DECIMAL:
+        return not _is_zero(value)
+    if kind in (BOOL, INT32_TYPE, INT64_TYPE):
+        return any(value)
+    return kind not in (NULL, UNDEFINED)
+
+
+_ZERO_DOUBLES: Final = (bytes(8), bytes(7) + b"\x80")
+
+
+def _is_zero(decimal: bytes) -> bool:
+    """Whether a decimal128 is a zero, of any sign and exponent.
+
+    A coefficient that is too large for 34 digits stands for zero.
+    """
+    number = int.from_bytes(decimal, "little")
+    if number >> 122 & 0b11110 == 0b11110:  # infinite or not a number
+        return False
+    if number >> 125 & 0b11 == 0b11:
+        return True
+    coefficient = number & (1 << 113) - 1
+    return not 0 < coefficient < 10**34
 
 
 _NO_FIELDS: Final = Fields()

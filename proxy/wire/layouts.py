@@ -103,6 +103,12 @@ NO_COMMAND: Final = Command()
 #: What makes a command part of a session.
 SESSION_FIELDS: Final = frozenset((b"lsid", b"txnNumber", b"autocommit", b"startTransaction"))
 _STATEMENTS: Final = frozenset((b"stmtId", b"stmtIds"))
+#: What decides here, and so must not stand where only some servers look for it.
+DECISIVE_FIELDS: Final = (
+    SESSION_FIELDS
+    | _STATEMENTS
+    | {b"$db", b"$queryOptions", b"help", b"mechanism", b"speculativeAuthenticate"}
+)
 
 
 def read_command(data: bytes, start: int, limit: int) -> Reading[Command]:

@@ -26,7 +26,7 @@ from proxy.wire.fields import (
     text,
     walk,
 )
-from proxy.wire.layouts import NO_COMMAND, SESSION_FIELDS, Command, read_command
+from proxy.wire.layouts import DECISIVE_FIELDS, NO_COMMAND, Command, read_command
 from proxy.wire.opcodes import (
     CHECKSUM_PRESENT,
     COMPRESSED,
@@ -75,16 +75,24 @@ _ANSWERED: Final = {
 }
 
 
+#: What OP_QUERY's command takes elements from, and what holds the command itself.
+_QUERY_OPTIONS: Final = b"$queryOptions"
+_WRAPPERS: Final = ("$query", "query")
+#: Names that stand for themselves in OP_COMMAND's metadata.
+_NO_METADATA: Final = frozenset((b"$db", _QUERY_OPTIONS))
+
+
 @dataclass(slots=True)
 class Request:
     """One message from the client.
 
-    ``frame`` is what came; ``message`` is the same inflated (the same object when it was not
-    compressed). ``body`` is the offset of the command document in ``message``, 0 where there is
-    none, and ``layout`` tells what is in it, its offsets from ``base``. ``command`` is the name as
-    sent, ``""`` when this is no command or cannot be read; then ``problem`` says why.
-    ``overlong`` says that it has more fields than are read: it must not be forwarded.
-    ``namespace`` is the database of a form that does not have it in the command.
+    ``frame`` is what came, or what servers make of it before they look for a command; ``message``
+    is the same inflated (the same object when it was not compressed). ``body`` is the offset of
+    the command document in ``message``, 0 where there is none, and ``layout`` tells what is in
+    it, its offsets from ``base``. ``command`` is the name as sent, ``""`` when this is no command
+    or cannot be read; then ``problem`` says why. ``overlong`` says that it has more fields than
+    are read: it must not be forwarded. ``namespace`` is the database of a form that does not have
+    it in the command.
     """
 
     frame: bytes
@@ -282,15 +290,51 @@ def _read_query(request: Request) -> None:
     document_end(message, start, len(message))
     database, _, collection = namespace.partition(".")
     request.namespace = database
+    if collection.startswith("$cmd.sys."):
+        # Up to 4.0 these are currentOp, killOp and fsyncUnlock with everything that is in here.
+        # Shells that know sessions call them by their names.
+        _refuse_hidden(walk(message, start, len(message)), "a query of a pseudo-collection")
     if collection != "$cmd":
         return
     _set_command(request, start, len(message))
     # The wrapper counts only as the first element, as the server reads it.
-    if request.command in ("$query", "query"):
+    if request.command in _WRAPPERS:
+        _refuse_query_options(request)
         element = next(iter(request.fields.values()))
         # Servers unwrap an array as well: its elements may be called anything on the wire.
         if element.type in (DOCUMENT, ARRAY):
             _set_command(request, element.value, element.end)
+            _refuse_query_options(request)
+    elif _QUERY_OPTIONS in request.fields:
+        _take_in_query_options(request)
+
+
+def _refuse_query_options(request: Request) -> None:
+    # Versions differ in whether they look at it beside a wrapper or inside.
+    if _QUERY_OPTIONS in request.fields:
+        raise UnjudgeableError("OP_QUERY has $queryOptions and a wrapper")
+
+
+def _take_in_query_options(request: Request) -> None:
+    """Make of ``$queryOptions`` what servers to 4.4 do: its elements stand behind the command's.
+
+    That is read, judged and sent on. Later servers only take it out of the command.
+    """
+    plain, start = request.message, request.body
+    options = request.fields[_QUERY_OPTIONS]
+    if options.type not in (DOCUMENT, ARRAY):
+        raise UnjudgeableError("OP_QUERY has $queryOptions that are no document")
+    inner = plain[options.value + 4 : options.end - 1]
+    rest = edited(plain, start, request.fields, {_QUERY_OPTIONS: None})
+    body = INT32.pack(len(rest) + len(inner)) + rest[4:-1] + inner + b"\0"
+    message = with_body(plain, plain, start, body)
+    compressed = request.frame is not plain and len(message) <= _DEFLATED
+    request.frame = deflate(message, compressor_of(request.frame)) if compressed else message
+    request.message = message
+    _set_command(request, start, len(message))
+    # What is sent on is read once more.
+    if request.command in _WRAPPERS or _QUERY_OPTIONS in request.fields:
+        raise UnjudgeableError("OP_QUERY has $queryOptions in several layers")
 
 
 def _read_op_command(request: Request) -> None:
@@ -307,11 +351,23 @@ def _read_op_command(request: Request) -> None:
         raise WireError("OP_COMMAND names one command and carries another")
     metadata = document_end(message, name_end + 1, len(message))
     if metadata < len(message):
-        # 4.0 takes these from there as if they stood in the command. Shells that old know
-        # nothing of sessions; whoever puts them there means to hide them.
-        hidden = walk(message, metadata, len(message)).keys() & SESSION_FIELDS
-        if hidden:
-            raise UnjudgeableError("OP_COMMAND carries session fields in its metadata")
+        # 3.6 and 4.0 take these as if they stood in the command. Shells that old put nothing
+        # there whose name does not begin so; whoever does means to hide it.
+        if document_end(message, metadata, len(message)) != len(message):
+            raise WireError("OP_COMMAND has something behind its metadata")
+        for name in walk(message, metadata, len(message)):
+            if not name.startswith(b"$") or name in _NO_METADATA:
+                raise UnjudgeableError("OP_COMMAND carries parts of the command in its metadata")
+
+
+def _refuse_hidden(fields: Fields, where: str) -> None:
+    if not fields.keys().isdisjoint(DECISIVE_FIELDS):
+        raise UnjudgeableError(f"{where} carries session fields")
+
+
+def numbers_to_return(message: bytes) -> int:
+    """How many documents an OP_QUERY that was read wants."""
+    return int(_int32(message, _query_document(message) - 4)[0])
 
 
 def count_documents(request: Request, name: bytes, limit: int) -> int:

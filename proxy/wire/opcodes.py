@@ -21,6 +21,8 @@ OP_MSG: Final = 2013
 CHECKSUM_PRESENT: Final = 1 << 0
 MORE_TO_COME: Final = 1 << 1
 EXHAUST_ALLOWED: Final = 1 << 16
+#: Those that a server must know or close; no other one of the low 16 bits is.
+KNOWN_REQUIRED: Final = CHECKSUM_PRESENT | MORE_TO_COME
 
 #: OP_QUERY flags.
 QUERY_EXHAUST: Final = 1 << 6

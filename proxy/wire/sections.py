@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import Final
 
-from proxy.errors import WireError
+from proxy.errors import UnjudgeableError, WireError
 from proxy.wire.fields import document_end
+from proxy.wire.layouts import DECISIVE_FIELDS
 from proxy.wire.opcodes import CHECKSUM_PRESENT, HEADER_SIZE, INT32, OP_MSG
 
 #: How it begins: the header, its flags, and the first section's kind and size.
@@ -18,6 +19,9 @@ MSG_BODY: Final = HEADER_SIZE + 5
 
 #: What servers since 3.6 take (error 233 TooManyDocumentSequences).
 _MAX_SEQUENCES: Final = 2
+
+#: The kind of a section that says for which tenant a message is.
+TOKEN: Final = 2
 
 _OP_MSG: Final = INT32.pack(OP_MSG)
 
@@ -42,6 +46,7 @@ def msg_sections(message: bytes, limit: int) -> tuple[int, tuple[bytes, ...]]:
     Raises:
         WireError: no body or two, an unknown kind, a section that overruns, or more sections
             than servers take (two sequences and one token): millions fit into one message.
+        UnjudgeableError: a sequence is called like a field that decides something here.
     """
     pos = HEADER_SIZE + 4
     body = 0
@@ -64,9 +69,13 @@ def msg_sections(message: bytes, limit: int) -> tuple[int, tuple[bytes, ...]]:
             nul = message.find(0, pos + 4, end)
             if not pos + 5 <= end <= limit or nul < 0:
                 raise WireError("a document sequence overruns its message")
-            sequences.append(message[pos + 4 : nul])
+            name = message[pos + 4 : nul]
+            if name.partition(b".")[0] in DECISIVE_FIELDS:
+                # For one reader such a sequence is a field of the command, for others none.
+                raise UnjudgeableError("a document sequence stands for a session field")
+            sequences.append(name)
             pos = end
-        elif kind == 2:
+        elif kind == TOKEN:
             # A security token, which upstream judges; here it only has to be stepped over.
             nul = message.find(0, pos, limit)
             tokens += 1
@@ -80,13 +89,24 @@ def msg_sections(message: bytes, limit: int) -> tuple[int, tuple[bytes, ...]]:
     return body, tuple(sequences)
 
 
+def has_token(message: bytes, flags: int) -> bool:
+    """Whether an OP_MSG that parsed has a section of kind 2."""
+    limit = len(message) - 4 if flags & CHECKSUM_PRESENT else len(message)
+    pos = HEADER_SIZE + 4
+    while pos < limit:
+        if message[pos] == TOKEN:
+            return True
+        pos += 1 + _int32(message, pos + 1)[0]
+    return False
+
+
 def sequence(message: bytes, flags: int, name: bytes) -> Iterator[tuple[int, int]]:
     """Where the documents of the sequence ``name`` lie in an OP_MSG that parsed."""
     limit = len(message) - 4 if flags & CHECKSUM_PRESENT else len(message)
     pos = HEADER_SIZE + 4
     while pos < limit:
         kind, pos = message[pos], pos + 1
-        if kind == 2:
+        if kind == TOKEN:
             pos = message.index(0, pos) + 1
             continue
         end = pos + _int32(message, pos)[0]

@@ -11,6 +11,7 @@ import bson
 import pytest
 from bson import Binary, Int64
 
+from policies.session_budget import SessionBudget
 from proxy.conversation.facts import UpstreamFacts
 from proxy.conversation.rule import Mode
 from proxy.errors import CommandError
@@ -19,9 +20,10 @@ from proxy.session.identity import user_digest
 from proxy.session.ids import LogicalSessionId
 from proxy.session.records import Ending, Session
 from proxy.wire.compression import deflate, inflate
+from proxy.wire.messages import read_request
 from proxy.wire.opcodes import HEADER, MORE_TO_COME
 from proxy.wire.replies import read_reply
-from tests.build import command, op_query, reply
+from tests.build import body, command, element, op_command, op_msg, op_query, raw_document, reply
 from tests.talk import UPSTREAM, Talk, connection_status
 from tests.upstreams import document
 
@@ -137,11 +139,91 @@ def test_what_may_not_be_is_refused_with_the_times_around_it():
     assert (name, decision) == ("killAllSessions", "refused")
 
 
-def test_help_is_passed_on():
-    request = command({"killSessions": [], "help": True, "$db": "admin"}, 1)
-    talk = asked(request).upstream_gets(request)
+@pytest.mark.parametrize(
+    ("form", "kept"),
+    [
+        (lambda document: command({**document, "$db": "app"}, 1), {"$db": "app"}),
+        (lambda document: op_query("app.$cmd", document), {}),
+        (lambda document: op_query("app.$cmd", {"$query": document}), {}),
+        (lambda document: op_command("app", "killSessions", document), {}),
+        (lambda document: deflate(command({**document, "$db": "app"}, 1), 2), {"$db": "app"}),
+    ],
+)
+def test_help_is_asked_for_anew(form, kept):
+    sent = form({"killSessions": [], "x": 1, "help": 5.5, "stmtId": 3})
+    made = form({"killSessions": 1, "help": True})
+    talk = asked(sent).upstream_gets(made)
+    assert bson.decode(read_request(made).body_bytes()) == {"killSessions": 1, "help": True, **kept}
     helped = reply({"help": "text", "ok": 1.0}, 1)
     talk.upstream(helped).client_gets(helped).idle()
+    assert not talk.observer.only("control")
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (op_msg(b"\2token\0", body({"killAllSessions": [], "$db": "admin"})), 40432),
+        (op_msg(body({"killAllSessions": [], "$db": "admin"}), b"\2\0", checksum=True), 40432),
+        (op_query("admin.$cmd", {"killAllSessions": []}, count=0), 16979),
+        (op_query("admin.$cmd", {"killAllSessions": []}, count=-2), 16979),
+        (op_query("admin.$cmd", {"killAllSessions": []}, flags=1 << 6), 18527),
+    ],
+)
+def test_what_no_server_takes_is_not_carried_out(sent, code):
+    talk = secured().client(sent)
+    [frame] = talk.conversation.to_client
+    talk.conversation.to_client.clear()
+    assert bson.decode(read_reply(frame).body_bytes())["code"] == code
+    talk.idle()
+
+
+@pytest.mark.parametrize("flag", [1 << bit for bit in range(2, 16)])
+def test_unknown_required_flags_close(flag):
+    secured().client(control("killAllSessions", [], flags=flag)).closes("client message")
+
+
+def test_unknown_optional_flags_do_not_matter():
+    sent = control("killSessions", [], flags=0x7FFE0000)
+    talk = asked(sent).upstream_is_sent({"killSessions": [], "$db": "admin"}).upstream_says(DONE)
+    assert answer(talk)["ok"] == 1.0
+
+
+@pytest.mark.parametrize("compressor", [None, 2])
+def test_a_command_behind_query_options_is_decided_as_any_other(compressor):
+    document = {"$queryOptions": {"$readPreference": {"mode": "primary"}}, "killAllSessions": []}
+    sent = op_query("admin.$cmd", document)
+    talk = asked(sent if compressor is None else deflate(sent, compressor))
+    assert answer(talk)["code"] == 13
+    talk.idle()
+    [(name, decision, _, _)] = talk.observer.only("control")
+    assert (name, decision) == ("killAllSessions", "refused")
+
+
+def test_who_asks_for_help_uses_a_session_like_anybody():
+    def helping(number):
+        document = {"endSessions": [], "help": 1, "lsid": lsid(number), "$db": "admin"}
+        return command(document, number)
+
+    made = {"endSessions": 1, "help": True, "lsid": lsid(1), "$db": "admin"}
+    budget = SessionBudget(SessionBudget.Settings(per_user=1))
+    talk = asked(helping(1), rules=[(budget, Mode.ENFORCE)]).upstream_gets(command(made, 1))
+    helped = reply({"help": "text", "ok": 1.0}, 1)
+    talk.upstream(helped).client_gets(helped).idle()
+    assert len(talk.conversation.desk.store) == 1
+    talk.client(helping(2)).upstream_is_asked().upstream_says(AS_ALICE)
+    assert answer(talk)["code"] == 261
+    talk.idle()
+
+
+@pytest.mark.parametrize("help_", [b"\x06help\0", b"\x13help\0" + bson.Decimal128("-0E9").bid])
+def test_what_is_false_to_a_server_asks_for_no_help(help_):
+    request = command(raw_document(element("killAllSessions", []), help_, element("$db", "admin")))
+    talk = asked(request)
+    assert answer(talk)["code"] == 13
+    talk.idle()
+    assert [entry[:2] for entry in talk.observer.only("control")] == [
+        ("killAllSessions", "refused")
+    ]
 
 
 def test_mongods_times_stand_around_a_refusal():

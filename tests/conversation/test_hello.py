@@ -477,6 +477,15 @@ def test_no_repeated_or_odd_offer_lets_an_unknown_compressor_through(
 
 X509 = element("mechanism", "MONGODB-X509")
 SCRAM = element("mechanism", "SCRAM-SHA-256")
+KNOWN_MECHANISMS = [
+    "SCRAM-SHA-1",
+    "SCRAM-SHA-256",
+    "MONGODB-CR",
+    "PLAIN",
+    "GSSAPI",
+    "MONGODB-AWS",
+    "MONGODB-OIDC",
+]
 AUTHENTICATE = element("authenticate", 1)
 START = element("saslStart", 1)
 
@@ -494,9 +503,35 @@ START = element("saslStart", 1)
         ((START, SCRAM, X509), True),
         ((START, X509, SCRAM), True),
         ((START, element("mechanism", "mongodb-x509")), True),
-        ((START,), False),
-        ((), False),
-        ((element("mechanism", bson.binary.Binary(b"MONGODB-X509")), START), False),
+        ((START,), True),
+        ((), True),
+        ((element("mechanism", bson.binary.Binary(b"MONGODB-X509")), START), True),
+        # What else a mechanism may be, in every place.
+        *(
+            ((command, element("mechanism", mechanism)), expected)
+            for command in (START, AUTHENTICATE)
+            for mechanism, expected in [
+                *((known, False) for known in KNOWN_MECHANISMS),
+                *((f"{known}\0", True) for known in KNOWN_MECHANISMS),
+                *((known.lower(), True) for known in KNOWN_MECHANISMS),
+                ("MONGODB-X509\0", True),
+                ("MONGODB-X509\0SCRAM-SHA-256", True),
+                ("\0", True),
+                ("\0MONGODB-X509", True),
+                (" MONGODB-X509", True),
+                ("SCRAM-SHA-512", True),
+                (bson.Code("SCRAM-SHA-256"), True),
+                (b"SCRAM-SHA-256", True),
+                (["SCRAM-SHA-256"], True),
+                ({"0": "SCRAM-SHA-256"}, True),
+                (bson.Regex("SCRAM-SHA-256"), True),
+                (None, True),
+                (True, True),
+            ]
+        ),
+        ((START, SCRAM, element("mechanism", None)), True),
+        ((AUTHENTICATE, b"\x0emechanism\0" + SCRAM[11:]), True),  # a symbol
+        ((AUTHENTICATE, b"\x06mechanism\0", SCRAM), True),
     ],
 )
 def test_x509_is_found_wherever_a_client_asks_for_it(
@@ -506,7 +541,7 @@ def test_x509_is_found_wherever_a_client_asks_for_it(
     for hello in (
         request(b"\x03speculativeAuthenticate\0" + nested),
         request(b"\x04speculativeAuthenticate\0" + nested, command="isMaster"),
-        request(element("speculativeAuthenticate", 1), b"\x03speculativeAuthenticate\0" + nested),
+        request(*2 * [b"\x03speculativeAuthenticate\0" + nested]),
     ):
         assert names_x509(hello) is expected
         edited = edited_request(hello, strip_compression=False, refuse_x509=True)
@@ -520,9 +555,20 @@ def test_x509_is_found_wherever_a_client_asks_for_it(
         assert names_x509(read_request(query(nested))) is expected
 
 
-def test_a_speculation_that_cannot_be_read_counts_as_x509() -> None:
-    hello = request(broken(3, "speculativeAuthenticate"))
+@pytest.mark.parametrize(
+    "speculation",
+    [
+        broken(3, "speculativeAuthenticate"),
+        *(element("speculativeAuthenticate", value) for value in (1, "x", None, b"x", [], {})),
+    ],
+)
+def test_a_speculation_that_cannot_be_read_counts_as_x509(speculation: bytes) -> None:
+    hello = request(speculation)
     assert names_x509(hello)
+    good = element("speculativeAuthenticate", SPECULATIVE)
+    assert not names_x509(request(good))
+    for several in ((speculation, good), (good, speculation)):
+        assert names_x509(request(*several))
     assert edited_request(hello, strip_compression=False, refuse_x509=True) == msg(
         raw(element("hello", 1), element("$db", "admin"))
     )

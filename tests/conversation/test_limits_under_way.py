@@ -86,11 +86,12 @@ def test_a_session_counts_on_whichever_command_it_comes(document, flags):
 
 def test_help_makes_a_session_too():
     store = SessionStore()
-    help_of = {"refreshSessions": [], "help": True, "lsid": lsid(1), "$db": "admin"}
-    frame = command(help_of, 1)
-    talk(store).client(frame).upstream_is_asked().upstream_says(
-        connection_status(("alice", "app"))
-    ).upstream_gets(frame)
+    help_of = {"help": True, "lsid": lsid(1), "$db": "admin"}
+    talk(store).client(
+        command({"refreshSessions": [], **help_of}, 1)
+    ).upstream_is_asked().upstream_says(connection_status(("alice", "app"))).upstream_gets(
+        command({"refreshSessions": 1, **help_of}, 1)
+    )
     assert len(store) == 1
 
 

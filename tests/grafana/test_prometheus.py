@@ -58,6 +58,7 @@ EMPTY = {
     ("alert", "ClientConnectionsNearlyUsed"): "there are far fewer connections than allowed",
     ("alert", "ConfigurationNotReloaded"): "the configuration is not read again",
     ("alert", "ProxyDown"): "the proxy is up",
+    ("panel", "Carried out where a refusal was expected"): "upstream refuses as it should",
 }
 
 

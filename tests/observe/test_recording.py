@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import structlog
 from bson import Binary
 
 from policies.ownership import Ownership
@@ -66,6 +67,17 @@ def test_a_session_command_that_a_rule_refuses_is_one_of_its_results() -> None:
     made.recorder.control("killSessions", "done", 3, "", made.desk)
     assert made.read(name, **killing, decision="done") == 1
     assert made.audit.lines[-1]["targets"] == 3
+
+
+def test_what_should_have_been_refused_is_counted_and_said_once() -> None:
+    made = Recorded()
+    with structlog.testing.capture_logs() as logged:
+        made.recorder.surprised(refusals.TXN_NEGATIVE, "find", True, made.desk)
+        made.recorder.surprised(refusals.TXN_NEGATIVE, "insert", False, made.desk)
+    assert made.read("unexpected_successes_total", code_name="InvalidOptions") == 2
+    [line] = logged
+    assert (line["log_level"], line["command"]) == ("warning", "find")
+    assert (line["conn"], line["expected"]) == (made.desk.connection, "InvalidOptions")
 
 
 def test_foreign_digests_are_incidents_and_other_malformed_fields_are_not() -> None:

@@ -508,7 +508,13 @@ def test_document_sequences_and_duplicates(command: str, value: Any) -> None:
 @pytest.mark.parametrize(("command", "value"), COMMANDS.items())
 @pytest.mark.parametrize(
     ("wish", "forward"),
-    [(True, True), (1, True), (1.5, True), ("x", True), (False, False), (0, False), (None, False)],
+    [
+        *((wish, True) for wish in (True, 1, -1, 1.5, "x", "", b"", {}, [], bson.MinKey())),
+        *((wish, False) for wish in (False, 0, 0.0, -0.0, bson.Int64(0), None)),
+        (bson.Decimal128("0"), False),
+        (bson.Decimal128("-0E+3"), False),
+        (bson.Decimal128("0.1"), True),
+    ],
 )
 def test_help_is_upstreams_to_give(command: str, value: Any, wish: Any, forward: bool) -> None:
     decision = deciding(request({command: value, "help": wish}), KILLER)

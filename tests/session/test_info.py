@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from proxy.session import refusals
 from proxy.session.caller import Caller
 from proxy.session.identity import NO_OWNER
+from proxy.session.idl import MAX_ENTRIES
 from proxy.session.ids import LogicalSessionId
 from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
 from proxy.wire.messages import read_request
@@ -276,23 +277,16 @@ MALFORMED: list[tuple[dict[str, Any], Caller, int, str]] = [
 ]
 
 
-AFTER_THE_SESSION = (
-    "Transaction number cannot be negative",
-    "Transaction numbers are only allowed",
-    "'autocommit' field requires",
-    "Specifying",
-    "'startTransaction' field requires",
-)
-
-
 @pytest.mark.parametrize(("document", "who", "code", "errmsg"), MALFORMED)
 def test_malformed(document: dict[str, Any], who: Caller, code: int, errmsg: str) -> None:
     found = info(document, who)
     assert found.malformed is not None
     assert (found.malformed.code, found.malformed.errmsg) == (code, errmsg)
-    # The server has made the session before it comes to the transaction's fields.
-    assert (found.lsid is not None) is errmsg.startswith(AFTER_THE_SESSION)
+    # What a server would work under if it took the request all the same.
+    named = document.get("lsid") == lsid() and who.digest == ALICE
+    assert found.lsid == (key() if named else None)
     assert (found.txn_number, found.autocommit, found.start_transaction) == (None, None, None)
+    assert found.unparsed == ("OperationSessionInfo" in errmsg)
     assert not found.malformed.labels
 
 
@@ -380,9 +374,7 @@ def test_anything_is_read_without_raising(
     fields: dict[str, Any], command: str, who: Caller
 ) -> None:
     found = info({command: "c", **fields}, who)
-    if found.malformed is not None:
-        assert found.lsid is None
-    elif found.lsid is not None:
+    if found.lsid is not None:
         assert isinstance(fields["lsid"], dict)
 
 
@@ -401,10 +393,137 @@ def test_arbitrary_bytes_as_an_lsid_are_read_without_raising(payload: bytes) -> 
 
 @pytest.mark.parametrize("name", ["stmtId", "stmtIds"])
 def test_wrong_statements_are_seen_beside_nothing_but_an_lsid(name: str) -> None:
-    """The server has refused such a write before it looks at the session."""
     found = info({"insert": "c", "lsid": lsid(), name: "x"}, AS_ALICE)
     assert found.malformed is not None
-    assert found.lsid is None
+    assert found.lsid == key()
+
+
+@pytest.mark.parametrize(
+    "name", ["find", "getMore", "count", "ping", "endSessions", "commitTransaction"]
+)
+@pytest.mark.parametrize("ids", [{"stmtId": "x"}, {"stmtIds": ["x"]}, {"stmtIds": 5, "stmtId": 1}])
+def test_statement_ids_do_not_matter_to_commands_that_ignore_them(
+    name: str, ids: dict[str, Any]
+) -> None:
+    for number in ({}, {"txnNumber": ONE}):
+        plain, found = (info({name: 1, "lsid": lsid(), **number, **more}) for more in ({}, ids))
+        assert found == plain
+
+
+DOUBLED: list[dict[str, Any]] = [
+    {"stmtIds": [1, 1]},
+    {"stmtIds": [ONE, 1]},
+    {"stmtIds": [1.0, 1]},
+    {"stmtIds": ["x", 1, 1]},
+    {"stmtIds": {"x": 1, "y": 1}},
+    {"stmtIds": [-1, "x"]},
+    {"stmtIds": [1, 1], "stmtId": 1},
+    {"stmtIds": [1], "stmtId": -1},
+    {"stmtId": Int64(-1)},
+    {"stmtId": -0.5},
+]
+WRONG: list[tuple[dict[str, Any], Caller]] = [
+    ({"lsid": lsid(), "txnNumber": 1}, AS_ALICE),
+    ({"lsid": lsid(), "txnNumber": "x"}, AS_ALICE),
+    ({"lsid": lsid(), "txnNumber": Int64(-1)}, AS_ALICE),
+    ({"lsid": 5, "txnNumber": ONE}, AS_ALICE),
+    ({"lsid": {}, "txnNumber": ONE}, AS_ALICE),
+    ({"txnNumber": ONE}, AS_ALICE),
+    ({"lsid": lsid(2, BOB), "txnNumber": ONE}, AS_ALICE),
+    ({"lsid": lsid(), "txnNumber": ONE, "autocommit": True}, AS_ALICE),
+    ({"lsid": lsid(), "txnNumber": ONE, "startTransaction": "x"}, AS_ALICE),
+    ({"lsid": lsid(), "txnNumber": ONE}, NOBODY),
+    ({"lsid": lsid(), "txnNumber": ONE}, caller("a@b", "c@d")),
+    ({"lsid": lsid(), "txnNumber": ONE}, caller("alice@app", has_transactions=False)),
+]
+
+
+@pytest.mark.parametrize(("fields", "who"), WRONG)
+@pytest.mark.parametrize("ids", DOUBLED)
+@pytest.mark.parametrize("command", ["insert", "update", "delete", "findAndModify", "bulkWrite"])
+def test_statement_ids_are_judged_whatever_else_is_wrong(
+    fields: dict[str, Any], who: Caller, ids: dict[str, Any], command: str
+) -> None:
+    for document in ({command: "c", **fields, **ids}, {command: "c", **ids, **fields}):
+        found = info(document, who)
+        assert found.malformed is not None
+        assert found.forbidden is not None
+        assert found.forbidden.code == 2
+
+
+def test_statement_ids_given_twice_are_judged_both() -> None:
+    good, bad = build.element("stmtIds", [0, 1]), build.element("stmtIds", [1, 1])
+    around = build.element("insert", "c"), build.element("lsid", lsid())
+    for lists in ((good, bad), (bad, good)):
+        document = build.raw_document(
+            *around, build.element("txnNumber", ONE), *lists, build.element("$db", "t")
+        )
+        found = read_operation_session_info(request(document), AS_ALICE)
+        assert found.forbidden is not None
+        assert found.malformed is not None
+        assert found.malformed.errmsg == "BSON field 'insert.stmtIds' is a duplicate field"
+
+
+def test_more_statement_ids_than_a_batch_has_cannot_be_judged() -> None:
+    listed = build.raw_document(b"\x100\0\0\0\0\0" * (MAX_ENTRIES + 1))
+    document = build.raw_document(
+        build.element("insert", "c"),
+        build.element("txnNumber", ONE),
+        b"\x04stmtIds\0" + listed,
+        build.element("$db", "t"),
+    )
+    found = read_operation_session_info(request(document), AS_ALICE)
+    assert found.forbidden is not None
+    assert found.malformed is not None
+
+
+ID = build.element("id", TWO)
+
+
+@pytest.mark.parametrize(
+    ("inner", "code", "named", "ambiguous"),
+    [
+        # Up to 4.0 the all-zero session, which everybody would share.
+        ((build.element("id", None),), 40414, False, True),
+        ((b"\x06id\0",), 40414, False, True),
+        ((build.element("id", None), build.element("uid", ALICE)), 40414, False, True),
+        ((), 40414, False, False),
+        ((build.element("uid", ALICE),), 40414, False, False),
+        # Child sessions, from 6.0 on; a null there makes an ordinary session of it.
+        ((ID, build.element("txnUUID", TWO)), 40415, True, False),
+        ((ID, build.element("txnNumber", ONE), build.element("txnUUID", TWO)), 40415, True, False),
+        ((ID, build.element("txnUUID", None)), 40415, True, False),
+        ((build.element("x", 1), ID), 40415, True, False),
+        ((ID, ID), 40413, True, False),
+        ((ID, build.element("id", None)), 40413, True, False),
+        ((ID, build.element("uid", None), build.element("uid", BOB)), 40413, True, False),
+        # No version has ever taken these.
+        ((build.element("id", "x"),), 14, False, False),
+        ((build.element("id", Binary(bytes(16), 3)),), 14, False, False),
+        ((build.element("id", Binary(bytes(15), 4)),), 207, False, False),
+        ((ID, build.element("uid", "x")), 14, False, False),
+        ((ID, build.element("uid", b"x")), 12, False, False),
+    ],
+)
+def test_every_session_that_some_version_sees_is_seen(
+    inner: tuple[bytes, ...], code: int, named: bool, ambiguous: bool
+) -> None:
+    for late in ((), (build.element("startTransaction", 5),)):
+        for around in ((late, ()), ((), late)):
+            document = build.raw_document(
+                build.element("find", "c"),
+                *around[0],
+                b"\x03lsid\0" + build.raw_document(*inner),
+                *around[1],
+                build.element("$db", "t"),
+            )
+            found = read_operation_session_info(request(document), AS_ALICE)
+            assert found.malformed is not None
+            assert found.malformed.code == (14 if around[0] else code)
+            assert found.unparsed
+            assert found.lsid == (key() if named else None)
+            assert (found.ambiguous is not None) is ambiguous
+            assert found.ambiguous is None or found.ambiguous.code == 40414
 
 
 def test_the_frame_is_not_touched() -> None:

@@ -20,6 +20,7 @@ from proxy.wire.fields import (
     edited,
     integer,
     text,
+    true_value,
     walk,
 )
 from proxy.wire.opcodes import INT32
@@ -281,3 +282,82 @@ def test_what_is_not_edited_stays_byte_for_byte():
         odd[0], element("x", "long" * 50), odd[1], odd[2], odd[3]
     )
     assert edited(data, 0, found, {b"x": None}) == raw_document(*odd)
+
+
+# ------------------------------------------------------------------ truth
+
+
+def decimal(number: int) -> bytes:
+    return b"\x13v\0" + number.to_bytes(16, "little")
+
+
+EXPONENTS = [0, 1, 0x1820, 0x2FFF]
+SIGNS = [0, 1 << 127]
+LARGEST = 10**34 - 1
+
+FALSE = [
+    element("v", False),
+    element("v", None),
+    b"\x06v\0",
+    element("v", 0),
+    element("v", Int64(0)),
+    element("v", 0.0),
+    element("v", -0.0),
+    *(
+        decimal(sign | exponent << 113 | coefficient)
+        for sign in SIGNS
+        for exponent in EXPONENTS
+        # What has more than 34 digits is another way to write 0.
+        for coefficient in (0, LARGEST + 1, (1 << 113) - 1)
+    ),
+    # The form for large coefficients: all of them are too large.
+    *(
+        decimal(sign | 0b11 << 125 | exponent << 111 | coefficient)
+        for sign in SIGNS
+        for exponent in EXPONENTS
+        for coefficient in (0, 1, (1 << 111) - 1)
+    ),
+]
+TRUE = [
+    *(element("v", value) for number, value in VALUES.items() if number != 0x0A),
+    *ANCIENT.values(),
+    element("v", ""),
+    element("v", {}),
+    element("v", -1),
+    element("v", Int64(1 << 40)),
+    element("v", float("nan")),
+    element("v", float("inf")),
+    element("v", 5e-324),
+    b"\x08v\0\x02",
+    *(
+        decimal(sign | exponent << 113 | coefficient)
+        for sign in SIGNS
+        for exponent in EXPONENTS
+        for coefficient in (1, LARGEST)
+    ),
+    *(decimal(sign | kind << 122) for sign in SIGNS for kind in (0b11110, 0b11111)),
+]
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "truth"),
+    [*((one, False) for one in FALSE), *((one, True) for one in TRUE if one[:1] != b"\x06")],
+)
+def test_truth_is_the_servers(bytes_, truth):
+    data = raw_document(bytes_)
+    [found] = walk(data, 0, len(data)).values()
+    assert true_value(data, found) is truth
+
+
+def test_what_is_missing_is_false():
+    assert not true_value(b"", None)
+
+
+@given(st.integers(0, (1 << 128) - 1))
+def test_the_zeros_among_decimals_are_those_of_bson(number):
+    data = raw_document(decimal(number))
+    value = Decimal128.from_bid(number.to_bytes(16, "little")).to_decimal()
+    canonical = number & (1 << 113) - 1 <= LARGEST and number >> 125 & 3 != 3
+    if canonical or not value.is_finite():
+        [found] = walk(data, 0, len(data)).values()
+        assert true_value(data, found) is not value.is_zero()

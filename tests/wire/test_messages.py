@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bson
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,14 @@ from proxy.wire import opcodes
 from proxy.wire.compression import deflate, inflate
 from proxy.wire.fields import MAX_ELEMENTS
 from proxy.wire.messages import Request, count_documents, read_request
-from proxy.wire.opcodes import EXHAUST_ALLOWED, HEADER, MORE_TO_COME, OP_COMPRESSED, OP_MSG
+from proxy.wire.opcodes import (
+    EXHAUST_ALLOWED,
+    HEADER,
+    INT32,
+    MORE_TO_COME,
+    OP_COMPRESSED,
+    OP_MSG,
+)
 from proxy.wire.replies import read_reply
 from tests.build import (
     body,
@@ -343,15 +352,152 @@ def test_changed_messages_raise_only_wire_errors(message, changes, cut):
             assert again.fields.keys() == got.fields.keys()
 
 
-@pytest.mark.parametrize("name", ["lsid", "txnNumber", "autocommit", "startTransaction"])
-def test_session_fields_cannot_hide_in_the_metadata_of_op_command(name: str) -> None:
-    arguments = bson.encode({"insert": "c", "documents": [{}, {}]})
-    seen = b"t\0insert\0" + arguments
-    hidden = frame(opcodes.OP_COMMAND, seen + bson.encode({"a": 1, name: 1}))
-    with pytest.raises(UnjudgeableError):
-        read_request(hidden)
-    plain = frame(opcodes.OP_COMMAND, seen + bson.encode({"a": 1}))
-    assert read_request(plain).command == "insert"
+# ------------------------------------------------------------------ other places for fields
+
+READ_PREFERENCE = {"$readPreference": {"mode": "primary"}}
+
+
+def options(value: Any) -> bytes:
+    return element("$queryOptions", value)
+
+
+def ping(*around: bytes) -> bytes:
+    return raw_document(element("ping", 1), *around)
+
+
+@pytest.mark.parametrize("compressor", COMPRESSORS)
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        # Wherever it stands, its elements go to the end.
+        (raw_document(options({}), element("ping", 1)), ping()),
+        (
+            raw_document(options(READ_PREFERENCE), element("ping", 1)),
+            {"ping": 1, **READ_PREFERENCE},
+        ),
+        (
+            ping(options({"lsid": LSID, "stmtIds": [1, 1]}), element("x", 2)),
+            {"ping": 1, "x": 2, "lsid": LSID, "stmtIds": [1, 1]},
+        ),
+        # An array is a document to servers, too.
+        (ping(options([5])), {"ping": 1, "0": 5}),
+        # The first one counts, and all are taken out.
+        (ping(options({"a": 1}), options({"lsid": LSID})), {"ping": 1, "a": 1}),
+        # What was there before stays in front.
+        (ping(element("a", 1), options({"a": 2})), ping(element("a", 1), element("a", 2))),
+        # Alone it makes the command.
+        (raw_document(options({"ping": 1, "x": 1})), {"ping": 1, "x": 1}),
+    ],
+)
+def test_query_options_become_part_of_the_command(sent, read, compressor):
+    frames = [op_query("t.$cmd", one, flags=4, projection={"_id": 1}) for one in (sent, read)]
+    if compressor is not None:
+        frames = [deflate(one, compressor) for one in frames]
+    request = read_request(frames[0])
+    assert request.frame == frames[1]
+    assert (request.frame is request.message) == (compressor is None)
+    assert (request.command, request.database) == ("ping", "t")
+    assert request.body_bytes() == (read if isinstance(read, bytes) else bson.encode(read))
+    assert request.fields == read_request(frames[1]).fields
+    # To read what is sent on changes nothing more.
+    assert read_request(request.frame).frame is request.frame
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        *(ping(options(value)) for value in (1, "x", None, True, bson.Decimal128("0"))),
+        raw_document(options({}), element("$query", {"ping": 1})),
+        raw_document(options({"query": {"ping": 1}})),
+        ping(options({"$queryOptions": {"lsid": LSID}})),
+        {"$query": {"ping": 1}, "$queryOptions": {"lsid": LSID}},
+        {"query": {"ping": 1, "$queryOptions": {"lsid": LSID}}},
+        {"$query": 1, "$queryOptions": {"ping": 1}},
+        {"$query": {"$queryOptions": {}, "ping": 1}},
+    ],
+)
+def test_query_options_that_versions_read_differently_cannot_be_judged(document):
+    for sent in (op_query("t.$cmd", document), deflate(op_query("t.$cmd", document), 2)):
+        with pytest.raises(UnjudgeableError):
+            read_request(sent)
+
+
+def test_query_options_mean_nothing_elsewhere():
+    document = {"ping": 1, "$queryOptions": {"lsid": LSID}}
+    for sent in (
+        command({**document, "$db": "t"}),
+        op_command("t", "ping", document),
+        op_query("t.c", document),
+    ):
+        request = read_request(sent)
+        assert request.frame is sent
+        assert b"lsid" not in request.fields
+
+
+DECISIVE = [
+    "lsid",
+    "txnNumber",
+    "autocommit",
+    "startTransaction",
+    "stmtId",
+    "stmtIds",
+    "$db",
+    "$queryOptions",
+    "help",
+    "mechanism",
+    "speculativeAuthenticate",
+]
+
+
+@pytest.mark.parametrize("name", [*DECISIVE, "compression", "payload", "documents", "a"])
+def test_nothing_of_a_command_stands_in_the_metadata_of_op_command(name: str) -> None:
+    # 3.6 and 4.0 append it to the command.
+    arguments = {"insert": "c", "documents": [{}, {}]}
+    for metadata in ({name: 1}, {"$ssm": {}, name: 1}):
+        sent = op_command("t", "insert", arguments, metadata)
+        for one in (sent, deflate(sent, 2)):
+            with pytest.raises(UnjudgeableError):
+                read_request(one)
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"$ssm": {"$secondaryOk": 1}, "$client": {}}, READ_PREFERENCE]
+)
+def test_metadata_of_its_own_passes(metadata):
+    sent = op_command("t", "insert", {"insert": "c"}, metadata)
+    assert read_request(sent).command == "insert"
+    assert read_request(sent).frame is sent
+
+
+@pytest.mark.parametrize("name", ["inprog", "killop", "unlock", "x"])
+def test_pseudo_collections_take_no_session_fields(name: str) -> None:
+    # Up to 4.0 currentOp, killOp and fsyncUnlock are made of these.
+    for field in DECISIVE:
+        with pytest.raises(UnjudgeableError):
+            read_request(op_query(f"admin.$cmd.sys.{name}", {"a": 1, field: {"id": 1}}))
+    plain = op_query(f"admin.$cmd.sys.{name}", {"$all": True, "query": {"lsid": 1}})
+    assert (read_request(plain).command, read_request(plain).problem) == ("", "")
+
+
+@pytest.mark.parametrize("name", [*DECISIVE, "lsid.id", "$db.x"])
+def test_document_sequences_are_no_session_fields(name: str) -> None:
+    for sent in (
+        op_msg(body(IN_MSG), sequence(name, LSID)),
+        op_msg(sequence(name), body(IN_MSG)),
+        op_msg(DOCUMENTS, sequence(name, LSID), body({"ping": 1}), checksum=True),
+    ):
+        with pytest.raises(UnjudgeableError):
+            read_request(sent)
+
+
+@pytest.mark.parametrize("inner", [OP_COMPRESSED, opcodes.OP_REPLY, 2011, 2003, 0])
+def test_only_requests_are_compressed(inner: int) -> None:
+    once = deflate(command(IN_MSG), 2)
+    sent = once[:16] + INT32.pack(inner) + once[20:]
+    with pytest.raises(WireError):
+        read_request(sent)
+    with pytest.raises(WireError):
+        read_request(deflate(once, 2))
 
 
 # ------------------------------------------------------------------ counting

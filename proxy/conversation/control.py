@@ -12,10 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import bson
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
 
 from proxy.conversation.handshake import ask_identity
 from proxy.conversation.tracking import tracked_of
-from proxy.errors import CommandError
+from proxy.errors import CommandError, WireError
 from proxy.session import bsonout, stable_api
 from proxy.session.asking import learn
 from proxy.session.commands import SESSION_COMMANDS, decide
@@ -23,7 +25,7 @@ from proxy.session.dialect import said_by
 from proxy.session.info import read_operation_session_info
 from proxy.session.plans import Ask, Forward, Plan, Refusal, emulation
 from proxy.session.refusals import FOREIGN_DIGEST
-from proxy.wire.messages import numbers_to_return, with_body
+from proxy.wire.messages import documents_of, numbers_to_return, with_body
 from proxy.wire.opcodes import KNOWN_REQUIRED, OP_MSG, OP_QUERY, QUERY_EXHAUST
 from proxy.wire.replies import error_document
 from proxy.wire.sections import has_token
@@ -34,6 +36,13 @@ if TYPE_CHECKING:
     from proxy.session.patterns import Learnt
     from proxy.wire.messages import Request
     from proxy.wire.replies import Reply
+
+#: Of a longer body only the top level and what decides are looked at: upstream gets nothing else,
+#: or judges it.
+_DECODED: Final = 65_536
+_ANY_TEXT: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
+    unicode_decode_error_handler="replace"
+)
 
 _OPERATION_TIME: Final = b"operationTime"
 _CLUSTER_TIME: Final = b"$clusterTime"
@@ -68,6 +77,12 @@ def _wrong_form(request: Request) -> CommandError | None:
         if count not in (1, -1):
             text = f"bad numberToReturn ({count}) for $cmd type ns - can only be 1 or -1"
             return CommandError(16979, "Location16979", text)
+    try:
+        for document in documents_of(request):
+            if len(document) <= _DECODED:
+                bson.decode(document, _ANY_TEXT)
+    except (WireError, BSONError) as error:
+        return CommandError(22, "InvalidBSON", str(error))
     return None
 
 

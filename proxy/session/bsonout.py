@@ -114,7 +114,7 @@ def carried(request: Request, *, same_command: bool, with_lsid: bool) -> list[by
             continue
         if same_command or name in _GENERIC or name == b"lsid":
             kept.append(request.message[element.start : element.end])
-    kept.append(text("$db", request.database or "admin"))
+    kept.append(text("$db", "admin" if request.database is None else request.database))
     return kept
 
 

@@ -120,7 +120,6 @@ def read_operation_session_info(request: Request, caller: Caller) -> OperationSe
     _read(request, caller, info, problems)
     if problems:
         info.malformed = problems[0]
-        info.txn_number = info.autocommit = info.start_transaction = None
     return info
 
 

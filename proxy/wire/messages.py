@@ -370,6 +370,22 @@ def numbers_to_return(message: bytes) -> int:
     return int(_int32(message, _query_document(message) - 4)[0])
 
 
+def documents_of(request: Request) -> list[bytes]:
+    """The documents of a command's message that servers read, but for those of sequences.
+
+    Raises:
+        WireError: behind the command stands something that is no document.
+    """
+    message = request.message
+    start = _query_document(message) if request.opcode == OP_QUERY else request.body
+    end = document_end(message, start, len(message))
+    found = [message[start:end]]
+    if request.opcode != OP_MSG and end < len(message):
+        behind = document_end(message, end, len(message))
+        found.append(message[end:behind])
+    return found
+
+
 def count_documents(request: Request, name: bytes, limit: int) -> int:
     """How many documents the command's array or document sequence ``name`` holds.
 

@@ -12,7 +12,7 @@ import trio
 
 from proxy.embedded.connection import Connection
 from proxy.embedded.node import make_node
-from proxy.embedded.versions import DEFAULT
+from proxy.embedded.versions import DEFAULT, named
 from proxy.errors import WireError
 from proxy.wire.frames import FrameBuffer
 
@@ -33,7 +33,8 @@ class EmbeddedUpstream:
     """A small MongoDB replica-set primary in this process, for demonstrations and tests.
 
     It keeps everything in memory, has one member, and no change streams. ``set_name`` None makes
-    it a standalone. ``version`` is the server version that it plays, ``4.2`` to ``8.2``.
+    it a standalone. ``version`` is the server version that it plays, ``4.2`` to ``8.2``, or
+    ``max_wire_version`` names the newest that fits it.
     ``address`` is the name it goes by in ``hello``; it becomes the real ``host:port`` once it
     listens.
 
@@ -48,8 +49,11 @@ class EmbeddedUpstream:
         roles: Iterable[EmbeddedRole] = (),
         set_name: str | None = "embedded",
         version: str = DEFAULT,
+        max_wire_version: int | None = None,
         address: str = "127.0.0.1:27117",
     ) -> None:
+        if max_wire_version is not None:
+            version = named(max_wire_version)
         self.node = make_node(
             authorization=authorization,
             users=users,

@@ -162,5 +162,13 @@ VERSIONS: Final[Mapping[str, Version]] = {
         ("8.2", 27),
     )
 }
+
+
+def named(wire: int) -> str:
+    """The newest version whose ``maxWireVersion`` is not above ``wire``; the oldest below all."""
+    fitting = [name for name, version in VERSIONS.items() if version.wire <= wire]
+    return fitting[-1] if fitting else next(iter(VERSIONS))
+
+
 #: 4.2 with the hello of 4.4, which drivers of today want.
 DEFAULT: Final = "4.4"

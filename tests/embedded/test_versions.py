@@ -7,7 +7,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from bson import Int64
 
-from proxy.embedded.versions import DEFAULT
+from proxy.embedded import EmbeddedUpstream
+from proxy.embedded.versions import DEFAULT, named
 from proxy.settings.config import Embedded
 from tests.embedded.support import USERS
 from tests.embedded.versions import ALL, ID, LSID, another, before, client, outcome, since
@@ -351,3 +352,11 @@ def test_who_has_not_logged_in_is_not_refused() -> None:
     assert asked.run("ping")["ok"]
     assert asked.log_in("alice", "app")["done"]
     assert asked.run("ping")["code"] == 462
+
+
+@pytest.mark.parametrize(
+    ("wire", "name"), [(0, "4.2"), (8, "4.2"), (9, "4.4"), (16, "5.0"), (21, "7.0"), (99, "8.2")]
+)
+def test_a_version_by_its_wire_version(wire: int, name: str) -> None:
+    assert named(wire) == name
+    assert EmbeddedUpstream(max_wire_version=wire).node.version.name == name

@@ -110,13 +110,15 @@ def scram_final(mechanism: str, name: str, first: str, server_first: str) -> byt
     return f"{without_proof},p={b64encode(proof).decode()}".encode()
 
 
-async def replay(name: str) -> list[Exchange]:
-    """A transcript asked of a node in the state that the recorded server was in.
+Users = tuple[tuple[str, str], ...]
 
-    On 4.2 each conversation had been held once before it was recorded, so here too; on 4.9 only
-    others had been held. ``name`` is ``4.9/rs.anonymous``.
+
+def recorded(name: str) -> tuple[Node, list[tuple[str, Users]]]:
+    """A server as the recorded one was, and the conversations that had been held with it before.
+
+    Those are pairs of a transcript's name and who held it. On 4.2 each conversation had been held
+    once before it was recorded; on 4.9 only others had been. ``name`` is ``4.9/rs.anonymous``.
     """
-    transcript = load(name)
     version, _, rest = name.rpartition("/")
     deployment, _, _ = rest.partition(".")
     auth = deployment == "rsauth"
@@ -126,18 +128,24 @@ async def replay(name: str) -> list[Exchange]:
         set_name=None if deployment == "standalone" else "rs0",
         version=version or "4.2",
     )
-
-    if version:
-        if auth:
-            for user in (("bob", "app"), ("imp", "admin")):
-                await _converse(server, load(f"{version}/rsauth.alice"), user)
-        return await _converse(server, transcript, *transcript.users)
+    mine = load(name).users
+    others = (("bob", "app"), ("imp", "admin")) if version else (("alice", "app"), ("bob", "app"))
+    before: list[tuple[str, Users]] = []
     if auth:
-        # Others had held their conversations before: some make collections, all make sessions.
-        for user in (("alice", "app"), ("bob", "app")):
-            if user not in transcript.users:
-                await _converse(server, load("rsauth.alice"), user)
-    await _converse(server, transcript, *transcript.users)
+        # Some make collections, all make sessions.
+        script = f"{version}/rsauth.alice" if version else "rsauth.alice"
+        before += [(script, (user,)) for user in others if user not in mine]
+    if not version:
+        before.append((name, mine))
+    return server, before
+
+
+async def replay(name: str) -> list[Exchange]:
+    """A transcript asked of a server in the state that the recorded one was in."""
+    server, before = recorded(name)
+    for script, users in before:
+        await _converse(server, load(script), *users)
+    transcript = load(name)
     return await _converse(server, transcript, *transcript.users)
 
 

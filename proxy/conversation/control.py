@@ -24,9 +24,9 @@ from proxy.session.commands import SESSION_COMMANDS, decide
 from proxy.session.dialect import said_by
 from proxy.session.info import read_operation_session_info
 from proxy.session.plans import Ask, Forward, Plan, Refusal, emulation
-from proxy.session.refusals import FOREIGN_DIGEST
-from proxy.wire.messages import documents_of, numbers_to_return, with_body
-from proxy.wire.opcodes import KNOWN_REQUIRED, OP_MSG, OP_QUERY, QUERY_EXHAUST
+from proxy.session.refusals import FOREIGN_DIGEST, duplicate_field
+from proxy.wire.messages import documents_of, is_wrapped_beside, numbers_to_return, with_body
+from proxy.wire.opcodes import KNOWN_REQUIRED, OP_COMMAND, OP_MSG, OP_QUERY, QUERY_EXHAUST
 from proxy.wire.replies import error_document
 from proxy.wire.sections import has_token
 
@@ -69,6 +69,8 @@ def _wrong_form(request: Request) -> CommandError | None:
     """What every server has against the message around the command, as none will see it here."""
     if request.opcode == OP_MSG and has_token(request.message, request.flags):
         return CommandError(40432, "Location40432", "Unknown section kind 2")
+    if request.opcode == OP_COMMAND and b"$db" in request.fields:
+        return duplicate_field("OperationSessionInfo.$db")
     if request.opcode == OP_QUERY:
         if request.flags & QUERY_EXHAUST:
             text = "The 'exhaust' OP_QUERY flag is invalid for commands"
@@ -77,6 +79,12 @@ def _wrong_form(request: Request) -> CommandError | None:
         if count not in (1, -1):
             text = f"bad numberToReturn ({count}) for $cmd type ns - can only be 1 or -1"
             return CommandError(16979, "Location16979", text)
+        if is_wrapped_beside(request, b"$maxTimeMS"):
+            text = "cannot use $maxTimeMS query option with commands; use maxTimeMS command option"
+            return CommandError(72, "InvalidOptions", f"{text} instead")
+        if b"$db" in request.fields:
+            text = "$db is not allowed in OP_QUERY requests"
+            return CommandError(40621, "Location40621", text)
     try:
         for document in documents_of(request):
             if len(document) <= _DECODED:

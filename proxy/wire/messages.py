@@ -365,6 +365,12 @@ def _refuse_hidden(fields: Fields, where: str) -> None:
         raise UnjudgeableError(f"{where} carries session fields")
 
 
+def is_wrapped_beside(request: Request, name: bytes) -> bool:
+    """Whether an OP_QUERY that was read has its command in ``$query``, and beside that ``name``."""
+    start = _query_document(request.message)
+    return request.body != start and name in document_fields(request.message, start)
+
+
 def numbers_to_return(message: bytes) -> int:
     """How many documents an OP_QUERY that was read wants."""
     return int(_int32(message, _query_document(message) - 4)[0])

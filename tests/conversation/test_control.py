@@ -24,7 +24,7 @@ from proxy.wire.messages import read_request
 from proxy.wire.opcodes import HEADER, MORE_TO_COME
 from proxy.wire.replies import read_reply
 from tests.build import body, command, element, op_command, op_msg, op_query, raw_document, reply
-from tests.talk import UPSTREAM, Talk, connection_status
+from tests.talk import UPSTREAM, Talk, Watching, connection_status, converse
 from tests.upstreams import document
 
 ALICE = user_digest("alice", "app")
@@ -480,3 +480,21 @@ def test_a_version_that_is_carried_along_is_not_added_again() -> None:
     [sent] = talk.conversation.to_upstream
     assert sent.count(b"apiVersion") == 1
     assert document(sent)["apiStrict"] is True
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ({"killSessions": [], "$db": "admin"}, 40621),
+        ({"$query": {"killSessions": [], "$db": "admin"}}, 40621),
+        ({"$query": {"killSessions": []}, "$maxTimeMS": 5}, 72),
+    ],
+)
+def test_what_no_server_takes_beside_a_command_by_op_query(
+    document: dict[str, object], code: int
+) -> None:
+    observer = Watching()
+    conversation = converse(observer)
+    conversation.on_request(op_query("admin.$cmd", document), 0.0)
+    assert not conversation.to_upstream
+    assert observer.only("failed") == [(code, "proxy")]

@@ -160,7 +160,9 @@ class Desk:
 
     def _make_caller(self) -> Caller:
         facts = self._facts
-        return Caller.of(self.identity, facts.authorization, facts.has_transactions)
+        return Caller.of(
+            self.identity, facts.authorization, facts.has_transactions, facts.wire_version
+        )
 
     # ------------------------------------------------------------------ ordinary requests
 

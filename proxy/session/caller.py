@@ -31,6 +31,7 @@ class Caller:
     unknown. ``digest`` is the uid of the caller's own sessions, None where there is none;
     then ``digest_error`` is what the server says to whoever needs it. ``users`` are the digests
     of everybody authenticated. ``name`` owns the sessions that the caller creates.
+    ``wire_version`` is upstream's maxWireVersion, None where unknown.
     """
 
     identity: Identity
@@ -40,6 +41,7 @@ class Caller:
     digest_error: CommandError | None
     users: frozenset[bytes]
     name: str
+    wire_version: int | None = None
 
     @classmethod
     def of(
@@ -47,6 +49,7 @@ class Caller:
         identity: Identity,
         authorization: bool | None,
         has_transactions: bool | None = None,
+        wire_version: int | None = None,
     ) -> Caller:
         """The caller behind ``identity``.
 
@@ -67,7 +70,20 @@ class Caller:
             error = refusals.NAME_TOO_LONG
         else:
             (digest,) = users
-        return cls(identity, authorization, has_transactions, digest, error, users, name)
+        return cls(
+            identity,
+            authorization,
+            has_transactions,
+            digest,
+            error,
+            users,
+            name,
+            wire_version,
+        )
+
+    def faces(self, wire_version: int) -> bool:
+        """Whether upstream is known to be of this maxWireVersion or a later one."""
+        return self.wire_version is not None and self.wire_version >= wire_version
 
     @property
     def anonymous(self) -> bool:

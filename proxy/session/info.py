@@ -94,6 +94,14 @@ class OperationSessionInfo:
     unparsed: bool = False
 
 
+#: Commands that work outside sessions, and from which version on (4.9, or a little before): a
+#: txnNumber beside them is not looked at.
+_DETACHED: Final = frozenset(("killSessions", "killAllSessions", "killAllSessionsByPattern"))
+_DETACHED_FROM: Final = 12
+
+#: Commands beside which transaction fields do not mean what they mean elsewhere.
+_ODD: Final = PRE_AUTH | _DETACHED
+
 _int64 = INT64.unpack_from
 _double = Struct("<d").unpack_from
 
@@ -113,7 +121,7 @@ def read_operation_session_info(request: Request, caller: Caller) -> OperationSe
         if not layout.txn_number:
             return OperationSessionInfo(lsid)
         number = _int64(request.message, request.base + layout.txn_number)[0]
-        if number >= 0 and caller.has_transactions is not False and layout.name not in PRE_AUTH:
+        if number >= 0 and caller.has_transactions is not False and layout.name not in _ODD:
             return OperationSessionInfo(lsid, number, layout.autocommit, layout.start_transaction)
     info = OperationSessionInfo()
     problems: list[CommandError] = []
@@ -147,7 +155,10 @@ def _read(
             info.lsid = LogicalSessionId(lsid[0], caller.session_uid(lsid[1]))
         except CommandError as error:
             problems.append(error.with_traceback(None))
-    elif info.txn_number is not None:
+    if request.command in _DETACHED and caller.faces(_DETACHED_FROM):
+        info.txn_number = info.autocommit = info.start_transaction = None
+        return
+    if lsid is None and info.txn_number is not None:
         problems.append(refusals.TXN_WITHOUT_LSID)
     if (wrong := _wrong_transaction(caller, info)) is not None:
         problems.append(wrong)

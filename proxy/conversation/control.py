@@ -126,6 +126,9 @@ class _Command:
     def _identified(self, reply: Reply, now: float) -> None:
         self._times = _times(reply)
         conversation, request = self._conversation, self._request
+        if conversation.desk.caller.is_server:
+            self._pass_on(now)
+            return
         facts = conversation.desk.upstream_facts
         error = stable_api.refusal(request, facts.wire_version, facts.needs_api_version)
         if error is not None:
@@ -135,6 +138,18 @@ class _Command:
         if stable_api.names_version(request) and stable_api.is_known(facts.wire_version):
             conversation.versioned = True
         self._decide(None, now)
+
+    def _pass_on(self, now: float) -> None:
+        """A server asks, which is no person: upstream gets the command as it came."""
+        conversation = self._conversation
+        conversation.blocked = False
+        conversation.forward(self._request, now, self._passed_on)
+        if not self._request.expects_reply:
+            conversation.desk.passed_on(self._request, True, now)
+
+    def _passed_on(self, pending: Pending, reply: Reply, now: float) -> None:
+        self._conversation.desk.passed_on(self._request, reply.ok(), now)
+        self._conversation.release(pending, reply.frame, reply.ok(), now)
 
     def _decide(self, learnt: Learnt | None, now: float) -> None:
         conversation, request = self._conversation, self._request

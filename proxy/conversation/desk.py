@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from proxy.conversation.incidents import incidents
 from proxy.conversation.rule import Context, Decision, Rules, is_routine, refusal
 from proxy.conversation.tracking import Doubted, Tracked, Tracking
+from proxy.session import passed_on
 from proxy.session.caller import Caller
 from proxy.session.commands import Facts
 from proxy.session.identity import NOBODY, Identity
@@ -108,7 +109,10 @@ class Desk:
         self._promised: Promise | None = None
         self._sent: Plan | None = None
         #: What notes admitted requests, and is to be told of the replies to them.
-        self.tracking = Tracking(sessions.store, connection, upstream, Origin(client))
+        self.tracking = Tracking(
+            sessions.store, sessions.known, connection, upstream, Origin(client)
+        )
+        self.tracking.own = self._caller.digest
 
     # ------------------------------------------------------------------ who calls
 
@@ -142,7 +146,7 @@ class Desk:
         facts = self._find_facts()
         if facts is not self._facts:
             self._facts = facts
-            self._caller = self._make_caller()
+            self._called()
         return self._caller
 
     def identified(self, identity: Identity) -> None:
@@ -150,13 +154,18 @@ class Desk:
         self.identity = identity
         self._sessions.known.seen(identity)
         self.tracking.user = identity.name
-        self._caller = self._make_caller()
+        self._called()
 
     def introduced(self, metadata: ClientMetadata) -> None:
         """The client said what it is, in its first hello."""
         self.tracking.origin = Origin(
             self.origin.client, metadata.application, metadata.driver, metadata.driver_version
         )
+
+    def _called(self) -> None:
+        """Somebody else calls from now on, or upstream is another than was thought."""
+        self._caller = self._make_caller()
+        self.tracking.own = self._caller.digest
 
     def _make_caller(self) -> Caller:
         facts = self._facts
@@ -219,6 +228,9 @@ class Desk:
         plan: Plan | None = None,
     ) -> CommandError | None:
         sessions = self._sessions
+        if self._caller.is_server:
+            # It brings what others asked for, and upstream knows best what it may.
+            return None
         if session is not None:
             for kind in incidents(session, info, self.tracking.origin):
                 sessions.recorder.incident(kind, now, self)
@@ -298,6 +310,24 @@ class Desk:
         if self._sent is not None:
             self.done(self._sent, now)
         self.kept()
+
+    def passed_on(self, request: Request, ok: bool, now: float) -> None:
+        """Note what a server's session command, which went upstream as it came, has done there."""
+        store, command = self.store, request.command
+        targets = 0
+        if ok and command.startswith("kill"):
+            selection = passed_on.hit(request.body_bytes(), self.caller.digest)
+            targets = store.kill(selection, now, self.upstream) if selection else 0
+            self._sessions.recorder.killed(0, targets)
+        elif ok and command in ("endSessions", "refreshSessions"):
+            lsids = passed_on.named(request.body_bytes(), self.caller.digest)
+            targets = len(lsids)
+            if command == "endSessions":
+                store.end(lsids, now)
+            else:
+                for lsid in lsids:
+                    store.use(lsid, now, self._sessions.known.name_of(lsid.uid), self.origin)
+        self.decided(command, "done" if ok else "failed", targets)
 
     def decided(self, command: str, decision: str, targets: int, reason: str = "") -> None:
         """Record what became of a session command."""

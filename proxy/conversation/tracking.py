@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from proxy.errors import CommandError
     from proxy.session.ids import Origin
     from proxy.session.info import OperationSessionInfo
+    from proxy.session.known import KnownUsers
     from proxy.session.records import Session
     from proxy.session.store import SessionStore
     from proxy.wire.messages import Request
@@ -89,14 +90,25 @@ def tracked_of(admitted: Doubted | Tracked | None) -> Tracked | None:
 class Tracking:
     """The store's eyes on one upstream process, for one client connection."""
 
-    __slots__ = ("_connection", "_store", "_upstream", "origin", "user")
+    __slots__ = ("_connection", "_known", "_store", "_upstream", "origin", "own", "user")
 
-    def __init__(self, store: SessionStore, connection: int, upstream: str, origin: Origin) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        known: KnownUsers,
+        connection: int,
+        upstream: str,
+        origin: Origin,
+    ) -> None:
+        self._known = known
         self._store = store
         self._connection = connection
         self._upstream = upstream
-        #: Who makes the sessions that come into being here: ``user@db`` and from where.
+        #: Who makes the sessions that come into being here: ``user@db`` and from where; and the
+        #: digest of whoever that is, None where there is none. A session that comes with another's
+        #: digest is that owner's, whoever brings it.
         self.user = ""
+        self.own: bytes | None = None
         self.origin = origin
 
     def requested(
@@ -109,10 +121,12 @@ class Tracking:
         command = request.command
         if info.lsid is None:
             return _CURSOR_KILL if command == "killCursors" else None
+        uid = info.lsid.uid
+        user = self.user if uid == self.own or self.own is None else self._known.name_of(uid)
         if not request.expects_reply:
             if command == "killCursors":
                 self._killed_without_a_word(request, info.lsid.uid)
-            used = self._store.use(info.lsid, now, self.user, self.origin)
+            used = self._store.use(info.lsid, now, user, self.origin)
             if used is not None and step_of(request.command, info) is Step.START:
                 # Nobody will say whether it is open, so it may be.
                 self._step(used, Attempt(Step.START, info, None), Outcome.LOST, now)
@@ -120,7 +134,7 @@ class Tracking:
         operation = self._store.operation_started(
             info.lsid,
             now,
-            self.user,
+            user,
             self.origin,
             self._connection,
             request.request_id,

@@ -17,10 +17,11 @@ _MAX_USERS: Final = 100_000
 
 
 class KnownUsers:
-    """Roles by owner digest, learnt from each identity that was bound to a connection."""
+    """Names and roles by owner digest, learnt from each identity that was bound to a connection."""
 
     def __init__(self) -> None:
         self._roles: dict[bytes, frozenset[Role]] = {}
+        self._names: dict[bytes, str] = {}
 
     def seen(self, identity: Identity) -> None:
         """Remember who has authenticated. Of several on one connection nobody can tell whose
@@ -30,8 +31,14 @@ class KnownUsers:
             uid = user_digest(user, database)
             known = self._roles.pop(uid, frozenset())
             self._roles[uid] = roles or known
+            self._names[uid] = f"{user}@{database}"
             if len(self._roles) > _MAX_USERS:
-                del self._roles[next(iter(self._roles))]
+                oldest = next(iter(self._roles))
+                del self._roles[oldest], self._names[oldest]
+
+    def name_of(self, uid: bytes) -> str:
+        """``user@db`` of the owner with this digest; "" where nobody of that digest was seen."""
+        return self._names.get(uid, "")
 
     def holding(self, roles: Iterable[Role]) -> frozenset[bytes]:
         """The digests of the users known to hold any of ``roles``."""

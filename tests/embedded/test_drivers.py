@@ -28,7 +28,8 @@ def _connect(port: int, **options: object) -> pymongo.MongoClient:
     )
 
 
-def _converse(port: int, version: str) -> None:
+def converse(port: int, version: str) -> None:
+    """What a driver does with a server of this version, alice logged in."""
     with _connect(port, username="alice", password="pw") as client:
         assert client.admin.command("ping")["ok"] == 1.0
         assert client.server_info()["version"] == f"{version}.0"
@@ -62,7 +63,8 @@ def _converse(port: int, version: str) -> None:
             assert (done.inserted_count, len(done.insert_results)) == (3, 3)
 
 
-def _converse_strictly(port: int) -> None:
+def converse_strictly(port: int) -> None:
+    """The same by the Stable API."""
     api = ServerApi("1", strict=True, deprecation_errors=True)
     with _connect(port, username="alice", password="pw", server_api=api) as client:
         client.app.strict.insert_one({"_id": 1})
@@ -78,7 +80,7 @@ async def test_pymongo_feels_at_home(version: str) -> None:
     async with trio.open_nursery() as nursery:
         upstream = EmbeddedUpstream(version=version, authorization=True, users=(ALICE,))
         port = await nursery.start(upstream.serve)
-        await trio.to_thread.run_sync(_converse, port, version)
+        await trio.to_thread.run_sync(converse, port, version)
         if VERSIONS[version].api_repeated:
-            await trio.to_thread.run_sync(_converse_strictly, port)
+            await trio.to_thread.run_sync(converse_strictly, port)
         nursery.cancel_scope.cancel()

@@ -63,9 +63,6 @@ THE_NUMBER_THAT_WAS_REFUSED = {
     "stmtIds gap": AS_RECORDED_BUT_NUMBERS,
     "stmtId one": OK,
 }
-#: As 4.2 refuses them; later servers take a kill and leave the number aside.
-_KILLS = {"killSessions with txnNumber": "50768 (int)", "txn killSessions inside": "263 (int)"}
-_NEWER = IDS_OF_ANY_OWNER
 _COMMON = NEVER_ITS_OWN_VICTIM | IDS_OF_ANY_OWNER
 _WRITERS = STATEMENT_IDS_BY_THE_MANUAL | THE_NUMBER_THAT_WAS_REFUSED
 DIFFERENT = {
@@ -76,13 +73,11 @@ DIFFERENT = {
     "rsauth.root": _COMMON | _WRITERS,
     "rsauth.two-users": STATEMENT_IDS_BY_THE_MANUAL,
     "rsauth.unauthenticated": STATEMENT_IDS_BY_THE_MANUAL,
-    "4.9/standalone.anonymous": _NEWER
-    | STATEMENT_IDS_BY_THE_MANUAL
-    | dict.fromkeys(_KILLS, "20 (int)"),
-    "4.9/rs.anonymous": _NEWER | STATEMENT_IDS_BY_THE_MANUAL | _KILLS,
-    "4.9/rsauth.alice": _NEWER | USERS_MAY_KILL_THEIR_OWN | STATEMENT_IDS_BY_THE_MANUAL | _KILLS,
-    "4.9/rsauth.killer": _NEWER | STATEMENT_IDS_BY_THE_MANUAL | _KILLS,
-    "4.9/rsauth.root": _NEWER | STATEMENT_IDS_BY_THE_MANUAL | _KILLS,
+    "4.9/standalone.anonymous": IDS_OF_ANY_OWNER | STATEMENT_IDS_BY_THE_MANUAL,
+    "4.9/rs.anonymous": IDS_OF_ANY_OWNER | STATEMENT_IDS_BY_THE_MANUAL,
+    "4.9/rsauth.alice": IDS_OF_ANY_OWNER | USERS_MAY_KILL_THEIR_OWN | STATEMENT_IDS_BY_THE_MANUAL,
+    "4.9/rsauth.killer": IDS_OF_ANY_OWNER | STATEMENT_IDS_BY_THE_MANUAL,
+    "4.9/rsauth.root": IDS_OF_ANY_OWNER | STATEMENT_IDS_BY_THE_MANUAL,
 }
 
 

@@ -2,7 +2,8 @@
 
 It speaks the wire protocol itself and lets mongomock evaluate queries. It is a real peer for
 drivers and for the proxy, not a database: data lives in memory, there is one member, and it
-runs only where somebody asks for it.
+runs only where somebody asks for it. Which server version it plays is asked for too;
+``versions`` says what each does otherwise.
 """
 
 from __future__ import annotations

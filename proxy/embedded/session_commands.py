@@ -18,6 +18,7 @@ from proxy.embedded.sessions import (
     SessionKey,
     user_digest,
 )
+from proxy.embedded.transactions import State, Transaction
 
 
 def _start(call: Call) -> Answer:
@@ -100,14 +101,29 @@ def _kill_all(call: Call) -> Answer:
     return {}
 
 
+def _tell_parent(call: Call, transaction: Transaction) -> None:
+    """What a child did for a retryable write of its parent counts as done by the parent."""
+    key, session = call.key, call.session
+    if key is None or session is None or key.txn_number is None:
+        return
+    parent = session.transaction
+    same = parent.number == key.txn_number and parent.state is State.RETRYABLE
+    if same or parent.number < key.txn_number:
+        label = session.key.text(call.version)
+        parent.begin_retryable(key.txn_number, label, call.node.locks, call.version)
+        parent.executed.update(transaction.executed)
+
+
 def _end_transaction(call: Call) -> Answer:
     transaction = call.state
     if call.txn_number is None or transaction is None:
         raise failure(125, f"{call.name} must be run within a transaction")
     if call.name == "abortTransaction":
         transaction.abort(call.node.locks)
-    elif transaction.commit(call.node.engine, call.node.locks):
-        call.node.advance(call.now)
+    else:
+        if transaction.commit(call.node.engine, call.node.locks):
+            call.node.advance(call.now)
+        _tell_parent(call, transaction)
     call.node.wake()
     return {}
 

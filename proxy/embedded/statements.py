@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable
 from typing import Final
 
@@ -11,6 +12,7 @@ from proxy.embedded.call import Call
 from proxy.embedded.engine import Document, Namespace
 from proxy.embedded.failures import failure
 from proxy.embedded.lsids import missing_field
+from proxy.embedded.transactions import State
 
 #: A statement with this id is carried out and not remembered.
 _FORGOTTEN: Final = -1
@@ -19,13 +21,28 @@ Outcome = Document
 Run = Callable[[Call, Namespace, Document], Outcome]
 
 
+def _executed(call: Call) -> ChainMap[int, Outcome] | None:
+    """The statements of the retryable write that the command belongs to; None where to none.
+
+    A child session may work for a retryable write of its parent. What its transaction carries out
+    counts for the parent once that has committed, and what the parent carried out counts for it.
+    """
+    if call.txn_number is None or call.session is None or call.state is None:
+        return None
+    if call.transaction is None:
+        return ChainMap(call.state.executed)
+    assert call.key is not None
+    if call.key.txn_number is None:
+        return None
+    parent = call.session.transaction
+    same = parent.state is State.RETRYABLE and parent.number == call.key.txn_number
+    return ChainMap(call.transaction.executed, parent.executed if same else {})
+
+
 def once(call: Call, statement_id: int, run: Callable[[], Outcome]) -> Outcome:
     """Run a statement, or give its recorded outcome where this txnNumber has it already."""
-    state = call.state
-    if call.txn_number is None or call.transaction is not None or state is None:
-        return run()
-    executed = state.executed
-    if statement_id == _FORGOTTEN:
+    executed = _executed(call)
+    if executed is None or statement_id == _FORGOTTEN:
         return run()
     if statement_id in executed:
         call.node.counters["retried statements"] += 1

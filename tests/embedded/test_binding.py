@@ -82,6 +82,29 @@ def test_a_child_has_transactions_of_its_own_and_is_its_parent_otherwise(version
 
 
 @pytest.mark.parametrize("version", since("6.0"))
+def test_what_a_child_does_for_a_retryable_write_counts_for_its_parent_and_back(
+    version: str,
+) -> None:
+    asked = client(version)
+
+    def insert(lsid: dict[str, Any], statement: int, **fields: Any) -> dict[str, Any]:
+        return asked.run(
+            "insert", "c", db="app", documents=[{"a": statement}], stmtId=statement, lsid=lsid,
+            **fields,
+        )  # fmt: skip
+
+    child = {**CHILD, "txnNumber": Int64(9)}
+    assert insert(LSID, 0, txnNumber=Int64(9))["n"] == 1
+    assert insert(child, 0, **BEGIN)["retriedStmtIds"] == [0]
+    assert "retriedStmtIds" not in insert(child, 1, **GO_ON)
+    assert "retriedStmtIds" not in insert(child, -1, **GO_ON)
+    assert asked.run("commitTransaction", lsid=child, **GO_ON)["ok"]
+    assert insert(LSID, 1, txnNumber=Int64(9))["retriedStmtIds"] == [1]
+    assert "retriedStmtIds" not in insert(LSID, -1, txnNumber=Int64(9))
+    assert asked.run("count", "c", db="app")["n"] == 4
+
+
+@pytest.mark.parametrize("version", since("6.0"))
 def test_child_ids_in_lists(version: str) -> None:
     asked = client(version)
     asked.now = NOW

@@ -260,7 +260,7 @@ COMMANDS = [
     ),
     Malformed(
         "OP_COMMAND with more than metadata",
-        op_command("admin", "ping", {"ping": 1}) + b"\5\0\0\0\0",
+        frame(2010, op_command("admin", "ping", {"ping": 1})[16:] + b"\5\0\0\0\0" * 2),
         "problem",
         "close",
     ),

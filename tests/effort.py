@@ -25,7 +25,7 @@ def _work() -> int:
     return len(found) + len(_WORDS.findall("a=1 bb=22 ccc=333")) + sum(n for n, _ in found.values())
 
 
-def _millisecond() -> float:
+def a_millisecond() -> float:
     began = thread_time()
     for _ in range(_ROUNDS):
         _work()
@@ -36,11 +36,11 @@ def milliseconds(call: Callable[[], object], tries: int = 5) -> float:
     """The processor time of ``call``, the least of so many times."""
     best = float("inf")
     for _ in range(tries):
-        unit = _millisecond()
+        unit = a_millisecond()
         began = thread_time()
         call()
         took = thread_time() - began
-        best = min(best, took / max(unit, _millisecond()))
+        best = min(best, took / max(unit, a_millisecond()))
     return best
 
 
@@ -49,7 +49,7 @@ class Turns(trio.abc.Instrument):
 
     def __init__(self) -> None:
         self._began = 0.0
-        self._unit = max(_millisecond() for _ in range(5))
+        self._unit = max(a_millisecond() for _ in range(5))
         #: Those that took more than a millisecond.
         self.steps: list[tuple[float, str]] = []
 

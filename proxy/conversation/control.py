@@ -7,7 +7,7 @@ goes out when they have succeeded. What upstream refuses, the client gets in ups
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,8 +19,8 @@ from proxy.conversation.handshake import ask_identity
 from proxy.conversation.tracking import tracked_of
 from proxy.errors import CommandError, WireError
 from proxy.session import bsonout, stable_api
-from proxy.session.asking import learn
-from proxy.session.commands import SESSION_COMMANDS, decide
+from proxy.session.asking import learning
+from proxy.session.commands import SESSION_COMMANDS, deciding
 from proxy.session.dialect import said_by
 from proxy.session.info import read_operation_session_info
 from proxy.session.plans import Ask, Forward, Plan, Refusal, emulation
@@ -152,10 +152,15 @@ class _Command:
         self._conversation.release(pending, reply.frame, reply.ok(), now)
 
     def _decide(self, learnt: Learnt | None, now: float) -> None:
+        # In steps: a list may be long, and others wait as long as one of them takes.
+        self._conversation.blocked = True
+        self._conversation.work = self._deciding(learnt, now)
+
+    def _deciding(self, learnt: Learnt | None, now: float) -> Iterator[None]:
         conversation, request = self._conversation, self._request
         desk = conversation.desk
         info = read_operation_session_info(request, desk.caller)
-        decision = decide(request, info, desk.facts(learnt))
+        decision = yield from deciding(request, info, desk.facts(learnt))
         if isinstance(decision, Refusal):
             desk.decided(request.command, "refused", 0, reason=str(decision.error))
             if decision.error == FOREIGN_DIGEST:
@@ -184,7 +189,11 @@ class _Command:
         conversation.forward(request, now, frame=frame, tracked=tracked_of(verdict))
 
     def _learned(self, ask: Ask, replies: list[Reply], now: float) -> None:
-        self._decide(learn(ask, [reply.body_bytes() for reply in replies]), now)
+        self._conversation.work = self._learning(ask, replies, now)
+
+    def _learning(self, ask: Ask, replies: list[Reply], now: float) -> Iterator[None]:
+        learnt = yield from learning(ask, [reply.body_bytes() for reply in replies])
+        yield from self._deciding(learnt, now)
 
     # ------------------------------------------------------------------ the effect
 

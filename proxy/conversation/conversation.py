@@ -351,6 +351,7 @@ class Conversation:
                             return
                     if self.work is work:
                         self.work = None
+                        self._settle(now)
                 elif arrived:
                     self._on_reply(arrived.popleft(), now)
                 elif self._replies.more:

@@ -15,21 +15,22 @@ from bson.binary import UUID_SUBTYPE, Binary
 
 from proxy.errors import CommandError
 from proxy.session import bsonout, idl, refusals
-from proxy.session.asking import note_gaps, questions
+from proxy.session.asking import asking, note_gaps
 from proxy.session.identity import user_digest
 from proxy.session.ids import LogicalSessionId, OwnedKeys
 from proxy.session.patterns import (
     Learnt,
     Pattern,
+    id_of_any_owner,
     names_only,
-    read_pattern,
-    select,
-    select_own,
+    reading_pattern,
+    selecting,
 )
-from proxy.session.plainlists import plain_lsids
+from proxy.session.plainlists import reading_plain_lsids
 from proxy.session.plans import CARRIER, Ask, Forward, Plan, Refusal
 from proxy.session.records import Selection
 from proxy.session.shelltext import document_text
+from proxy.session.steps import MANY, STEP, Steps, in_one_go
 from proxy.texts import decoded
 from proxy.wire.fields import DOCUMENT, Element, true_value
 from proxy.wire.opcodes import INT32
@@ -83,13 +84,18 @@ def decide(request: Request, info: OperationSessionInfo, facts: Facts) -> Decisi
 
     ``info`` is what :func:`proxy.session.info.read_operation_session_info` read.
     """
+    return in_one_go(deciding(request, info, facts))
+
+
+def deciding(request: Request, info: OperationSessionInfo, facts: Facts) -> Steps[Decision]:
+    """:func:`decide` in steps."""
     argument = next(iter(request.fields.values()))
     case = _Case(request, info, facts, argument)
     try:
         _check_envelope(case)
         if true_value(request.message, request.fields.get(b"help")):
             return _help(case)
-        decision = _COMMANDS[request.command](case)
+        decision = yield from _COMMANDS[request.command](case)
     except CommandError as error:
         return Refusal(error.with_traceback(None))
     if isinstance(decision, Plan) and not facts.native:
@@ -151,7 +157,7 @@ def _check_concern(case: _Case) -> None:
 # startSession, refreshSessions, endSessions
 
 
-def _start_session(case: _Case) -> Decision:
+def _start_session(case: _Case) -> Steps[Decision]:
     facts = case.facts
     caller = facts.caller
     uid = caller.digest
@@ -179,17 +185,19 @@ def _start_session(case: _Case) -> Decision:
         "id": {"id": Binary(lsid.id, UUID_SUBTYPE)},
         "timeoutMinutes": facts.timeout_minutes,
     }
+    yield
     return Plan(case.command, caller, upstream, reply, lsids=(lsid,), own_lsid=case.info.lsid)
 
 
-def _refresh_or_end(case: _Case) -> Decision:
+def _refresh_or_end(case: _Case) -> Steps[Decision]:
     caller = case.facts.caller
     if caller.authorization is not False and caller.identity.users and len(caller.users) != 1:
         raise _not_authorized(case)
     _check_concern(case)
     struct = case.command[0].upper() + case.command[1:] + "CmdFromClient"
     path = f"{struct}.{case.command}"
-    lsids = _read_keys(case, path)
+    keys = yield from _read_keys(case, path)
+    lsids = keys if isinstance(keys, OwnedKeys) else tuple(keys)
     rest = bsonout.carried(case.request, same_command=True, with_lsid=True)
     forms = partial(bsonout.sessions, own=caller.digest)
     upstream = bsonout.Batches(case.command, lsids, forms, rest)
@@ -199,77 +207,119 @@ def _refresh_or_end(case: _Case) -> Decision:
 # killSessions, killAllSessions, killAllSessionsByPattern
 
 
-def _kill_sessions(case: _Case) -> Decision:
+def _kill_sessions(case: _Case) -> Steps[Decision]:
     caller = case.facts.caller
     _check_concern(case)
     path = "KillSessionsCmd.killSessions"
-    keys = _read_keys(case, path, "killAnySession", refuse_absent=True)
+    keys = yield from _read_keys(case, path, "killAnySession", refuse_absent=True)
     if not keys:
         # Upstream's own form for "all of mine"; without authorization that is everybody's.
         own = caller.users
         everything = not own or caller.authorization is False
         selection = Selection(everything=True) if everything else Selection(uids=own)
         return _kill_plan(case, selection, "killSessions")
-    selection = Selection(keys=keys if isinstance(keys, OwnedKeys) else frozenset(keys))
     forms = partial(bsonout.sessions, own=caller.digest)
-    return _kill_plan(case, selection, "killSessions", keys, forms)
+    if isinstance(keys, OwnedKeys):
+        return _kill_plan(case, Selection(keys=keys), "killSessions", keys, forms)
+    selection = Selection(keys=frozenset(keys))
+    yield
+    return _kill_plan(case, selection, "killSessions", tuple(keys), forms)
 
 
-def _kill_all_sessions(case: _Case) -> Decision:
+def _kill_all_sessions(case: _Case) -> Steps[Decision]:
     caller = case.facts.caller
     if not caller.may("killAnySession"):
+        own = caller.digest
         try:
-            users = _read_users(case)
+            users = yield from _read_users(case, lambda names: user_digest(*names) == own)
         except CommandError:
             raise _not_authorized(case) from None
-        named = {user_digest(user, database) for user, database in users}
-        if caller.digest is None or named != {caller.digest}:
+        if not users:
             raise _not_authorized(case)
         _check_concern(case)
         return _kill_plan(case, Selection(uids=caller.users), "killSessions")
     _check_concern(case)
-    users = _read_users(case)
+    users = yield from _read_users(case)
     if not users:
         return _kill_plan(case, Selection(everything=True), case.command)
+    uids: set[bytes] = set()
+    for number, names in enumerate(users):
+        if number % MANY == MANY - 1:
+            yield
+        uids.add(user_digest(*names))
     # Upstream is given the names, not digests: only it can say that a user does not exist.
-    selection = Selection(uids=frozenset(user_digest(*names) for names in users))
-    return _kill_plan(case, selection, case.command, users, _user_forms)
+    selection = Selection(uids=frozenset(uids))
+    return _kill_plan(case, selection, case.command, tuple(users), _user_forms)
 
 
-def _kill_by_pattern(case: _Case) -> Decision:
-    facts = case.facts
-    caller = facts.caller
+def _kill_by_pattern(case: _Case) -> Steps[Decision]:
+    caller = case.facts.caller
     if not caller.may("killAnySession"):
-        try:
-            patterns = _read_patterns(case)
-        except CommandError:
-            raise _not_authorized(case) from None
-        if not patterns or caller.digest is None or not names_only(patterns, caller):
-            raise _not_authorized(case)
-        _check_concern(case)
-        own = select_own(patterns, caller.digest)
-        if own.uids:
-            return _kill_plan(case, own, "killSessions")
-        forms = partial(bsonout.sessions, own=caller.digest)
-        return _kill_named(case, own, "killSessions", tuple(own.keys), forms)
+        return (yield from _kill_own_by_pattern(case))
     _check_concern(case)
-    patterns = _read_patterns(case)
-    if any(one.impersonates for one in patterns) and not caller.may("impersonate"):
+    patterns: list[Pattern] = []
+    impersonates = everybody = roles = False
+    ids: dict[bytes, None] = {}
+    for pattern in _patterns(case):
+        if pattern is None:
+            yield
+            continue
+        patterns.append(pattern)
+        impersonates = impersonates or pattern.impersonates
+        everybody = everybody or pattern.is_everybody
+        roles = roles or bool(pattern.roles)
+        if (one := id_of_any_owner(pattern)) is not None:
+            ids[one] = None
+    if impersonates and not caller.may("impersonate"):
         raise refusals.NO_IMPERSONATION.again()
-    if not patterns or any(one.is_everybody for one in patterns):
+    if not patterns or everybody:
         return _kill_plan(case, Selection(everything=True), case.command)
-    learnt = facts.learnt
+    facts, learnt = case.facts, case.facts.learnt
     if learnt is None:
-        asked = questions(patterns, caller)
+        asked = yield from asking(roles, ids, caller)
         if asked is not None and facts.native:
             return asked
         learnt = Learnt()
-    note_gaps(patterns, caller, learnt)
-    selection = select(patterns, caller, facts.store, facts.known, learnt)
-    keys = (key for key in selection.keys if key.uid not in selection.uids)
-    entries: tuple[bytes | LogicalSessionId, ...] = (*selection.uids, *keys)
+    note_gaps(ids, caller, learnt)
+    selection = yield from selecting(patterns, caller, facts.store, facts.known, learnt)
+    entries: list[bytes | LogicalSessionId] = list(selection.uids)
+    yield
+    for number, key in enumerate(selection.keys):
+        if number % MANY == MANY - 1:
+            yield
+        if key.uid not in selection.uids:
+            entries.append(key)
     gaps = "; ".join(learnt.gaps)
     return _kill_named(case, selection, case.command, entries, _pattern_forms, gaps)
+
+
+def _kill_own_by_pattern(case: _Case) -> Steps[Decision]:
+    """For a caller who may kill only their own: the first pattern that names others is refused."""
+    caller = case.facts.caller
+    own = caller.digest
+    keys: dict[LogicalSessionId, None] = {}
+    whole = False
+    try:
+        for pattern in _patterns(case):
+            if pattern is None:
+                yield
+            elif own is None or not names_only(pattern, caller):
+                raise _not_authorized(case)
+            elif pattern.lsid is None:
+                whole = True
+            else:
+                keys[LogicalSessionId(pattern.lsid[0], own)] = None
+    except CommandError:
+        raise _not_authorized(case) from None
+    if own is None or not (whole or keys):
+        raise _not_authorized(case)
+    _check_concern(case)
+    if whole:
+        return _kill_plan(case, Selection(uids=frozenset((own,))), "killSessions")
+    yield
+    forms = partial(bsonout.sessions, own=own)
+    selection = Selection(keys=frozenset(keys))
+    return _kill_named(case, selection, "killSessions", tuple(keys), forms)
 
 
 def _kill_named(
@@ -328,7 +378,9 @@ def _kill_list(case: _Case, path: str) -> Iterator[tuple[int, Element]]:
     return _documents(case, path, refuse_absent=True)
 
 
-def _documents(case: _Case, path: str, *, refuse_absent: bool) -> Iterator[tuple[int, Element]]:
+def _documents(
+    case: _Case, path: str, *, refuse_absent: bool = False
+) -> Iterator[tuple[int, Element]]:
     for position, entry in idl.entries(case.request.message, case.argument, case.command, path):
         if idl.is_absent(entry) and not refuse_absent:
             continue
@@ -340,40 +392,75 @@ def _documents(case: _Case, path: str, *, refuse_absent: bool) -> Iterator[tuple
 
 def _read_keys(
     case: _Case, path: str, *actions: str, refuse_absent: bool = False
-) -> OwnedKeys | tuple[LogicalSessionId, ...]:
+) -> Steps[OwnedKeys | dict[LogicalSessionId, None]]:
     """The sessions that a list of lsids means to this caller, each once and in order.
 
     ``actions`` allow the uids of others, besides ``impersonate``.
     """
     data, caller = case.request.message, case.facts.caller
-    plain = plain_lsids(data, case.argument)
+    plain = yield from reading_plain_lsids(data, case.argument)
     if plain:
-        return OwnedKeys(plain, caller.own_digest())
-    elements = (
-        _kill_list(case, path) if refuse_absent else _documents(case, path, refuse_absent=False)
-    )
-    given = [idl.lsid(data, entry, path) for _, entry in elements]
-    keys = (LogicalSessionId(one, caller.session_uid(uid, *actions)) for one, uid in given)
-    return tuple(dict.fromkeys(keys))
+        own = caller.own_digest()
+        ids: dict[bytes, None] = {}
+        for start in range(0, len(plain), 10 * MANY):
+            ids.update(dict.fromkeys(plain[start : start + 10 * MANY]))
+            yield
+        return OwnedKeys(ids, own)
+    entries = _kill_list(case, path) if refuse_absent else _documents(case, path)
+    # All of it is parsed before anything in it is judged, as on the server.
+    given: list[tuple[bytes, bytes | None]] = []
+    for _, entry in entries:
+        if len(given) % STEP == STEP - 1:
+            yield
+        given.append(idl.lsid(data, entry, path))
+    keys: dict[LogicalSessionId, None] = {}
+    uids: dict[bytes | None, bytes] = {}
+    for number, (one, named) in enumerate(given):
+        if number % MANY == MANY - 1:
+            yield
+        uid = uids.get(named)
+        if uid is None:
+            uid = uids[named] = caller.session_uid(named, *actions)
+        keys[LogicalSessionId(one, uid)] = None
+    return keys
 
 
-def _read_users(case: _Case) -> list[tuple[str, str]]:
+def _read_users(
+    case: _Case, may: Callable[[tuple[str, str]], bool] = lambda _: True
+) -> Steps[dict[tuple[str, str], None]]:
+    """The users of a list, each once and in order; the first who may not be named is refused."""
     path = "KillAllSessionsCmd.killAllSessions"
     data = case.request.message
-    pairs = (idl.name_pair(data, entry, path, "user") for _, entry in _kill_list(case, path))
-    return list(dict.fromkeys(pairs))
+    users: dict[tuple[str, str], None] = {}
+    for position, entry in _kill_list(case, path):
+        if position % STEP == STEP - 1:
+            yield
+        names = idl.name_pair(data, entry, path, "user")
+        if names not in users:
+            if not may(names):
+                raise _not_authorized(case)
+            users[names] = None
+    return users
 
 
-def _read_patterns(case: _Case) -> list[Pattern]:
+def _patterns(case: _Case) -> Iterator[Pattern | None]:
+    """The patterns, and None where others may have their turn."""
     path = "KillAllSessionsByPatternCmd.killAllSessionsByPattern"
     data = case.request.message
-    return [
-        read_pattern(data, entry, f"{path}.{position}")
-        for position, entry in _kill_list(case, path)
-    ]
+    for position, entry in _kill_list(case, path):
+        if position % STEP == STEP - 1:
+            yield None
+        steps = reading_pattern(data, entry, f"{path}.{position}")
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                yield end.value
+                break
+            yield None
 
 
-_COMMANDS: Final[dict[str, Callable[[_Case], Decision]]] = {
+_COMMANDS: Final[dict[str, Callable[[_Case], Steps[Decision]]]] = {
     "startSession": _start_session,
     "refreshSessions": _refresh_or_end,
     "endSessions": _refresh_or_end,

@@ -24,6 +24,7 @@ from proxy.wire.fields import (
     UNDEFINED,
     Element,
     Fields,
+    elements,
     walk,
 )
 from proxy.wire.layouts import plain_lsid
@@ -33,7 +34,7 @@ GENERAL: Final = 0
 UUID_SUBTYPE: Final = 4
 
 #: Entries that one list may have. The server has no limit but the message size; this one keeps
-#: a single command from holding the loop for long. Drivers send 10,000 at a time.
+#: a single command from taking long. Drivers send 10,000 at a time.
 MAX_ENTRIES: Final = 100_000
 
 #: Bytes of a name of a user, a role or a database. Sessions belong to shorter ones only.
@@ -90,8 +91,12 @@ def _fields(data: bytes, element: Element, max_elements: int) -> Fields:
     try:
         return walk(data, element.value, element.end, max_elements)
     except WireError as error:
-        # The server validates BSON before it parses a command and uses this code.
-        raise CommandError(22, "InvalidBSON", str(error)) from error
+        raise _not_bson(error) from error
+
+
+def _not_bson(error: WireError) -> CommandError:
+    # The server validates BSON before it parses a command and uses this code.
+    return CommandError(22, "InvalidBSON", str(error))
 
 
 def struct(
@@ -130,7 +135,8 @@ def _index(name: bytes) -> int | None:
 
 
 def entries(data: bytes, element: Element, name: str, path: str) -> Iterator[tuple[int, Element]]:
-    """The elements of an array field with their positions, absent ones included.
+    """The elements of an array field with their positions, absent ones included, as they are
+    asked for.
 
     A document does for an array, as on the server, if its field names are 0, 1, 2 and so on.
 
@@ -139,20 +145,21 @@ def entries(data: bytes, element: Element, name: str, path: str) -> Iterator[tup
     """
     if element.type not in (ARRAY, DOCUMENT):
         raise refusals.not_an_array(name)
-    fields = _fields(data, element, MAX_ENTRIES)
     expected = 0
-    for key, entry in fields.items():
-        if key != b"%d" % expected:
-            number = _index(key)
-            if number is None:
-                raise refusals.array_field_name(path, decoded(key))
-            if number != expected:
-                raise refusals.array_field_order(path, number, expected)
-        yield expected, entry
-        expected += 1
-    if fields.duplicates:
-        number = _index(fields.duplicates[0]) or 0
-        raise refusals.array_field_order(path, number, expected)
+    try:
+        for key, entry in elements(data, element.value, element.end):
+            if key != b"%d" % expected:
+                number = _index(key)
+                if number is None:
+                    raise refusals.array_field_name(path, decoded(key))
+                if number != expected:
+                    raise refusals.array_field_order(path, number, expected)
+            if expected == MAX_ENTRIES:
+                raise WireError(f"more than {MAX_ENTRIES} elements")
+            yield expected, entry
+            expected += 1
+    except WireError as error:
+        raise _not_bson(error) from error
 
 
 def string(data: bytes, element: Element, path: str) -> str:

@@ -38,7 +38,7 @@ class OwnedKeys(Set[LogicalSessionId]):
     __slots__ = ("ids", "uid")
 
     def __init__(self, ids: Iterable[bytes], uid: bytes) -> None:
-        self.ids = dict.fromkeys(ids)
+        self.ids = ids if isinstance(ids, dict) else dict.fromkeys(ids)
         self.uid = uid
 
     def __len__(self) -> int:

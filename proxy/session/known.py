@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from proxy.session.identity import user_digest
@@ -39,6 +39,10 @@ class KnownUsers:
     def name_of(self, uid: bytes) -> str:
         """``user@db`` of the owner with this digest; "" where nobody of that digest was seen."""
         return self._names.get(uid, "")
+
+    def roles(self) -> Mapping[bytes, frozenset[Role]]:
+        """The roles of everybody seen, by digest."""
+        return self._roles
 
     def holding(self, roles: Iterable[Role]) -> frozenset[bytes]:
         """The digests of the users known to hold any of ``roles``."""

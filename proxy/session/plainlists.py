@@ -11,6 +11,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from proxy.session.idl import MAX_ENTRIES
+from proxy.session.steps import Steps, in_one_go
 from proxy.wire.fields import ARRAY
 from proxy.wire.layouts import PLAIN_LSID, PLAIN_LSID_SIZE
 
@@ -23,12 +24,20 @@ _DIGITS: Final = [b"%d" % digit for digit in range(10)]
 _HEADS: Final = [b"\x03%b\0%b" % (digit, PLAIN_LSID) for digit in _DIGITS]
 _ENTRY: Final = 3 + PLAIN_LSID_SIZE
 
+#: Entries compared in one step.
+_BAND: Final = 5_000
+
 
 def plain_lsids(data: bytes, element: Element) -> list[bytes] | None:
     """The ids of an array that holds nothing but plain lsids, numbered as they should be.
 
     None for any other list, to be judged element by element.
     """
+    return in_one_go(reading_plain_lsids(data, element))
+
+
+def reading_plain_lsids(data: bytes, element: Element) -> Steps[list[bytes] | None]:
+    """:func:`plain_lsids` in steps."""
     start, end = element.value + 4, element.end - 1
     if element.type != ARRAY or data[end] or end - start > MAX_ENTRIES * (PLAIN_LSID_SIZE + 8):
         return None
@@ -44,22 +53,24 @@ def plain_lsids(data: bytes, element: Element) -> list[bytes] | None:
     while start < end:
         digits += 1
         size = _ENTRY + digits - 1
-        count = min((end - start) // size, 10**digits - len(found))
-        band = data[start : start + count * size]
-        if not count or not _is_plain(band, size, count, digits):
-            return None
-        found += [one for (one,) in Struct(f"{size - 17}x16sx").iter_unpack(band)]
-        start += count * size
+        while start < end and len(found) < 10**digits:
+            count = min((end - start) // size, 10**digits - len(found), _BAND)
+            band = data[start : start + count * size]
+            if not count or not _is_plain(band, size, len(found), count, digits):
+                return None
+            found += [one for (one,) in Struct(f"{size - 17}x16sx").iter_unpack(band)]
+            start += count * size
+            yield
     return found if len(found) <= MAX_ENTRIES else None
 
 
-def _is_plain(band: bytes, size: int, count: int, digits: int) -> bool:
-    """Whether ``count`` entries of ``size`` bytes are plain and numbered from the first number
-    that has so many ``digits``."""
+def _is_plain(band: bytes, size: int, first: int, count: int, digits: int) -> bool:
+    """Whether ``count`` entries of ``size`` bytes are plain and numbered from ``first``, a number
+    of so many ``digits``."""
     head = b"\x03%b\0%b" % (bytes(digits), PLAIN_LSID)
     for column, byte in enumerate(head):
         if 1 <= column <= digits:
-            expected = _digit(digits - column, count, leading=column == 1)
+            expected = _digit(digits - column, first, count)
         else:
             expected = bytes((byte,)) * count
         if band[column::size] != expected:
@@ -67,9 +78,9 @@ def _is_plain(band: bytes, size: int, count: int, digits: int) -> bool:
     return band[size - 1 :: size] == bytes(count)
 
 
-def _digit(place: int, count: int, *, leading: bool) -> bytes:
-    """The digit at ``place`` (0: the last) of each of those numbers; a ``leading`` one is not 0."""
+def _digit(place: int, first: int, count: int) -> bytes:
+    """The digit at ``place`` (0: the last) of each number from ``first`` on."""
     each = 10**place
     cycle = b"".join(digit * each for digit in _DIGITS)
-    first = each if leading else 0
+    first %= len(cycle)
     return (cycle * (1 + (first + count) // len(cycle)))[first : first + count]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from proxy.session.across import Control, Known
     from proxy.session.caller import Caller
 
+#: Sessions and owners that are looked up in one go.
+_LOOKED_UP: Final = 10_000
+
 #: Tells nothing and changes nothing, but brings upstream's operationTime and $clusterTime.
 CARRIER: Final = "ping"
 
@@ -116,7 +119,13 @@ class Plan:
         return replace(self, selection=Selection(False, frozenset(uids), frozenset(keys)))
 
     def targets(self, store: Control) -> int:
-        """How many sessions that the store knows it means; for the audit log and previews."""
+        """How many sessions that the store knows it means; for the audit log and previews.
+
+        Where a kill names too many to look them up at once, as many as it names.
+        """
+        named = len(self.selection.uids) + len(self.selection.keys)
+        if self.kills and named > _LOOKED_UP:
+            return named
         return store.count(self.selection) if self.kills else len(self.lsids)
 
     def own_targets(self, store: Control, targets: int) -> int:

@@ -7,6 +7,7 @@ Layout: bsonspec.org, version 1.1.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from operator import itemgetter
 from struct import error as StructError
 from typing import Final, NamedTuple
@@ -175,6 +176,50 @@ def walk(data: bytes, start: int, limit: int, max_elements: int = MAX_ELEMENTS) 
     fields.duplicates = tuple(duplicates)
     fields.repeats = tuple(repeats)
     return fields
+
+
+def elements(data: bytes, start: int, limit: int) -> Iterator[tuple[bytes, Element]]:
+    """The names and elements of the document at ``start``, one after the other, however many.
+
+    As :func:`walk` finds them, but nothing is looked at before it is asked for.
+
+    Raises:
+        WireError: the document, or the next element, overruns or has an unknown type.
+    """
+    end = document_end(data, start, limit) - 1
+    pos = start + 4
+    while pos < end:
+        nul = data.find(0, pos + 1, end)
+        value = nul + 1
+        try:
+            behind = -1 if nul < 0 else _behind(data, data[pos], value, end)
+        except StructError:
+            behind = -1
+        if not 0 <= behind <= end:
+            raise WireError("a BSON element overruns its document")
+        yield data[pos + 1 : nul], Element(data[pos], pos, value, behind)
+        pos = behind
+
+
+def _behind(data: bytes, kind: int, value: int, end: int) -> int:
+    """The offset behind a value of this type; -1 where it has none."""
+    size = _SIZES[kind]
+    if size >= 0:
+        return value + size
+    if size == _REGEX:
+        pattern = data.find(0, value, end)
+        options = -1 if pattern < 0 else data.find(0, pattern + 1, end)
+        return -1 if options < 0 else options + 1
+    if size == _UNKNOWN:
+        raise WireError(f"unknown BSON type {kind}")
+    declared = int(_int32(data, value)[0])
+    if size == _DOCUMENT:
+        return -1 if declared < 5 else value + declared
+    if size == _BINARY:
+        return -1 if declared < 0 else value + 5 + declared
+    if declared < 1:
+        return -1
+    return value + 4 + declared + (12 if size == _DBPOINTER else 0)
 
 
 def count_elements(data: bytes, start: int, limit: int, most: int) -> int:

@@ -10,7 +10,7 @@ from proxy.session import patterns
 from proxy.session.identity import NO_OWNER
 from proxy.session.ids import LogicalSessionId
 from proxy.session.known import KnownUsers
-from proxy.session.patterns import Learnt, Pattern, read_pattern, select
+from proxy.session.patterns import Learnt, Pattern, id_of_any_owner, read_pattern, select
 from proxy.session.records import Selection
 from proxy.session.store import SessionStore
 from proxy.wire.fields import walk
@@ -76,6 +76,21 @@ def test_malformed(value: Any, code: int, errmsg: str) -> None:
     with pytest.raises(CommandError) as caught:
         read(value)
     assert (caught.value.code, caught.value.errmsg) == (code, errmsg)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        (Pattern(lsid=(uuid(2), None)), uuid(2)),
+        (Pattern(lsid=(uuid(2), ALICE)), None),
+        (Pattern(lsid=(uuid(2), None), uid=ALICE), None),
+        (Pattern(lsid=(uuid(2), None), users=(), roles=()), uuid(2)),
+        (Pattern(lsid=(uuid(2), None), users=(("u", "d"),)), None),
+        (Pattern(uid=ALICE), None),
+    ],
+)
+def test_ids_that_anybody_may_own(pattern: Pattern, found: bytes | None) -> None:
+    assert id_of_any_owner(pattern) == found
 
 
 def test_without_authorization_users_select_what_they_made() -> None:

@@ -1,0 +1,139 @@
+"""No list makes others wait: the longest that a command holds the loop in one go."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Iterator
+from time import thread_time
+from typing import Any
+
+import bson
+import pytest
+
+from proxy.session.identity import user_digest
+from tests.build import command
+from tests.effort import a_millisecond
+from tests.embedded.support import USERS, node
+from tests.proxied import ProxiedClient, Proxy
+
+#: Entries of the lists here; a command may have twice as many.
+MANY = 50_000
+
+#: Milliseconds, as tests.effort has them. What is asked for is 20 for everybody else's wait.
+MOST = 20
+
+ALICE = user_digest("alice", "app")
+READ_WRITE = ("readWrite", "app")
+
+
+@pytest.fixture(autouse=True)
+def no_collections() -> Iterator[None]:
+    """The process puts full ones off; those of the tests' own objects are nobody's turn."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def client_of(user: str, database: str) -> ProxiedClient:
+    proxy = Proxy(node(authorization=True, users=USERS))
+    for number in range(20_000):
+        proxy.sessions.known._roles[digest(number)] = frozenset((READ_WRITE,))
+    client = proxy.connect()
+    assert client.log_in(user, database)["ok"] == 1
+    return client
+
+
+def digest(number: int) -> bytes:
+    return hashlib.sha256(b"%d" % number).digest()
+
+
+def uuid(number: int) -> bson.Binary:
+    return bson.Binary(digest(number)[:16], 4)
+
+
+def turns(client: ProxiedClient, frame: bytes) -> tuple[float, dict[str, Any]]:
+    """The longest turn of the conversation with a request, and the answer."""
+    conversation, longest = client.conversation, 0.0
+
+    def timed(call: Any, *args: Any) -> None:
+        nonlocal longest
+        began = thread_time()
+        call(*args)
+        longest = max(longest, thread_time() - began)
+
+    unit = a_millisecond()
+    timed(conversation.on_request, frame, client.now)
+    while conversation.to_upstream:
+        frames = list(conversation.to_upstream)
+        conversation.to_upstream.clear()
+        for one in frames:
+            for reply in client.connection.receive(one, client.now).frames:
+                timed(conversation.on_upstream, reply, client.now, lambda: True)
+                while conversation.unfinished:
+                    timed(conversation.go_on, client.now, lambda: True)
+    (got,) = conversation.to_client
+    conversation.to_client.clear()
+    return longest / max(unit, a_millisecond()), bson.decode(got[21:])
+
+
+OWN_KEYS = [{"id": uuid(n), "uid": ALICE} for n in range(MANY)]
+OTHERS = [{"user": f"u{n}", "db": "admin"} for n in range(MANY)]
+ME = {"user": "alice", "db": "app"}
+ALICE_APP, IMPERSONATOR, ROOT = ("alice", "app"), ("imp", "admin"), ("root", "admin")
+
+
+@pytest.mark.parametrize(
+    ("user", "name", "entries", "code"),
+    [
+        (ALICE_APP, "killSessions", [{"id": uuid(n)} for n in range(MANY)], None),
+        (ALICE_APP, "refreshSessions", [{"id": uuid(n)} for n in range(MANY)], None),
+        (ALICE_APP, "killSessions", OWN_KEYS, None),
+        (ALICE_APP, "killSessions", [*OWN_KEYS, {"id": uuid(0), "uid": digest(0)}], 13),
+        (ALICE_APP, "killAllSessionsByPattern", [{"lsid": one} for one in OWN_KEYS], None),
+        (ALICE_APP, "killAllSessionsByPattern", [{"users": [one]} for one in OTHERS], 13),
+        (ALICE_APP, "killAllSessions", OTHERS, 13),
+        (ALICE_APP, "killAllSessions", [ME] * MANY, None),
+        (ALICE_APP, "killAllSessions", [*[ME] * MANY, OTHERS[0]], 13),
+        (ROOT, "killAllSessions", OTHERS, 11),
+        (ROOT, "killAllSessionsByPattern", [{"lsid": {"id": uuid(n)}} for n in range(MANY)], None),
+        (IMPERSONATOR, "killAllSessionsByPattern", [{"users": OTHERS}], None),
+        (IMPERSONATOR, "killAllSessionsByPattern", [{"users": [one]} for one in OTHERS], None),
+        (
+            IMPERSONATOR,
+            "killAllSessionsByPattern",
+            [
+                {"roles": [{"role": "readWrite", "db": "app"}, {"role": f"r{n}", "db": "app"}]}
+                for n in range(MANY // 4)
+            ],
+            None,
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_long_list_is_read_judged_and_carried_out_in_turns(
+    user: tuple[str, str], name: str, entries: list[Any], code: int | None
+) -> None:
+    frame = command({name: entries, "$db": "admin"}, 7)
+    # The machine may be at something else meanwhile: the better of two counts.
+    longest, answer = turns(client_of(*user), frame)
+    assert answer.get("code") == code
+    if longest > MOST:
+        longest, _ = turns(client_of(*user), frame)
+    assert longest < MOST
+
+
+def test_who_may_not_is_refused_before_the_list_is_read() -> None:
+    frame = command({"killAllSessions": OTHERS, "$db": "admin"}, 7)
+    client = client_of(*ALICE_APP)
+    conversation = client.conversation
+    conversation.on_request(frame, client.now)
+    (question,) = conversation.to_upstream
+    conversation.to_upstream.clear()
+    (reply,) = client.connection.receive(question, client.now).frames
+    conversation.on_upstream(reply, client.now, lambda: True)
+    conversation.go_on(client.now, lambda: True)
+    assert not conversation.unfinished
+    (answer,) = conversation.to_client
+    assert len(answer) < 10_000

@@ -29,7 +29,7 @@ _MAX_KEYS: Final = 50_000
 
 _NOBODY: Final[frozenset[bytes]] = frozenset()
 
-#: Lists of roles whose holders are kept while one command is decided on.
+#: Lists of roles for which it is kept who has them, while one command is decided on.
 _MAX_REMEMBERED: Final = 100
 
 
@@ -189,7 +189,7 @@ class _Selector:
         self._digests: dict[tuple[str, str], bytes] = {}
         self._added: set[Role] = set()
         #: By role, and by what a pattern names of them.
-        self._holders: dict[Role, set[bytes]] = {}
+        self._having: dict[Role, set[bytes]] = {}
         self._holding: dict[tuple[Role, ...], frozenset[bytes]] = {}
 
     def look_up(self, wanted: set[Role]) -> Steps[None]:
@@ -201,7 +201,7 @@ class _Selector:
                 if number % MANY == MANY - 1:
                     yield
                 for role in held & wanted:
-                    self._holders.setdefault(role, set()).add(uid)
+                    self._having.setdefault(role, set()).add(uid)
 
     def add(self, pattern: Pattern) -> Steps[None]:
         """Add what matches ``pattern``."""
@@ -209,7 +209,7 @@ class _Selector:
             for role in pattern.roles:
                 if role not in self._added:
                     self._added.add(role)
-                    self.uids |= self._holders.get(role, _NOBODY)
+                    self.uids |= self._having.get(role, _NOBODY)
                     yield
             return
         owners = yield from self._owners(pattern)
@@ -245,7 +245,7 @@ class _Selector:
             if holding is None:
                 found: set[bytes] = set()
                 for role in pattern.roles:
-                    found |= self._holders.get(role, _NOBODY)
+                    found |= self._having.get(role, _NOBODY)
                     yield
                 holding = frozenset(found)
                 if few and len(self._holding) < _MAX_REMEMBERED:

@@ -179,6 +179,8 @@ def load_rule(path: str, settings: Mapping[str, Any]) -> Rule:
         found = getattr(import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError([f"rule {path}: {error}"]) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError([_raised(path, error)]) from error
     return make_rule(found, settings, path)
 
 
@@ -197,4 +199,11 @@ def make_rule(rule: type, settings: Mapping[str, Any], path: str = "") -> Rule:
         made: Rule = rule(shape(**settings))
     except (TypeError, ValueError) as error:
         raise ConfigError([f"rule {path}: {error}"]) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError([_raised(path, error)]) from error
     return made
+
+
+def _raised(path: str, error: BaseException) -> str:
+    # What somebody else's code raises must not end a proxy that only reads its settings again.
+    return f"rule {path}: {type(error).__name__}: {error}"

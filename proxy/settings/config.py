@@ -362,5 +362,8 @@ def _describe(problem: ErrorDetails) -> str:
     elif kind == "missing":
         text = "is needed"
     else:
-        text = f"{problem['msg'].removeprefix('Input ')}, not {problem['input']!r}"
+        given = problem["input"]
+        # As it stands in the file: true and not True.
+        shown = str(given).lower() if isinstance(given, bool) else repr(given)
+        text = f"{problem['msg'].removeprefix('Input ')}, not {shown}"
     return f"{path}: {text}" if path else text

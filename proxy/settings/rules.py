@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 import policies
 from proxy.conversation.rule import Mode, Rule, Rules, load_rule, make_rule
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from proxy.errors import ConfigError
 
 #: What docstrings mark code with.
 _MARKUP: Final = re.compile(r"(?::\w+:)?`+([^`]*)`+")
@@ -72,9 +70,22 @@ def make_rules(tables: Any) -> Rules:  # noqa: ANN401 - a RuleTables
     """The rules as configured: those that come with the proxy in their order, then one's own.
 
     Raises:
-        ConfigError: a rule of one's own cannot be had, or not with these settings.
+        ConfigError: with every rule of one's own that cannot be had, or not with these settings.
     """
-    return Rules(_rules(tables))
+    rules: list[tuple[Rule, Mode]] = []
+    for rule in _RULES:
+        settings = getattr(tables, rule.name).model_dump()
+        mode = Mode(settings.pop("mode"))
+        rules.append((make_rule(rule, settings), mode))
+    problems: list[str] = []
+    for custom in tables.custom:
+        try:
+            rules.append((load_rule(custom.rule, custom.settings), Mode(custom.mode)))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return Rules(rules)
 
 
 def rule_rows(tables: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a RuleTables
@@ -90,12 +101,3 @@ def rule_rows(tables: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a RuleTabl
         for one in tables.custom
     ]
     return rows
-
-
-def _rules(tables: Any) -> Iterator[tuple[Rule, Mode]]:  # noqa: ANN401
-    for rule in _RULES:
-        settings = getattr(tables, rule.name).model_dump()
-        mode = Mode(settings.pop("mode"))
-        yield make_rule(rule, settings), mode
-    for custom in tables.custom:
-        yield load_rule(custom.rule, custom.settings), Mode(custom.mode)

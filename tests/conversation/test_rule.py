@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -38,6 +39,12 @@ class ARule:
 
 class NotARule:
     pass
+
+
+class Careless(ARule):
+    def __init__(self, settings: ARule.Settings) -> None:
+        super().__init__(settings)
+        self.share = 1 / (settings.positive - 1)
 
 
 def rule(error: Any = None) -> ARule:
@@ -119,6 +126,8 @@ def test_loading() -> None:
         ("tests.conversation.test_rule:NotARule", {}, "not a rule"),
         ("tests.conversation.test_rule:ARule", {"x": 1}, "unknown setting x"),
         ("tests.conversation.test_rule:ARule", {"positive": 0}, "positive must be positive"),
+        ("tests.conversation.test_rule:Careless", {}, "ZeroDivisionError: division by zero"),
+        ("..rule:ARule", {}, "TypeError: "),
     ],
 )
 def test_rules_that_cannot_be_loaded(path: str, settings: dict[str, Any], problem: str) -> None:
@@ -126,6 +135,24 @@ def test_rules_that_cannot_be_loaded(path: str, settings: dict[str, Any], proble
         load_rule(path, settings)
     assert problem in str(caught.value)
     assert path in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def f(:", "SyntaxError: invalid syntax"),
+        ("raise SystemExit('not here')", "SystemExit: not here"),
+        ("raise ImportError('no such thing')", "rule broken_rule:Rule: no such thing"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(
+    text: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_rule.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=problem):
+        load_rule("broken_rule:Rule", {})
 
 
 def test_settings_must_be_a_dataclass() -> None:

@@ -127,7 +127,7 @@ def test_every_problem_is_reported_with_its_path(tmp_path: Path) -> None:
     """
     assert problems(tmp_path, text) == [
         "listen.address: 'foo' has no port",
-        "listen.backlog: should be a valid integer, not True",
+        "listen.backlog: should be a valid integer, not true",
         f"listen.tls.certificate: no such file: {tmp_path / 'nope.pem'}",
         "upstream.hello: should be 'rewrite' or 'pass', not 'x'",
         "upstream.members[0].advertise: is needed",

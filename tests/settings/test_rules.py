@@ -106,6 +106,14 @@ def test_a_rule_that_cannot_be_had(custom, problem):
         made(custom=[custom])
 
 
+def test_all_rules_that_cannot_be_had_are_named_at_once():
+    with pytest.raises(ConfigError) as caught:
+        made(custom=[{"rule": "no colon"}, {"rule": HERE}, {"rule": "no_such_module:Rule"}])
+    first, second = caught.value.problems
+    assert first.startswith("rule no colon: ")
+    assert second.startswith("rule no_such_module:Rule: ")
+
+
 def test_rows_for_people():
     tables = RuleTables.model_validate({"custom": [{"rule": HERE, "settings": {"limit": 1}}]})
     *rows, mine = rule_rows(tables)

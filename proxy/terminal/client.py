@@ -95,8 +95,8 @@ class Endpoint:
     def _refusal(self, status: int, answer: bytes) -> Trouble:
         text = answer[:300].decode("utf-8", "replace").partition("\n")[0]
         if status == 401:
-            hint = "refused" if self._token else "needed"
-            return Trouble(f"a token is {hint}: --token-file FILE or {TOKEN_VARIABLE}", 2)
+            hint = "the token is refused" if self._token else "a token is needed"
+            return Trouble(f"{hint}: --token-file FILE or {TOKEN_VARIABLE}", 2)
         if status in (400, 403):
             return Trouble(text, 2)
         if status == 404:

@@ -40,11 +40,15 @@ if TYPE_CHECKING:
 
 _int64 = INT64.unpack_from
 
-#: TooManyLogicalSessions and Unauthorized: the lsid may not have become a session.
-_TOO_MANY_SESSIONS: Final = 261
+#: What servers say before they look at the lsid, or instead of making it a session: unknown
+#: command, too many sessions or requests, API parameters, an opcode of old, an expired token.
+_NOT_TAKEN: Final = frozenset((59, 261, 322, 324, 352, 391, 462, 498870, 4886600))
 _UNAUTHORIZED: Final = 13
-#: How 13 ends where nobody is authenticated; no text that quotes a command ends so.
-_NOBODY_THERE: Final = ("requires authentication", "there are no users authenticated")
+#: How 13 ends where it comes so early; no text that quotes a command ends so.
+_EARLY: Final = ("requires authentication", "there are no users authenticated")
+#: 323 also stands for what the command holds; so it begins where it means the command itself.
+_STRICT: Final = 323
+_NOT_IN_VERSION: Final = "Provided apiStrict:true, but the command "
 
 #: CursorNotFound, CursorKilled.
 _CURSOR_GONE: Final = frozenset({43, 237})
@@ -248,17 +252,19 @@ class Tracking:
 
 def _not_taken(reply: Reply, code: int) -> bool:
     """Whether upstream refused the request before it looked at the session's lsid."""
-    if code != _UNAUTHORIZED:
-        return code == _TOO_MANY_SESSIONS
-    # 13 also stands for what was asked for, and then the session is there.
-    said = text(reply.message, reply.fields.get(b"errmsg"))
-    return said is not None and said.endswith(_NOBODY_THERE)
+    if code not in (_UNAUTHORIZED, _STRICT):
+        return code in _NOT_TAKEN
+    # Both also stand for what was asked for, and then the session is there.
+    said = text(reply.message, reply.fields.get(b"errmsg")) or ""
+    return said.startswith(_NOT_IN_VERSION) if code == _STRICT else said.endswith(_EARLY)
 
 
 def _attempt(request: Request, info: OperationSessionInfo, session: Session) -> Attempt | None:
     step = step_of(request.command, info)
     if step is None:
         return None
+    if step is Step.START and not info.start_transaction and info.txn_number == session.txn_number:
+        step = Step.CONTINUE
     known = step is Step.CONTINUE and info.txn_number == session.txn_number
     if not known and b"help" in request.fields:
         # What asks for help is answered without being carried out: it ends and replaces nothing.

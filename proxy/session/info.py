@@ -18,6 +18,7 @@ from proxy.wire.fields import (
     every,
     in_order,
     integer,
+    true_value,
     walk,
 )
 from proxy.wire.opcodes import INT32, INT64
@@ -79,6 +80,7 @@ class OperationSessionInfo:
     ``unparsed`` says that this server would not have come so far. ``ambiguous`` is malformed and
     taken by some version for another session than what the client may use: refuse it.
     ``forbidden`` is what the server accepts against the manual: refuse it, if the rule says so.
+    ``starts_or_continues`` is what one shard says to another (8.0): it may begin here.
     ``stmt_ids`` are the ids given, None where the command gives none (then they count from 0).
     """
 
@@ -92,6 +94,7 @@ class OperationSessionInfo:
     forbidden: CommandError | None = None
     ambiguous: CommandError | None = None
     unparsed: bool = False
+    starts_or_continues: bool = False
 
 
 #: Commands that work outside sessions, and from which version on (4.9, or a little before): a
@@ -140,6 +143,8 @@ def _read(
         problems.append(refusals.requires_authentication(request.command))
     if not request.fields.keys().isdisjoint(_STATEMENTS):
         _judge_statements(request, info, problems)
+    begins = request.fields.get(b"startOrContinueTransaction")
+    info.starts_or_continues = begins is not None and true_value(request.message, begins)
     before = len(problems)
     lsid = _parse(request, info, problems)
     info.unparsed = not before and bool(problems)

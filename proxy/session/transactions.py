@@ -81,6 +81,8 @@ _BY_COMMAND: Final = {
     "commitTransaction": Step.COMMIT,
     "abortTransaction": Step.ABORT,
     "prepareTransaction": Step.PREPARE,
+    # A mongos asks the shard that coordinates, which then commits its own part without a word.
+    "coordinateCommitTransaction": Step.COMMIT,
 }
 
 #: Codes for which nothing was executed and no transaction touched, whatever their labels say:
@@ -90,7 +92,7 @@ _TURNED_AWAY: Final = frozenset((433, 449, 450, 462))
 _REJECTIONS: Final = frozenset(
     (
         *(2, 9, 12, 13, 14, 20, 22, 40, 59, 72, 73, 117, 125, 207, 217, 225, 261, 263),
-        *(322, 323, 324, 347, 391),
+        *(322, 323, 324, 347, 352, 391, 4886600),
         *(40413, 40414, 40415, 40472, 40571, 50768, 50773, 50841, 50889, 498870),
     )
 )
@@ -105,6 +107,8 @@ _TRANSACTION_COMMITTED: Final = 256
 STEPPED_DOWN: Final = frozenset((91, 189, 10107, 11600, 11602, 13435, 13436))
 
 _TRANSIENT: Final = b"\0TransientTransactionError\0"
+#: Both together: upstream sheds load and has done nothing.
+_OVERLOAD: Final = (b"\0SystemOverloadedError\0", b"\0RetryableError\0")
 #: An array without elements.
 _EMPTY_SIZE: Final = 5
 
@@ -128,7 +132,7 @@ def step_of(command: str, info: OperationSessionInfo) -> Step | None:
         return None
     if info.autocommit is None:
         return Step.WRITE
-    if info.start_transaction:
+    if info.start_transaction or info.starts_or_continues:
         return Step.START
     return _BY_COMMAND.get(command, Step.CONTINUE)
 
@@ -152,12 +156,12 @@ def outcome_of(reply: Reply | None, step: Step) -> Outcome:
     if code == _NO_SUCH_TRANSACTION or code in _ABORTING:
         return Outcome.GONE
     labels = reply.fields.get(b"errorLabels")
-    if (
-        labels is not None
-        and labels.type == ARRAY
-        and _TRANSIENT in reply.message[labels.value : labels.end]
-    ):
-        return Outcome.GONE
+    if labels is not None and labels.type == ARRAY:
+        listed = reply.message[labels.value : labels.end]
+        if all(one in listed for one in _OVERLOAD):
+            return Outcome.REJECTED
+        if _TRANSIENT in listed:
+            return Outcome.GONE
     return Outcome.REJECTED if code in _REJECTIONS else Outcome.FAILED
 
 

@@ -103,6 +103,8 @@ NO_COMMAND: Final = Command()
 #: What makes a command part of a session.
 SESSION_FIELDS: Final = frozenset((b"lsid", b"txnNumber", b"autocommit", b"startTransaction"))
 _STATEMENTS: Final = frozenset((b"stmtId", b"stmtIds"))
+#: What stands beside session fields and makes them mean more.
+_UNUSUAL: Final = _STATEMENTS | {b"startOrContinueTransaction"}
 #: What decides here, and so must not stand where only some servers look for it.
 DECISIVE_FIELDS: Final = (
     SESSION_FIELDS
@@ -150,7 +152,7 @@ def read_command(data: bytes, start: int, limit: int) -> Reading[Command]:
 
 def _fits(command: Command, there: set[bytes], fields: Fields) -> bool:
     """Whether the session fields beside the lsid make sense together."""
-    if not fields.keys().isdisjoint(_STATEMENTS):
+    if not fields.keys().isdisjoint(_UNUSUAL):
         return False
     if len(there) == 1:
         return True

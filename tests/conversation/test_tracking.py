@@ -115,7 +115,7 @@ def test_a_stream_is_one_operation():
     assert operations(one) == 0
 
 
-@pytest.mark.parametrize("code", [261])
+@pytest.mark.parametrize("code", [59, 261, 322, 324, 352, 391, 462, 498870, 4886600])
 def test_a_session_that_upstream_did_not_take_is_none(code):
     one = run(talk(), {"find": "c", "lsid": LSID}, {"ok": 0.0, "code": code})
     assert store(one).get(KEY) is None
@@ -431,6 +431,35 @@ def test_asking_for_help_ends_no_transaction(document):
     one = run(talk(), START, {})
     run(one, {**document, "help": True}, {"help": "no help"})
     assert (counted(one), session(one).txn_number, session(one).state) == (1, 1, State.IN_PROGRESS)
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("Provided apiStrict:true, but the command count is not in API Version 1", False),
+        ("stage $listSessions is not allowed with apiStrict", True),
+    ],
+)
+def test_whether_323_came_before_the_session(text, taken):
+    one = run(talk(), {"find": "c", "lsid": LSID}, {"ok": 0.0, "code": 323, "errmsg": text})
+    assert (store(one).get(KEY) is not None) is taken
+
+
+def test_a_shard_may_start_or_continue_a_transaction():
+    either = {**NEXT, "startOrContinueTransaction": True}
+    one = run(talk(), either, {})
+    assert (session(one).state, session(one).txn_number) == (State.IN_PROGRESS, 1)
+    run(one, either, {})
+    assert one.conversation.desk.store.counts.transactions_started == 1
+    run(one, {**either, "txnNumber": Int64(2)}, {})
+    assert (session(one).state, session(one).txn_number) == (State.IN_PROGRESS, 2)
+
+
+def test_the_coordinator_of_a_commit_has_committed():
+    one = run(talk(), START, {})
+    end = {"coordinateCommitTransaction": 1, "participants": [{"shardId": "a"}]}
+    run(one, {**end, "lsid": LSID, "txnNumber": Int64(1), "autocommit": False}, {})
+    assert (counted(one), session(one).state) == (0, State.COMMITTED)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def tracker(number: int = 1, state: State = State.IN_PROGRESS) -> Tracker:
         ("commitTransaction", (1, False, None), Step.COMMIT),
         ("abortTransaction", (1, False, None), Step.ABORT),
         ("prepareTransaction", (1, False, None), Step.PREPARE),
+        ("coordinateCommitTransaction", (1, False, None), Step.COMMIT),
     ],
 )
 def test_steps(command: str, fields: tuple[Any, ...], step: Step | None) -> None:
@@ -90,6 +91,17 @@ def test_steps(command: str, fields: tuple[Any, ...], step: Step | None) -> None
             )
             for code in (433, 449, 450, 462)
         ),
+        *(
+            (
+                {"errorLabels": ["RetryableError", "TransientTransactionError", *more], "code": 24},
+                outcome,
+            )
+            for more, outcome in (
+                (["SystemOverloadedError"], Outcome.REJECTED),
+                ([], Outcome.GONE),
+            )
+        ),
+        *(({"ok": 0.0, "code": code}, Outcome.REJECTED) for code in (322, 323, 324, 352, 4886600)),
         ({"ok": 0.0, "code": 10107}, Outcome.FAILED),
         ({"errorLabels": ["TransientTransactionError"], "ok": 0.0, "code": 10107}, Outcome.GONE),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Final
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.errors import CommandError, WireError
 from proxy.session import idl, refusals
 from proxy.session.ids import LogicalSessionId, make_key
+from proxy.session.plainlists import plain_ints
 from proxy.wire.fields import (
     ARRAY,
     DOCUMENT,
@@ -33,6 +35,11 @@ _STATEMENTS: Final = frozenset((b"stmtId", b"stmtIds"))
 
 #: IDLFailedToParse: a field is missing that has to be there.
 _MISSING: Final = 40414
+
+#: Bytes of the statement ids that are read one by one, as no driver and no server sends them; and
+#: of all that are read, which are 100,000: no batch has more statements.
+_FEW: Final = 16_384
+_MANY: Final = 1_100_000
 
 #: Commands that a server parses before it looks at the session fields.
 _TYPED: Final = frozenset(("insert", "update", "delete"))
@@ -254,11 +261,16 @@ def _read_statements(request: Request, info: OperationSessionInfo) -> None:
     listed = fields.get(b"stmtIds")
     if listed is not None and not idl.is_absent(listed):
         path = f"{command}.stmtIds"
-        info.stmt_ids = tuple(
-            _int(data, entry, f"{path}.{position}")
-            for position, entry in idl.entries(data, listed, "stmtIds", path)
-            if not idl.is_absent(entry)
-        )
+        plain: Iterable[int] | None = plain_ints(data, listed)
+        if plain is None and listed.end - listed.value > _FEW and listed.type in (ARRAY, DOCUMENT):
+            plain = ()  # for upstream to judge, which has nothing to do with sessions
+        elif plain is None:
+            plain = (
+                _int(data, entry, f"{path}.{position}")
+                for position, entry in idl.entries(data, listed, "stmtIds", path)
+                if not idl.is_absent(entry)
+            )
+        info.stmt_ids = tuple(plain)
         if info.stmt_id is not None:
             raise refusals.BOTH_STMT_ID_FORMS.again()
     for name in fields.duplicates:
@@ -272,24 +284,35 @@ def _against_the_manual(request: Request) -> CommandError | None:
     for base in every(request.fields, b"stmtId"):
         if (_number(data, base) or 0) < 0:
             return refusals.bad_value("stmtId cannot be negative")
+    plainly = oddly = 0
     for listed in every(request.fields, b"stmtIds"):
         if listed.type not in (ARRAY, DOCUMENT):
             continue
+        plain = plain_ints(data, listed)
+        if plain is None:
+            oddly += listed.end - listed.value
+        else:
+            plainly += listed.end - listed.value
+        if oddly > _FEW or plainly > _MANY:
+            return refusals.bad_value("stmtIds are too many to be judged")
+        previous: float = -1
         try:
-            entries = walk(data, listed.value, listed.end, idl.MAX_ENTRIES)
+            for number in _numbers(data, listed) if plain is None else plain:
+                if number < 0:
+                    return refusals.bad_value("stmtIds cannot be negative")
+                if number <= previous:
+                    return refusals.bad_value("stmtIds must be strictly increasing")
+                previous = number
         except WireError as error:
             return refusals.bad_value(f"stmtIds cannot be read: {error}")
-        previous: float = -1
-        for entry in in_order(entries):
-            number = _number(data, entry)
-            if number is None:
-                continue
-            if number < 0:
-                return refusals.bad_value("stmtIds cannot be negative")
-            if number <= previous:
-                return refusals.bad_value("stmtIds must be strictly increasing")
-            previous = number
     return None
+
+
+def _numbers(data: bytes, listed: Element) -> Iterator[float]:
+    """The numbers of a list, in whatever form."""
+    for entry in in_order(walk(data, listed.value, listed.end, idl.MAX_ENTRIES)):
+        if (number := _number(data, entry)) is not None:
+            yield number
 
 
 def _number(data: bytes, element: Element) -> float | None:

@@ -345,11 +345,13 @@ def statement_ranges(info: OperationSessionInfo, count: int) -> list[range]:
         base = info.stmt_id or 0
         return [range(base, base + count)] if count else []
     ranges: list[range] = []
+    start = stop = -1
     for number in info.stmt_ids:
-        if ranges and ranges[-1].stop == number:
-            ranges[-1] = range(ranges[-1].start, number + 1)
-        elif len(ranges) == _MAX_RANGES:
-            break
-        else:
-            ranges.append(range(number, number + 1))
-    return ranges
+        if number != stop:
+            if stop > start:
+                ranges.append(range(start, stop))
+            if len(ranges) == _MAX_RANGES:
+                return ranges
+            start = number
+        stop = number + 1
+    return [*ranges, range(start, stop)] if stop > start else ranges

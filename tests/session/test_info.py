@@ -18,6 +18,7 @@ from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_
 from proxy.wire.messages import read_request
 from proxy.wire.replies import command_frame
 from tests import build
+from tests.effort import milliseconds
 from tests.session.sessions import (
     ALICE,
     ANYBODY,
@@ -474,6 +475,33 @@ def test_more_statement_ids_than_a_batch_has_cannot_be_judged() -> None:
     found = read_operation_session_info(request(document), AS_ALICE)
     assert found.forbidden is not None
     assert found.malformed is not None
+
+
+@pytest.mark.parametrize(
+    ("lists", "judged"),
+    [
+        ([range(MAX_ENTRIES)], True),
+        ([range(MAX_ENTRIES), range(MAX_ENTRIES)], False),
+        ([[Int64(one) for one in range(1_000)]], True),
+        ([[Int64(one) for one in range(2_000)]], False),
+        ([[None] * 900] * 2, True),
+        ([[None] * 900] * 20, False),
+    ],
+)
+def test_no_more_statement_ids_are_judged_than_can_be_without_others_waiting(
+    lists: list[Any], judged: bool
+) -> None:
+    document = build.raw_document(
+        build.element("insert", "c"),
+        build.element("txnNumber", ONE),
+        *(build.element("stmtIds", list(one)) for one in lists),
+        build.element("$db", "t"),
+    )
+    sent = request(document)
+    found = read_operation_session_info(sent, AS_ALICE).forbidden
+    too_many = refusals.bad_value("stmtIds are too many to be judged")
+    assert found == (None if judged else too_many)
+    assert milliseconds(lambda: read_operation_session_info(sent, AS_ALICE)) < 60
 
 
 ID = build.element("id", TWO)

@@ -6,13 +6,13 @@ from typing import Any
 
 import bson
 import pytest
-from bson import Binary
+from bson import Binary, Int64
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import CommandError
 from proxy.session import idl
-from proxy.session.plainlists import plain_lsids
+from proxy.session.plainlists import plain_ints, plain_lsids
 from proxy.wire.fields import Element, walk
 from proxy.wire.layouts import PLAIN_LSID_SIZE
 from tests import build
@@ -111,3 +111,39 @@ def test_a_list_is_plain_only_if_it_reads_the_same_one_by_one(payload: bytes) ->
     else:
         entries = idl.entries(data, element, "list", "P")
         assert found == [idl.lsid(data, one, "P")[0] for _, one in entries]
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 99, 100, 101, 1_000, 1_001, 100_000])
+def test_plain_integers_are_read_at_once(count: int) -> None:
+    numbers = [one * 3 - 5 for one in range(count)]
+    assert plain_ints(*field(numbers)) == numbers
+
+
+@pytest.mark.parametrize("number", [0, 9, 10, 57, 99, 100, 109])
+def test_one_byte_that_is_not_of_plain_integers_is_seen(number: int) -> None:
+    data, element = field([0] * 110)
+    start = data.index(b"\x10%d\0" % number)
+    head = 2 + len(str(number))
+    for column in range(head + 4):
+        changed = bytearray(data)
+        changed[start + column] ^= 1
+        assert (plain_ints(bytes(changed), element) is None) is (column < head)
+
+
+@pytest.mark.parametrize("odd", [Int64(1), 1.0, None, "x", {}])
+@pytest.mark.parametrize("position", [0, 9, 10, 11])
+def test_other_lists_are_not_of_plain_integers(odd: Any, position: int) -> None:
+    values: list[Any] = [0] * 12
+    values[position] = odd
+    assert plain_ints(*field(values)) is None
+
+
+def test_nor_are_documents_or_too_many() -> None:
+    assert plain_ints(*field({"0": 1})) is None
+    assert plain_ints(*field([0] * (idl.MAX_ENTRIES + 1))) is None
+
+
+@given(st.lists(st.one_of(st.integers(-(2**31), 2**31 - 1), st.floats(), st.none()), max_size=30))
+def test_plain_integers_are_what_reading_one_by_one_gives(values: list[Any]) -> None:
+    all_plain = all(isinstance(one, int) for one in values)
+    assert plain_ints(*field(values)) == (values if all_plain else None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 import trio
 
 from tests.browser.scene import proxied, traffic
-from tests.browser.webdriver import Browser, browser
+from tests.browser.window import window
 from tests.terminal.terminals import on_terminal
 
 #: Long enough for a transaction to count as idle.
@@ -37,25 +38,18 @@ async def _main(folder: Path) -> None:
 def _take(folder: Path, address: str, admin: str) -> None:
     with (
         traffic(address, "curious-script"),
-        tempfile.TemporaryDirectory() as profile,
-        browser(Path(profile)) as window,
+        tempfile.TemporaryDirectory() as scratch,
+        window(shutil.which("chromium") or "chromium-browser", _WIDTH, 860) as page,
     ):
         time.sleep(_WAIT)
-        _size(window, 860)
-        window.open(f"http://{admin}/")
-        window.wait("document.querySelectorAll('tbody tr').length > 0")
-        window.shoot(folder / "sessions.png")
-        page = Path(profile) / "top.html"
-        page.write_text(_html(_top(admin)), encoding="utf-8")
-        window.open(page.as_uri())
-        _size(window, window.run("return document.querySelector('pre').offsetHeight"))
-        window.shoot(folder / "top.png")
-
-
-def _size(window: Browser, height: int) -> None:
-    params = {"width": _WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": params}
-    window.call("POST", "/goog/cdp/execute", command)
+        page.open(f"http://{admin}/")
+        page.wait("document.querySelectorAll('tbody tr').length > 0")
+        page.shoot(folder / "sessions.png")
+        shown = Path(scratch) / "top.html"
+        shown.write_text(_html(_top(admin)), encoding="utf-8")
+        page.open(shown.as_uri())
+        page.size(_WIDTH, page.run("return document.querySelector('pre').offsetHeight"))
+        page.shoot(folder / "top.png")
 
 
 def _top(admin: str) -> str:

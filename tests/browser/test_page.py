@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.browser.scene import BUDGET, TOKEN, scene
-from tests.browser.webdriver import Browser, browser
+from tests.browser.window import Window
+from tests.browser.window import window as opened
 from tests.needs import need
 
 ROWS = "[...document.querySelectorAll('tbody tr')]"
@@ -20,30 +21,30 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    need("chromium", "chromium-browser")
-    need("chromedriver")
-    with browser(tmp_path_factory.mktemp("profile")) as made:
+def window() -> Iterator[Window]:
+    with opened(need("chromium", "chromium-browser")) as made:
         yield made
 
 
 @pytest.fixture
-def page(window: Browser, url: str) -> Browser:
+def page(window: Window, url: str) -> Window:
     window.open(url)
     window.wait(f"{ROWS}.length > 0")
     return window
 
 
-def rows(page: Browser, count: str) -> str:
+def rows(page: Window, count: str) -> str:
     """The table's text once it has so many rows."""
     page.wait(f"{ROWS}.length {count}")
     return page.text("tbody")
 
 
-def test_sessions_are_there_without_a_word_of_explanation(page: Browser) -> None:
+def test_sessions_are_there_without_a_word_of_explanation(page: Window) -> None:
     table = rows(page, f">= {BUDGET}")
     for word in ("alice@admin", "shop-frontend", "leaky-importer", "PyMongo", "127.0.0.1"):
         assert word in table
+    # It is under way when the scene is set, or a moment later.
+    page.wait(f"{ROWS}[1].innerText.includes('count')")
     first, second = page.run(f"return {ROWS}.slice(0, 2).map((row) => row.innerText)")
     assert "monthly-reports" in first
     assert "open" in first
@@ -55,7 +56,7 @@ def test_sessions_are_there_without_a_word_of_explanation(page: Browser) -> None
     assert page.text("#status") == "ready"
 
 
-def test_what_needs_attention_is_named_by_user_application_and_driver(page: Browser) -> None:
+def test_what_needs_attention_is_named_by_user_application_and_driver(page: Window) -> None:
     page.wait("document.querySelectorAll('#attention li').length >= 2")
     attention = page.text("#attention")
     assert "bob@admin · leaky-importer · PyMongo" in attention
@@ -64,12 +65,12 @@ def test_what_needs_attention_is_named_by_user_application_and_driver(page: Brow
     assert "tried a session of somebody else" in attention
 
 
-def test_hostile_names_are_text(page: Browser) -> None:
+def test_hostile_names_are_text(page: Window) -> None:
     assert "<img src=x onerror=alert(1)>" in rows(page, "> 1")
     assert page.run("return document.querySelectorAll('main img, main script').length") == 0
 
 
-def test_the_page_asks_nobody_else_and_is_refused_nothing(page: Browser) -> None:
+def test_the_page_asks_nobody_else_and_is_refused_nothing(page: Window) -> None:
     rows(page, "> 1")
     asked = page.run("return performance.getEntriesByType('resource').map((one) => one.name)")
     assert asked
@@ -82,7 +83,7 @@ def test_the_page_asks_nobody_else_and_is_refused_nothing(page: Browser) -> None
     assert refused == "TypeError"
 
 
-def test_filters_narrow_and_headings_sort(page: Browser) -> None:
+def test_filters_narrow_and_headings_sort(page: Window) -> None:
     page.type("input[name=application]", "shop")
     page.wait(f"{ROWS}.length === 2")
     assert "alice@admin" in page.text("tbody")
@@ -108,26 +109,24 @@ def test_filters_narrow_and_headings_sort(page: Browser) -> None:
         ("rules", "session_budget"),
     ],
 )
-def test_the_other_views_show_theirs(page: Browser, name: str, word: str) -> None:
+def test_the_other_views_show_theirs(page: Window, name: str, word: str) -> None:
     page.run("show(arguments[0], {})", name)
     page.wait("document.querySelector('tbody').innerText.includes(arguments[0])", word)
 
 
-def test_in_the_dark_the_page_is_dark(page: Browser) -> None:
+def test_in_the_dark_the_page_is_dark(page: Window) -> None:
     def background() -> str:
         return str(page.run("return getComputedStyle(document.body).backgroundColor"))
 
     light = background()
-    features = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-    for one in (features, {"features": []}):
-        command = {"cmd": "Emulation.setEmulatedMedia", "params": one}
-        page.call("POST", "/goog/cdp/execute", command)
-        if one is features:
-            assert background() != light
+    page.in_the_dark(True)
+    dark = background()
+    page.in_the_dark(False)
+    assert dark != light
     assert background() == light
 
 
-def test_sessions_are_killed_after_a_preview_and_with_the_token(page: Browser) -> None:
+def test_sessions_are_killed_after_a_preview_and_with_the_token(page: Window) -> None:
     page.run("show('sessions', {application: 'leaky-importer'})")
     page.wait("document.querySelector('#kill').innerText.includes('matching')")
     page.click("#kill")
@@ -149,7 +148,7 @@ def test_sessions_are_killed_after_a_preview_and_with_the_token(page: Browser) -
     page.wait(f"{ROWS}[0].innerText.includes('killed')")
 
 
-def test_elsewhere_than_on_loopback_nothing_is_seen_without_the_token(window: Browser) -> None:
+def test_elsewhere_than_on_loopback_nothing_is_seen_without_the_token(window: Window) -> None:
     with scene("127.0.0.1:0", "0.0.0.0:0") as pages:
         port = pages.split("/")[2].rpartition(":")[2]
         window.open(f"http://127.0.0.1:{port}/")

@@ -32,7 +32,7 @@ from proxy.session.records import Selection
 from proxy.session.shelltext import document_text
 from proxy.session.steps import MANY, STEP, Steps, in_one_go
 from proxy.texts import decoded
-from proxy.wire.fields import DOCUMENT, Element, true_value
+from proxy.wire.fields import ARRAY, DOCUMENT, Element, true_value
 from proxy.wire.opcodes import INT32
 
 if TYPE_CHECKING:
@@ -43,6 +43,12 @@ if TYPE_CHECKING:
     from proxy.wire.messages import Request
 
 E = TypeVar("E")
+
+#: From which version on (4.9, by maxWireVersion) sessions are refreshed and ended with a
+#: writeConcern; from which on (7.0) a list has to be an array, and (8.0) null for one is none.
+_CONCERN_FROM: Final = 12
+_ARRAYS_FROM: Final = 21
+_NULL_IS_NONE_FROM: Final = 25
 
 Decision = Refusal | Forward | Ask | Plan
 
@@ -154,6 +160,19 @@ def _check_concern(case: _Case) -> None:
         raise refusals.NO_WRITE_CONCERN.again()
 
 
+def _check_concern_of_lists(case: _Case) -> bool:
+    """Whether a writeConcern goes along, where there is one, on what refreshes or ends sessions.
+
+    Drivers that close send ``{w: 0}`` and wait for no reply: their sessions end on every version.
+    Upstream's reply is waited for, so that nothing of it goes along then.
+    """
+    if not case.request.expects_reply:
+        return False
+    if not case.facts.caller.faces(_CONCERN_FROM):
+        _check_concern(case)
+    return True
+
+
 # startSession, refreshSessions, endSessions
 
 
@@ -193,12 +212,14 @@ def _refresh_or_end(case: _Case) -> Steps[Decision]:
     caller = case.facts.caller
     if caller.authorization is not False and caller.identity.users and len(caller.users) != 1:
         raise _not_authorized(case)
-    _check_concern(case)
+    with_concern = _check_concern_of_lists(case)
     struct = case.command[0].upper() + case.command[1:] + "CmdFromClient"
     path = f"{struct}.{case.command}"
     keys = yield from _read_keys(case, path)
     lsids = keys if isinstance(keys, OwnedKeys) else tuple(keys)
     rest = bsonout.carried(case.request, same_command=True, with_lsid=True)
+    if not with_concern:
+        rest = [one for one in rest if not one.startswith(b"writeConcern\0", 1)]
     forms = partial(bsonout.sessions, own=caller.digest)
     upstream = bsonout.Batches(case.command, lsids, forms, rest)
     return Plan(case.command, caller, upstream, lsids=lsids, own_lsid=case.info.lsid)
@@ -378,9 +399,21 @@ def _kill_list(case: _Case, path: str) -> Iterator[tuple[int, Element]]:
     return _documents(case, path, refuse_absent=True)
 
 
+def _check_list(case: _Case, path: str) -> None:
+    """What later versions say where a list is none. Earlier ones take documents for lists."""
+    caller, kind = case.facts.caller, case.argument.type
+    if kind == ARRAY or not caller.faces(_ARRAYS_FROM):
+        return
+    if not idl.is_absent(case.argument):
+        raise refusals.wrong_type(path, idl.type_name(kind), "array")
+    if caller.faces(_NULL_IS_NONE_FROM):
+        raise refusals.missing_field(path)
+
+
 def _documents(
     case: _Case, path: str, *, refuse_absent: bool = False
 ) -> Iterator[tuple[int, Element]]:
+    _check_list(case, path)
     for position, entry in idl.entries(case.request.message, case.argument, case.command, path):
         if idl.is_absent(entry) and not refuse_absent:
             continue

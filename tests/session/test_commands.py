@@ -642,3 +642,48 @@ def test_arbitrary_bytes_are_decided_without_raising(
 
 def test_the_conversation_hands_over_every_command_that_is_decided_here() -> None:
     assert set(HANDLERS) == set(SESSION_COMMANDS) == set(COMMANDS)
+
+
+ROOTS = {
+    "refreshSessions": "RefreshSessionsCmdFromClient",
+    "endSessions": "EndSessionsCmdFromClient",
+    "killSessions": "KillSessionsCmd",
+    "killAllSessions": "KillAllSessionsCmd",
+    "killAllSessionsByPattern": "KillAllSessionsByPatternCmd",
+}
+
+
+@pytest.mark.parametrize("command", ROOTS)
+@pytest.mark.parametrize(("value", "kind"), [({}, "object"), ({"0": {}}, "object"), (1, "int")])
+def test_from_7_0_on_lists_are_arrays(command: str, value: Any, kind: str) -> None:
+    who = caller("killer@admin", may=("killAnySession", "impersonate"), wire_version=21)
+    path = f"{ROOTS[command]}.{command}"
+    text = f"BSON field '{path}' is the wrong type '{kind}', expected type 'array'"
+    assert refusal({command: value}, who) == (14, text)
+
+
+@pytest.mark.parametrize("command", ROOTS)
+def test_from_8_0_on_null_is_no_list(command: str) -> None:
+    for version, code in ((17, 10065), (21, 10065), (25, 40414)):
+        who = caller("killer@admin", may=("killAnySession",), wire_version=version)
+        assert refusal({command: None}, who)[0] == code
+
+
+@pytest.mark.parametrize("command", ["refreshSessions", "endSessions"])
+def test_a_write_concern_goes_along_where_upstream_takes_it(command: str) -> None:
+    document = {command: [lsid()], "writeConcern": {"w": 1}}
+    for version in (None, 9):
+        assert refusal(document, caller("alice@app", wire_version=version))[0] == 72
+    made = plan(document, caller("alice@app", wire_version=12))
+    assert sent(made)["writeConcern"] == {"w": 1}
+
+
+@pytest.mark.parametrize("command", ["refreshSessions", "endSessions"])
+@pytest.mark.parametrize("version", [None, 9, 12, 25])
+def test_it_is_left_out_where_no_reply_is_wanted(command: str, version: int | None) -> None:
+    one = request({command: [lsid()], "writeConcern": {"w": 0}, "comment": "bye"})
+    one.expects_reply = False
+    made = deciding(one, caller("alice@app", wire_version=version))
+    assert isinstance(made, Plan)
+    assert made.lsids
+    assert sent(made) == {command: [lsid()], "comment": "bye"}

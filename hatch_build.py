@@ -37,6 +37,7 @@ COMPILED: Final = (
     "proxy/conversation/desk.py",
     "proxy/conversation/exchange.py",
     "proxy/conversation/incidents.py",
+    "proxy/net/intake.py",
     "proxy/net/outlet.py",
     "proxy/conversation/passing.py",
     "proxy/conversation/pending.py",

@@ -13,43 +13,23 @@ are still on their way are not lost to a reset. Only a stream that nobody reads 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from proxy.errors import WireError
 from proxy.net import readiness
-from proxy.net.limits import CHUNK, UNCOUNTED
+from proxy.net.intake import TURN, Intake
+from proxy.net.limits import UNCOUNTED
 from proxy.net.outlet import Outlet
 from proxy.net.transport import PeerGoneError, Transport
-from proxy.wire.compression import declared_size, inflate
-from proxy.wire.frames import FrameBuffer, FramingError
-from proxy.wire.opcodes import COMPRESSED, HEADER_SIZE
 
 if TYPE_CHECKING:
     from proxy.conversation.conversation import Conversation
     from proxy.counting import Distribution
     from proxy.net.limits import Share
     from proxy.settings.config import Limits
-
-#: Seconds for which one connection's messages are decided on before others have their turn.
-_TURN: Final = 0.002
-
-#: Inflating more than this happens in a thread: 1 MB of zlib holds the loop for 3.5 ms.
-_INFLATE_IN_THREAD: Final = 262_144
-
-#: Requests a client may have sent without their replies: drivers send one, the rest is memory.
-MOST_PIPELINED: Final = 100
-
-#: Bytes of refusals that may wait until what was asked before them is answered.
-MOST_ANSWERS: Final = 65_536
-
-#: The slowest sender that the frame deadline still lets through, in bytes per second.
-_SLOWEST: Final = 65_536
 
 #: What mongod answers to somebody who tries a browser on its port, text and all.
 _HTTP_ANSWER: Final = (
@@ -88,17 +68,7 @@ class Relay:
         self._request_seconds = legs["request"]
         self._reply_seconds = legs["reply"]
         self._client = client
-        self._requests = FrameBuffer(limits.before_login_bytes, conversation.let_in)
-        #: Requests that were not handed over yet; the first of them inflated, if it had to be;
-        #: and what is wrong with the bytes behind them.
-        self._frames: deque[bytes] = deque()
-        self._inflated: bytes | None = None
-        self._garbage = ""
-        #: What the first of them inflates to, if that needs care; and bytes of an inflated one
-        #: that is still needed here.
-        self._inflates_to = 0
-        self._kept = 0
-        self._patience = trio.CancelScope()
+        self._intake = Intake(conversation, limits, share)
         self._turn = readiness.current().turn
         #: As trio.current_time, which looks for its clock at each call.
         self._clock = trio.lowlevel.current_clock().current_time
@@ -106,7 +76,6 @@ class Relay:
         self._to_upstream: Outlet | None = None
         self._client_ended = False
         self._eof_passed = False
-        self._unblocked: trio.Event | None = None
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._draining = False
@@ -129,7 +98,7 @@ class Relay:
     @property
     def busy(self) -> bool:
         """A request is under way or half received."""
-        return bool(self._requests.buffered or self._frames) or not self.conversation.idle
+        return self._intake.begun or not self.conversation.idle
 
     def drain(self) -> None:
         """Close as soon as no work is in flight."""
@@ -189,18 +158,17 @@ class Relay:
     # ------------------------------------------------------------------ client to upstream
 
     async def _pump_requests(self, nursery: trio.Nursery) -> None:
-        # One scope for the whole pump, armed only until the first message is whole and while
-        # a message is half received: idle clients cost no timer.
         since = trio.current_time() if self._since is None else self._since
-        self._patience.deadline = since + self._limits.handshake_seconds
-        with self._patience:
+        patience = self._intake.patience
+        patience.deadline = since + self._limits.handshake_seconds
+        with patience:
             try:
                 await self._read_requests(nursery)
             except PeerGoneError as gone:
                 self._client_gone(f"client: {gone}")
             except _UpstreamGoneError as error:
                 self.stop(f"upstream: {error}")
-        if self._patience.cancelled_caught:
+        if patience.cancelled_caught:
             first = not self.conversation.requests
             self.stop("handshake timeout" if first else "half-received message timeout")
 
@@ -229,50 +197,12 @@ class Relay:
         """Decide on what the client sent."""
         self._request_came = perf_counter()
         self._received += len(data)
-        if self._cut(data):
+        intake = self._intake
+        if intake.cut(data):
             # Asked first, as setting it takes ten times as long.
-            if self._patience.deadline != math.inf:
-                self._patience.deadline = math.inf
-            self._hand_over(self._request_came + _TURN)
-
-    def _cut(self, data: bytes) -> bool:
-        """Cut what came into requests; whether there are new ones."""
-        try:
-            frames = self._requests.feed(data)
-        except FramingError as error:
-            frames, self._garbage = error.frames, str(error)
-        self._frames += frames
-        return bool(frames)
-
-    def _hand_over(self, until: float) -> None:
-        """Let requests pass until one has to wait, or this time (of ``perf_counter``) is over."""
-        conversation, frames = self.conversation, self._frames
-        now = self._clock()
-        while frames:
-            if self._must_wait():
-                break
-            frame = frames[0]
-            if frame[12:16] == COMPRESSED and self._inflated is None and not self._is_light(frame):
-                break
-            frames.popleft()
-            conversation.on_request(frame, now, self._inflated)
-            self._inflated = None
-            if frames and perf_counter() > until:
-                break
-
-    def _is_light(self, frame: bytes) -> bool:
-        """Whether the compressed ``frame`` can be inflated, or refused, here and now."""
-        if not self.conversation.takes_compressed:
-            return True
-        try:
-            size = declared_size(frame)
-        except WireError:
-            return True
-        longest = self._requests.max_length - HEADER_SIZE
-        if size <= UNCOUNTED and size <= longest:
-            return True
-        self._inflates_to = size
-        return False
+            if intake.patience.deadline != math.inf:
+                intake.patience.deadline = math.inf
+            intake.hand_over(self._request_came + TURN)
 
     def _settle_requests(self) -> bool:
         """Send what was decided; False if :meth:`_catch_up` has to do the rest."""
@@ -285,16 +215,29 @@ class Relay:
         if sent and conversation.close:
             self.stop(conversation.close)
         self._request_seconds.observe(perf_counter() - self._request_came)
-        if self._requests.buffered > UNCOUNTED:
-            self._count()  # others are read before the rest of this is done
+        intake = self._intake
+        buffered = intake.buffer.buffered
+        if buffered > UNCOUNTED:
+            intake.count()  # others are read before the rest of this is done
         return sent and not (
-            self._frames
-            or self._requests.buffered
+            intake.frames
+            or buffered
             or self._share.held
-            or self._garbage
+            or intake.garbage
             or self._draining
             or conversation.ending
         )
+
+    async def _catch_up(self) -> None:
+        """Do what was left because it has to be waited for."""
+        intake = self._intake
+        await self._flush()
+        while intake.has_more():
+            await intake.go_on()
+            await self._flush()
+        await intake.make_room()
+        if self._draining and not self.busy:
+            self.stop("draining")
 
     def _push_to_client(self) -> bool:
         try:
@@ -309,108 +252,10 @@ class Relay:
         except PeerGoneError as error:
             self._client_gone(f"client: {error}")
 
-    async def _catch_up(self) -> None:
-        """Do what was left because it has to be waited for."""
-        conversation, buffer = self.conversation, self._requests
-        await self._flush()
-        while self._cut_more() or (self._kept and conversation.blocked):
-            if conversation.ending:
-                self._frames.clear()
-                break
-            if self._must_wait():
-                self._unblocked = trio.Event()
-                await self._unread(self._unblocked.wait)
-            elif self._inflates_to and self._inflated is None:
-                await self._inflate_next()
-            async with self._turn:
-                self._hand_over(perf_counter() + _TURN)
-            if self._inflated is None and not conversation.blocked:
-                self._kept = 0  # who had it has done with it
-            await self._flush()
-        if self._garbage:
-            conversation.on_garbage(self._garbage)
-            self._garbage = ""
-        if buffer.buffered and self._patience.deadline == math.inf:
-            # Armed once per message: dribbling does not extend it.
-            patience = self._limits.frame_seconds + buffer.declared / _SLOWEST
-            self._patience.deadline = trio.current_time() + patience
-        self._count()
-        if buffer.buffered > UNCOUNTED:
-            left = max(0, buffer.declared - buffer.buffered)
-            extra = min(left, CHUNK)
-            if not self._share.take(extra):
-                await self._off_the_clock(partial(self._share.room, extra, left))
-        if self._draining and not self.busy:
-            self.stop("draining")
-
-    def _cut_more(self) -> bool:
-        """Whether there are whole requests that were not handed over."""
-        if not self._frames and self._requests.more and not self.conversation.ending:
-            self._cut(b"")
-        return bool(self._frames)
-
-    def _count(self) -> None:
-        """Tell the budget what is held here for the client."""
-        share = self._share
-        held = self._requests.buffered + self._kept
-        if self._frames:
-            held += sum(map(len, self._frames))
-        if self._to_upstream is not None:
-            held += self._to_upstream.held
-        if held or share.held:
-            share.count(held, self._requests.declared)
-
-    async def _unread(self, wait: Callable[[], Awaitable[object]]) -> None:
-        """Wait for something that the client cannot hasten; nothing of it is read meanwhile."""
-        self._count()
-        if self._share.held:
-            # Drivers send nothing behind a request that waits for its reply.
-            behind = self.conversation.is_behind()
-            self._share.rest(self._limits.frame_seconds if behind else math.inf)
-        await self._off_the_clock(wait)
-
-    async def _off_the_clock(self, wait: Callable[[], Awaitable[object]]) -> None:
-        """Wait for something without counting that as the client's time for its message."""
-        left = self._patience.deadline - trio.current_time()
-        self._patience.deadline = math.inf
-        await wait()
-        self._patience.deadline = trio.current_time() + left
-
-    async def _inflate_next(self) -> None:
-        frame, size = self._frames[0], self._inflates_to
-        self._inflates_to = 0
-        try:
-            if not self._requests.allows(HEADER_SIZE + size):
-                raise WireError(f"it inflates to {size} bytes, which is too long before login")
-            # Before, not after: from a few KiB may come 48 MB.
-            self._count()
-            await self._off_the_clock(partial(self._share.room, HEADER_SIZE + size))
-            self._kept = HEADER_SIZE + size
-            if size > _INFLATE_IN_THREAD:
-                self._share.rest(math.inf)
-                self._inflated = await trio.to_thread.run_sync(inflate, frame)
-            else:
-                self._inflated = inflate(frame)
-        except WireError as error:
-            self._frames.clear()
-            self._kept = 0
-            self.conversation.end("client message", str(error))
-
-    def _must_wait(self) -> bool:
-        """Whether upstream has to answer something before it may be sent more."""
-        conversation = self.conversation
-        return (
-            conversation.blocked
-            or conversation.in_flight >= MOST_PIPELINED
-            or conversation.answers > MOST_ANSWERS
-            # What is inflated is not to be held while something slow is in front of it.
-            or (self._inflates_to > 0 and conversation.in_flight > 0)
-        )
-
     async def _flush(self) -> None:
         conversation = self.conversation
         if (self._to_upstream is not None and self._to_upstream.held) or self._to_client.held:
-            await self._unread(self._flush_both)
+            await self._intake.unread(self._flush_both)
         if conversation.close:
             self.stop(conversation.close)
 
@@ -428,6 +273,7 @@ class Relay:
         except PeerGoneError as error:
             raise _UpstreamGoneError(str(error)) from error
         self._to_upstream = Outlet(upstream, self.conversation.to_upstream)
+        self._intake.outlet = self._to_upstream
         nursery.start_soon(self._pump_replies, upstream, self._to_upstream, nursery)
 
     async def _answer_http(self) -> None:
@@ -453,7 +299,7 @@ class Relay:
     def _pass_eof(self) -> None:
         """Tell upstream that the client has ended, but not before all it asked for is sent."""
         conversation = self.conversation
-        if conversation.blocked or self._frames or self._to_upstream is None:
+        if conversation.blocked or self._intake.frames or self._to_upstream is None:
             return
         if not conversation.in_flight:
             self._scope.cancel()
@@ -513,7 +359,7 @@ class Relay:
 
     def _enough(self) -> bool:
         """Whether others should have their turn now."""
-        return perf_counter() > self._reply_came + _TURN
+        return perf_counter() > self._reply_came + TURN
 
     def _settle_replies(self) -> bool:
         """Send what was decided; False if something is left to send."""
@@ -528,9 +374,9 @@ class Relay:
     def _replied(self) -> None:
         """See what may happen now that upstream has answered."""
         conversation = self.conversation
-        if self._unblocked is not None and not self._must_wait():
-            self._unblocked.set()
-            self._unblocked = None
+        if self._intake.unblocked is not None and not self._intake.must_wait():
+            self._intake.unblocked.set()
+            self._intake.unblocked = None
         if conversation.close:
             self.stop(conversation.close)
         elif self._client_ended:

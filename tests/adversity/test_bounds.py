@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 import trio
 
+from proxy.net.intake import MOST_PIPELINED
 from proxy.net.limits import CHUNK
-from proxy.net.relay import MOST_PIPELINED
 from proxy.wire.opcodes import MAX_MESSAGE_SIZE
 from tests.build import command
 from tests.patience import PATIENCE

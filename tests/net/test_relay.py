@@ -2,114 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-
 import bson
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from proxy.conversation.facts import UpstreamFacts
-from proxy.counting import Distribution
 from proxy.errors import CommandError
-from proxy.net.limits import CHUNK, BufferBudget, Share
-from proxy.net.relay import MOST_ANSWERS, MOST_PIPELINED, Relay
-from proxy.net.transport import PeerGoneError, Transport
-from proxy.observe.telemetry import BUCKETS, LEGS
-from proxy.settings.config import Limits
 from proxy.wire.compression import deflate
 from proxy.wire.messages import read_request
 from proxy.wire.opcodes import EXHAUST_ALLOWED, HEADER, MORE_TO_COME
-from tests.build import body, command, element, op_compressed, op_msg, raw_document, reply
-from tests.fakes import FakeTransport
+from tests.build import command, element, raw_document, reply
 from tests.malformed import UNREADABLE
-from tests.patience import PATIENCE
-from tests.talk import Watching, connection_status, converse, identity
-
-PING = {"ping": 1, "$db": "admin"}
-OK = {"ok": 1.0}
-ONE, TWO = (command(PING, number) for number in (1, 2))
-FIRST, SECOND = (reply(OK, number, 1000 + number) for number in (1, 2))
-SILENT = op_msg(body({"insert": "c", "$db": "t"}), flags=MORE_TO_COME)
-LIMITS = Limits(handshake_seconds=20, frame_seconds=30, half_close_seconds=10)
-
-
-class Rig:
-    """A relay between a client and an upstream that the test plays."""
-
-    def __init__(
-        self,
-        *,
-        room: int | None = None,
-        fails: str = "",
-        budget: int = 1 << 30,
-        since: float | None = None,
-        **presentation: Any,
-    ) -> None:
-        self.client = FakeTransport(room)
-        self.upstream = FakeTransport()
-        self.dialled = 0
-        self.fails = fails
-        self.observer = Watching()
-        self.conversation = converse(self.observer, **presentation)
-        self.budget = BufferBudget(budget)
-        self.share = Share(self.budget)
-        legs = {leg: Distribution(BUCKETS) for leg in LEGS}
-        self.relay = Relay(
-            self.client, self._dial, self.conversation, LIMITS, self.share, legs, since
-        )
-        self.finished = trio.Event()
-        self.nursery: trio.Nursery
-
-    async def _dial(self) -> Transport:
-        self.dialled += 1
-        await trio.lowlevel.checkpoint()
-        if self.fails:
-            raise PeerGoneError(self.fails)
-        return self.upstream
-
-    async def run(self) -> None:
-        await self.relay.run()
-        assert self.client.closed
-        assert self.upstream.closed or not self.relay.connected
-        assert self.share.held == 0
-        self.finished.set()
-
-    async def says(self, *chunks: bytes) -> bytes:
-        """The client sends; returns what upstream then has got."""
-        self.client.feed(*chunks)
-        await wait_all_tasks_blocked()
-        return self.upstream.take()
-
-    async def answers(self, *chunks: bytes) -> bytes:
-        """Upstream sends; returns what the client then has got."""
-        self.upstream.feed(*chunks)
-        await wait_all_tasks_blocked()
-        return self.client.take()
-
-    async def ended(self, reason: str) -> None:
-        await wait_all_tasks_blocked()
-        assert self.finished.is_set(), "still running"
-        assert self.relay.reason.startswith(reason)
-
-    async def running(self) -> None:
-        await wait_all_tasks_blocked()
-        assert not self.finished.is_set(), self.relay.reason
-
-
-@asynccontextmanager
-async def rigged(**how: Any) -> AsyncIterator[Rig]:
-    rig = Rig(**how)
-    async with trio.open_nursery() as nursery:
-        rig.nursery = nursery
-        nursery.start_soon(rig.run)
-        await wait_all_tasks_blocked()
-        yield rig
-        nursery.cancel_scope.cancel()
-
+from tests.rig import FIRST, LIMITS, OK, ONE, PING, SECOND, SILENT, TWO, Rig, rigged
+from tests.talk import connection_status, identity
 
 # ------------------------------------------------------------------ carrying
 
@@ -322,19 +227,6 @@ async def test_an_upstream_that_does_not_read_stops_the_client():
         assert rig.upstream.take() == TWO * 90
 
 
-async def test_pipelining_is_bounded():
-    async with rigged() as rig:
-        many = [command(PING, number) for number in range(150)]
-        assert await rig.says(b"".join(many)) == b"".join(many[:MOST_PIPELINED])
-        assert rig.conversation.in_flight == MOST_PIPELINED == 100
-        assert rig.share.held == len(b"".join(many[MOST_PIPELINED:]))
-        await rig.answers(b"".join(reply(OK, number) for number in range(10)))
-        assert rig.upstream.take() == b"".join(many[100:110])
-        await rig.answers(b"".join(reply(OK, number) for number in range(10, 110)))
-        assert rig.upstream.take() == b"".join(many[110:])
-        assert rig.share.held == 0
-
-
 async def test_replies_are_read_while_a_request_waits_for_upstream():
     """Upstream may not read on before its reply is taken."""
     async with rigged(room=0) as rig:
@@ -521,21 +413,6 @@ async def test_compressed_messages_that_nobody_agreed_to():
             await rig.ended("client message: compressed")
 
 
-async def test_large_compressed_messages_are_inflated_beside_the_loop():
-    large = command({**PING, "b": bytes(1_000_000)}, 1)
-    good = deflate(large, 2)
-    broken = op_compressed(good[25:-1], len(large) - 16, 2, request_id=2)
-    async with rigged() as rig:
-        rig.client.feed(good + broken)
-        with trio.fail_after(PATIENCE):
-            await rig.upstream.has_got(len(good))
-            assert rig.upstream.take() == good
-            rig.upstream.feed(FIRST)
-            await rig.finished.wait()
-        assert rig.client.take() == FIRST
-        await rig.ended("client message: zlib data")
-
-
 async def test_somebody_tries_a_browser():
     async with rigged() as rig:
         rig.client.feed(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -708,222 +585,6 @@ async def test_from_outside_nothing_is_sent_before_the_start_or_to_who_is_gone()
         rig.upstream.reset("gone")
         await rig.ended("")
         assert "gone" in rig.relay.reason
-
-
-# ------------------------------------------------------------------ budget
-
-
-async def test_half_received_messages_are_counted_until_they_are_whole():
-    large = command({**PING, "b": bytes(300_000)}, 1)
-    async with rigged() as rig:
-        await rig.says(large[:60_000])
-        assert rig.share.held == 60_000 + CHUNK
-        await rig.says(large[60_000:200_000])
-        assert rig.share.held == 200_000 + CHUNK
-        assert await rig.says(large[200_000:] + TWO[:9]) == large
-        assert rig.share.held == 9
-
-
-async def test_a_message_beyond_the_budget_passes_alone():
-    large = command({**PING, "b": bytes(300_000)}, 1)
-    async with rigged(budget=65_536) as rig:
-        for at in range(0, len(large), 65_536):
-            rig.client.feed(large[at : at + 65_536])
-        await wait_all_tasks_blocked()
-        assert rig.upstream.take() == large
-
-
-async def exhausted(rig: Rig) -> Share:
-    """Somebody who has all there is, and rightly so; there is no room for anybody else."""
-    other = Share(rig.budget)
-    other.count(rig.budget.limit + 1)
-    await other.room(0)
-    other.rest(math.inf)
-    return other
-
-
-async def test_who_waits_for_the_budget_is_not_on_the_clock(autojump_clock):
-    large = command({**PING, "b": bytes(300_000)}, 2)
-    async with rigged(budget=65_536) as rig:
-        await rig.says(ONE)
-        await rig.answers(FIRST)
-        other = await exhausted(rig)
-        await rig.says(large[:100_000], large[100_000:])
-        await trio.sleep(100)
-        assert rig.upstream.take() == b""
-        assert rig.budget.waiting == 1
-        other.release()
-        await wait_all_tasks_blocked()
-        assert rig.upstream.take() == large
-        rig.client.feed(large[:100_000])
-        await trio.sleep(LIMITS.frame_seconds + 10)
-        await rig.ended("half-received message timeout")
-
-
-async def test_who_is_blocked_is_not_on_the_clock(autojump_clock):
-    start = command({"saslStart": 1, "mechanism": "PLAIN", "payload": b"", "$db": "admin"}, 1)
-    async with rigged() as rig:
-        await rig.says(start)
-        # Nobody pipelines behind a login, but who does is not slow.
-        await rig.says(ONE + TWO[:20])
-        await trio.sleep(100)
-        assert await rig.answers(reply({"ok": 0.0}, 1)) == reply({"ok": 0.0}, 1)
-        assert rig.upstream.take() == ONE
-        assert await rig.says(TWO[20:]) == TWO
-
-
-async def test_half_a_message_that_stalls_gives_way_to_others(autojump_clock):
-    async with rigged(budget=65_536) as rig:
-        await rig.says(ONE)
-        await rig.answers(FIRST)
-        await rig.says(command({**PING, "b": bytes(300_000)}, 2)[:200_000])
-        await trio.sleep(3)
-        await rig.running()
-        waits = Share(rig.budget)
-        waits.count(65_536)
-        with trio.fail_after(1):
-            await waits.room(CHUNK)
-        await rig.ended("gave way to others")
-
-
-async def test_a_request_that_upstream_does_not_read_is_counted_and_its_sender_not_blamed(
-    autojump_clock,
-):
-    large = command({**PING, "b": bytes(300_000)}, 1)
-    async with rigged(budget=65_536) as rig:
-        await rig.says(SILENT)
-        rig.upstream.make_room(100_000)
-        rig.client.feed(large)
-        await wait_all_tasks_blocked()
-        assert rig.share.held == len(large) - 100_000
-        waits = Share(rig.budget)
-        waits.count(65_536)
-        rig.nursery.start_soon(waits.room, CHUNK)
-        await trio.sleep(100)
-        await rig.running()
-        rig.upstream.make_room(None)
-        await wait_all_tasks_blocked()
-        assert (rig.share.held, rig.budget.waiting) == (0, 0)
-
-
-@pytest.mark.parametrize("behind", [ONE, command({"saslStart": 1, "$db": "admin"}, 1)])
-async def test_what_waits_behind_a_slow_request_gives_way_to_others(behind, autojump_clock):
-    large = op_msg(body({"insert": "c", "b": bytes(300_000), "$db": "t"}), flags=MORE_TO_COME)
-    async with rigged(budget=65_536) as rig:
-        await rig.says(behind)
-        rig.upstream.make_room(0)
-        rig.client.feed(large)
-        await wait_all_tasks_blocked()
-        assert rig.share.held == len(large)
-        other = await exhausted(rig)
-        waits = Share(rig.budget)
-        waits.count(65_536)
-        rig.nursery.start_soon(waits.room, CHUNK)
-        await trio.sleep(LIMITS.frame_seconds - 1)
-        await rig.running()
-        await trio.sleep(2)
-        await rig.ended("gave way to others")
-        other.release()
-
-
-# ------------------------------------------------------------------ inflated requests
-
-KILL = {"killSessions": [], "pad": bytes(1_000_000), "$db": "admin"}
-
-
-async def test_what_a_request_inflates_to_is_counted_before_it_is_inflated(autojump_clock):
-    large = command({**PING, "b": bytes(200_000)}, 1)
-    async with rigged(budget=65_536) as rig:
-        await rig.says(SILENT)
-        other = await exhausted(rig)
-        rig.client.feed(deflate(large, 2))
-        await trio.sleep(LIMITS.frame_seconds + 100)
-        assert rig.relay._inflated is None
-        assert rig.upstream.take() == b""
-        other.release()
-        await wait_all_tasks_blocked()
-        assert rig.upstream.take() == deflate(large, 2)
-        assert (rig.share.held, rig.budget.used) == (0, 0)
-
-
-@pytest.mark.parametrize("size", [20_000, 1_000_000])
-async def test_nothing_is_inflated_behind_something_slow(size):
-    large = deflate(command({**PING, "b": bytes(size)}, 2), 2)
-    async with rigged() as rig:
-        assert await rig.says(ONE + large) == ONE
-        assert rig.share.held == len(large)
-        assert rig.relay._inflated is None
-        rig.upstream.feed(FIRST)
-        with trio.fail_after(30):
-            await rig.upstream.has_got(len(large))
-        await wait_all_tasks_blocked()
-        assert (rig.upstream.take(), rig.share.held) == (large, 0)
-
-
-async def test_an_inflated_request_is_counted_while_it_is_needed():
-    large = command(KILL, 1)
-    async with rigged() as rig:
-        rig.client.feed(deflate(large, 2))
-        with trio.fail_after(30):
-            await rig.upstream.has_got(1)
-        await wait_all_tasks_blocked()
-        asked = read_request(rig.upstream.take())
-        assert asked.command == "connectionStatus"
-        assert rig.share.held == len(large)
-        await rig.answers(reply(connection_status(), asked.request_id))
-        asked = read_request(rig.upstream.take())
-        assert asked.command == "killSessions"
-        assert rig.share.held == len(large)
-        await rig.answers(reply(OK, asked.request_id))
-        assert rig.share.held == 0
-        await rig.running()
-
-
-# ------------------------------------------------------------------ before login
-
-DEMANDS = UpstreamFacts(authorization=True)
-LONG = command({**PING, "b": bytes(LIMITS.before_login_bytes)}, 1)
-
-
-@pytest.mark.parametrize("message", [LONG, LONG[:2_000], deflate(LONG, 2)])
-async def test_before_login_messages_are_short(message):
-    fits = command({**PING, "b": bytes(LIMITS.before_login_bytes - 100)}, 1)
-    async with rigged(facts=DEMANDS) as rig:
-        assert await rig.says(fits + message) == fits
-        assert await rig.answers(FIRST) == FIRST
-        await rig.ended("client")
-
-
-@pytest.mark.parametrize("authorization", [False, None])
-async def test_where_nobody_has_to_log_in_messages_may_be_long(authorization):
-    async with rigged(facts=UpstreamFacts(authorization=authorization)) as rig:
-        assert await rig.says(LONG) == LONG
-
-
-async def test_after_login_messages_may_be_long():
-    async with rigged(facts=DEMANDS) as rig:
-        await rig.says(command({"saslContinue": 1, "$db": "admin"}, 1))
-        await rig.answers(reply({"done": True, "ok": 1.0}, 1))
-        asked = read_request(rig.upstream.take())
-        await rig.answers(reply(connection_status(("alice", "admin")), asked.request_id))
-        assert await rig.says(LONG) == LONG
-        rig.client.feed(deflate(LONG, 2))
-        rig.upstream.feed(FIRST)
-        with trio.fail_after(30):
-            await rig.upstream.has_got(len(deflate(LONG, 2)))
-
-
-async def test_refusals_that_wait_their_turn_are_bounded():
-    start = command({"saslStart": 1, "mechanism": "MONGODB-X509", "$db": "$external"}, 7)
-    async with rigged(refuse_x509=True) as rig:
-        await rig.says(ONE)
-        rig.conversation.answers = MOST_ANSWERS + 1 - 100
-        assert await rig.says(start + start) == b""
-        assert rig.conversation.in_flight == 2
-        assert rig.share.held == len(start)
-        rig.conversation.answers -= MOST_ANSWERS + 1 - 100
-        await rig.answers(FIRST)
-        assert (rig.conversation.in_flight, rig.conversation.answers) == (0, 0)
 
 
 # ------------------------------------------------------------------ stopping

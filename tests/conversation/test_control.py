@@ -167,6 +167,7 @@ def test_help_is_asked_for_anew(form, kept):
         (op_query("admin.$cmd", {"killAllSessions": []}, count=0), 16979),
         (op_query("admin.$cmd", {"killAllSessions": []}, count=-2), 16979),
         (op_query("admin.$cmd", {"killAllSessions": []}, flags=1 << 6), 18527),
+        (op_query("admin.$cmd", {"killAllSessions": [], "$db": "x"}), 40621),
     ],
 )
 def test_what_no_server_takes_is_not_carried_out(sent, code):

@@ -110,6 +110,8 @@ class Request:
     problem: str = ""
     overlong: bool = False
     _fields: Fields | None = None
+    #: The message before ``$queryOptions`` became part of the command, where it had some.
+    undissolved: bytes = b""
 
     @property
     def fields(self) -> Fields:
@@ -330,7 +332,7 @@ def _take_in_query_options(request: Request) -> None:
     message = with_body(plain, plain, start, body)
     compressed = request.frame is not plain and len(message) <= _DEFLATED
     request.frame = deflate(message, compressor_of(request.frame)) if compressed else message
-    request.message = message
+    request.message, request.undissolved = message, plain
     _set_command(request, start, len(message))
     # What is sent on is read once more.
     if request.command in _WRAPPERS or _QUERY_OPTIONS in request.fields:
@@ -389,6 +391,11 @@ def documents_of(request: Request) -> list[bytes]:
     if request.opcode != OP_MSG and end < len(message):
         behind = document_end(message, end, len(message))
         found.append(message[end:behind])
+    if request.undissolved:
+        # A second $queryOptions is in here alone, and servers read it all the same.
+        whole = request.undissolved
+        end = document_end(whole, start, len(whole))
+        found.append(whole[start:end])
     return found
 
 

@@ -8,6 +8,7 @@ goes out when they have succeeded. What upstream refuses, the client gets in ups
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,6 +93,31 @@ def _wrong_form(request: Request) -> CommandError | None:
     except (WireError, BSONError) as error:
         return CommandError(22, "InvalidBSON", str(error))
     return None
+
+
+@dataclass(slots=True)
+class _Series:
+    """Commands that are sent one after the other; a class, as a function that names itself would
+    be left behind as a cycle (:mod:`proxy.memory`)."""
+
+    conversation: Conversation
+    commands: Sequence[bytes]
+    then: Callable[[list[Reply], float], None]
+    may_go_on: Callable[[int, Reply, float], bool]
+    replies: list[Reply] = field(default_factory=list)
+
+    def go_on_with(self, now: float) -> None:
+        if len(self.replies) < len(self.commands):
+            self.conversation.ask(self.commands[len(self.replies)], self.answered, now)
+        else:
+            self.then(self.replies, now)
+
+    def answered(self, _pending: Pending, reply: Reply, now: float) -> None:
+        self.replies.append(reply)
+        if self.may_go_on(len(self.replies) - 1, reply, now):
+            self.go_on_with(now)
+        else:
+            self.then(self.replies, now)
 
 
 class _Command:
@@ -253,21 +279,8 @@ class _Command:
     ) -> None:
         """Send ``commands`` one after the other, as long as ``go_on`` says so of each one's number
         and reply, and go on with the replies."""
-        replies: list[Reply] = []
-
-        def step(_pending: Pending | None, reply: Reply | None, now: float) -> None:
-            if reply is not None:
-                replies.append(reply)
-                if not go_on(len(replies) - 1, reply, now):
-                    then(replies, now)
-                    return
-            if len(replies) < len(commands):
-                self._conversation.ask(commands[len(replies)], step, now)
-            else:
-                then(replies, now)
-
         self._conversation.blocked = True
-        step(None, None, now)
+        _Series(self._conversation, commands, then, go_on).go_on_with(now)
 
     # ------------------------------------------------------------------ the answer
 

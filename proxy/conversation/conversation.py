@@ -7,7 +7,6 @@ verified by ``responseTo``. What the proxy asks on its own account waits in the 
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -44,6 +43,7 @@ from proxy.wire.replies import (
     read_reply,
     reply_frame,
 )
+from proxy.wire.requestids import RequestIds
 
 if TYPE_CHECKING:
     from proxy.conversation.desk import Desk
@@ -68,7 +68,7 @@ def _never() -> bool:
     return False
 
 
-_own_request_ids = itertools.cycle(range(0x4D530000, 0x7FFFFFFF))
+_own_request_ids = RequestIds(0x4D530000)
 
 
 class Conversation:
@@ -239,14 +239,14 @@ class Conversation:
             return
         self.meter.failed(error.code, "proxy")
         said = said_by(error, self.desk.upstream_facts.wire_version)
-        answer = reply_frame(request, next(_own_request_ids), error_document(said))
+        answer = reply_frame(request, _own_request_ids.next(), error_document(said))
         self.answers += len(answer)
         self._pending.append(Pending(0, request.command, now, answer=answer))
         self._settle(now)
 
     def ask(self, question: Mapping[str, Any] | bytes, handler: ReplyHandler, now: float) -> None:
         """Ask upstream something on the proxy's own account; ``handler`` gets the reply."""
-        request_id = next(_own_request_ids)
+        request_id = _own_request_ids.next()
         if self.versioned or self.desk.upstream_facts.needs_api_version:
             question = versioned(question if isinstance(question, bytes) else bson.encode(question))
         self.to_upstream.append(command_frame(request_id, question))
@@ -296,7 +296,7 @@ class Conversation:
         if self._passing is None and not self.streaming:
             self.meter.failed(INTERRUPTED.code, "proxy")
             document = error_document(INTERRUPTED)
-            frame = plain_reply(first.opcode, next(_own_request_ids), first.expected, document)
+            frame = plain_reply(first.opcode, _own_request_ids.next(), first.expected, document)
             self.release(first, frame, False, now)
         self.close = "interrupted: the operation's session was killed"
 
@@ -474,7 +474,7 @@ class Conversation:
     ) -> None:
         """For handlers: answer a request of the client's with a document (BSON) of one's own."""
         if request.expects_reply:
-            self.to_client.append(reply_frame(request, next(_own_request_ids), document))
+            self.to_client.append(reply_frame(request, _own_request_ids.next(), document))
             self.meter.replied(request.command, now - started, ok)
 
     def release(self, pending: Pending, frame: bytes, ok: bool, now: float) -> None:

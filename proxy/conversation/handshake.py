@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -152,7 +153,6 @@ def ask_identity(
     now: float,
     then: Continuation,
     *,
-    attempt: int = 0,
     refused: Continuation | None = None,
     expired: Continuation | None = None,
 ) -> None:
@@ -163,48 +163,58 @@ def ask_identity(
     says nobody stays bound and that is called instead: a token that expired looks like this.
     """
 
-    def bind(_pending: Pending, reply: Reply, now: float) -> None:
+    _Question(conversation, then, 0, refused, expired).put(now)
+
+
+@dataclass(slots=True)
+class _Question:
+    """Who is authenticated, on its way to upstream and back; what :func:`ask_identity` is given.
+
+    A class, as functions that name each other would be left behind as a cycle
+    (:mod:`proxy.memory`).
+    """
+
+    conversation: Conversation
+    then: Continuation
+    attempt: int
+    refused: Continuation | None
+    expired: Continuation | None
+
+    def put(self, now: float) -> None:
+        if not self.conversation.close:
+            self.conversation.blocked = True
+            self.conversation.ask(CONNECTION_STATUS, self.answered, now)
+
+    def answered(self, _pending: Pending, reply: Reply, now: float) -> None:
+        conversation = self.conversation
         if reply.integer(b"code") == REQUIRED and not conversation.versioned:
             conversation.versioned = True
-            again(attempt, now)
+            self.put(now)
             return
         if is_overload(reply):
-            if refused is not None:
+            if self.refused is not None:
                 conversation.blocked = False
-                refused(reply, now)
+                self.refused(reply, now)
                 return
-            if attempt + 1 < ATTEMPTS:
-                seconds = pause(reply, attempt, random.random())
-                conversation.observer.later(seconds, partial(again, attempt + 1))
+            if self.attempt + 1 < ATTEMPTS:
+                seconds = pause(reply, self.attempt, random.random())
+                self.attempt += 1
+                conversation.observer.later(seconds, self.put)
                 return
         try:
             identity = read_connection_status(reply.body_bytes())
         except IdentityUnknownError as error:
             conversation.upstream_broke("upstream identity", str(error))
             return
-        if expired is not None and conversation.desk.identity.users and not identity.users:
+        if self.expired is not None and conversation.desk.identity.users and not identity.users:
             conversation.blocked = False
-            expired(reply, now)
+            self.expired(reply, now)
             return
         if identity != conversation.desk.identity:
             conversation.desk.identified(identity)
             conversation.observer.identified(identity)
         conversation.blocked = False
-        then(reply, now)
-
-    def again(attempt: int, now: float) -> None:
-        if not conversation.close:
-            ask_identity(
-                conversation,
-                now,
-                then,
-                attempt=attempt,
-                refused=refused,
-                expired=expired,
-            )
-
-    conversation.blocked = True
-    conversation.ask(CONNECTION_STATUS, bind, now)
+        self.then(reply, now)
 
 
 #: How requests are handled that are more to the proxy than bytes to pass on.

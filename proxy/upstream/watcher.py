@@ -8,7 +8,6 @@ once (:meth:`Watcher.poke`).
 
 from __future__ import annotations
 
-import itertools
 import platform
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +25,7 @@ from proxy.upstream.facts import PROBE, SECOND_PROBE
 from proxy.wire.frames import FrameBuffer
 from proxy.wire.opcodes import HEADER, HEADER_SIZE, OP_QUERY
 from proxy.wire.replies import command_frame, read_reply
+from proxy.wire.requestids import RequestIds
 
 if TYPE_CHECKING:
     from proxy.addresses import Address
@@ -56,7 +56,7 @@ _TOLERANT: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
 )
 
-_request_ids = itertools.cycle(range(1, 0x7FFFFFFF))
+_request_ids = RequestIds(1)
 
 
 class Watcher:
@@ -270,7 +270,7 @@ class _Link:
     async def _put(self, question: Mapping[str, Any]) -> dict[str, Any]:
         assert self._transport is not None
         version = {"apiVersion": "1"} if self.needs_api_version else {}
-        frame = command_frame(next(_request_ids), {**question, **version})
+        frame = command_frame(_request_ids.next(), {**question, **version})
         return await self._exchange(self._transport, frame)
 
     async def _connect(self) -> Transport:
@@ -302,7 +302,7 @@ class _Link:
 
 
 def _hello(more: dict[str, Any]) -> bytes:
-    return command_frame(next(_request_ids), {"hello": 1, "$db": "admin", **more})
+    return command_frame(_request_ids.next(), {"hello": 1, "$db": "admin", **more})
 
 
 def _versioned_hello(more: dict[str, Any]) -> bytes:
@@ -314,7 +314,7 @@ def _is_master(more: dict[str, Any]) -> bytes:
     query = bson.encode({"isMaster": 1, **more})
     # int32 flags (secondaryOk), cstring namespace, int32 skip, int32 nReturn, the command
     body = b"\4\0\0\0admin.$cmd\0\0\0\0\0\xff\xff\xff\xff" + query
-    return HEADER.pack(HEADER_SIZE + len(body), next(_request_ids), 0, OP_QUERY) + body
+    return HEADER.pack(HEADER_SIZE + len(body), _request_ids.next(), 0, OP_QUERY) + body
 
 
 #: The forms of hello, tried in this order; servers before 4.4 know only the last.

@@ -220,6 +220,9 @@ class Site:
     ) -> Answer | tuple[Page, Asked]:
         """The page that is asked for, or why it is not shown."""
         headers = {name: value.decode("latin-1") for name, value in request.headers}
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            # Somebody in between may have gone by the other one (RFC 9112, 6.1).
+            return text(400, "a body has one length")
         if self._local_only and not _names_this_machine(headers.get(b"host", "")):
             return text(421, "ask for localhost or an address")
         path, _, query_string = request.target.decode("latin-1").partition("?")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 from contextlib import AsyncExitStack, suppress
 
@@ -193,6 +194,19 @@ async def test_what_is_no_http_is_refused() -> None:
     async with asking(FakeState()) as client:
         await client.stream.send_all(b"\x10\x00\x00\x00 what\r\n\r\n")
         assert (await client.stream.receive_some()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_body_of_two_lengths_is_refused_and_nothing_behind_it_is_read() -> None:
+    async with asking(FakeState()) as client:
+        both = b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+        behind = b"GET /sessions HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+        await client.stream.send_all(b"POST /kill HTTP/1.1\r\nhost: 127.0.0.1\r\n" + both + behind)
+        answer = b""
+        with contextlib.suppress(trio.BrokenResourceError):
+            while data := await client.stream.receive_some():
+                answer += data
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1") == 1
 
 
 _PIECES = st.sampled_from(

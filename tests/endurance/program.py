@@ -102,12 +102,14 @@ class Program:
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
-    def series(self) -> int:
-        """Lines of /metrics that carry a value."""
+    def series(self) -> dict[str, float]:
+        """What /metrics says, by name and labels."""
         with urllib.request.urlopen(
             f"http://127.0.0.1:{self.admin}/metrics", timeout=PATIENCE
         ) as page:
-            return sum(1 for line in page.read().splitlines() if not line.startswith(b"#"))
+            lines = page.read().decode().splitlines()
+        pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
 
     def bugs(self) -> list[str]:
         """Lines of the log that say that something is wrong with the program."""

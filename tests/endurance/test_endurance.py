@@ -45,5 +45,5 @@ def test_what_it_takes_stays_flat(tmp_path: Path) -> None:
 
 def test_growth_is_noticed() -> None:
     grows = [mixed.Sample(n * 1_000_000, 20 + n * 2, 100 + n * 2) for n in range(30)]
-    assert [line.split()[0] for line in mixed.flat(grows)] == ["memory", "descriptors", "series"]
+    assert [line.split()[0] for line in mixed.flat(grows)] == ["rest", "descriptors", "series"]
     assert mixed.flat([mixed.Sample(50_000_000, 20, 100)] * 30) == []

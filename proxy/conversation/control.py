@@ -139,10 +139,7 @@ class _Command:
 
     def _later(self, reply: Reply, now: float) -> None:
         """Upstream has too much to do: the client, too, may ask again."""
-        code = reply.integer(b"code")
-        self._conversation.meter.failed(code, "upstream")
-        self._conversation.desk.decided(self._request.command, "failed", 0, reason=str(code))
-        self._answer(reply.body_bytes(), False, now)
+        self._hand_on(reply, 0, now)
 
     def _expired(self, _reply: Reply, now: float) -> None:
         """Whoever was logged in is nobody now: upstream says so itself (391, or 13), and does
@@ -259,11 +256,7 @@ class _Command:
     def _carried_out(self, plan: Plan, replies: list[Reply], now: float) -> None:
         desk = self._conversation.desk
         if replies and not replies[-1].ok():
-            failed = replies[-1]
-            targets = plan.targets(desk.store)
-            desk.decided(plan.command, "failed", targets, reason=str(failed.integer(b"code")))
-            self._conversation.meter.failed(failed.integer(b"code"), "upstream")
-            self._answer(failed.body_bytes(), False, now)
+            self._hand_on(replies[-1], plan.targets(desk.store), now)
             return
         desk.decided(plan.command, "done", self._targets, reason=plan.unknown)
         times = _times(replies[-1]) if replies else self._times
@@ -283,6 +276,13 @@ class _Command:
         _Series(self._conversation, commands, then, go_on).go_on_with(now)
 
     # ------------------------------------------------------------------ the answer
+
+    def _hand_on(self, failed: Reply, targets: int, now: float) -> None:
+        """What upstream refuses, the client gets in upstream's words."""
+        code = failed.integer(b"code")
+        self._conversation.desk.decided(self._request.command, "failed", targets, reason=str(code))
+        self._conversation.meter.failed(code, "upstream")
+        self._answer(failed.body_bytes(), False, now)
 
     def _refuse(self, error: CommandError, now: float) -> None:
         self._conversation.meter.failed(error.code, "proxy")

@@ -6,6 +6,7 @@ Every line of a client connection carries its ``conn`` id: log through
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -164,7 +165,13 @@ class _Writer:
 
 
 def configure(format: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
-    """Set up logging for the process: ``format`` is text or json, ``stream`` stderr by default."""
+    """Set up logging for the process: ``format`` is text or json, ``stream`` stderr by default.
+
+    A process that was started without a stderr gets one that goes nowhere: otherwise a client's
+    socket could have its number.
+    """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     stream = sys.stderr if stream is None else stream
     renderer: structlog.typing.Processor
     if format == "json":

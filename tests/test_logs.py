@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -212,3 +213,10 @@ def test_no_text_is_searched_for_long_whatever_it_is_made_of(hostile: str, end: 
     longest = (hostile * logs._MOST_SEARCHED)[: logs._MOST_SEARCHED - len(end)] + end
     assert milliseconds(lambda: (logs.redact(text), logs.redact(longest))) < 4
     assert len(logs.redact(text)) <= 10 * MOST_SHOWN
+
+
+def test_a_process_without_a_stderr_logs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    logs.configure("text", "info")
+    logs.logger().info("nobody reads this")
+    sys.stderr.close()

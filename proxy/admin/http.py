@@ -6,6 +6,7 @@ fifth of the time in which the proxy promises to be up, and all there is are a f
 
 from __future__ import annotations
 
+import errno
 import hmac
 import http
 from collections import Counter
@@ -110,6 +111,8 @@ async def serve(
         listeners = await trio.open_tcp_listeners(wanted.port, host=wanted.host)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), address) from error
+    except UnicodeError as error:
+        raise OSError(errno.EINVAL, f"no host has such a name: {error}", address) from error
     host, port = listeners[0].socket.getsockname()[:2]
     site = Site(table, local_only=ip_address(host).is_loopback, token=token)
     async with trio.open_nursery() as nursery:

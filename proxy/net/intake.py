@@ -35,6 +35,9 @@ TURN: Final = 0.002
 #: Inflating more than this happens in a thread: 1 MB of zlib holds the loop for 3.5 ms.
 _INFLATE_IN_THREAD: Final = 262_144
 
+#: The threads for it. Slow name look-ups may have all of those that trio lends.
+_THREADS: Final = trio.CapacityLimiter(8)
+
 #: Requests a client may have sent without their replies: drivers send one, the rest is memory.
 MOST_PIPELINED: Final = 100
 
@@ -186,7 +189,7 @@ class Intake:
             self._kept = HEADER_SIZE + size
             if size > _INFLATE_IN_THREAD:
                 self._share.rest(math.inf)
-                self.inflated = await trio.to_thread.run_sync(inflate, frame)
+                self.inflated = await trio.to_thread.run_sync(inflate, frame, limiter=_THREADS)
             else:
                 self.inflated = inflate(frame)
         except WireError as error:

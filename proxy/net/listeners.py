@@ -70,6 +70,8 @@ async def open_listener(address: Address, upstream: Address, backlog: int) -> Li
         )
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(address)) from error
+    except UnicodeError as error:
+        raise OSError(errno.EINVAL, f"no host has such a name: {error}", str(address)) from error
     listener = Listener(address, upstream)
     port = address.port
     try:

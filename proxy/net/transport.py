@@ -328,14 +328,18 @@ async def start_tls(
     Raises:
         PeerGoneError: the handshake failed; the socket is closed.
     """
-    stream = trio.SSLStream(
-        trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
-        context,
-        server_hostname=server_name or None,
-        server_side=server_side,
-        # Peers often close without close_notify; our frames carry their own length.
-        https_compatible=True,
-    )
+    try:
+        stream = trio.SSLStream(
+            trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
+            context,
+            server_hostname=server_name or None,
+            server_side=server_side,
+            # Peers often close without close_notify; our frames carry their own length.
+            https_compatible=True,
+        )
+    except (ValueError, TypeError, ssl.SSLError) as problem:
+        sock.close()
+        raise PeerGoneError(f"TLS: {server_name!r} is no server's name: {problem}") from problem
     transport = TlsTransport(stream)
     try:
         await stream.do_handshake()
@@ -366,14 +370,14 @@ async def open_socket(address: Address) -> socket.socket:
         else:
             stream = await trio.open_tcp_stream(address.host, address.port)
             connected = stream.socket
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter where no name can be like that
         raise PeerGoneError(f"{address}: {_connect_reason(error)}") from error
     sock = socket.socket(fileno=connected.detach())
     set_options(sock)
     return sock
 
 
-def _connect_reason(error: OSError) -> str:
+def _connect_reason(error: Exception) -> str:
     # open_tcp_stream hides the reasons of its attempts behind "all attempts failed".
     cause = error.__cause__
     if isinstance(cause, BaseExceptionGroup):

@@ -25,6 +25,9 @@ MAX_WAITING: Final = 10_000
 #: And characters in all of them, however strange the names in them are.
 MAX_CHARACTERS: Final = 16_000_000
 
+#: Seconds in which what is left at the end has to be written.
+_LAST_SECONDS: Final = 5.0
+
 
 class AuditLog:
     """Appends to ``path``; without one, decisions are only counted.
@@ -45,6 +48,9 @@ class AuditLog:
         self._characters = 0
         self._filled = trio.Event()
         self._failing = False
+        self._ending = False
+        #: The one thread that writes. Slow name look-ups may have all of those that trio lends.
+        self._thread: Final = trio.CapacityLimiter(1)
 
     def record(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
         """Queue one line. Never waits and never raises for the disk's sake."""
@@ -59,18 +65,33 @@ class AuditLog:
         self._filled.set()
 
     async def run(self) -> None:
-        """Write what is queued until cancelled, then what is left."""
+        """Write what is queued until cancelled, then what is left.
+
+        A disk that hangs keeps nobody from ending: what it has not taken in time is lost.
+        """
+        writing = trio.CancelScope(shield=True)
         try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write_all, writing)
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    self._ending = True
+                    self._filled.set()
+                    writing.deadline = trio.current_time() + _LAST_SECONDS
+        finally:
+            self._lost(len(self._waiting))
+            self._waiting.clear()
+            self._characters = 0
+
+    async def _write_all(self, scope: trio.CancelScope) -> None:
+        with scope:
             while True:
                 await self._filled.wait()
                 self._filled = trio.Event()
                 await self._write()
-        finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(5):
-                await self._write()
-            self._lost(len(self._waiting))
-            self._waiting.clear()
-            self._characters = 0
+                if self._ending and not self._waiting:
+                    return
 
     async def _write(self) -> None:
         lines = len(self._waiting)
@@ -78,7 +99,9 @@ class AuditLog:
             return
         text = "".join(self._waiting)
         try:
-            await trio.to_thread.run_sync(_append, self._path, text)
+            await trio.to_thread.run_sync(
+                _append, self._path, text, abandon_on_cancel=True, limiter=self._thread
+            )
         except OSError as error:
             self._lost(lines)
             if not self._failing:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: Seconds between two looks at how late the loop is.
 _PROBE: Final = 0.1
 
+#: Threads for the text of pages. Slow name look-ups may have all of those that trio lends.
+_THREADS: Final = trio.CapacityLimiter(4)
+
 
 async def metrics_page(telemetry: Telemetry, accept: str = "") -> tuple[str, bytes]:
     """The page as (content type, body).
@@ -24,7 +27,7 @@ async def metrics_page(telemetry: Telemetry, accept: str = "") -> tuple[str, byt
     page = Page()
     for _ in telemetry.collect(page):
         await trio.lowlevel.checkpoint()
-    return await trio.to_thread.run_sync(page.render, accept)
+    return await trio.to_thread.run_sync(page.render, accept, limiter=_THREADS)
 
 
 async def watch_the_loop(telemetry: Telemetry) -> None:

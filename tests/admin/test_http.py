@@ -355,6 +355,9 @@ async def test_an_address_in_use_is_named() -> None:
         with pytest.raises(OSError, match="in use") as caught:
             await admin.serve(f"{IP}:{port}", {})
         assert caught.value.filename == f"{IP}:{port}"
+    with pytest.raises(OSError, match="no host has such a name") as caught:
+        await admin.serve("a..b:1", {})
+    assert caught.value.filename == "a..b:1"
 
 
 async def test_ipv6_addresses_are_bracketed() -> None:

@@ -18,6 +18,7 @@ from tests.build import body, command, op_compressed, op_msg, reply
 from tests.patience import PATIENCE
 from tests.rig import FIRST, LIMITS, OK, ONE, PING, SILENT, TWO, Rig, rigged
 from tests.talk import connection_status
+from tests.threads import no_thread_left
 
 # ------------------------------------------------------------------ pipelining
 
@@ -183,6 +184,14 @@ async def test_nothing_is_inflated_behind_something_slow(size):
             await rig.upstream.has_got(len(large))
         await wait_all_tasks_blocked()
         assert (rig.upstream.take(), rig.share.held) == (large, 0)
+
+
+async def test_look_ups_that_hang_take_no_thread_from_inflating():
+    large = deflate(command({**PING, "b": bytes(1_000_000)}, 1), 2)
+    async with rigged() as rig:
+        rig.client.feed(large)
+        with no_thread_left(), trio.fail_after(PATIENCE):
+            await rig.upstream.has_got(len(large))
 
 
 async def test_an_inflated_request_is_counted_while_it_is_needed():

@@ -64,6 +64,9 @@ async def test_an_address_that_cannot_be_used_is_named():
     with pytest.raises(OSError, match=r".") as caught:
         await listening(Address("no.such.host.invalid", 1))
     assert caught.value.filename == "no.such.host.invalid:1"
+    with pytest.raises(OSError, match="no host has such a name") as caught:
+        await listening(Address("a..b", 1))
+    assert caught.value.filename == "a..b:1"
 
 
 async def test_the_next_free_port(monkeypatch):

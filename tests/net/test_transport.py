@@ -371,6 +371,16 @@ async def test_nobody_answers(tmp_path):
         await open_socket(Address("", 0, str(tmp_path / "nothing.sock")))
 
 
+#: Names that no resolver is ever asked for.
+IMPOSSIBLE = ("a..b", "..", "a" * 64, "\u2024", "\ud800")
+
+
+@pytest.mark.parametrize("host", IMPOSSIBLE)
+async def test_a_name_that_none_can_be_is_nobody(host):
+    with pytest.raises(PeerGoneError):
+        await open_socket(Address(host, 27017))
+
+
 # ------------------------------------------------------------------ TLS
 
 
@@ -503,6 +513,15 @@ async def test_an_untrusted_certificate_is_told(server_context):
             with pytest.raises(PeerGoneError, match="CERTIFICATE_VERIFY_FAILED"):
                 await start_tls(one, stranger, server_side=False, server_name="proxy.test")
         assert len(problems) == 1
+
+
+@pytest.mark.parametrize("name", [".x", "x" * 300, "a\0b", "\u2603"])
+async def test_a_name_that_no_certificate_can_have_is_nobody(name):
+    with tcp_pair() as (one, other):
+        one = socket.socket(fileno=one.detach())
+        with pytest.raises(PeerGoneError, match="is no server's name"):
+            await start_tls(one, ssl.create_default_context(), server_side=False, server_name=name)
+        assert other.recv(10) == b""
 
 
 async def test_a_handshake_that_is_given_up_closes_the_socket(server_context, autojump_clock):

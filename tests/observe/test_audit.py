@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from proxy import logs
 from proxy.observe import audit
 from proxy.observe.audit import AuditLog
 from tests.patience import PATIENCE
+from tests.threads import no_thread_left
 
 
 class Counts:
@@ -100,6 +102,54 @@ async def test_what_is_queued_at_the_end_is_written(tmp_path, counts):
         nursery.cancel_scope.cancel()
     assert [line["a"] for line in lines(path)] == [1]
     assert counts.written == 1
+
+
+async def test_what_is_queued_while_the_last_is_written_is_written_too(
+    tmp_path, counts, monkeypatch
+):
+    path = tmp_path / "audit.jsonl"
+    one = log(path, counts)
+    append = audit._append
+
+    def and_more(path: Path, text: str) -> None:
+        append(path, text)
+        if one._waiting and len(lines(path)) < 3:
+            trio.from_thread.run_sync(lambda: one.record(a=len(lines(path))))
+            trio.from_thread.run_sync(nursery.cancel_scope.cancel)
+
+    monkeypatch.setattr(audit, "_append", and_more)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        one.record(a=0)
+    assert [line["a"] for line in lines(path)] == [0, 1, 2]
+    assert (counts.written, counts.lost) == (3, 0)
+
+
+async def test_a_disk_that_hangs_keeps_nobody_from_ending(tmp_path, counts, autojump_clock):
+    path = tmp_path / "audit.jsonl"
+    os.mkfifo(path)  # opening it waits for a reader
+    one = log(path, counts)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        one.record(a=1)
+        await trio.testing.wait_all_tasks_blocked()
+        one.record(a=2)
+        nursery.cancel_scope.cancel()
+    assert (counts.written, counts.lost) == (0, 2)
+    assert trio.current_time() == 5
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # the thread is let go
+    while one._thread.borrowed_tokens:
+        await trio.lowlevel.checkpoint()
+    os.close(reader)
+
+
+async def test_look_ups_that_hang_take_no_thread_from_it(tmp_path, counts, nursery):
+    one = log(tmp_path / "audit.jsonl", counts)
+    nursery.start_soon(one.run)
+    with no_thread_left():
+        one.record(a=1)
+        await counts.reach(written=1)
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_disk_that_fails_is_counted_and_does_not_end_it(tmp_path, counts, nursery):

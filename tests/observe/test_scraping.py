@@ -5,6 +5,8 @@ import trio.testing
 
 from proxy.observe.scraping import metrics_page, watch_the_loop
 from proxy.observe.telemetry import Telemetry
+from tests.patience import PATIENCE
+from tests.threads import no_thread_left
 
 
 class Noting:
@@ -37,7 +39,8 @@ async def test_lag_is_how_much_later_than_due(mock_clock, nursery) -> None:
 async def test_the_page_is_the_one_that_would_be_made_in_one_go() -> None:
     telemetry = Telemetry("1.2.3")
     telemetry.request("find")
-    kind, body = await metrics_page(telemetry, "application/openmetrics-text; version=1.0.0")
+    with no_thread_left(), trio.fail_after(PATIENCE):
+        kind, body = await metrics_page(telemetry, "application/openmetrics-text; version=1.0.0")
     other_kind, other = telemetry.page("application/openmetrics-text; version=1.0.0")
     assert kind == other_kind
 

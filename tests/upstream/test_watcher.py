@@ -15,7 +15,7 @@ from bson import json_util
 from trio.testing import MockClock
 
 from proxy import logs
-from proxy.addresses import Address
+from proxy.addresses import Address, parse_address
 from proxy.net.tls import UpstreamTls, upstream_tls
 from proxy.net.transport import PeerGoneError
 from proxy.settings.config import Upstream, load
@@ -308,6 +308,16 @@ async def test_a_bad_answer_is_a_problem_of_that_member_until_a_good_one(
         assert why.count(problem) >= 2
         bad.answer = good.answer = STANDALONE
         await until(lambda: watched.watcher.ready()[0])
+
+
+@pytest.mark.parametrize("name", ["a..b:1", "a" * 64 + ":1", ".:1", "\u2024:1"])
+async def test_a_member_by_a_name_that_none_can_have_is_down(name: str) -> None:
+    member = Member(lambda request: reply_frame(request, 77, answer))
+    async with watching(Address("127.0.0.1", free_port()), member) as watched:
+        answer = bson.encode(rs(member.name, [member.name, name]))
+        await watched.ready.wait()
+        await until(lambda: parse_address(name) in watched.watcher._problems)
+        assert watched.watcher.ready() == (True, "")
 
 
 async def test_odd_dates_and_texts_do_not_hide_the_rest() -> None:

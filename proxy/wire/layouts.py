@@ -29,6 +29,15 @@ from proxy.wire.fields import (
 PLAIN_LSID: Final = b"\x1e\0\0\0\x05id\0\x10\0\0\0\x04"
 PLAIN_LSID_SIZE: Final = 30
 
+#: What servers put behind that UUID, up to the digest; and what follows in a child session's,
+#: up to the number and to the second UUID.
+_UID: Final = b"\x05uid\0\x20\0\0\0\0"
+_PARENT_NUMBER: Final = b"\x12txnNumber\0"
+_CHILD: Final = b"\x05txnUUID\0\x10\0\0\0\x04"
+#: From the UUID to the digest of 32 bytes, and to where a child's own fields begin.
+TO_UID: Final = 16 + len(_UID)
+TO_CHILD: Final = TO_UID + 32
+
 _DOUBLE_ONE: Final = b"\0\0\0\0\0\0\xf0\x3f"
 
 #: Where bytes stand: from an offset up to another one.
@@ -61,6 +70,28 @@ class Reading(Generic[L]):
         self.inner = inner
 
 
+def _form(*fixed: tuple[bytes, int]) -> tuple[int, tuple[tuple[int, bytes], ...]]:
+    """An lsid's size, and what is the same in all of its form, each part with its offset.
+
+    ``fixed`` is that in order, each part with how many bytes follow that vary.
+    """
+    parts, at = [], 4
+    for part, varying in fixed:
+        parts.append((at, part))
+        at += len(part) + varying
+    return at + 1, ((0, (at + 1).to_bytes(4, "little")), *parts, (at, b"\0"))
+
+
+#: The forms of an lsid that servers send to each other, by size.
+_OWNED_FORMS: Final = dict(
+    (
+        _form((PLAIN_LSID[4:], 16), (_UID, 32)),
+        _form((PLAIN_LSID[4:], 16), (_UID, 32), (_CHILD, 16)),
+        _form((PLAIN_LSID[4:], 16), (_UID, 32), (_PARENT_NUMBER, 8), (_CHILD, 16)),
+    )
+)
+
+
 @dataclass(slots=True)
 class Command:
     """A command's name, and its session fields where they are as drivers write them.
@@ -71,6 +102,11 @@ class Command:
     where the field is missing or of another form. ``sessionless`` says that all four are missing,
     ``usual`` that they are a plain lsid, alone or with what a transaction's statement or a
     retryable write has, and that nothing else can be wrong with them but the number.
+
+    ``owned_id`` is the offset of the UUID in an lsid with a uid, as servers write it for each
+    other: the digest stands :data:`TO_UID` behind it, and at :data:`TO_CHILD` a child session's
+    own fields, of ``child`` bytes. ``orderly`` says of such a one what ``usual`` says of a plain
+    one; but somebody has to look at whose it is.
     """
 
     name: str = ""
@@ -80,14 +116,24 @@ class Command:
     start_transaction: bool | None = None
     sessionless: bool = True
     usual: bool = False
+    owned_id: int = 0
+    child: int = 0
+    orderly: bool = False
 
     def kind(self) -> tuple[object, ...]:
         """What does not follow from names and types, but for offsets."""
-        return self.session_id != 0, self.autocommit, self.start_transaction
+        return (
+            self.session_id != 0,
+            self.owned_id != 0,
+            self.child,
+            self.autocommit,
+            self.start_transaction,
+        )
 
     def offsets(self) -> list[int]:
         """Those there are."""
-        return [offset for offset in (self.session_id, self.txn_number) if offset]
+        found = (self.session_id, self.txn_number, self.owned_id)
+        return [offset for offset in found if offset]
 
     def moved(self, by: int) -> Command:
         """The same with offsets from a place so many bytes further on."""
@@ -95,6 +141,7 @@ class Command:
             self,
             session_id=self.session_id and self.session_id - by,
             txn_number=self.txn_number and self.txn_number - by,
+            owned_id=self.owned_id and self.owned_id - by,
         )
 
 
@@ -143,11 +190,16 @@ def read_command(data: bytes, start: int, limit: int) -> Reading[Command]:
         command.txn_number = number.value - start
     command.autocommit = _bool(data, fields.get(b"autocommit"))
     command.start_transaction = _bool(data, fields.get(b"startTransaction"))
-    command.usual = (
-        command.session_id != 0 and not fields.duplicates and _fits(command, there, fields)
-    )
+    owned: list[Span] = []
+    if lsid is not None and not uuid and (owned := _owned_lsid(data, lsid)):
+        whole += owned
+        command.owned_id = owned[1][1] - start
+        command.child = lsid.end - 1 - start - command.owned_id - TO_CHILD
+    fits = not fields.duplicates and _fits(command, there, fields)
+    command.usual = command.session_id != 0 and fits
+    command.orderly = command.owned_id != 0 and fits
     # An lsid of another form could be plain next time.
-    return Reading(command, fields, whole if uuid or lsid is None else None)
+    return Reading(command, fields, whole if uuid or owned or lsid is None else None)
 
 
 def _fits(command: Command, there: set[bytes], fields: Fields) -> bool:
@@ -233,6 +285,15 @@ def plain_lsid(data: bytes, element: Element) -> int:
     ):
         return uuid
     return 0
+
+
+def _owned_lsid(data: bytes, element: Element) -> list[Span]:
+    """What makes an lsid one of those forms, the second of these up to the UUID; none if not."""
+    at = element.value
+    parts = _OWNED_FORMS.get(element.end - at) if element.type == DOCUMENT else None
+    if parts is None or any(not data.startswith(part, at + where) for where, part in parts):
+        return []
+    return [(at + where, at + where + len(part)) for where, part in parts]
 
 
 def _bool(data: bytes, element: Element | None) -> bool | None:

@@ -24,6 +24,7 @@ from tests.session.sessions import (
     ANYBODY,
     AS_ALICE,
     BOB,
+    IMPERSONATOR,
     NOBODY,
     caller,
     info,
@@ -34,6 +35,7 @@ from tests.session.sessions import (
 
 ONE = Int64(1)
 NO_TXN_HERE = "It is illegal to provide a txnNumber for this command"
+MONGOS = caller("__system@local", may=("anyAction",))
 NOT_HERE = "This command is not supported in transactions"
 TWO = Binary(uuid(2), 4)
 
@@ -104,7 +106,9 @@ def test_well_formed(document: dict[str, Any], who: Caller, expected: OperationS
     st.fixed_dictionaries(
         {},
         optional={
-            "lsid": st.sampled_from([lsid(), lsid(2, ALICE), lsid(2, BOB), None, 1]),
+            "lsid": st.sampled_from(
+                [lsid(), lsid(2, ALICE), lsid(2, BOB), {**lsid(2, ALICE), "x": 1}, None, 1]
+            ),
             "txnNumber": st.sampled_from([ONE, Int64(-1), Int64(0), 1, None]),
             "autocommit": st.sampled_from([False, True, None, 1]),
             "startTransaction": st.sampled_from([True, False, None, 1]),
@@ -112,12 +116,16 @@ def test_well_formed(document: dict[str, Any], who: Caller, expected: OperationS
             "stmtIds": st.sampled_from([[0, 1], [1, 1], 1]),
         },
     ),
-    st.sampled_from(["find", "insert", "ping", "commitTransaction"]),
+    st.sampled_from(["find", "insert", "ping", "commitTransaction", "killSessions"]),
     st.sampled_from(
         [
             AS_ALICE,
             ANYBODY,
             NOBODY,
+            IMPERSONATOR,
+            MONGOS,
+            caller(authorization=None),
+            caller("alice@app", authorization=None),
             caller("alice@app", has_transactions=False),
             caller("a" * 10_000 + "@b"),
         ]
@@ -131,8 +139,20 @@ def test_the_usual_fields_are_read_as_all_others(
     if one.layout.usual and not one.layout.txn_number:
         # Statement ids mean nothing without a number, and nobody looks at them.
         one = request({command: 1, "lsid": fields["lsid"]}, "app")
-    one.layout = replace(one.layout, usual=False)
+    one.layout = replace(one.layout, usual=False, orderly=False)
     assert read_operation_session_info(one, who) == found
+
+
+@pytest.mark.parametrize("more", [{}, {"txnNumber": ONE}])
+def test_a_servers_child_session_is_its_parents(more: dict[str, Any]) -> None:
+    child = {**lsid(2, BOB), **more, "txnUUID": TWO}
+    one = {"find": "c", "lsid": child, "txnNumber": Int64(0), "autocommit": False}
+    assert info(one, MONGOS) == OperationSessionInfo(key(2, BOB))
+    # Nobody else may, and it may be nothing else.
+    for who in (AS_ALICE, IMPERSONATOR):
+        assert info(one, who).malformed is not None
+    for other in ({**child, "txnUUID": Binary(uuid(2), 3)}, {**child, "txnUUID": 1}):
+        assert info({**one, "lsid": other}, MONGOS).malformed is not None
 
 
 def test_nothing_is_made_for_requests_without_session_fields() -> None:

@@ -7,7 +7,7 @@ import pytest
 from bson import Binary, Int64
 
 from proxy.errors import WireError
-from proxy.wire.layouts import Answer, Command, read_answer, read_command
+from proxy.wire.layouts import TO_CHILD, TO_UID, Answer, Command, read_answer, read_command
 from tests.build import element, raw_document
 
 LSID = {"id": Binary(b"0123456789abcdef", 4)}
@@ -82,6 +82,48 @@ def test_session_fields_as_drivers_write_them() -> None:
 def test_which_are_usual(fields: list[tuple[str, Any]], sessionless: bool, usual: bool) -> None:
     layout, _ = command(("find", "c"), *fields)
     assert (layout.sessionless, layout.usual) == (sessionless, usual)
+
+
+UID = {"uid": bytes(range(32))}
+CHILD = {"txnUUID": Binary(b"fedcba9876543210", 4)}
+
+
+@pytest.mark.parametrize(
+    ("more", "child"),
+    [({}, 0), (CHILD, 30), ({"txnNumber": Int64(3), **CHILD}, 49)],
+)
+def test_lsids_as_servers_write_them(more: dict[str, Any], child: int) -> None:
+    one = ("lsid", {**LSID, **UID, **more})
+    layout, data = command(("find", "c"), one, ("txnNumber", ONE), ("autocommit", False))
+    at = layout.owned_id
+    assert data[at : at + 16] == bytes(LSID["id"])
+    assert data[at + TO_UID : at + TO_CHILD] == bytes(UID["uid"])
+    assert data[at + TO_CHILD :].startswith(bson.encode(more)[4:-1] + b"\0\x12txnNumber\0")
+    assert (layout.child, layout.orderly, layout.usual) == (child, True, False)
+    layout, _ = command(("insert", "c"), one, ("stmtIds", [1]))
+    assert (layout.owned_id > 0, layout.orderly) == (True, False)
+    layout, _ = command(("find", "c"), one, one)
+    assert not layout.orderly
+
+
+@pytest.mark.parametrize(
+    "lsid",
+    [
+        LSID,
+        {**UID, **LSID},
+        {"id": Binary(bytes(16), 3), **UID},
+        {**LSID, "uid": Binary(bytes(31))},
+        {**LSID, "uid": Binary(bytes(32), 4)},
+        {**LSID, "udi": Binary(bytes(32))},
+        {**LSID, **UID, "txnUUID": Binary(bytes(16), 3)},
+        {**LSID, **UID, **CHILD, "txnNumber": Int64(3)},
+        {**LSID, **UID, "txnNumber": 3.0, **CHILD},
+        {**LSID, **CHILD},
+    ],
+)
+def test_other_lsids_are_none_that_servers_write(lsid: dict[str, Any]) -> None:
+    layout, _ = command(("find", "c"), ("lsid", lsid))
+    assert (layout.owned_id, layout.child, layout.orderly) == (0, 0, False)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_a_session_id_in_another_form_hides_none_in_the_usual_one():
     reads = Reads(read_command)
     known = Shapes(reads)
     uuid = bson.Binary(bytes(16), 4)
-    odd = [{"id": uuid, "uid": bytes(32)}, {}, {"uid": bytes(32), "id": uuid}, {"id": 1}]
+    odd = [{"id": uuid, "uid": bytes(31)}, {}, {"uid": bytes(32), "id": uuid}, {"id": 1}]
     for _ in range(3):
         reads.takes(known, *(find(lsid=one) for one in odd), find())
     assert reads.takes(known, *(find(lsid=one) for one in odd), find()) == len(odd)

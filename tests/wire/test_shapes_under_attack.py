@@ -50,15 +50,22 @@ def _string(random: Random) -> bytes:
     return pack("<i", size) + text + random.choice([b"\0", b"\0", b"x"])
 
 
-def _plain_lsid(random: Random) -> bytes:
+def _lsid(random: Random) -> bytes:
     uuid = random.choice([bytes(16), b"\x03lsid\0\x1e\0\0\0\x05id\0\x10\0\0", random.randbytes(16)])
-    return PLAIN_LSID + uuid + b"\0"
+    if random.randrange(2):
+        return PLAIN_LSID + uuid + b"\0"
+    parts = [PLAIN_LSID[4:] + uuid, b"\x05uid\0\x20\0\0\0\0" + random.randbytes(32)]
+    if random.randrange(2):
+        if random.randrange(2):
+            parts.append(b"\x12txnNumber\0" + random.choice(_EIGHT))
+        parts.append(b"\x05txnUUID\0\x10\0\0\0\x04" + random.randbytes(16))
+    return raw_document(*parts)
 
 
 def _embedded(random: Random, names: list[bytes], depth: int) -> bytes:
     kind = random.randrange(8)
     if kind < 2:
-        return _plain_lsid(random)
+        return _lsid(random)
     if kind < 4:
         cursor = b"\x12id\0" + random.choice(_EIGHT), b"\x02ns\0" + _string(random)
         batch = b"\x04firstBatch\0" + _embedded(random, names, depth + 1)
@@ -111,7 +118,7 @@ def _varied(random: Random, elements: list[bytes], names: list[bytes]) -> bytes:
         head = one[: one.index(0, 1) + 1]
         if random.randrange(2):
             lsid = head == b"\x03lsid\0" and random.random() < 0.8
-            one = head + (_plain_lsid(random) if lsid else _value(random, head[0], names, 0))
+            one = head + (_lsid(random) if lsid else _value(random, head[0], names, 0))
         varied.append(one)
     return raw_document(*varied)
 

@@ -75,11 +75,15 @@ class Counts:
         now: float,
     ) -> None:
         """A reply was taken in; ``before`` are the tracker's state, number and start until then."""
-        state, number, started = before
         if step is Step.WRITE:
             self.retryable_writes += outcome is Outcome.OK
         elif outcome is Outcome.OK and step in (Step.START, Step.CONTINUE):
             self.statements += 1
+        self.moved(tracker, before, now)
+
+    def moved(self, tracker: Tracker, before: tuple[State, int, float], now: float) -> None:
+        """A tracker has changed; ``before`` are its state, number and start until then."""
+        state, number, started = before
         same = tracker.number == number
         if state is State.IN_PROGRESS and not (same and tracker.state is state):
             # A higher txnNumber aborts what is open under a lower one.

@@ -115,7 +115,8 @@ class SessionStore(TransactionStore):
                 session.epoch = self._epoch
 
     def kill(self, within: Selection, now: float, upstream: str | None = None) -> int:
-        """Note a kill: cursors gone and open transactions aborted, on ``upstream`` (None: all).
+        """Note a kill: cursors gone and open transactions aborted, on ``upstream`` (None: all),
+        as far as they were there at ``now``.
 
         Operations in flight stay until they finish, as they do upstream. Returns how many
         sessions it has hit.
@@ -126,9 +127,14 @@ class SessionStore(TransactionStore):
         for session in list(self._active_in(selected)):
             if session.activity is not None:
                 for cursor in [c for c in session.activity.cursors if upstream in (None, c[0])]:
-                    self.cursor_closed(cursor)
+                    if (self._cursors.opened_at(cursor) or 0.0) <= now:
+                        self.cursor_closed(cursor)
             tracker = session.transaction
-            if tracker is not None and upstream in (None, tracker.open_at):
+            if (
+                tracker is not None
+                and upstream in (None, tracker.open_at)
+                and tracker.started <= now
+            ):
                 self.abort_transaction(session, now, "killed")
         self._epoch += 1
         if within.everything:

@@ -185,11 +185,13 @@ class Tracker:
     is a txnNumber under which a transaction may be open at ``doubt_at`` though no reply has said
     so, as the one to its start or its end never came; else -1, and never below ``number``.
     ``statements`` are ranges of executed statement ids, None before there are any. ``attempted``
-    is the txnNumber of the latest retryable write if that did not succeed, else -1.
+    is the txnNumber of the latest retryable write if that did not succeed, else -1. ``changed``
+    is when it was last learnt from, where several processes join what they know.
     """
 
     __slots__ = (
         "attempted",
+        "changed",
         "connection",
         "doubt",
         "doubt_at",
@@ -214,6 +216,7 @@ class Tracker:
         self.doubt = -1
         self.doubt_at = ""
         self.attempted = -1
+        self.changed = 0.0
 
     @property
     def may_be_open(self) -> bool:

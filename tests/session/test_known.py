@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from proxy.session import known
 from proxy.session.identity import Identity, user_digest
-from proxy.session.known import KnownUsers
+from proxy.session.known import KnownUsers, SharedUsers
 
 READ = ("read", "app")
 WRITE = ("readWrite", "app")
@@ -44,3 +46,20 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b", "a", "c"):
         users.seen(Identity(((name, "d"),), (READ,)))
     assert users.digests() == {user_digest("a", "d"), user_digest("c", "d")}
+
+
+def test_users_are_known_wherever_they_log_in() -> None:
+    here, there = SharedUsers(), SharedUsers()
+    here.seen(Identity((ALICE,), (WRITE,)))
+    here.seen(Identity((BOB,)))
+    here.seen(Identity((BOB,)))
+    told = here.news(1) + here.news(1)
+    assert here.news() == []
+    there.take_in(pickle.loads(pickle.dumps(told)))
+    assert there.roles() == here.roles()
+    assert there.name_of(user_digest(*BOB)) == "bob@app"
+    assert there.news() == []  # it came from somebody else
+    assert sorted(here.everybody()) == sorted(told)
+    here.seen(Identity((BOB,), (READ,)))
+    there.take_in(here.news())
+    assert there.holding([READ]) == {user_digest(*BOB)}

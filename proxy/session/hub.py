@@ -1,0 +1,117 @@
+"""The sessions of several processes as the one in their midst knows them, which passes on what
+each has to hear of the others; see :mod:`proxy.session.replica`."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from proxy.session.cursors import DEFAULT_MAX_CURSORS
+from proxy.session.ids import make_key
+from proxy.session.records import Activity, Operation
+from proxy.session.replica import Matters, SharedStore, Told
+from proxy.session.store import DEFAULT_MAX_SESSIONS, DEFAULT_TIMEOUT
+
+if TYPE_CHECKING:
+    from proxy.session.ids import LogicalSessionId
+    from proxy.session.records import Session
+    from proxy.session.replica import Record
+
+#: Sessions with nothing new but a retryable write, passed on at a time; others follow later.
+_WRITES_AT_ONCE: Final = 200
+
+
+class Hub(SharedStore):
+    """The store in the midst: told everything by the other processes, it tells each of them what
+    the others have said.
+
+    Processes are known by numbers. Operations in flight are known here, and only here.
+    """
+
+    def __init__(
+        self,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_sessions: int = DEFAULT_MAX_SESSIONS,
+        max_cursors: int = DEFAULT_MAX_CURSORS,
+    ) -> None:
+        super().__init__(timeout, max_sessions, max_cursors)
+        self._running: dict[int, dict[Session, list[Operation]]] = {}
+        self._sometime: dict[Session, None] = {}
+
+    def heard(self, told: Told, process: int) -> Told:
+        """Learn from what ``process`` has told; gives what of it the others should hear, and of
+        that :func:`acts_of` what ``process`` should: it may have heard of more in the meantime.
+        """
+        passed = told._replace(records=[])
+        self._listening = True
+        try:
+            for key in told.dropped:
+                dropped = self.get(make_key(key))
+                if dropped is not None:
+                    self._over(dropped, self._running.get(process, {}).pop(dropped, []))
+                    # Unless somebody else uses it; then all have to know it after all.
+                    self._sometime[dropped] = None
+            self._take_acts(told)
+            for record in told.records:
+                matters = self._take(record)
+                session = self.get(make_key(record.key))
+                if session is None:
+                    continue
+                self._runs(session, record, process)
+                if matters is Matters.SOON:
+                    passed.records.append(record._replace(operations=()))
+                elif matters is Matters.SOMETIME:
+                    self._sometime[session] = None
+            self._take_cursors(told)
+        finally:
+            self._listening = False
+        return passed
+
+    def sometime(self) -> Told:
+        """What everybody should hear and need not hear at once; a part of it where it is much."""
+        told = Told([], [], [], [], [])
+        for session in list(islice(self._sometime, _WRITES_AT_ONCE)):
+            del self._sometime[session]
+            if session in self.with_id(session.id):
+                told.records.append(self._record(session, whole=False))
+        return told
+
+    def _used_since(self, key: LogicalSessionId, then: float) -> bool:
+        session = self.get(key)
+        if session is None or not super()._used_since(key, then):
+            return False
+        # Whoever ended it does not know.
+        self._sometime[session] = None
+        return True
+
+    def gone(self, process: int) -> int:
+        """A process is no more, and nothing of it is in flight; returns how much was."""
+        running = self._running.pop(process, {})
+        for session, operations in running.items():
+            self._over(session, operations)
+        return sum(map(len, running.values()))
+
+    def _runs(self, session: Session, record: Record, process: int) -> None:
+        running = self._running.setdefault(process, {})
+        before = running.pop(session, None)
+        if record.operations:
+            activity = session.activity
+            if activity is None:
+                activity = session.activity = Activity()
+                self._activate(session)
+            running[session] = []
+            for connection, request_id, command, upstream, started in record.operations:
+                operation = Operation(
+                    session, connection, request_id, command, upstream, started, vivified=False
+                )
+                activity.operations[operation] = None
+                running[session].append(operation)
+        if before is not None:
+            self._over(session, before)
+
+    def _over(self, session: Session, operations: list[Operation]) -> None:
+        activity = session.activity
+        if activity is not None:
+            for operation in operations:
+                activity.operations.pop(operation, None)
+            self._settle(session)

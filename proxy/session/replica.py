@@ -1,0 +1,378 @@
+"""The sessions of several processes on the same ports, as one picture that each of them has.
+
+Every process tracks what passes through its own connections and tells the others what came of
+it, some times a second, in plain data: sessions that are new or were used, what has become of
+their transactions, cursors, ends and kills. So whatever is asked of *all* sessions
+(:mod:`proxy.session.across`) each can answer at once, as of a moment ago, and nothing is asked
+of anybody while a request waits.
+
+One process in their midst (:mod:`proxy.session.hub`) is told everything, operations in flight as
+well, and passes on what matters to the others: not each use, and no operations. What two
+processes say of one session is joined: it was first used at the earlier time and last at the
+later, ended unless it was used since, and its transaction is the one with the higher number or,
+of the same number, what was learnt last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from enum import IntEnum
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from proxy.session.cursors import DEFAULT_MAX_CURSORS
+from proxy.session.ids import LogicalSessionId, Origin, make_key
+from proxy.session.records import CursorId, Ending, Operation, Selection, Session
+from proxy.session.store import DEFAULT_MAX_SESSIONS, DEFAULT_TIMEOUT, SessionStore
+from proxy.session.transactions import State, Tracker
+
+if TYPE_CHECKING:
+    from proxy.session.info import OperationSessionInfo
+    from proxy.session.transactions import Outcome, Step
+
+#: Sessions told of at a time: to take them in takes a few milliseconds.
+MOST_AT_ONCE: Final = 500
+
+#: Seconds: the others hear that a session is in use once in so many, or they would forget it.
+_STILL_USED: Final = 30.0
+
+#: What is told of a transaction. What waits for a reply is its own process's to count.
+TOLD: Final = (
+    *("number", "state", "statements", "started", "last_use", "upstream", "connection"),
+    *("doubt", "doubt_at", "attempted", "changed"),
+)
+
+
+class Matters(IntEnum):
+    """What news of a session are to the other processes."""
+
+    NOT = 0
+    SOMETIME = 1
+    SOON = 2
+
+
+class Record(NamedTuple):
+    """One session as plain data. ``ending`` is how and when it was cut short, ``tracker`` the
+    values of a :class:`Tracker`, ``operations`` those of one process that are in flight, as
+    (connection, request id, command, upstream, start)."""
+
+    key: tuple[bytes, bytes]
+    owner: str
+    origin: tuple[str, ...]
+    first_use: float
+    last_use: float
+    ending: tuple[str, float] | None
+    tracker: tuple[Any, ...] | None
+    operations: tuple[tuple[int, int, str, str, float], ...]
+
+
+class Told(NamedTuple):
+    """What one process has to say, to be taken in from first to last.
+
+    ``acts`` are (``end``, keys, time) or (``kill``, (everything, uids, keys), time, upstream);
+    ``dropped`` are sessions that upstream did not take; ``opened`` cursors are (cursor, session,
+    namespace, time).
+    """
+
+    acts: list[tuple[Any, ...]]
+    dropped: list[tuple[bytes, bytes]]
+    records: list[Record]
+    opened: list[tuple[tuple[str, int], tuple[bytes, bytes], str, float]]
+    closed: list[tuple[str, int]]
+
+    def __bool__(self) -> bool:
+        return any(self)
+
+
+def acts_of(told: Told) -> Told:
+    """Only what was done to sessions."""
+    return Told(told.acts, [], [], [], [])
+
+
+class SharedStore(SessionStore):
+    """A store that remembers what others have to be told, and takes in what they tell.
+
+    ``hurry`` is called when something has happened that they should know at once.
+    """
+
+    def __init__(
+        self,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_sessions: int = DEFAULT_MAX_SESSIONS,
+        max_cursors: int = DEFAULT_MAX_CURSORS,
+    ) -> None:
+        super().__init__(timeout, max_sessions, max_cursors)
+        self.hurry: Callable[[], object] = lambda: None
+        self._changed: dict[Session, None] = {}
+        self._acts: list[tuple[Any, ...]] = []
+        self._dropped: list[tuple[bytes, bytes]] = []
+        self._opened: dict[CursorId, None] = {}
+        self._closed: list[tuple[str, int]] = []
+        #: While others' news are taken in, which nobody has to be told again.
+        self._listening = False
+
+    # ------------------------------------------------------------------ what to tell
+
+    def news(self, most: int = MOST_AT_ONCE) -> Told:
+        """What has happened since the last time, or a first part of it; false for nothing."""
+        told = Told(self._acts, self._dropped, [], [], self._closed)
+        self._acts, self._dropped, self._closed = [], [], []
+        changed = list(islice(self._changed, most))
+        for session in changed:
+            del self._changed[session]
+            if session in self.with_id(session.id):
+                told.records.append(self._record(session))
+        if not self._changed:
+            told.opened.extend(self._open_cursors(self._opened))
+            self._opened = {}
+        return told
+
+    def all_news(self, most: int = MOST_AT_ONCE) -> Iterator[Told]:
+        """All that is known, for a process that knows nothing yet."""
+        start: int | None = 0
+        while start is not None:
+            sessions, start = self.page(start, most)
+            records = [self._record(one, whole=False) for one in sessions]
+            cursors = [
+                cursor
+                for one in sessions
+                if one.activity is not None
+                for cursor in one.activity.cursors
+            ]
+            yield Told([], [], records, list(self._open_cursors(cursors)), [])
+
+    def _record(self, session: Session, *, whole: bool = True) -> Record:
+        """What is known of a session; with its operations unless not the ``whole`` is told."""
+        ending = self.ending(session)
+        tracker, activity = session.transaction, session.activity
+        operations: tuple[tuple[int, int, str, str, float], ...] = ()
+        if whole and activity is not None and activity.operations:
+            operations = tuple(
+                (one.connection, one.request_id, one.command, one.upstream, one.started)
+                for one in activity.operations
+            )
+        return Record(
+            (session.id, session.owner.uid),
+            session.owner.name,
+            tuple(session.origin),
+            session.first_use,
+            session.last_use,
+            None if ending is None else (ending[0].value, ending[1]),
+            None if tracker is None else tuple(getattr(tracker, name) for name in TOLD),
+            operations,
+        )
+
+    def _open_cursors(
+        self, cursors: Iterable[CursorId]
+    ) -> Iterator[tuple[tuple[str, int], tuple[bytes, bytes], str, float]]:
+        for cursor in cursors:
+            session = self.cursor_session(cursor)
+            if session is not None and session.activity is not None:
+                namespace = session.activity.cursors[cursor]
+                opened = self.cursor_opened_at(cursor) or 0.0
+                key = (session.id, session.owner.uid)
+                yield (cursor.upstream, cursor.id), key, namespace, opened
+
+    # ------------------------------------------------------------------ what others tell
+
+    def take_in(self, told: Told) -> None:
+        """Learn from what another process has told."""
+        self._listening = True
+        try:
+            self._take_acts(told)
+            for record in told.records:
+                self._take(record)
+            self._take_cursors(told)
+        finally:
+            self._listening = False
+
+    def _take_acts(self, told: Told) -> None:
+        for kind, what, now, *where in told.acts:
+            if kind == "end":
+                keys = map(make_key, what)
+                self.end([key for key in keys if not self._used_since(key, now)], now)
+            else:
+                everything, uids, named = what
+                lsids = frozenset(map(make_key, named))
+                used = [self.get(key) for key in lsids if self._used_since(key, now)]
+                self.kill(Selection(everything, frozenset(uids), lsids), now, where[0])
+                for session in used:
+                    if session is not None:
+                        self._touch(session, session.last_use)
+        for key in told.dropped:
+            session = self.get(make_key(key))
+            if session is not None and not session.activity:
+                self.forget(session)
+                self._leave(session)
+
+    def _used_since(self, key: LogicalSessionId, then: float) -> bool:
+        """Whether a session was used since somebody ended it who had not heard of that."""
+        session = self.get(key)
+        return session is not None and session.last_use > then
+
+    def _take_cursors(self, told: Told) -> None:
+        for cursor, key, namespace, opened in told.opened:
+            session = self.get(make_key(key))
+            if session is not None:
+                self.cursor_opened(CursorId(*cursor), session, namespace, opened)
+        for cursor in told.closed:
+            self.cursor_closed(CursorId(*cursor))
+
+    def _take(self, record: Record) -> Matters:
+        """Join what is said of a session with what is known."""
+        key = make_key(record.key)
+        session = self.get(key)
+        matters = Matters.NOT
+        if session is None:
+            made = self._add((key,), record.last_use, record.owner, Origin(*record.origin))
+            if not made:
+                return matters
+            session = made[0]
+            matters = Matters.SOON
+            for epoch, at in (
+                (self._killed_epoch, self._killed_at),
+                (session.owner.killed_epoch, session.owner.killed_at),
+            ):
+                if at > record.last_use:
+                    session.epoch = min(session.epoch, epoch - 1)
+        elif record.last_use // _STILL_USED > session.last_use // _STILL_USED:
+            matters = Matters.SOON
+        if record.first_use < session.first_use:
+            session.first_use = record.first_use
+            matters = Matters.SOON
+        before = self.ending(session)
+        if record.last_use > session.last_use:
+            if before is not None and record.ending is None and record.last_use > before[1]:
+                self._touch(session, record.last_use)
+                matters = Matters.SOON
+            session.last_use = record.last_use
+        if (
+            record.ending is not None
+            and before is None
+            and max(record.ending[1], record.last_use) >= session.last_use
+        ):
+            session.ended, session.ended_at = Ending(record.ending[0]), record.ending[1]
+            ended = session.ended is Ending.ENDED
+            self.counts.ended += ended
+            self.counts.killed += not ended
+            matters = Matters.SOON
+        if record.tracker is not None:
+            matters = max(matters, self._take_transaction(session, record.tracker))
+        return matters
+
+    def _take_transaction(self, session: Session, told: tuple[Any, ...]) -> Matters:
+        """Join what is said of a session's transaction with what is known."""
+        other = Tracker()
+        for name, value in zip(TOLD, told, strict=True):
+            setattr(other, name, value)
+        tracker = session.transaction
+        if tracker is None:
+            tracker = session.transaction = Tracker()
+        if (other.number, other.changed) <= (tracker.number, tracker.changed):
+            return Matters.NOT
+        counted, before = tracker.counts, (tracker.state, tracker.number, tracker.started)
+        if other.number == tracker.number and tracker.state is not State.NONE:
+            other.started = min(tracker.started, other.started)
+        for name in TOLD:
+            setattr(tracker, name, getattr(other, name))
+        self.counts.moved(tracker, before, other.last_use)
+        self._count_transaction(session, tracker, before[0], counted)
+        plain = before[0] is State.NONE and tracker.state is State.NONE and tracker.doubt < 0
+        return Matters.SOMETIME if plain else Matters.SOON
+
+    # ------------------------------------------------------------------ what happens here
+
+    def end(self, lsids: Iterable[LogicalSessionId], now: float) -> None:
+        known = [lsid for lsid in lsids if self.get(lsid) is not None]
+        super().end(known, now)
+        if known and not self._listening:
+            self._acts.append(("end", [tuple(key) for key in known], now))
+            self.hurry()
+
+    def kill(self, within: Selection, now: float, upstream: str | None = None) -> int:
+        listening, self._listening = self._listening, True
+        try:
+            hit = super().kill(within, now, upstream)
+        finally:
+            self._listening = listening
+        if not listening:
+            keys = [tuple(key) for key in within.keys]
+            what = (within.everything, list(within.uids), keys)
+            self._acts.append(("kill", what, now, upstream))
+            self.hurry()
+        return hit
+
+    def operation_finished(self, operation: Operation, now: float, refused: bool = False) -> None:
+        super().operation_finished(operation, now, refused)
+        self._mark(operation.session)
+
+    def cursor_opened(self, cursor: CursorId, session: Session, namespace: str, now: float) -> None:
+        super().cursor_opened(cursor, session, namespace, now)
+        if not self._listening:
+            self._opened[cursor] = None
+
+    def cursor_closed(self, cursor: CursorId) -> None:
+        known = self.cursor_session(cursor) is not None
+        super().cursor_closed(cursor)
+        if not known or self._listening:
+            return
+        if cursor in self._opened:
+            # Nobody has heard of it.
+            del self._opened[cursor]
+        else:
+            self._closed.append((cursor.upstream, cursor.id))
+
+    def transaction_step(
+        self,
+        session: Session,
+        step: Step,
+        outcome: Outcome,
+        info: OperationSessionInfo,
+        now: float,
+        upstream: str = "",
+        connection: int = 0,
+        statements: list[range] | None = None,
+    ) -> None:
+        super().transaction_step(
+            session, step, outcome, info, now, upstream, connection, statements
+        )
+        self._learnt(session, now)
+
+    def abort_transaction(self, session: Session, now: float, outcome: str = "aborted") -> bool:
+        aborted = super().abort_transaction(session, now, outcome)
+        self._learnt(session, now)
+        return aborted
+
+    def settle_transaction(
+        self, session: Session, number: int, now: float, state: State = State.ABORTED
+    ) -> bool:
+        ended = super().settle_transaction(session, number, now, state)
+        self._learnt(session, now)
+        return ended
+
+    def _touch(self, session: Session, now: float) -> None:
+        super()._touch(session, now)
+        if not self._listening:
+            self._changed[session] = None
+
+    def _insert(
+        self, lsids: Iterable[LogicalSessionId], now: float, user: str, origin: Origin
+    ) -> list[Session]:
+        made = super()._insert(lsids, now, user, origin)
+        if not self._listening:
+            self._changed.update(dict.fromkeys(made))
+        return made
+
+    def _leave(self, session: Session) -> None:
+        super()._leave(session)
+        if not self._listening:
+            self._dropped.append((session.id, session.owner.uid))
+
+    def _learnt(self, session: Session, now: float) -> None:
+        if session.transaction is not None:
+            session.transaction.changed = now
+        self._mark(session)
+
+    def _mark(self, session: Session) -> None:
+        if not self._listening:
+            self._changed[session] = None

@@ -1,0 +1,402 @@
+"""Several processes that tell each other of their sessions have one picture, that of one store."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from proxy.build import VERSION
+from proxy.session.hub import Hub
+from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.info import OperationSessionInfo
+from proxy.session.records import CursorId, Hit, Operation, Selection
+from proxy.session.replica import TOLD, SharedStore, acts_of
+from proxy.session.store import SessionStore
+from proxy.session.transactions import Outcome, Step, Tracker
+from tests.session.sessions import ALICE, BOB, uuid
+
+pytestmark = pytest.mark.skipif("+compiled" in VERSION, reason="compiled: has no __slots__ to see")
+
+KEYS = [LogicalSessionId(uuid(number), uid) for number in range(4) for uid in (ALICE, BOB)]
+NAMES = {ALICE: "alice@app", BOB: "bob@app"}
+UPSTREAM = "one:27017"
+SHOP = Origin("10.0.0.1", "shop", "PyMongo", "4.20")
+
+
+class Fleet:
+    """Processes with a hub in their midst. What one says arrives as other processes get it."""
+
+    def __init__(self, number: int = 3, **limits: int) -> None:
+        self.hub = Hub(**limits)
+        self.stores = [SharedStore(**limits) for _ in range(number)]
+        self.passed = 0
+
+    def talk(self, most: int = 500) -> None:
+        """Until nobody has any news."""
+        quiet = False
+        while not quiet:
+            quiet = True
+            for number, store in enumerate(self.stores):
+                while told := store.news(most):
+                    quiet = False
+                    self.tell(number, told)
+            while told := self.hub.sometime():
+                quiet = False
+                for store in self.stores:
+                    store.take_in(pickle.loads(pickle.dumps(told)))
+
+    def tell(self, number: int, told: Any) -> None:
+        passed = self.hub.heard(pickle.loads(pickle.dumps(told)), number)
+        if not passed:
+            return
+        self.passed += len(passed.records)
+        for other, store in enumerate(self.stores):
+            heard = passed if other != number else acts_of(passed)
+            store.take_in(pickle.loads(pickle.dumps(heard)))
+
+    def joins(self) -> SharedStore:
+        """Another process begins."""
+        store = SharedStore()
+        for told in self.hub.all_news(2):
+            store.take_in(pickle.loads(pickle.dumps(told)))
+        self.stores.append(store)
+        return store
+
+
+def picture(store: SessionStore, *, last_use: bool = True, endings: bool = True) -> dict[Any, Any]:
+    """All that one knows, operations in flight aside."""
+    found: dict[Any, Any] = {}
+    for session in store.page(0, 1000).sessions:
+        ending, tracker = store.ending(session), session.transaction
+        cursors = {} if session.activity is None else session.activity.cursors
+        found[session.key] = (
+            session.owner.name,
+            session.first_use,
+            session.last_use if last_use else 0,
+            ending if endings else None,
+            {cursor: (name, store.cursor_opened_at(cursor)) for cursor, name in cursors.items()},
+            None
+            if tracker is None
+            else (tracker.number, tracker.state, tracker.doubt, tracker.statements),
+        )
+    return found
+
+
+def numbers(store: SessionStore) -> tuple[Any, ...]:
+    names = NAMES.values()
+    return (
+        len(store),
+        store.open_transactions,
+        store.open_cursors(),
+        [store.owner_sessions(name) for name in names],
+        [store.owner_transactions(name) for name in names],
+        store.application_sessions("shop"),
+    )
+
+
+def begin(store: SessionStore, key: LogicalSessionId, number: int, now: float) -> None:
+    step(store, key, Step.START, Outcome.OK, number, now)
+
+
+def step(
+    store: SessionStore,
+    key: LogicalSessionId,
+    what: Step,
+    outcome: Outcome,
+    number: int,
+    now: float,
+) -> None:
+    session = store.use(key, now, NAMES[key.uid], SHOP)
+    assert session is not None
+    info = OperationSessionInfo(key, number, False, what is Step.START)
+    statements = [range(1)] if what is Step.WRITE else None
+    store.transaction_step(session, what, outcome, info, now, UPSTREAM, 7, statements)
+
+
+class FleetMachine(RuleBasedStateMachine):
+    """What happens in any process happens in one plain store too; everybody talks in between."""
+
+    #: Whether everybody has heard of a thing before the next one happens.
+    at_once = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.fleet = Fleet()
+        self.one = SessionStore()
+        self.cursors = 0
+        self.running: list[tuple[int, Operation, Operation]] = []
+
+    def both(self, process: int) -> tuple[SessionStore, SessionStore]:
+        self.now += 1
+        return self.fleet.stores[process], self.one
+
+    processes = st.integers(0, 2)
+    keys = st.sampled_from(KEYS)
+
+    @rule(process=processes, key=keys)
+    def use(self, process: int, key: LogicalSessionId) -> None:
+        for store in self.both(process):
+            store.use(key, self.now, NAMES[key.uid], SHOP)
+
+    @rule(process=processes, some=st.lists(keys, unique=True, max_size=4))
+    def end(self, process: int, some: list[LogicalSessionId]) -> None:
+        for store in self.both(process):
+            store.end(some, self.now)
+
+    @rule(
+        process=processes,
+        within=st.builds(
+            Selection,
+            everything=st.booleans(),
+            uids=st.frozensets(st.sampled_from((ALICE, BOB)), max_size=1),
+            keys=st.frozensets(keys, max_size=2),
+        ),
+    )
+    def kill(self, process: int, within: Selection) -> None:
+        if not self.at_once:
+            # Of many sessions at once that were used at the same moment nobody asks which were hit.
+            within = Selection(keys=within.keys)
+        for store in self.both(process):
+            store.kill(within, self.now, UPSTREAM)
+
+    @rule(process=processes, key=keys)
+    def open_cursor(self, process: int, key: LogicalSessionId) -> None:
+        self.cursors += 1
+        for store in self.both(process):
+            session = store.use(key, self.now, NAMES[key.uid], SHOP)
+            assert session is not None
+            store.cursor_opened(CursorId(UPSTREAM, self.cursors), session, "app.c", self.now)
+
+    @rule(process=processes, back=st.integers(0, 3))
+    def close_cursor(self, process: int, back: int) -> None:
+        for store in self.both(process):
+            store.cursor_closed(CursorId(UPSTREAM, self.cursors - back))
+
+    @rule(
+        process=processes,
+        key=keys,
+        what=st.sampled_from(Step),
+        outcome=st.sampled_from(Outcome),
+        ahead=st.integers(0, 1),
+    )
+    def transact(
+        self, process: int, key: LogicalSessionId, what: Step, outcome: Outcome, ahead: int
+    ) -> None:
+        session = self.one.get(key)
+        number = max(0, -1 if session is None else session.txn_number) + ahead
+        for store in self.both(process):
+            step(store, key, what, outcome, number, self.now)
+
+    @rule(process=processes, key=keys)
+    def abort(self, process: int, key: LogicalSessionId) -> None:
+        for store in self.both(process):
+            session = store.get(key)
+            if session is not None:
+                store.abort_transaction(session, self.now)
+
+    @rule(process=processes, key=keys)
+    def start(self, process: int, key: LogicalSessionId) -> None:
+        made = [
+            store.operation_started(key, self.now, NAMES[key.uid], SHOP, process, self.cursors)
+            for store in self.both(process)
+        ]
+        there, here = made
+        assert there is not None
+        assert here is not None
+        self.running.append((process, there, here))
+
+    @rule(back=st.integers(1, 3), refused=st.booleans())
+    def finish(self, back: int, refused: bool) -> None:
+        if len(self.running) >= back:
+            process, there, here = self.running.pop(-back)
+            if not self.at_once:
+                refused = False
+            # Somebody else may have found a session that was to go when another made it.
+            refused = refused and there.vivified == here.vivified
+            for store, operation in zip(self.both(process), (there, here), strict=True):
+                store.operation_finished(operation, self.now, refused)
+
+    @rule()
+    def talk(self) -> None:
+        self.fleet.talk()
+
+    @invariant()
+    def all_see_the_same(self) -> None:
+        if self.at_once:
+            self.fleet.talk(2)
+            whole, figures = picture(self.one), numbers(self.one)
+            assert picture(self.fleet.hub) == whole
+            assert numbers(self.fleet.hub) == figures
+            assert self.fleet.hub.hit(Selection(everything=True)) == self.one.hit(
+                Selection(everything=True)
+            )
+            for store in self.fleet.stores:
+                assert picture(store, last_use=False) == picture(self.one, last_use=False)
+                assert numbers(store) == figures
+
+    def teardown(self) -> None:
+        for process, there, _ in self.running:
+            self.now += 1
+            self.fleet.stores[process].operation_finished(there, self.now)
+        self.fleet.talk()
+        # Of a use and a kill at the same moment each may think another one came last.
+        how = {"last_use": False, "endings": self.at_once}
+        whole = picture(self.fleet.hub, **how)
+        for store in self.fleet.stores:
+            assert picture(store, **how) == whole
+            assert numbers(store) == numbers(self.fleet.hub)
+        assert picture(self.fleet.joins(), **how) == whole
+
+
+class LateMachine(FleetMachine):
+    """As above, but news travel only now and then: in the end all agree."""
+
+    at_once = False
+
+
+TestFleet = FleetMachine.TestCase
+TestFleet.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+TestLate = LateMachine.TestCase
+TestLate.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+
+
+# ---------------------------------------------------------------------- one by one
+
+
+def test_what_is_told_of_a_transaction_is_all_but_what_waits() -> None:
+    assert set(TOLD) == set(Tracker.__slots__) - {"starting"}
+
+
+def test_operations_are_known_to_the_hub_alone_and_go_with_their_process() -> None:
+    fleet = Fleet(2)
+    for number, store in enumerate(fleet.stores):
+        store.operation_started(KEYS[0], 1.0, "alice@app", SHOP, 7 + number, 1, "find", UPSTREAM)
+    fleet.talk()
+    everything = Selection(everything=True)
+    assert fleet.hub.hit(everything) == Hit(1, 2, 0, 0)
+    assert fleet.stores[0].hit(everything) == Hit(1, 1, 0, 0)
+    assert fleet.hub.gone(0) == 1
+    assert fleet.hub.hit(everything) == Hit(1, 1, 0, 0)
+    assert fleet.hub.gone(0) == 0
+
+
+def test_uses_of_a_known_session_are_passed_on_twice_a_minute() -> None:
+    fleet = Fleet(2)
+    for now in range(300):
+        fleet.stores[0].use(KEYS[0], now / 5, "alice@app", SHOP)
+        fleet.talk()
+    assert fleet.passed == 2  # when it began, and once on the way
+    (session,) = fleet.stores[1].page().sessions
+    assert session.last_use == 30.0
+
+
+def test_writes_are_passed_on_some_at_a_time_and_all_in_the_end() -> None:
+    fleet = Fleet(2)
+    keys = [LogicalSessionId(uuid(number), ALICE) for number in range(450)]
+    for number in (1, 2):
+        for key in keys:
+            step(fleet.stores[0], key, Step.WRITE, Outcome.OK, number, float(number))
+        if number == 1:
+            fleet.talk()
+    while told := fleet.stores[0].news():
+        assert not fleet.hub.heard(told, 0)
+    parts = []
+    while told := fleet.hub.sometime():
+        parts.append(len(told.records))
+        fleet.stores[1].take_in(told)
+    assert parts == [200, 200, 50]
+    assert {one.txn_number for one in fleet.stores[1].page(0, 1000).sessions} == {2}
+
+
+def test_a_retry_through_another_process_is_a_replay() -> None:
+    fleet = Fleet(2)
+    step(fleet.stores[0], KEYS[0], Step.WRITE, Outcome.LOST, 5, 1.0)
+    fleet.talk()
+    step(fleet.stores[1], KEYS[0], Step.WRITE, Outcome.OK, 5, 2.0)
+    assert fleet.stores[1].counts.replays == 1
+
+
+def test_a_transaction_that_two_processes_carry_is_counted_once() -> None:
+    fleet = Fleet(2)
+    begin(fleet.stores[0], KEYS[0], 3, 1.0)
+    fleet.talk()
+    step(fleet.stores[1], KEYS[0], Step.CONTINUE, Outcome.OK, 3, 2.0)
+    step(fleet.stores[1], KEYS[0], Step.COMMIT, Outcome.OK, 3, 3.0)
+    fleet.talk()
+    counts = fleet.hub.counts
+    assert (counts.transactions_started, counts.transactions["committed"]) == (1, 1)
+    assert counts.durations["committed"].sum == 2.0
+    assert [store.open_transactions for store in fleet.stores] == [0, 0]
+
+
+def test_a_full_store_hears_of_no_more_sessions() -> None:
+    fleet = Fleet(2, max_sessions=3)
+    for number in range(3):
+        fleet.stores[0].use(KEYS[number], 1.0, "alice@app", SHOP)
+        fleet.stores[1].use(KEYS[3 + number], 1.0, "bob@app", SHOP)
+    fleet.talk()
+    assert len(fleet.hub) == 3
+    assert [len(store) for store in fleet.stores] == [3, 3]
+
+
+def test_a_session_that_was_killed_before_anybody_heard_of_it_is_killed() -> None:
+    fleet = Fleet(2)
+    fleet.stores[0].use(KEYS[0], 1.0, "alice@app", SHOP)
+    fleet.stores[1].kill(Selection(everything=True), 2.0)
+    fleet.talk()
+    for store in (fleet.hub, *fleet.stores):
+        (session,) = store.page().sessions
+        ending = store.ending(session)
+        assert ending is not None
+        assert (ending[0].value, ending[1]) == ("killed", 2.0)
+
+
+def test_what_came_after_a_kill_outlives_the_news_of_it() -> None:
+    fleet = Fleet(2)
+    begin(fleet.stores[0], KEYS[0], 1, 1.0)
+    fleet.talk()
+    fleet.stores[1].kill(Selection(uids=frozenset((ALICE,))), 2.0, UPSTREAM)
+    begin(fleet.stores[0], KEYS[0], 2, 3.0)
+    session = fleet.stores[0].get(KEYS[0])
+    assert session is not None
+    fleet.stores[0].cursor_opened(CursorId(UPSTREAM, 1), session, "app.c", 3.0)
+    fleet.talk()
+    for store in (fleet.hub, *fleet.stores):
+        assert (store.open_transactions, store.open_cursors()) == (1, 1)
+
+
+@given(st.integers(1, 7))
+def test_news_come_in_parts(most: int) -> None:
+    store = SharedStore()
+    for number in range(20):
+        store.use(LogicalSessionId(uuid(number), ALICE), 1.0, "alice@app", SHOP)
+    session = store.get(LogicalSessionId(uuid(0), ALICE))
+    assert session is not None
+    store.cursor_opened(CursorId(UPSTREAM, 1), session, "app.c", 1.0)
+    parts = []
+    while told := store.news(most):
+        parts.append(told)
+    assert [len(told.records) for told in parts[:-1]] == [most] * (len(parts) - 1)
+    assert sum(len(told.records) for told in parts) == 20
+    # A cursor comes last, when its session is known.
+    assert [len(told.opened) for told in parts] == [0] * (len(parts) - 1) + [1]
+
+
+def test_somebody_is_told_to_hurry_for_ends_and_kills_of_his_own() -> None:
+    hurried: list[str] = []
+    store = SharedStore()
+    store.hurry = lambda: hurried.append("!")
+    store.use(KEYS[0], 1.0, "alice@app", SHOP)
+    assert not hurried
+    store.end([KEYS[0]], 2.0)
+    store.kill(Selection(everything=True), 3.0)
+    assert len(hurried) == 2
+    store.take_in(acts_of(store.news()))
+    assert len(hurried) == 2
+    assert not store.news()

@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from proxy.addresses import Address
+from proxy.net.inherited import NOTHING, Inherited
 from proxy.net.transport import set_options
 
 #: Out of descriptors or memory: wait for somebody to leave instead of spinning on accept().
@@ -31,13 +32,14 @@ PORTS_TRIED: Final = 200
 class Listener:
     """One open listener, which stands for the upstream process at ``upstream``.
 
-    ``address`` is where it really listens; ``sockets`` are one per resolved address.
+    ``address`` is where it really listens; ``sockets`` are one per resolved address. A unix
+    socket's path goes with it, unless it is not its ``own``.
     """
 
     address: Address
     upstream: Address
     sockets: list[socket.socket] = field(default_factory=list)
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    own: bool = True
 
     @property
     def wildcard(self) -> bool:
@@ -46,25 +48,39 @@ class Listener:
 
     def close(self) -> None:
         """Accept no more; a second call does nothing."""
-        self.scope.cancel()
         for sock in self.sockets:
             if sock.fileno() >= 0:
                 trio.lowlevel.notify_closing(sock)
                 sock.close()
-        if self.address.path:
+        if self.address.path and self.own:
+            self.own = False
             with contextlib.suppress(OSError):  # somebody may have cleaned up before us
                 os.unlink(self.address.path)
 
 
-async def open_listener(address: Address, upstream: Address, backlog: int) -> Listener:
+async def open_listener(
+    address: Address,
+    upstream: Address,
+    backlog: int,
+    inherited: Inherited = NOTHING,
+    *,
+    handed: bool = True,
+) -> Listener:
     """Listen on ``address``; port 0 means any free one.
+
+    Sockets that are ``inherited`` are taken where they listen there; without ``handed``, only
+    those that were nobody's before.
 
     Raises:
         OSError: nobody can listen there; ``filename`` is the address.
     """
     try:
         if address.path:
-            return Listener(address, upstream, [_unix_socket(address.path, backlog)])
+            taken = inherited.take(socket.AF_UNIX, address.path, handed=handed)
+            if taken is None:
+                return Listener(address, upstream, [_unix_socket(address.path, backlog)])
+            taken.sock.listen(backlog)
+            return Listener(address, upstream, [taken.sock], own=not taken.foreign)
         found = await trio.socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
@@ -76,13 +92,16 @@ async def open_listener(address: Address, upstream: Address, backlog: int) -> Li
     port = address.port
     try:
         for family, kind, protocol, _, where in dict.fromkeys(found):
-            sock = socket.socket(family, kind, protocol)
+            place = (where[0], port, *where[2:])
+            taken = inherited.take(family, place, handed=handed)
+            sock = socket.socket(family, kind, protocol) if taken is None else taken.sock
             listener.sockets.append(sock)
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((where[0], port, *where[2:]))
+            if taken is None:
+                sock.setblocking(False)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind(place)
             sock.listen(backlog)
             port = port or sock.getsockname()[1]
     except OSError as error:
@@ -119,7 +138,9 @@ def _answers(path: str) -> bool:
     return True
 
 
-async def open_next_listener(first: Address, upstream: Address, backlog: int) -> Listener:
+async def open_next_listener(
+    first: Address, upstream: Address, backlog: int, inherited: Inherited = NOTHING
+) -> Listener:
     """Listen on the next free port above ``first``'s, for another member of its replica set.
 
     Raises:
@@ -127,7 +148,8 @@ async def open_next_listener(first: Address, upstream: Address, backlog: int) ->
     """
     for port in range(first.port + 1, min(first.port + 1 + PORTS_TRIED, 65_536)):
         try:
-            return await open_listener(Address(first.host, port), upstream, backlog)
+            place = Address(first.host, port)
+            return await open_listener(place, upstream, backlog, inherited, handed=False)
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise

@@ -20,6 +20,7 @@ from proxy.conversation.desk import Sessions
 from proxy.errors import ConfigError
 from proxy.listing import session_rows
 from proxy.net import readiness, tls
+from proxy.net.inherited import NOTHING
 from proxy.net.limits import BufferBudget, Places, raise_descriptor_limit
 from proxy.observe import gauges
 from proxy.observe.audit import AuditLog
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     import socket
 
     from proxy.conversation.facts import UpstreamFacts
+    from proxy.net.inherited import Inherited
     from proxy.net.limits import Admission
     from proxy.net.listeners import Listener
     from proxy.session.records import InFlight
@@ -83,7 +85,12 @@ async def serve(
 class Server:
     """One proxy process. Create it and :meth:`run` it once."""
 
-    def __init__(self, config: Config, reload: Callable[[], Config] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reload: Callable[[], Config] | None = None,
+        inherited: Inherited = NOTHING,
+    ) -> None:
         self.config = config
         self._reload = reload
         self.log = logs.logger()
@@ -140,7 +147,7 @@ class Server:
         self._stop = trio.Event()
         self._draining = False
         self._listeners = MemberListeners(
-            self.topology, config.listen, first, places, self._take, self._exhausted
+            self.topology, config.listen, first, places, self._take, self._exhausted, inherited
         )
         self._watcher = Watcher(
             self.topology,
@@ -186,12 +193,14 @@ class Server:
                     self._serving = serving
                     async with trio.open_nursery() as accepting:
                         await self._listeners.open_seeds(self._seeds, accepting)
+                        self._listeners.accept()
                         where = await self._start_admin(services)
                         services.start_soon(self._watcher.run)
                         self._announce(where)
                         self._notifier.ready()
                         task_status.started(Running(self._listeners.addresses(), where, self))
                         await self._stop.wait()
+                        await trio.sleep(self.config.limits.drain_delay_seconds)
                         self._listeners.close()
                         accepting.cancel_scope.cancel()
                     self._drain(serving)
@@ -201,11 +210,18 @@ class Server:
             services.cancel_scope.cancel()
 
     def stop(self) -> None:
-        """Drain and end; the second call ends at once."""
+        """Drain and end; the second call ends at once.
+
+        From now on the process says that it is not ready; clients are still taken for as long as
+        the settings say.
+        """
         if self._stop.is_set():
             if self._serving is not None:
                 self._serving.cancel_scope.cancel()
             return
+        limits = self.config.limits
+        self._notifier.stopping(limits.drain_delay_seconds + limits.drain_seconds)
+        self._draining = True
         self._stop.set()
 
     def reload(self) -> None:
@@ -260,7 +276,7 @@ class Server:
     # ------------------------------------------------------------------ connections
 
     def _take(self, listener: Listener, sock: socket.socket, peer: str) -> None:
-        if self._stop.is_set() or self._serving is None:
+        if self._serving is None:
             sock.close()
         elif not self._places.admit():
             sock.close()
@@ -291,9 +307,7 @@ class Server:
         return None
 
     def _drain(self, serving: trio.Nursery) -> None:
-        self._draining = True
         self.log.info("draining", connections=len(self._open))
-        self._notifier.stopping(self.config.limits.drain_seconds)
         serving.cancel_scope.deadline = trio.current_time() + self.config.limits.drain_seconds
         for connection in list(self._open.values()):
             connection.drain()

@@ -248,6 +248,9 @@ class Limits(Settings):
     before_login_bytes: Annotated[int, Field(strict=True, ge=16_384, le=48_000_000)] = 262_144
     half_close_seconds: Seconds = 10.0
     drain_seconds: Seconds = 30.0
+    drain_delay_seconds: Annotated[
+        float, Field(strict=True, ge=0, le=_DAY, allow_inf_nan=False)
+    ] = 0.0
 
 
 class Process(Settings):

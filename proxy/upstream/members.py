@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from proxy import logs
 from proxy.addresses import Address
+from proxy.net.inherited import NOTHING, Inherited, Placed
 from proxy.net.listeners import Listener, accept, open_listener, open_next_listener
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class MemberListeners:
     """One listener for each of ``topology.members()``.
 
     ``first`` is where the first seed's listener is; other members follow on the next free
-    ports, except those that ``given`` names a place for. ``take`` gets every client.
+    ports, except those that ``given`` names a place for. ``take`` gets every client. Sockets
+    that are ``inherited`` are taken where they fit, and members then keep their places.
     """
 
     def __init__(
@@ -35,12 +37,17 @@ class MemberListeners:
         given: dict[Address, Address],
         take: Take,
         exhausted: Callable[[OSError], None],
+        inherited: Inherited = NOTHING,
     ) -> None:
         self._topology = topology
         self._settings = settings
         self._first = first
-        #: Where a member's listener was or has to be: one that comes back gets its place back.
-        self._places = dict(given)
+        #: Where a member's listener has to be.
+        self._wanted = dict(given)
+        #: Where it was: one that comes back gets its place back.
+        self._places: dict[Address, Address] = {}
+        self._inherited = inherited
+        self._accepting = False
         self._take = take
         self._exhausted = exhausted
         self._open: dict[Address, Listener] = {}
@@ -54,17 +61,24 @@ class MemberListeners:
         return [_dialled(listener.address) for listener in listeners]
 
     async def open_seeds(self, seeds: tuple[Address, ...], nursery: trio.Nursery) -> None:
-        """Open the first listeners and accept on them, and on all later ones, in ``nursery``.
+        """Open the first listeners. From :meth:`accept` on they, and all later ones, accept.
 
         Raises:
             OSError: an address cannot be used; ``filename`` is the address.
         """
         self._nursery = nursery
         self._seeds = seeds
-        if seeds[0] not in self._places:
-            self._places[seeds[0]] = self._first
+        self._wanted.setdefault(seeds[0], self._first)
+        self._places = self._inherited.places(self._wanted, self._first)
         for seed in seeds:
             self._start(await self._open_for(seed), nursery)
+
+    def accept(self) -> None:
+        """Accept clients, in the nursery of :meth:`open_seeds`."""
+        assert self._nursery is not None
+        self._accepting = True
+        for listener in self._open.values():
+            self._accept(listener, self._nursery)
 
     async def reconcile(self) -> None:
         """Open listeners for members that appeared and close those of members that went."""
@@ -92,14 +106,22 @@ class MemberListeners:
         for listener in self._open.values():
             listener.close()
 
+    def placed(self) -> list[tuple[Placed, Listener]]:
+        """Every open listener and its place, for a successor."""
+        return [
+            (Placed(upstream, self._wanted.get(upstream), listener.address), listener)
+            for upstream, listener in self._open.items()
+        ]
+
     async def _open_for(self, member: Address) -> Listener:
-        place = self._places.get(member)
-        backlog = self._settings.backlog
+        wanted = self._wanted.get(member)
+        place = self._places.get(member) or wanted
+        backlog, inherited = self._settings.backlog, self._inherited
         if place is None:
-            listener = await open_next_listener(self._first, member, backlog)
+            listener = await open_next_listener(self._first, member, backlog, inherited)
         else:
-            listener = await open_listener(place, member, backlog)
-            if place == self._first:
+            listener = await open_listener(place, member, backlog, inherited)
+            if wanted == self._first:
                 self._first = listener.address
         self._places[member] = listener.address
         return listener
@@ -111,6 +133,10 @@ class MemberListeners:
             listens_at = "" if listener.wildcard else listener.address.host
             host = self._settings.advertise or listens_at
             self._topology.opened(listener.upstream, listener.address.port, host)
+        if self._accepting:
+            self._accept(listener, nursery)
+
+    def _accept(self, listener: Listener, nursery: trio.Nursery) -> None:
         take = partial(self._take, listener)
         for sock in listener.sockets:
             nursery.start_soon(accept, sock, take, self._exhausted)

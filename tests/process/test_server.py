@@ -240,6 +240,31 @@ async def test_draining_lets_work_finish_and_takes_nobody_new(nursery, how):
     nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("again", [False, True])
+@in_time
+async def test_clients_are_served_until_balancers_have_noticed(nursery, again):
+    upstream = RecordingUpstream()
+    port = await nursery.start(upstream.serve)
+    delay = 3600 if again else 0.5
+    limits = {"drain_delay_seconds": delay}
+    served = Served(settings(f"127.0.0.1:{port}", limits=limits))
+    running = await nursery.start(served.run)
+    before = await Client.connect(running)
+    await before.ping("before")
+    running.server.stop()
+    assert running.server.draining()
+    after = await Client.connect(running)
+    if again:
+        await after.ping("after")
+        running.server.stop()
+    for client in (before, after):
+        assert again or await client.receive() is None
+    await served.ended.wait()
+    for client in (before, after):
+        await client.close()
+    nursery.cancel_scope.cancel()
+
+
 @in_time
 async def test_draining_has_an_end(nursery):
     upstream = RecordingUpstream(held)

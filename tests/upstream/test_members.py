@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from proxy.addresses import Address
+from proxy.net.inherited import Inherited
 from proxy.net.listeners import Listener
 from proxy.settings.config import Listen
 from proxy.upstream.members import MemberListeners
@@ -43,7 +45,13 @@ class Rig:
         first = how.get("first", Address("127.0.0.1", 0))
         given = how.get("given", {})
         self.listeners = MemberListeners(
-            topology, how.get("settings", Listen()), first, given, self._take, self._exhausted
+            topology,
+            how.get("settings", Listen()),
+            first,
+            given,
+            self._take,
+            self._exhausted,
+            how.get("inherited", Inherited()),
         )
 
     def _take(self, listener: Listener, sock: socket.socket, peer: str) -> None:
@@ -55,6 +63,7 @@ class Rig:
 
     async def open(self, *seeds: Address) -> list[int]:
         await self.listeners.open_seeds(seeds, self.nursery)
+        self.listeners.accept()
         return [int(address.rpartition(":")[2]) for address in self.listeners.addresses()]
 
     async def reaches(self, port: int) -> Address:
@@ -115,6 +124,42 @@ async def test_given_places_are_kept_to():
         first, second = await rig.open(ONE, TWO)
         assert second == port
         assert await rig.reaches(first) == ONE
+
+
+async def test_a_successor_has_everybody_at_the_same_place():
+    topology = Topology(ONE, TWO, THREE)
+    async with rigged(topology) as before:
+        await before.open(ONE)
+        await before.listeners.reconcile()
+        placed = before.listeners.placed()
+        inherited = Inherited(
+            [sock.dup() for _, listener in placed for sock in listener.sockets],
+            placed=[place for place, _ in placed],
+        )
+        # The set lists its members in another order now.
+        later = Topology(ONE, THREE, TWO)
+        async with rigged(later, inherited=inherited) as after:
+            await after.open(ONE)
+            await after.listeners.reconcile()
+            inherited.settle()
+            before.listeners.close()
+            assert set(later.told) == set(topology.told)
+            for member, port, _ in topology.told:
+                assert await after.reaches(port) == member
+
+
+async def test_nobody_is_accepted_before_it_is_time():
+    async with rigged(Topology(ONE, TWO)) as rig:
+        await rig.listeners.open_seeds((ONE,), rig.nursery)
+        await rig.listeners.reconcile()
+        ports = [port for _, port, _ in rig.topology.told]
+        clients = [socket.create_connection(("127.0.0.1", port)) for port in ports]
+        await wait_all_tasks_blocked()
+        assert rig.taken == []
+        rig.listeners.accept()
+        await until(lambda: len(rig.taken) == 2)
+        for client in clients:
+            client.close()
 
 
 async def test_a_place_that_is_taken_leaves_the_member_without_a_listener_for_now():

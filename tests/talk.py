@@ -104,6 +104,9 @@ class Watching:
     def aborted(self, overdue: Overdue, ok: bool) -> None:
         self.seen.append(("aborted", overdue.txn_number, ok))
 
+    def gave_up(self, overdue: Overdue, code: int | None) -> None:
+        self.seen.append(("gave up", overdue.txn_number, code))
+
     def only(self, kind: str) -> list[tuple[Any, ...]]:
         return [entry[1:] for entry in self.seen if entry[0] == kind]
 

@@ -21,6 +21,7 @@ from proxy.session.known import KnownUsers
 from proxy.session.plans import Plan, commit
 from proxy.session.promises import Promise
 from proxy.session.records import CursorId
+from proxy.session.stable_api import repeats_parameters
 from proxy.session.store import SessionStore
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ class Recorder(Protocol):
 
     def aborted(self, overdue: Overdue, ok: bool) -> None:
         """A transaction that was open too long was to be aborted upstream, and was or not."""
+
+    def gave_up(self, overdue: Overdue, code: int | None) -> None:
+        """Upstream refused that so often, at last with ``code``, that it is not asked again."""
 
 
 def _random() -> bytes:
@@ -104,7 +108,6 @@ class Desk:
         self.upstream = upstream
         self.identity: Identity = NOBODY
         self._surprised = False
-        self._caller = self._make_caller()
         #: What a session command is about to make, and which part of it waits for its reply.
         self._promised: Promise | None = None
         self._sent: Plan | None = None
@@ -112,7 +115,7 @@ class Desk:
         self.tracking = Tracking(
             sessions.store, sessions.known, connection, upstream, Origin(client)
         )
-        self.tracking.own = self._caller.digest
+        self._called()
 
     # ------------------------------------------------------------------ who calls
 
@@ -166,6 +169,7 @@ class Desk:
         """Somebody else calls from now on, or upstream is another than was thought."""
         self._caller = self._make_caller()
         self.tracking.own = self._caller.digest
+        self.tracking.repeats_api = repeats_parameters(self._facts.wire_version)
 
     def _make_caller(self) -> Caller:
         facts = self._facts

@@ -13,6 +13,7 @@ import bson
 from bson.errors import BSONError
 
 from proxy.session.records import Attempt, CursorId, Operation
+from proxy.session.stable_api import parameters
 from proxy.session.transactions import (
     RETRYABLE_WRITES,
     Outcome,
@@ -94,7 +95,16 @@ def tracked_of(admitted: Doubted | Tracked | None) -> Tracked | None:
 class Tracking:
     """The store's eyes on one upstream process, for one client connection."""
 
-    __slots__ = ("_connection", "_known", "_store", "_upstream", "origin", "own", "user")
+    __slots__ = (
+        "_connection",
+        "_known",
+        "_store",
+        "_upstream",
+        "origin",
+        "own",
+        "repeats_api",
+        "user",
+    )
 
     def __init__(
         self,
@@ -114,6 +124,8 @@ class Tracking:
         self.user = ""
         self.own: bytes | None = None
         self.origin = origin
+        #: Whether what belongs to a transaction repeats its first command's API parameters.
+        self.repeats_api = True
 
     def requested(
         self, request: Request, info: OperationSessionInfo, session: Session | None, now: float
@@ -133,7 +145,8 @@ class Tracking:
             used = self._store.use(info.lsid, now, user, self.origin)
             if used is not None and step_of(request.command, info) is Step.START:
                 # Nobody will say whether it is open, so it may be.
-                self._step(used, Attempt(Step.START, info, None), Outcome.LOST, now)
+                start = Attempt(Step.START, info, None, self._parameters(request))
+                self._step(used, start, Outcome.LOST, now)
             return None
         operation = self._store.operation_started(
             info.lsid,
@@ -152,7 +165,7 @@ class Tracking:
             # Upstream notes the session, unless it cannot even read the fields.
             operation.unparsed = info.malformed.code if info.unparsed else 0
         elif info.txn_number is not None:
-            attempt = operation.attempt = _attempt(request, info, operation.session)
+            attempt = operation.attempt = self._attempt(request, info, operation.session)
             if attempt is not None and attempt.step is Step.START:
                 self._store.transaction_starts(operation.session)
         if command == "getMore":
@@ -228,7 +241,36 @@ class Tracking:
             self._upstream,
             self._connection,
             attempt.statements,
+            attempt.api,
         )
+
+    def _attempt(
+        self, request: Request, info: OperationSessionInfo, session: Session
+    ) -> Attempt | None:
+        """What a request asks of the transaction; None for nothing."""
+        step = step_of(request.command, info)
+        if step is None:
+            return None
+        same = info.txn_number == session.txn_number
+        if step is Step.START and not info.start_transaction and same:
+            step = Step.CONTINUE
+        api = b""
+        if step is not Step.CONTINUE or not same:
+            if b"help" in request.fields:
+                # What asks for help is answered without being carried out: it ends and replaces
+                # nothing.
+                tracker = session.transaction
+                if step is not Step.START or (tracker is not None and tracker.counts):
+                    return None
+            if step is Step.START or step is Step.CONTINUE:
+                api = self._parameters(request)
+        statements = None
+        if request.command in RETRYABLE_WRITES:
+            statements = statement_ranges(info, _statements(request))
+        return Attempt(step, info, statements, api)
+
+    def _parameters(self, request: Request) -> bytes:
+        return parameters(request) if self.repeats_api else b""
 
     def _note_cursor(self, operation: Operation, number: int, namespace: str, now: float) -> None:
         """The reply has a cursor of another number than the request, 0 for one that is gone."""
@@ -257,24 +299,6 @@ def _not_taken(reply: Reply, code: int) -> bool:
     # Both also stand for what was asked for, and then the session is there.
     said = text(reply.message, reply.fields.get(b"errmsg")) or ""
     return said.startswith(_NOT_IN_VERSION) if code == _STRICT else said.endswith(_EARLY)
-
-
-def _attempt(request: Request, info: OperationSessionInfo, session: Session) -> Attempt | None:
-    step = step_of(request.command, info)
-    if step is None:
-        return None
-    if step is Step.START and not info.start_transaction and info.txn_number == session.txn_number:
-        step = Step.CONTINUE
-    known = step is Step.CONTINUE and info.txn_number == session.txn_number
-    if not known and b"help" in request.fields:
-        # What asks for help is answered without being carried out: it ends and replaces nothing.
-        tracker = session.transaction
-        if step is not Step.START or (tracker is not None and tracker.counts):
-            return None
-    statements = None
-    if request.command in RETRYABLE_WRITES:
-        statements = statement_ranges(info, _statements(request))
-    return Attempt(step, info, statements)
 
 
 def _statements(request: Request) -> int:

@@ -61,7 +61,7 @@ COMMANDS: Final = frozenset((
 #: What somebody can do with a session that nobody should (:mod:`proxy.conversation.incidents`).
 SESSION_INCIDENTS: Final = ("concurrent", "shared", "txn_number_backwards", "foreign_uid")
 COMMAND_DECISIONS: Final = ("done", "refused", "failed")
-RULE_DECISIONS: Final = ("refused", "reported", "aborted", "failed")
+RULE_DECISIONS: Final = ("refused", "reported", "aborted", "failed", "given_up")
 #: The owner by a command of their own; somebody else by a command; the admin endpoint.
 INITIATORS: Final = ("owner", "other", "admin")
 

@@ -77,9 +77,22 @@ class DecisionRecorder:
 
     def aborted(self, overdue: Overdue, ok: bool) -> None:
         """Count and write down a transaction that was aborted for being open too long."""
+        self._ended_late(overdue, "aborted" if ok else "failed", overdue.reason)
+
+    def gave_up(self, overdue: Overdue, code: int | None) -> None:
+        """Count and write down one that upstream does not let be aborted; the log says so too."""
+        self._ended_late(overdue, "given_up", f"{overdue.reason}; upstream refuses: {code}")
+        self._log.warning(
+            "upstream does not let a late transaction be aborted",
+            session=str(overdue.session.key),
+            txn_number=overdue.txn_number,
+            owner=overdue.session.owner.name,
+            code=code,
+        )
+
+    def _ended_late(self, overdue: Overdue, decision: str, reason: str) -> None:
         session = overdue.session
         upstream = session.transaction.upstream if session.transaction is not None else ""
-        decision = "aborted" if ok else "failed"
         self._telemetry.ruled("transaction_guard", decision)
         self._audit.record(
             conn=None,
@@ -93,7 +106,7 @@ class DecisionRecorder:
             session=str(session.key),
             command="abortTransaction",
             decision=decision,
-            reason=overdue.reason,
+            reason=reason,
             rule="transaction_guard",
             targets=1,
         )

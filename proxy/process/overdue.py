@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import trio
 
 from policies.transaction_guard import TransactionGuard
+from proxy.conversation.overload import is_overload
 from proxy.listing.slices import in_slices
 from proxy.session.plans import abort_command
-from proxy.session.transactions import STEPPED_DOWN, State
+from proxy.session.transactions import STEPPED_DOWN, OpenTransaction, State
 
 if TYPE_CHECKING:
     from proxy.conversation.desk import Sessions
@@ -33,6 +35,11 @@ _BATCH: Final = 50
 
 #: Seconds after which a question without an answer counts as lost with its connection.
 _PATIENCE: Final = 10.0
+
+#: After how many refusals of one abort it is given up, and how many seconds pass after the first;
+#: after each further one twice as many.
+_MOST_REFUSALS: Final = 5
+_PAUSE: Final = 1.0
 
 #: NoSuchTransaction, TransactionCommitted: it was over already.
 _GONE: Final = 251
@@ -67,11 +74,29 @@ async def end_overdue(sessions: Sessions, connections: Callable[[], Collection[A
                     await rounds.end(waiting, connections())
 
 
+def _transaction(overdue: Overdue) -> OpenTransaction:
+    """What is to be aborted, as its first command has begun it."""
+    session, number, _ = overdue
+    tracker = session.transaction
+    known = tracker is not None and tracker.open_number == number
+    api = tracker.open_api if tracker is not None and known else b""
+    return OpenTransaction(session.key, number, api)
+
+
+class _Refused(NamedTuple):
+    """How often upstream has refused to abort this txnNumber, and when it may be asked again."""
+
+    number: int
+    times: int
+    again: float
+
+
 class _Rounds:
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
         #: Since when an answer is awaited.
         self._asked: dict[Session, float] = {}
+        self._refused: dict[Session, _Refused] = {}
         self._ready: deque[tuple[Place, Asker]] = deque()
         self._answered = trio.Event()
 
@@ -85,12 +110,30 @@ class _Rounds:
                     overdue = rule.overdue(session, now)
                     if overdue is None or now - self._asked.get(session, -_PATIENCE) < _PATIENCE:
                         continue
+                    refused = self._refused.get(session)
+                    if refused and refused.number == overdue.txn_number and now < refused.again:
+                        continue
                     tracker = session.transaction
                     assert tracker is not None
                     place = tracker.open_at, session.owner.uid
                     found.setdefault(place, deque()).append(overdue)
                 await trio.lowlevel.checkpoint()
+        await self._forget_refusals()
         return found
+
+    async def _forget_refusals(self) -> None:
+        """Keep no refusal longer than its transaction may be open."""
+        for some in in_slices(list(self._refused.items())):
+            for session, refused in some:
+                tracker = session.transaction
+                if (
+                    tracker is None
+                    or not tracker.may_be_open
+                    or tracker.open_number != refused.number
+                    or self._sessions.store.get(session.key) is not session
+                ):
+                    self._refused.pop(session, None)
+            await trio.lowlevel.checkpoint()
 
     async def end(
         self, waiting: dict[Place, deque[Overdue]], connections: Collection[Asker]
@@ -124,9 +167,7 @@ class _Rounds:
         if not queue or asker.place != place:
             return False
         batch = [queue.popleft() for _ in range(min(_BATCH, len(queue)))]
-        questions = [
-            abort_command(one.session.key, one.txn_number, one.session.owner.uid) for one in batch
-        ]
+        questions = [abort_command(_transaction(one), one.session.owner.uid) for one in batch]
         now = trio.current_time()
         for one in batch:
             self._asked[one.session] = now
@@ -145,11 +186,26 @@ class _Rounds:
         overdue = batch[number]
         self._asked.pop(overdue.session, None)
         ok, code = reply.ok(), reply.integer(b"code")
-        if ok or code in (_GONE, _COMMITTED) or code in STEPPED_DOWN:
+        ended = ok or code in (_GONE, _COMMITTED) or code in STEPPED_DOWN
+        if ended:
             how = State.COMMITTED if code == _COMMITTED else State.ABORTED
             store = self._sessions.store
             store.settle_transaction(overdue.session, overdue.txn_number, now, how)
         self._sessions.recorder.aborted(overdue, ok)
+        if not ended and not is_overload(reply):
+            self._note_refusal(overdue, code, now)
         if number == len(batch) - 1:
             self._ready.append((place, asker))
             self._answered.set()
+
+    def _note_refusal(self, overdue: Overdue, code: int | None, now: float) -> None:
+        """Upstream would not abort it, and will probably not: it is asked a few times more."""
+        before = self._refused.get(overdue.session)
+        times = 1
+        if before is not None and before.number == overdue.txn_number:
+            times += before.times
+        again = now + _PAUSE * 2 ** (times - 1)
+        if times >= _MOST_REFUSALS:
+            again = inf
+            self._sessions.recorder.gave_up(overdue, code)
+        self._refused[overdue.session] = _Refused(overdue.txn_number, times, again)

@@ -20,7 +20,7 @@ from proxy.session.records import (
     Session,
 )
 from proxy.session.sharded import Sharded
-from proxy.session.transactions import State
+from proxy.session.transactions import OpenTransaction, State
 
 if TYPE_CHECKING:
     from proxy.session.ids import LogicalSessionId
@@ -208,7 +208,9 @@ class SessionIndex:
                         found.cursors.setdefault((uid, namespace), []).append(cursor.id)
             tracker = session.transaction
             if tracker is not None and tracker.may_be_open and tracker.open_at == upstream:
-                found.transactions.append((session.key, tracker.open_number))
+                found.transactions.append(
+                    OpenTransaction(session.key, tracker.open_number, tracker.open_api)
+                )
         return found
 
     def cursor_session(self, cursor: CursorId) -> Session | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from proxy.errors import CommandError
     from proxy.session.across import Control, Known
     from proxy.session.caller import Caller
+    from proxy.session.transactions import OpenTransaction
 
 #: Sessions and owners that are looked up in one go.
 _LOOKED_UP: Final = 10_000
@@ -172,10 +173,10 @@ def emulation(plan: Plan, store: Control, upstream: str) -> Emulation:
     for (owner, namespace), ids in found.cursors.items():
         command = kill_cursors_command(namespace, ids)
         errands.append(Errand(owner, command, command))
-    for key, number in found.transactions:
-        as_owner = abort_command(key, number, key.uid)
-        as_caller = abort_command(key, number, plan.caller.digest)
-        errands.append(Errand(key.uid, as_owner, as_caller))
+    for one in found.transactions:
+        as_owner = abort_command(one, one.key.uid)
+        as_caller = abort_command(one, plan.caller.digest)
+        errands.append(Errand(one.key.uid, as_owner, as_caller))
     return Emulation(tuple(errands), tuple(found.operations))
 
 
@@ -189,13 +190,14 @@ def kill_cursors_command(namespace: str, ids: list[int]) -> bytes:
     )
 
 
-def abort_command(key: LogicalSessionId, txn_number: int, own: bytes | None) -> bytes:
+def abort_command(one: OpenTransaction, own: bytes | None) -> bytes:
     """``abortTransaction`` for one session; ``own`` is the digest of whoever sends it."""
     return bsonout.document(
         bsonout.number("abortTransaction", 1),
-        bsonout.nested("lsid", bsonout.session(key, own)),
-        b"\x12txnNumber\0" + txn_number.to_bytes(8, "little", signed=True),
+        bsonout.nested("lsid", bsonout.session(one.key, own)),
+        b"\x12txnNumber\0" + one.number.to_bytes(8, "little", signed=True),
         b"\x08autocommit\0\0",
+        one.api,
         bsonout.text("$db", "admin"),
     )
 

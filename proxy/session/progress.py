@@ -30,6 +30,7 @@ class TransactionStore(SessionIndex):
         upstream: str = "",
         connection: int = 0,
         statements: list[range] | None = None,
+        api: bytes = b"",
     ) -> None:
         """Learn from one reply to a request with a txnNumber."""
         if info.txn_number is None or session not in self.with_id(session.id):
@@ -44,7 +45,7 @@ class TransactionStore(SessionIndex):
         if step is Step.WRITE:
             self.counts.replays += tracker.is_replay(info.txn_number, statements)
             tracker.attempted = -1 if outcome is Outcome.OK else info.txn_number
-        tracker.apply(step, outcome, info.txn_number, now, upstream, connection)
+        tracker.apply(step, outcome, info.txn_number, now, upstream, connection, api)
         if statements and outcome is Outcome.OK and tracker.number == info.txn_number:
             tracker.executed_statements(statements)
         self.counts.stepped(tracker, step, outcome, before, now)

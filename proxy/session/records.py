@@ -10,7 +10,7 @@ from typing import NamedTuple
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.info import OperationSessionInfo  # noqa: TC001 - a field's, see test_compiled
 from proxy.session.sharded import Sharded
-from proxy.session.transactions import State, Step, Tracker
+from proxy.session.transactions import OpenTransaction, State, Step, Tracker
 
 
 class Ending(Enum):
@@ -122,12 +122,14 @@ class Operation:
 class Attempt:
     """What a request asks of its session's transaction, to be judged by its reply.
 
-    ``statements`` are those of a retryable write, None for other commands.
+    ``statements`` are those of a retryable write, None for other commands. ``api`` are its API
+    parameters (raw elements), where the request may begin a transaction.
     """
 
     step: Step
     info: OperationSessionInfo
     statements: list[range] | None
+    api: bytes = b""
 
 
 class CursorId(NamedTuple):
@@ -222,10 +224,9 @@ class Hit(NamedTuple):
 class Open(NamedTuple):
     """What sessions have open at one upstream process.
 
-    ``cursors`` are ids by owner's digest and ``db.collection``, ``transactions`` each session's
-    key and txnNumber.
+    ``cursors`` are ids by owner's digest and ``db.collection``.
     """
 
     cursors: dict[tuple[bytes, str], list[int]]
-    transactions: list[tuple[LogicalSessionId, int]]
+    transactions: list[OpenTransaction]
     operations: list[InFlight]

@@ -39,7 +39,7 @@ _STILL_USED: Final = 30.0
 #: What is told of a transaction. What waits for a reply is its own process's to count.
 TOLD: Final = (
     *("number", "state", "statements", "started", "last_use", "upstream", "connection"),
-    *("doubt", "doubt_at", "attempted", "changed"),
+    *("doubt", "doubt_at", "attempted", "changed", "api", "doubt_api"),
 )
 
 
@@ -332,9 +332,10 @@ class SharedStore(SessionStore):
         upstream: str = "",
         connection: int = 0,
         statements: list[range] | None = None,
+        api: bytes = b"",
     ) -> None:
         super().transaction_step(
-            session, step, outcome, info, now, upstream, connection, statements
+            session, step, outcome, info, now, upstream, connection, statements, api
         )
         self._learnt(session, now)
 

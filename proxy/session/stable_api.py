@@ -15,6 +15,7 @@ from proxy.session import idl, refusals
 from proxy.wire.fields import BOOL, STRING, text, walk
 
 if TYPE_CHECKING:
+    from proxy.wire.fields import Element
     from proxy.wire.messages import Request
 
 #: maxWireVersion from which on servers know the parameters.
@@ -47,6 +48,28 @@ _MORE: Final = (
 
 _ELEMENT: Final = bson.encode({"apiVersion": _ONLY_VERSION})[4:-1]
 
+#: maxWireVersion from which on each command of a transaction repeats the parameters of its first
+#: one. Those of 4.9 want them there and nowhere else, older ones know none.
+_REPEATED_FROM: Final = 13
+
+
+def _form(strict: bool | None, deprecations: bool | None) -> bytes:
+    options = {"apiStrict": strict, "apiDeprecationErrors": deprecations}
+    given = {name: value for name, value in options.items() if value is not None}
+    return bson.encode({"apiVersion": _ONLY_VERSION, **given})[4:-1]
+
+
+#: Raw elements by apiStrict and apiDeprecationErrors; None where one is not given, which is not the
+#: same as false.
+_FORMS: Final = {
+    (strict, deprecations): _form(strict, deprecations)
+    for strict in (None, False, True)
+    for deprecations in (None, False, True)
+}
+
+#: How an abort of the proxy's own begins.
+_ABORT: Final = b"\x10abortTransaction\0"
+
 
 def is_known(wire_version: int | None) -> bool:
     """Whether servers of this maxWireVersion know the parameters; not where it is unknown."""
@@ -56,6 +79,33 @@ def is_known(wire_version: int | None) -> bool:
 def names_version(request: Request) -> bool:
     """Whether a request gives ``apiVersion``."""
     return not idl.is_absent(request.fields.get(_VERSION))
+
+
+def repeats_parameters(wire_version: int | None) -> bool:
+    """Whether each command of a transaction has to repeat the parameters of its first one.
+
+    Also where the version is unknown: they are kept only where upstream has taken them.
+    """
+    return wire_version is None or wire_version >= _REPEATED_FROM
+
+
+def parameters(request: Request) -> bytes:
+    """A request's parameters as raw elements, to be repeated in what belongs to it.
+
+    Empty where it has none, or has what no server takes.
+    """
+    fields, data = request.fields, request.message
+    version = fields.get(_VERSION)
+    if version is None or version.type != STRING or text(data, version) != _ONLY_VERSION:
+        return b""
+    strict, deprecations = (_option(data, fields.get(name)) for name in _OPTIONS)
+    return _FORMS[strict, deprecations]
+
+
+def _option(data: bytes, element: Element | None) -> bool | None:
+    if element is None or element.type != BOOL:
+        return None
+    return data[element.value] != 0
 
 
 def refusal(request: Request, wire_version: int | None, required: bool) -> CommandError | None:
@@ -92,8 +142,11 @@ def refusal(request: Request, wire_version: int | None, required: bool) -> Comma
 
 
 def versioned(document: bytes) -> bytes:
-    """A command of the proxy's own (BSON) with ``apiVersion``, if it has none yet."""
-    if _VERSION in walk(document, 0, len(document)):
+    """A command of the proxy's own (BSON) with ``apiVersion``, if it has none yet.
+
+    An abort stays as it is: it says what its transaction's first command said, or nothing.
+    """
+    if document.startswith(_ABORT, 4) or _VERSION in walk(document, 0, len(document)):
         return document
     return (
         (len(document) + len(_ELEMENT)).to_bytes(4, "little")

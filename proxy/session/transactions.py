@@ -7,8 +7,9 @@ proxy. Only :attr:`Tracker.number` may therefore cause a refusal (reference sect
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from proxy.session.ids import LogicalSessionId  # noqa: TC001 - a field's, see test_compiled
 from proxy.wire.fields import ARRAY, integer
 
 if TYPE_CHECKING:
@@ -176,6 +177,17 @@ def _has_write_errors(reply: Reply) -> bool:
     return bool(integer(message, reply.fields.get(b"nErrors")))
 
 
+class OpenTransaction(NamedTuple):
+    """A transaction that may be open, as its abort has to name it.
+
+    ``api`` are the API parameters that it repeats (raw elements), empty where none.
+    """
+
+    key: LogicalSessionId
+    number: int
+    api: bytes = b""
+
+
 class Tracker:
     """One session's highest accepted txnNumber and what belongs to it.
 
@@ -184,16 +196,20 @@ class Tracker:
     connection that used it last. ``starting`` counts starts that wait for their reply. ``doubt``
     is a txnNumber under which a transaction may be open at ``doubt_at`` though no reply has said
     so, as the one to its start or its end never came; else -1, and never below ``number``.
+    ``api`` are the API parameters of that transaction's first command (raw elements), which its
+    abort has to repeat, and ``doubt_api`` those of the one in doubt.
     ``statements`` are ranges of executed statement ids, None before there are any. ``attempted``
     is the txnNumber of the latest retryable write if that did not succeed, else -1. ``changed``
     is when it was last learnt from, where several processes join what they know.
     """
 
     __slots__ = (
+        "api",
         "attempted",
         "changed",
         "connection",
         "doubt",
+        "doubt_api",
         "doubt_at",
         "last_use",
         "number",
@@ -217,6 +233,8 @@ class Tracker:
         self.doubt_at = ""
         self.attempted = -1
         self.changed = 0.0
+        self.api = b""
+        self.doubt_api = b""
 
     @property
     def may_be_open(self) -> bool:
@@ -238,6 +256,11 @@ class Tracker:
         """The upstream address where :attr:`open_number` may be open."""
         return self.doubt_at if self.doubt >= 0 else self.upstream
 
+    @property
+    def open_api(self) -> bytes:
+        """The API parameters of :attr:`open_number`."""
+        return self.doubt_api if self.doubt >= 0 else self.api
+
     def apply(
         self,
         step: Step,
@@ -246,15 +269,17 @@ class Tracker:
         now: float,
         upstream: str = "",
         connection: int = 0,
+        api: bytes = b"",
     ) -> None:
         """Learn from one reply to a request with txnNumber ``number``.
 
+        ``api`` are its API parameters, if it may be the first one that was seen of the number.
         That a transaction is over only the process can say where it is open.
         """
         if number < self.number:
             return
         if step is Step.START and outcome is Outcome.LOST:
-            self._doubt_start(number, now, upstream, connection)
+            self._doubt_start(number, now, upstream, connection, api)
             return
         state = TRANSITIONS.get((step, outcome))
         if state is None:
@@ -269,7 +294,7 @@ class Tracker:
                 self.state = state
                 self.last_use = now
                 if self.doubt < 0:
-                    self.doubt, self.doubt_at = number, self.upstream
+                    self.doubt, self.doubt_at, self.doubt_api = number, self.upstream, self.api
             return
         if doubted or (number > self.doubt and (accepted or step is Step.START)):
             self.doubt = -1
@@ -278,6 +303,7 @@ class Tracker:
             if accepted:
                 self.number = number
                 self.statements = None
+                self.api = self.doubt_api if doubted else api
                 if not doubted:
                     self.started = now
             elif step is Step.START and self.state is State.IN_PROGRESS:
@@ -289,17 +315,21 @@ class Tracker:
         if state is State.IN_PROGRESS:
             self.upstream = upstream
             self.connection = connection
+            if step is Step.START:
+                self.api = api
         self.state = state
         self.last_use = now
 
-    def _doubt_start(self, number: int, now: float, upstream: str, connection: int) -> None:
+    def _doubt_start(
+        self, number: int, now: float, upstream: str, connection: int, api: bytes
+    ) -> None:
         """A start went without an answer: it may be open, or what was open before still is."""
         if number <= max(self.number, self.doubt):
             return
         if not self.may_be_open:
             self.started = self.last_use = now
             self.connection = connection
-        self.doubt, self.doubt_at = number, upstream
+        self.doubt, self.doubt_at, self.doubt_api = number, upstream, api
 
     def kill(self) -> bool:
         """Abort what is open, as a kill does; prepared transactions survive. True if it was seen

@@ -127,6 +127,20 @@ def test_aborted_transactions(ok: bool, decision: str) -> None:
     assert [line[name] for name in ("application", "driver", "driver_version")] == [*SHOP[1:]]
 
 
+def test_what_is_given_up_is_counted_and_said() -> None:
+    with structlog.testing.capture_logs() as logged:
+        made, store = Recorded(), SessionStore()
+        session = store.use(LogicalSessionId(bytes(16), bytes(32)), 0.0, "alice@app", SHOP)
+        assert session is not None
+        made.recorder.gave_up(Overdue(session, 7, "too old"), 347)
+    read = made.read
+    assert read("rule_decisions_total", rule="transaction_guard", decision="given_up") == 1
+    [line] = made.audit.lines
+    assert (line["decision"], line["reason"]) == ("given_up", "too old; upstream refuses: 347")
+    [said] = logged
+    assert (said["log_level"], said["code"], said["txn_number"]) == ("warning", 347, 7)
+
+
 # ------------------------------------------------------------------ through a server
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import bson
@@ -203,3 +204,79 @@ async def test_without_such_a_limit_nothing_is_aborted(mode, settings, nursery, 
     house.open(1)
     await trio.sleep(1_000)
     assert house.state(1) is State.IN_PROGRESS
+
+
+async def test_an_abort_that_is_always_refused_is_given_up(nursery, autojump_clock):
+    house = House(nursery, total_seconds=10).connect(AS_ALICE)
+    house.answer = {"ok": 0.0, "code": 347}
+    house.open(1)
+    await trio.sleep(200)
+    assert house.recorder.only("aborted") == [(5, False)] * 5
+    assert house.recorder.only("gave up") == [(5, 347)]
+    assert house.store.open_transactions == 1
+    # Another transaction is another matter.
+    house.answer = {"ok": 1.0}
+    session = house.store.get(key(1))
+    assert session is not None
+    info = OperationSessionInfo(key(1), 6, False, True)
+    now = trio.current_time()
+    house.store.transaction_step(session, Step.START, Outcome.OK, info, now, UPSTREAM, 1)
+    await trio.sleep(12)
+    assert house.store.open_transactions == 0
+    assert house.recorder.only("gave up") == [(5, 347)]
+
+
+async def test_the_time_between_two_tries_grows(nursery, autojump_clock):
+    house = House(nursery, total_seconds=10).connect(AS_ALICE)
+    house.answer = {"ok": 0.0, "code": 6}
+    house.open(1)
+    tries = []
+    for _ in range(40):
+        before = len(house.asked)
+        await trio.sleep(1)
+        tries += [trio.current_time()] * (len(house.asked) - before)
+    pauses = [round(b - a) for a, b in pairwise(tries)]
+    assert len(pauses) == 4
+    assert pauses == sorted(pauses)
+    assert sum(pauses) >= 15
+
+
+async def test_upstream_that_has_too_much_to_do_refuses_nothing(nursery, autojump_clock):
+    house = House(nursery, total_seconds=10).connect(AS_ALICE)
+    labels = ["SystemOverloadedError", "RetryableError"]
+    house.answer = {"ok": 0.0, "code": 462, "errorLabels": labels}
+    house.open(1)
+    await trio.sleep(60)
+    assert house.recorder.only("gave up") == []
+    house.answer = {"ok": 1.0}
+    await trio.sleep(3)
+    assert house.store.open_transactions == 0
+
+
+async def test_refusals_are_forgotten_with_their_transactions(nursery, autojump_clock):
+    house = House(nursery, total_seconds=10).connect(AS_ALICE)
+    house.answer = {"ok": 0.0, "code": 347}
+    for number in range(60):
+        house.open(number)
+    await trio.sleep(100)
+    assert len(house.recorder.only("gave up")) == 60
+    for number in range(60):
+        session = house.store.get(key(number))
+        assert session is not None
+        assert house.store.forget(session)
+    await trio.sleep(3)
+    house.open(1)
+    await trio.sleep(100)
+    assert len(house.recorder.only("gave up")) == 61
+
+
+async def test_the_parameters_that_a_transaction_began_with_are_repeated(nursery, autojump_clock):
+    house = House(nursery, total_seconds=10).connect(AS_ALICE)
+    house.open(1)
+    session = house.store.get(key(1))
+    assert session is not None
+    assert session.transaction is not None
+    session.transaction.api = bson.encode({"apiVersion": "1", "apiStrict": True})[4:-1]
+    await trio.sleep(12)
+    [command] = house.asked
+    assert (command["apiVersion"], command["apiStrict"], command["$db"]) == ("1", True, "admin")

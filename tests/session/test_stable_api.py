@@ -11,7 +11,13 @@ import bson
 import pytest
 from bson import json_util
 
-from proxy.session.stable_api import is_known, refusal, versioned
+from proxy.session.stable_api import (
+    is_known,
+    parameters,
+    refusal,
+    repeats_parameters,
+    versioned,
+)
 from tests.session.sessions import request
 
 RECORDED = Path(__file__).parents[1] / "data" / "transcripts" / "4.9" / "stable-api.jsonl"
@@ -91,3 +97,39 @@ def test_a_command_gets_a_version() -> None:
     strict = bson.encode({"endSessions": [{"apiVersion": "2"}], "apiVersion": "1"})
     assert versioned(strict) == strict
     assert json.dumps(list(made)) == '["killSessions", "$db", "apiVersion"]'
+
+
+def test_an_abort_says_what_its_transaction_said_and_no_more() -> None:
+    abort = bson.encode({"abortTransaction": 1, "$db": "admin"})
+    assert versioned(abort) == abort
+
+
+@pytest.mark.parametrize(
+    ("wire_version", "repeats"), [(None, True), (8, False), (12, False), (13, True), (27, True)]
+)
+def test_from_5_0_on_all_of_a_transaction_has_the_same_parameters(
+    wire_version: int | None, repeats: bool
+) -> None:
+    assert repeats_parameters(wire_version) is repeats
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({}, {}),
+        ({"apiVersion": "1"}, {"apiVersion": "1"}),
+        ({"apiVersion": None, "apiStrict": True}, {}),
+        ({"apiStrict": False, "apiVersion": "1"}, {"apiVersion": "1", "apiStrict": False}),
+        ({"apiVersion": "1", "apiDeprecationErrors": True},) * 2,
+        ({"apiVersion": "1", "apiStrict": None}, {"apiVersion": "1"}),
+        ({"apiVersion": "1", "apiStrict": 1}, {"apiVersion": "1"}),
+        ({"apiVersion": "2"}, {}),
+        ({"apiVersion": 1}, {}),
+        ({"apiVersion": "1" * 100_000}, {}),
+    ],
+)
+def test_parameters_are_kept_in_one_form(given: dict[str, Any], kept: dict[str, Any]) -> None:
+    elements = parameters(request({"find": "c", **given}, "app"))
+    size = (len(elements) + 5).to_bytes(4, "little")
+    assert bson.decode(size + elements + b"\0") == kept
+    assert parameters(request({"find": "c", "x": 1, **given}, "app")) is elements

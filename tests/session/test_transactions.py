@@ -304,3 +304,33 @@ def test_executed_statements_are_joined_and_bounded() -> None:
     assert len(one.statements) == 8
     one.apply(Step.WRITE, Outcome.OK, 1, 0.0)
     assert one.statements is None
+
+
+def test_the_parameters_are_those_of_the_first_command_that_was_seen() -> None:
+    one = Tracker()
+    one.apply(Step.START, Outcome.OK, 1, 0.0, "a:1", api=b"one")
+    one.apply(Step.CONTINUE, Outcome.OK, 1, 1.0, "a:1")
+    assert (one.open_number, one.open_api) == (1, b"one")
+    one.apply(Step.START, Outcome.GONE, 2, 2.0, "a:1", api=b"two")
+    one.apply(Step.START, Outcome.OK, 3, 3.0, "a:1", api=b"three")
+    assert one.open_api == b"three"
+    # Begun before the proxy was there, or at another one.
+    one.apply(Step.CONTINUE, Outcome.OK, 4, 4.0, "a:1", api=b"four")
+    assert one.open_api == b"four"
+    # A shard may begin anew under the same number.
+    one.apply(Step.ABORT, Outcome.OK, 4, 5.0, "a:1")
+    one.apply(Step.START, Outcome.OK, 4, 6.0, "a:1")
+    assert one.open_api == b""
+
+
+def test_the_parameters_of_what_is_in_doubt() -> None:
+    one = Tracker()
+    one.apply(Step.START, Outcome.OK, 1, 0.0, "a:1", api=b"one")
+    one.apply(Step.START, Outcome.LOST, 2, 1.0, "a:1", api=b"two")
+    assert (one.open_number, one.open_api) == (2, b"two")
+    one.apply(Step.CONTINUE, Outcome.OK, 2, 2.0, "a:1", api=b"other")
+    assert (one.doubt, one.open_number, one.open_api) == (-1, 2, b"two")
+    one.apply(Step.COMMIT, Outcome.LOST, 2, 3.0, "a:1")
+    assert (one.doubt, one.open_api) == (2, b"two")
+    one.settle(2, State.ABORTED)
+    assert not one.may_be_open

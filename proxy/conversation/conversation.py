@@ -88,6 +88,7 @@ class Conversation:
         "close",
         "desk",
         "ending",
+        "hellos",
         "metadata",
         "meter",
         "observer",
@@ -142,6 +143,8 @@ class Conversation:
         #: What the client said of itself; None before its first hello.
         self.metadata: ClientMetadata | None = None
         self.requests = 0
+        #: How many of them were a hello.
+        self.hellos = 0
         #: What is asked here carries an API version, because the client's own commands do or
         #: because upstream demands it.
         self.versioned = False

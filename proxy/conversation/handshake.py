@@ -45,6 +45,7 @@ _NO_CLIENT_CERTIFICATE: Final = CommandError(
 
 
 def _on_hello(conversation: Conversation, request: Request, now: float) -> None:
+    conversation.hellos += 1
     if conversation.metadata is None:
         conversation.metadata = client_metadata(request)
         conversation.desk.introduced(conversation.metadata)

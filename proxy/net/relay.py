@@ -97,8 +97,13 @@ class Relay:
 
     @property
     def busy(self) -> bool:
-        """A request is under way or half received."""
-        return self._intake.begun or not self.conversation.idle
+        """A request is under way or half received, or its reader has not taken all of something."""
+        return (
+            self._intake.begun
+            or not self.conversation.idle
+            or self._to_client.held > 0
+            or (self._to_upstream is not None and self._to_upstream.held > 0)
+        )
 
     def drain(self) -> None:
         """Close as soon as no work is in flight."""
@@ -300,6 +305,8 @@ class Relay:
         """Tell upstream that the client has ended, but not before all it asked for is sent."""
         conversation = self.conversation
         if conversation.blocked or self._intake.frames or self._to_upstream is None:
+            return
+        if self._to_upstream.held:
             return
         if not conversation.in_flight:
             self._scope.cancel()

@@ -128,6 +128,18 @@ class Connection:
             self.relay.flush_soon()
 
     @property
+    def monitors(self) -> bool:
+        """Whether a driver watches the server by it and does nothing else."""
+        conversation = self._conversation
+        return conversation is not None and conversation.requests == conversation.hellos > 1
+
+    @property
+    def works(self) -> bool:
+        """Whether it was asked for anything but hello."""
+        conversation = self._conversation
+        return conversation is not None and conversation.requests > conversation.hellos
+
+    @property
     def speaks_for(self) -> bytes | None:
         """The owner (a digest) as whom :meth:`ask` would work now; None where it would not."""
         conversation = self._conversation

@@ -28,6 +28,7 @@ from proxy.observe.recording import DecisionRecorder
 from proxy.observe.scraping import watch_the_loop
 from proxy.observe.telemetry import Telemetry
 from proxy.process.connection import Connection, Shared
+from proxy.process.draining import Draining
 from proxy.process.housekeeping import keep_house
 from proxy.process.notify import Notifier
 from proxy.process.overdue import end_overdue
@@ -145,7 +146,7 @@ class Server:
         self._places: Admission = Places(config.limits.connections)
         self._serving: trio.Nursery | None = None
         self._stop = trio.Event()
-        self._draining = False
+        self._draining = Draining(self._open)
         self._listeners = MemberListeners(
             self.topology, config.listen, first, places, self._take, self._exhausted, inherited
         )
@@ -203,7 +204,8 @@ class Server:
                         await trio.sleep(self.config.limits.drain_delay_seconds)
                         self._listeners.close()
                         accepting.cancel_scope.cancel()
-                    self._drain(serving)
+                    self.log.info("draining", connections=len(self._open))
+                    self._draining.begin(serving, self.config.limits)
             finally:
                 self._listeners.close()
             self.log.info("stopped")
@@ -221,7 +223,6 @@ class Server:
             return
         limits = self.config.limits
         self._notifier.stopping(limits.drain_delay_seconds + limits.drain_seconds)
-        self._draining = True
         self._stop.set()
 
     def reload(self) -> None:
@@ -294,6 +295,7 @@ class Server:
         finally:
             del self._open[connection.id]
             self._places.release()
+            self._draining.left(connection.id)
 
     def _exhausted(self, error: OSError) -> None:
         self.telemetry.rejected("descriptors")
@@ -305,12 +307,6 @@ class Server:
             if connection.could_ask(upstream, uid):
                 return connection
         return None
-
-    def _drain(self, serving: trio.Nursery) -> None:
-        self.log.info("draining", connections=len(self._open))
-        serving.cancel_scope.deadline = trio.current_time() + self.config.limits.drain_seconds
-        for connection in list(self._open.values()):
-            connection.drain()
 
     # ------------------------------------------------------------------ services
 
@@ -411,4 +407,4 @@ class Server:
 
     def draining(self) -> bool:
         """Whether the proxy is on its way out."""
-        return self._draining
+        return self._stop.is_set()

@@ -251,6 +251,7 @@ class Limits(Settings):
     drain_delay_seconds: Annotated[
         float, Field(strict=True, ge=0, le=_DAY, allow_inf_nan=False)
     ] = 0.0
+    drain_idle_seconds: Seconds = 1.0
 
 
 class Process(Settings):

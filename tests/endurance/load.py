@@ -63,8 +63,7 @@ def _say_hello(host: str, port: int | None) -> None:
 
 
 #: What consists of commands that no driver runs again by itself when a connection ends: getMore,
-#: writes of many documents, and whatever is sent by ``command``. For these a connection that
-#: drains away is cut.
+#: writes of many documents, and whatever is sent by ``command``.
 NOT_RUN_AGAIN = (_find, _session_control, _tidy, _refused, _come_and_go)
 
 KINDS = (_find, _find, _find, _write, _write, _transaction, _session_control, _refused)

@@ -150,6 +150,30 @@ async def test_unacknowledged_writes_before_the_end_are_sent():
         assert rig.upstream.take() == SILENT * 3
 
 
+async def test_unacknowledged_writes_outlive_a_client_that_is_found_dead_by_its_replies():
+    async with rigged() as rig:
+        await rig.says(ONE)
+        rig.upstream.make_room(10)
+        assert await rig.says(SILENT) == SILENT[:10]
+        rig.client.reset()
+        await rig.answers(FIRST)
+        await rig.running()
+        rig.upstream.make_room(None)
+        await rig.ended("client: reset by peer")
+        assert rig.upstream.take() == SILENT[10:]
+
+
+async def test_an_upstream_that_never_takes_them_is_not_waited_for_for_ever(autojump_clock):
+    async with rigged() as rig:
+        await rig.says(ONE)
+        rig.upstream.make_room(10)
+        await rig.says(SILENT)
+        rig.client.reset()
+        await rig.answers(FIRST)
+        await trio.sleep(LIMITS.half_close_seconds)
+        await rig.ended("client: reset by peer")
+
+
 # ------------------------------------------------------------------ upstream ends
 
 
@@ -635,6 +659,30 @@ async def test_draining_waits_for_a_slow_client():
         rig.client.make_room(None)
         await rig.ended("draining")
         assert rig.client.take() == FIRST
+
+
+async def test_draining_waits_for_a_client_that_has_half_of_its_reply():
+    async with rigged(room=10) as rig:
+        await rig.says(ONE)
+        assert await rig.answers(FIRST) == FIRST[:10]
+        rig.relay.drain()
+        await rig.running()
+        rig.client.make_room(None)
+        await rig.ended("draining")
+        assert rig.client.take() == FIRST[10:]
+
+
+async def test_draining_waits_until_upstream_has_taken_what_has_no_reply():
+    async with rigged() as rig:
+        await rig.says(ONE)
+        await rig.answers(FIRST)
+        rig.upstream.make_room(10)
+        assert await rig.says(SILENT) == SILENT[:10]
+        rig.relay.drain()
+        await rig.running()
+        rig.upstream.make_room(None)
+        await rig.ended("draining")
+        assert rig.upstream.take() == SILENT[10:]
 
 
 async def test_draining_lets_a_half_received_message_finish():

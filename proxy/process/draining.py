@@ -1,0 +1,57 @@
+"""How clients are let go when the process ends: in an order in which drivers lose no work.
+
+A driver finds out that a connection of its pool was closed by using it, and what it does not run
+again by itself (getMore, commands of the application's own) is lost. But when a connection ends by
+which it watches the server, it gives up the whole pool at once, and what comes next waits until
+there is a server again. So those end first, and the others have a moment to be left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from proxy.process.connection import Connection
+    from proxy.settings.config import Limits
+
+
+class Draining:
+    """Lets go of ``connections``, by their numbers, once it is :meth:`begin`'s time."""
+
+    def __init__(self, connections: Mapping[int, Connection]) -> None:
+        self._connections = connections
+        self.begun = False
+        #: Those that clients may leave by themselves.
+        self._awaited: set[int] = set()
+        self._grace = trio.CancelScope()
+
+    def begin(self, serving: trio.Nursery, limits: Limits) -> None:
+        """End what is idle soon, and whatever is left when ``limits`` say so."""
+        self.begun = True
+        serving.cancel_scope.deadline = trio.current_time() + limits.drain_seconds
+        monitors = [one for one in self._connections.values() if one.monitors]
+        self._awaited = {number for number, one in self._connections.items() if one.works}
+        if monitors and self._awaited:
+            _drain(monitors)
+            serving.start_soon(self._drain_the_rest, limits.drain_idle_seconds)
+        else:
+            _drain(self._connections.values())
+
+    def left(self, number: int) -> None:
+        """A connection ended."""
+        self._awaited.discard(number)
+        if self.begun and not self._awaited:
+            self._grace.cancel()
+
+    async def _drain_the_rest(self, seconds: float) -> None:
+        with self._grace:
+            await trio.sleep(seconds)
+        _drain(self._connections.values())
+
+
+def _drain(connections: Iterable[Connection]) -> None:
+    for connection in list(connections):
+        connection.drain()

@@ -1,0 +1,141 @@
+"""In which order clients are let go, so that drivers notice before they lose anything."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from proxy import logs
+from proxy.process import server
+from proxy.process.server import Running
+from proxy.settings.config import Config, load
+from proxy.wire.opcodes import EXHAUST_ALLOWED
+from tests.build import command
+from tests.running import Client, in_time
+from tests.upstreams import RecordingUpstream, Seen, document, echo
+
+HELLO = command({"hello": 1, "$db": "admin"})
+AWAITED = command({"hello": 1, "do": "wait", "$db": "admin"}, flags=EXHAUST_ALLOWED)
+
+
+def answer(seen: Seen, frame: bytes) -> Any:
+    return () if document(frame).get("do") == "wait" else echo(seen, frame)
+
+
+class Served:
+    """A proxy before an upstream, and its clients."""
+
+    def __init__(self, running: Running, ended: trio.Event) -> None:
+        self.stop = running.server.stop
+        self.ended = ended
+        self._running = running
+        self._clients: list[Client] = []
+
+    async def opened(self) -> Client:
+        """A connection that said hello, and no more."""
+        client = await Client.connect(self._running)
+        self._clients.append(client)
+        assert await client.ask(HELLO) is not None
+        return client
+
+    async def working(self) -> Client:
+        client = await self.opened()
+        await client.ping("works")
+        return client
+
+    async def watching(self, *, waits: bool = True) -> Client:
+        """A driver watches the server by it: by a hello that waits, or by one every so often."""
+        client = await self.opened()
+        if waits:
+            await client.send(AWAITED)
+        else:
+            assert await client.ask(HELLO) is not None
+        return client
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.close()
+
+
+@asynccontextmanager
+async def serving(idle: float) -> AsyncIterator[Served]:
+    """A proxy that leaves the idle alone for so many seconds when it drains, which it has to do
+    before the end."""
+    logs.configure("text", "error")
+    ended = trio.Event()
+
+    async def serve(
+        config: Config, *, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        await server.serve(config, task_status=task_status)
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(RecordingUpstream(answer).serve)
+        tables = {
+            "listen": {"address": "127.0.0.1:0"},
+            "upstream": {"address": f"127.0.0.1:{port}"},
+            "admin": {"address": ""},
+            "limits": {"drain_seconds": 3600.0, "drain_idle_seconds": idle},
+        }
+        served = Served(await nursery.start(serve, load(None, tables)), ended)
+        yield served
+        await ended.wait()
+        await served.close()
+        nursery.cancel_scope.cancel()
+
+
+@in_time
+async def test_who_watches_is_told_first_and_who_works_leaves_in_peace():
+    async with serving(3600.0) as served:
+        watching = await served.watching(), await served.watching(waits=False)
+        working = await served.working(), await served.working()
+        served.stop()
+        for client in watching:
+            assert await client.receive() is None
+        for client in working:
+            await client.ping("as before")
+            assert not served.ended.is_set()
+            await client.close()
+
+
+@in_time
+async def test_who_was_only_opened_keeps_nobody():
+    async with serving(3600.0) as served:
+        watching, working = await served.watching(), await served.working()
+        opened = await served.opened()
+        served.stop()
+        assert await watching.receive() is None
+        assert await opened.ask(HELLO) is not None
+        await working.close()
+        assert await opened.receive() is None
+
+
+@in_time
+async def test_who_does_not_leave_is_let_go_when_the_moment_is_over():
+    async with serving(0.1) as served:
+        watching, working = await served.watching(), await served.working()
+        served.stop()
+        assert await watching.receive() is None
+        assert await working.receive() is None
+
+
+@in_time
+async def test_where_nobody_watches_nothing_is_waited_for():
+    async with serving(3600.0) as served:
+        working = await served.working()
+        served.stop()
+        assert await working.receive() is None
+
+
+@in_time
+async def test_a_second_stop_ends_the_moment_too():
+    async with serving(3600.0) as served:
+        watching, working = await served.watching(), await served.working()
+        served.stop()
+        assert await watching.receive() is None
+        served.stop()
+        assert await working.receive() is None

@@ -1,7 +1,8 @@
 """Killing sessions from outside: which ones are meant, what that would hit, and doing it.
 
 The proxy has no credentials of its own. Users may kill their own sessions, so each owner's are
-killed through an idle connection of that owner's; whoever has none is reported as unreachable.
+killed through an idle connection of that owner's, or where there is none through one that may kill
+for everybody. Sessions of whoever has neither are reported as unreachable.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import trio
 from proxy.listing.slices import in_slices
 from proxy.session import bsonout
 from proxy.session.caller import Caller
-from proxy.session.identity import NO_OWNER, NOBODY
+from proxy.session.identity import EVERYBODY, NO_OWNER, NOBODY
 from proxy.session.plans import Plan, emulation
 from proxy.session.records import Selection
 
@@ -52,7 +53,10 @@ class Reach(Protocol):
     """What a kill needs of the running proxy."""
 
     def askers(self) -> Mapping[str, Mapping[bytes, Sequence[Asker]]]:
-        """By upstream address and owner's digest, the connections that can ask right now."""
+        """By upstream address and owner's digest, the connections that can ask right now.
+
+        Those that may kill anybody's sessions are also under :data:`EVERYBODY`.
+        """
 
     def facts(self, upstream: str) -> UpstreamFacts:
         """What is known of the process at an address."""
@@ -152,25 +156,34 @@ class Kill:
         async with trio.open_nursery() as nursery:
             for upstream, askers in self._reach.askers().items():
                 anyone = self._reach.facts(upstream).authorization is False
+                spare = [] if anyone else self._audible(askers.get(EVERYBODY, ()))
+                stand_ins = ((one, who) for one in spare if (who := one.speaks_for) is not None)
                 for owner, keys in self._of_owner.items():
-                    speaks = NO_OWNER if anyone else owner[0]
-                    found = [one for one in askers.get(speaks, ()) if one not in self._silent]
-                    asker = next((one for one in found if one.speaks_for == speaks), None)
+                    place = upstream, owner
+                    if place in self._waiting and not self._waiting[place]:
+                        continue
+                    uid = NO_OWNER if anyone else owner[0]
+                    own = self._audible(askers.get(uid, ()))
+                    idle = ((one, uid) for one in own if one.speaks_for == uid)
+                    asker, speaks = next(idle, None) or next(stand_ins, (None, uid))
                     if asker is None:
                         continue
-                    place = upstream, owner
                     if place not in self._waiting:
                         self._waiting[place] = list(in_slices(keys))
                         self._reached.add(owner)
-                    if not self._waiting[place]:
-                        continue
                     batch = self._waiting[place].pop()
-                    others = len(found) > 1 and len(self._silent) < _MOST_SILENT
+                    others = len(self._silent) < _MOST_SILENT and any(
+                        one is not asker for one in (*own[:2], *spare[:2])
+                    )
                     nursery.start_soon(self._send, asker, others, speaks, place, batch, client)
                     if anyone:
                         # One connection speaks for all owners, but says one thing at a time.
                         break
         return self._left() != before
+
+    def _audible(self, askers: Sequence[Asker]) -> list[Asker]:
+        """Those that have always answered."""
+        return [one for one in askers if one not in self._silent]
 
     def _left(self) -> tuple[int, int]:
         return len(self._waiting), sum(map(len, self._waiting.values()))

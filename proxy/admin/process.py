@@ -15,6 +15,7 @@ from proxy.admin.overview import KillingIsOffError, Listed
 from proxy.admin.query import Selecting, read_query
 from proxy.admin.summary import GROUPS, groups, summary
 from proxy.listing.slices import in_slices
+from proxy.session.identity import EVERYBODY
 from proxy.session.records import Selection
 
 if TYPE_CHECKING:
@@ -211,8 +212,10 @@ class Process:
     async def _preview(self, targets: list[Target]) -> Row:
         operations = cursors = transactions = reachable = 0
         askers = self._state.askers()
-        anyone = any(self._state.facts(one).authorization is False for one in askers)
         owners = {owner for known in askers.values() for owner in known}
+        anyone = EVERYBODY in owners or any(
+            self._state.facts(one).authorization is False for one in askers
+        )
         for some in in_slices(targets):
             hit = self._state.store.hit(Selection(keys=frozenset(one.key for one in some)))
             operations += hit.operations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from proxy.conversation.handlers import HANDLERS
 from proxy.net.limits import Share
 from proxy.net.relay import Relay
 from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket, start_tls
+from proxy.session.identity import EVERYBODY
 
 if TYPE_CHECKING:
     import ssl
@@ -158,6 +159,21 @@ class Connection:
         """The upstream address and the owner (a digest) for which :meth:`ask` would work now."""
         owner = self.speaks_for
         return None if owner is None else (str(self.upstream), owner)
+
+    @property
+    def acts_for_all(self) -> bool:
+        """Whether upstream would take what :meth:`ask` says of anybody's session."""
+        return self._conversation is not None and self._conversation.desk.caller.may("impersonate")
+
+    @property
+    def kills_for_all(self) -> bool:
+        """Whether :meth:`ask` may kill anybody's sessions."""
+        if self._conversation is None:
+            return False
+        desk = self._conversation.desk
+        # Where upstream cannot kill sessions itself, that comes to killing cursors and the like.
+        enough = ("killAnySession", "impersonate") if desk.native else ("anyAction",)
+        return any(map(desk.caller.may, enough))
 
     def could_ask(self, upstream: str, uid: bytes) -> bool:
         """Whether :meth:`ask` would work now, upstream and as the owner of ``uid``."""
@@ -353,3 +369,18 @@ class Connection:
 
     def unknown_member(self) -> None:
         self._shared.unknown_member()
+
+
+def by_owner(connections: Iterable[Connection]) -> dict[str, dict[bytes, list[Connection]]]:
+    """Those that can ask right now, by upstream address and by owner's digest.
+
+    Those that may kill anybody's sessions are also under :data:`EVERYBODY`.
+    """
+    found: dict[str, dict[bytes, list[Connection]]] = {}
+    for connection in connections:
+        if (place := connection.place) is not None:
+            owners = found.setdefault(place[0], {})
+            owners.setdefault(place[1], []).append(connection)
+            if connection.kills_for_all:
+                owners.setdefault(EVERYBODY, []).append(connection)
+    return found

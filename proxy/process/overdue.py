@@ -1,4 +1,4 @@
-"""Ending transactions that are late, on idle connections of those who own them.
+"""Ending transactions that are late, on idle connections of those who own them, or of servers.
 
 Each second all that is overdue is found and given to the connections that can ask for its owners,
 many at a time on each, one behind the other. No turn of the loop has more to do than one slice of
@@ -18,6 +18,7 @@ import trio
 from policies.transaction_guard import TransactionGuard
 from proxy.conversation.overload import is_overload
 from proxy.listing.slices import in_slices
+from proxy.session.identity import EVERYBODY
 from proxy.session.plans import abort_command
 from proxy.session.transactions import STEPPED_DOWN, OpenTransaction, State
 
@@ -55,6 +56,10 @@ class Asker(Protocol):
     @property
     def place(self) -> Place | None:
         """Where and as whom it could ask now; None where it could not."""
+
+    @property
+    def acts_for_all(self) -> bool:
+        """Whether upstream would take what it says of anybody's session."""
 
     def ask_all(
         self, questions: Sequence[bytes], handler: Callable[[int, Reply, float], None]
@@ -141,12 +146,16 @@ class _Rounds:
         """Ask until nothing waits, nobody is left to be asked or the time is over."""
         self._ready.clear()
         until = trio.current_time() + INTERVAL
+        stand_ins: list[tuple[str, Asker]] = []
         for some in in_slices(list(connections)):
             for asker in some:
                 place = asker.place
                 if place is not None and place in waiting:
                     self._ready.append((place, asker))
+                if place is not None and asker.acts_for_all:
+                    stand_ins.append((place[0], asker))
             await trio.lowlevel.checkpoint()
+        self._let_others_ask(stand_ins, waiting)
         under_way = 0
         while trio.current_time() < until:
             while self._ready:
@@ -161,13 +170,29 @@ class _Rounds:
         now = trio.current_time()
         self._asked = {one: at for one, at in self._asked.items() if now - at < _PATIENCE}
 
+    def _let_others_ask(
+        self, stand_ins: list[tuple[str, Asker]], waiting: dict[Place, deque[Overdue]]
+    ) -> None:
+        """Put what nobody can ask as its owner together for those who may ask it all the same."""
+        served = {place for place, _ in self._ready}
+        for upstream in {upstream for upstream, _ in stand_ins}:
+            left: deque[Overdue] = deque()
+            for place, queue in waiting.items():
+                if place[0] == upstream and place not in served:
+                    left.extend(queue)
+                    queue.clear()
+            waiting[upstream, EVERYBODY] = left
+        self._ready += [((upstream, EVERYBODY), asker) for upstream, asker in stand_ins]
+
     def _ask(self, place: Place, asker: Asker, waiting: dict[Place, deque[Overdue]]) -> bool:
         """Give a connection its batch; False if it has none or is not idle any more."""
         queue = waiting[place]
-        if not queue or asker.place != place:
+        upstream, uid = asker.place or ("", EVERYBODY)
+        stands_in = place == (upstream, EVERYBODY) and asker.acts_for_all
+        if not queue or not (stands_in or place == (upstream, uid)):
             return False
         batch = [queue.popleft() for _ in range(min(_BATCH, len(queue)))]
-        questions = [abort_command(_transaction(one), one.session.owner.uid) for one in batch]
+        questions = [abort_command(_transaction(one), uid) for one in batch]
         now = trio.current_time()
         for one in batch:
             self._asked[one.session] = now

@@ -27,7 +27,7 @@ from proxy.observe.audit import AuditLog
 from proxy.observe.recording import DecisionRecorder
 from proxy.observe.scraping import watch_the_loop
 from proxy.observe.telemetry import Telemetry
-from proxy.process.connection import Connection, Shared
+from proxy.process.connection import Connection, Shared, by_owner
 from proxy.process.draining import Draining
 from proxy.process.housekeeping import keep_house
 from proxy.process.notify import Notifier
@@ -363,14 +363,7 @@ class Server:
 
     def askers(self) -> dict[str, dict[bytes, list[Connection]]]:
         """By upstream address and owner's digest, the connections that can ask right now."""
-        found: dict[str, dict[bytes, list[Connection]]] = {}
-        for connection in self._open.values():
-            owner = connection.speaks_for
-            if owner is not None:
-                found.setdefault(str(connection.upstream), {}).setdefault(owner, []).append(
-                    connection
-                )
-        return found
+        return by_owner(self._open.values())
 
     def facts(self, upstream: str) -> UpstreamFacts:
         """What is known of the process at an address."""

@@ -13,6 +13,9 @@ from bson.errors import BSONError
 #: SHA-256 of the empty string: the owner's digest where nobody owns a session.
 NO_OWNER = hashlib.sha256(b"").digest()
 
+#: In place of a digest: whoever may act for everybody.
+EVERYBODY = b""
+
 
 def user_digest(user: str, database: str) -> bytes:
     """A session owner's uid: SHA-256 over the bytes of ``user@db`` as stored, 32 bytes."""

@@ -14,7 +14,7 @@ import trio
 from proxy import admin
 from proxy.conversation.facts import UpstreamFacts
 from proxy.observe.telemetry import Telemetry
-from proxy.session.identity import user_digest
+from proxy.session.identity import EVERYBODY, user_digest
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.records import CursorId, InFlight, Session
 from proxy.session.store import SessionStore
@@ -60,6 +60,8 @@ class FakeState:
         self.is_draining = False
         #: Further connections beside the one in ``asking``, by upstream and owner.
         self.others: dict[tuple[str, bytes], list[FakeAsker]] = {}
+        #: Those of them that may kill anybody's sessions.
+        self.for_everybody: list[FakeAsker] = []
         self.rows: Iterable[dict[str, Any]] = ()
         self.per_user, self.per_application = 0, 0
         self.asking: dict[str, dict[bytes, FakeAsker]] = {}
@@ -130,6 +132,8 @@ class FakeState:
                 for one in (asker, *self.others.get((upstream, owner), ())):
                     one.speaks_for = None if one.busy else owner
                     known.append(one)
+                    if one in self.for_everybody:
+                        found[upstream].setdefault(EVERYBODY, []).append(one)
         return found
 
     def facts(self, upstream: str) -> UpstreamFacts:

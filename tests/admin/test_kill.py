@@ -19,6 +19,7 @@ from proxy.session.transactions import Outcome, State, Step
 from tests.admin.endpoint import UPSTREAM, FakeAsker, FakeState, asking, uuid
 
 ALICE, BOB = user_digest("alice", "admin"), user_digest("bob", "admin")
+MONGOS = user_digest("__system", "local")
 OTHER = "other:27017"
 
 
@@ -284,6 +285,41 @@ async def test_where_upstream_has_no_session_commands_the_effect_is_brought_abou
     assert abort["lsid"] == {"id": bson.Binary(uuid(1), 4)}
     assert state.ended == [InFlight(7, 2)]
     assert (session.state, state.store.open_cursors()) == (State.ABORTED, 0)
+
+
+@pytest.mark.parametrize("native", [True, False])
+async def test_sessions_of_those_who_are_not_there_are_killed_for_them(native: bool) -> None:
+    state = FakeState()
+    state.known = UpstreamFacts(authorization=True, native=native)
+    alice, mongos, busy = FakeAsker(), FakeAsker(), FakeAsker()
+    busy.busy = True
+    state.asking = {UPSTREAM: {ALICE: alice, MONGOS: mongos}}
+    state.others = {(UPSTREAM, MONGOS): [busy]}
+    state.for_everybody = [busy, mongos]
+    state.add(1)
+    for number, owner in ((2, "bob@admin"), (3, "carol@admin")):
+        open_transaction(state, state.add(number, owner))
+    seen = await run(state, {"owner": "*"})
+    assert (seen["killed"], seen["unreachable"], seen["failed"]) == (3, 0, 0)
+    lsids = [
+        lsid for one in asked(mongos) for lsid in (one["killSessions"] if native else [one["lsid"]])
+    ]
+    assert {bytes(one["uid"]) for one in lsids} == {BOB, user_digest("carol", "admin")}
+    if native:
+        assert [ids(one) for one in asked(alice)] == [{1}]
+
+
+async def test_a_stand_in_that_gives_no_answer_is_reported(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    state = FakeState()
+    silent = FakeAsker(None)
+    state.asking = {UPSTREAM: {MONGOS: silent}}
+    state.for_everybody = [silent]
+    state.add(1)
+    seen = await run(state, {"owner": "*"})
+    assert (seen["killed"], seen["failed"]) == (0, 1)
+    assert len(silent.asked) == 1
 
 
 async def test_a_connection_whose_client_came_first_is_tried_again(

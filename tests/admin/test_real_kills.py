@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import bson
 import pymongo
 import pytest
 import trio
+from bson import Int64
 from pymongo.errors import OperationFailure
 
 from proxy import logs
@@ -18,6 +20,7 @@ from proxy.settings.config import load
 from proxy.terminal.client import Endpoint
 from tests.patience import PATIENCE
 
+ADMIN = EmbeddedUser("olivia", "admin", "operations", (("clusterAdmin", "admin"),))
 TOKEN = "0123456789abcdef"
 ALICE = EmbeddedUser("alice", "admin", "wonderland", (("readWrite", "shop"),))
 
@@ -39,19 +42,63 @@ async def test_what_is_killed_is_gone_and_what_is_not_goes_on(
     async with trio.open_nursery() as nursery:
         running: Running = await nursery.start(serve_embedded, config, users)
         with trio.fail_after(PATIENCE):
-            await trio.to_thread.run_sync(_kill, running, bool(users))
+            await trio.to_thread.run_sync(_kill, running, *users[:1])
         nursery.cancel_scope.cancel()
 
 
-def _connect(running: Running, application: str, login: bool) -> Any:
-    who = {"username": ALICE.name, "password": ALICE.password} if login else {}
+async def test_those_who_have_left_are_reached_through_who_may_kill_for_everybody() -> None:
+    logs.configure("text", "critical")
+    config = load(
+        None,
+        {
+            "listen": {"address": "127.0.0.1:0"},
+            "admin": {"address": "127.0.0.1:0", "token": TOKEN},
+        },
+    )
+    async with trio.open_nursery() as nursery:
+        running: Running = await nursery.start(serve_embedded, config, (ALICE, ADMIN))
+        with trio.fail_after(PATIENCE):
+            await trio.to_thread.run_sync(_kill_for_another, running)
+        nursery.cancel_scope.cancel()
+
+
+def _kill_for_another(running: Running) -> None:
+    assert running.admin is not None
+    endpoint = Endpoint(running.admin, TOKEN)
+    with _connect(running, "victim", ALICE) as victim:
+        victim.shop.orders.insert_many({"_id": number} for number in range(50))
+        reply = victim.shop.command(
+            {"find": "orders", "batchSize": 5, "lsid": {"id": bson.Binary(bytes(16), 4)}}
+        )
+        cursor = reply["cursor"]["id"]
+    pattern = {"patterns": [{"application": "victim"}], "dry_run": False}
+    done = endpoint.post("kill", pattern)
+    assert (done["killed"], done["unreachable"]) == (0, done["matched"])
+    with _connect(running, "administration", ADMIN) as admin:
+        admin.admin.command("ping")
+        done = endpoint.post("kill", pattern)
+        assert (done["killed"], done["unreachable"], done["failed"]) == (done["matched"], 0, 0)
+    with _connect(running, "victim", ALICE) as victim:
+        with pytest.raises(OperationFailure) as caught:
+            victim.shop.command(
+                {
+                    "getMore": Int64(cursor),
+                    "collection": "orders",
+                    "lsid": {"id": bson.Binary(bytes(16), 4)},
+                }
+            )
+        assert caught.value.code == 43
+
+
+def _connect(running: Running, application: str, login: EmbeddedUser | None) -> Any:
+    who = {"username": login.name, "password": login.password} if login else {}
     address = running.addresses[0]
     return pymongo.MongoClient(
         f"mongodb://{address}/?replicaSet=embedded", appname=application, **who
     )
 
 
-def _kill(running: Running, login: bool) -> None:
+def _kill(running: Running, login: EmbeddedUser | None = None) -> None:
     assert running.admin is not None
     endpoint = Endpoint(running.admin, TOKEN)
     with (

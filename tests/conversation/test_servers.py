@@ -8,7 +8,7 @@ import pytest
 from bson import Binary, Int64
 
 from proxy.conversation.facts import UpstreamFacts
-from proxy.session.identity import user_digest
+from proxy.session.identity import Identity, user_digest
 from proxy.session.ids import LogicalSessionId
 from tests.build import command, reply
 from tests.talk import Talk, connection_status
@@ -112,3 +112,18 @@ def test_no_rule_and_no_incident_applies_to_a_server() -> None:
     again = command({"find": "c", "lsid": {"id": UUID, "uid": Binary(BOB)}, "$db": "app"}, 4)
     talk.client(again).upstream_gets(again)
     assert not [seen for seen in talk.observer.seen if seen[0] in ("incident", "ruled")]
+
+
+def test_what_a_server_refreshes_is_its_owners() -> None:
+    talk = logged_in(SYSTEM)
+    desk = talk.conversation.desk
+    desk.facts(None).known.seen(Identity((("bob", "app"),)))
+    others = LogicalSessionId(bytes(16), bytes(32))
+    named = [{"id": UUID, "uid": Binary(key.uid)} for key in (BOBS, others)]
+    asked = command({"refreshSessions": named, "$db": "admin"}, 3)
+    talk.client(asked).upstream_is_asked().upstream_says(SYSTEM).upstream_gets(asked)
+    assert desk.store.get(BOBS) is None
+    done = reply({"ok": 1.0}, 3)
+    talk.upstream(done).client_gets(done).idle()
+    found = [session.owner.name for key in (BOBS, others) if (session := desk.store.get(key))]
+    assert found == ["bob@app", ""]

@@ -25,6 +25,7 @@ from tests.talk import UPSTREAM, Watching
 
 ALICE = user_digest("alice", "app")
 BOB = user_digest("bob", "app")
+MONGOS = user_digest("__system", "local")
 
 
 def key(number: int, uid: bytes = ALICE) -> LogicalSessionId:
@@ -40,6 +41,7 @@ class Line:
         self.seconds = seconds
         self.looks = 0
         self.busy = False
+        self.acts_for_all = False
 
     @property
     def place(self) -> Place | None:
@@ -158,6 +160,38 @@ async def test_without_a_connection_of_the_owners_it_is_tried_again_later(nurser
     house.connect(AS_ALICE)
     await trio.sleep(3)
     assert house.state(1) is State.ABORTED
+
+
+async def test_whoever_may_act_for_everybody_ends_it_where_its_owner_has_no_connection(
+    nursery, autojump_clock
+):
+    house = House(nursery, idle_seconds=60).connect((UPSTREAM, MONGOS), ("b:1", MONGOS))
+    for line in house.lines:
+        line.acts_for_all = True
+    house.open(1)
+    house.open(1, uid=BOB)
+    house.open(2, uid=MONGOS)
+    await trio.sleep(70)
+    assert house.store.open_transactions == 0
+    named = [bytes(one["lsid"].get("uid", MONGOS)) for one in house.asked]
+    assert sorted(named) == sorted([ALICE, BOB, MONGOS])
+    house.connect((UPSTREAM, ALICE))
+    house.open(3)
+    await trio.sleep(70)
+    assert "uid" not in house.asked[-1]["lsid"]
+    assert len(house.asked) == 4
+
+
+async def test_nobody_stands_in_who_may_not_any_more(nursery, autojump_clock):
+    house = House(nursery, idle_seconds=1).connect((UPSTREAM, MONGOS), seconds=0.1)
+    [line] = house.lines
+    line.acts_for_all = True
+    for number in range(60):
+        house.open(number)
+    await trio.sleep(3)
+    line.acts_for_all = False
+    await trio.sleep(30)
+    assert len(house.asked) == 50
 
 
 @pytest.mark.parametrize("lines", [1, 5])

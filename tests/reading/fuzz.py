@@ -3,24 +3,33 @@
     python -m tests.reading.fuzz --seconds 600 --seed 7
 
 With atheris (the extra ``fuzz``) what makes the proxy's code go new ways is changed further; else
-requests are changed blindly. Ends at the first disagreement, which it prints, or with the time.
+requests are changed blindly. Ends with the time. Of each kind of disagreement the shortest request
+is printed, and last of all how much was tried.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import struct
 import sys
 import tempfile
 import time
 from importlib.util import find_spec
+from pathlib import Path
 from random import Random
 from types import ModuleType
+from typing import NoReturn
 
 if find_spec("atheris"):
     import atheris
 
-    with atheris.instrument_imports(include=["proxy.wire", "proxy.session", "proxy.conversation"]):
+    with (
+        Path(os.devnull).open("w") as nowhere,  # it names each module
+        contextlib.redirect_stderr(nowhere),
+        atheris.instrument_imports(include=["proxy.wire", "proxy.session", "proxy.conversation"]),
+    ):
         from tests.reading.comparing import VERSIONS, differences, look
 else:
     atheris: ModuleType | None = None
@@ -31,17 +40,40 @@ from tests.reading.mutations import mutated
 from tests.reading.seeds import seeds
 
 _LONGEST = 8_192
+#: Where one request takes this long, the fuzzer shows it and ends.
+_SLOWEST = 60
 
 
-class Disagreement(Exception):
-    """One request that is read in two ways."""
+class Tally:
+    """What has been tried and found, from now on."""
 
+    def __init__(self, seconds: float) -> None:
+        self.messages = 0
+        self.began = time.monotonic()
+        self.end = self.began + seconds
+        self.found: dict[str, bytes] = {}
 
-def compare(frame: bytes) -> None:
-    """Raise where a whole frame is read otherwise than by one of the servers."""
-    for kind, version in differences(frame, look(frame), VERSIONS):
-        if kind not in KNOWN:
-            raise Disagreement(f"{kind}, wire version {version}: {frame.hex()}")
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.end
+
+    def compare(self, frame: bytes) -> None:
+        """Keep what is read otherwise than by one of the servers, or not read at all."""
+        self.messages += 1
+        try:
+            kinds = {kind for kind, _ in differences(frame, look(frame), VERSIONS)}
+        except Exception as error:
+            kinds = {f"{type(error).__name__} was raised: {error}"}
+        for kind in kinds - KNOWN.keys():
+            shortest = self.found.get(kind)
+            if shortest is None or len(frame) < len(shortest):
+                self.found[kind] = frame
+                print(f"{kind}: {frame.hex()}", flush=True)
+
+    def told(self) -> str:
+        speed = self.messages / (time.monotonic() - self.began)
+        found = f"{len(self.found)} kinds of disagreement"
+        return f"{self.messages} messages, {speed:.0f} a second, {found}"
 
 
 def framed(data: bytes) -> bytes:
@@ -53,31 +85,37 @@ def framed(data: bytes) -> bytes:
 
 
 def mutate(data: bytes, longest: int, seed: int) -> bytes:
+    """One more request, out of one that went new ways or out of a valid one."""
     random = Random(seed)
     known = len(data) > 16 and random.random() < 0.8
     return mutated(random, framed(data) if known else random.choice(seeds()))[:longest]
 
 
-def blindly(seconds: float, seed: int) -> int:
-    """Change seeds at random; how many requests that were."""
-    random, frames, number = Random(seed), seeds(), 0
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        compare(framed(mutated(random, random.choice(frames))))
-        number += 1
-    return number
+def blindly(tally: Tally, seed: int) -> None:
+    """Change seeds at random."""
+    random, frames = Random(seed), seeds()
+    while not tally.is_over:
+        tally.compare(framed(mutated(random, random.choice(frames))))
 
 
-def guided(fuzzer: ModuleType, seconds: int, seed: int) -> None:
-    """Let the fuzzer choose; it ends the process itself."""
+def guided(fuzzer: ModuleType, tally: Tally, seed: int) -> NoReturn:
+    """Let the fuzzer choose. The process ends here: the fuzzer never gives it back."""
 
     def one(data: bytes) -> None:
-        compare(framed(data))
+        tally.compare(framed(data))
+        if tally.is_over:
+            corpus.cleanup()
+            print(tally.told(), flush=True)
+            os._exit(bool(tally.found))
 
-    options = [f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={_LONGEST}"]
-    options += ["-timeout=300", f"-artifact_prefix={tempfile.gettempdir()}/", "-verbosity=0"]
-    fuzzer.Setup([sys.argv[0], *options, "-print_final_stats=1"], one, custom_mutator=mutate)
+    corpus = tempfile.TemporaryDirectory()
+    for number, frame in enumerate(seeds()):
+        (Path(corpus.name) / str(number)).write_bytes(frame)
+    options = [f"-seed={seed}", f"-max_len={_LONGEST}", "-verbosity=0", f"-timeout={_SLOWEST}"]
+    options += [f"-artifact_prefix={tempfile.gettempdir()}/", "-rss_limit_mb=0"]
+    fuzzer.Setup([sys.argv[0], *options, corpus.name], one, custom_mutator=mutate)
     fuzzer.Fuzz()
+    raise AssertionError("the fuzzer has stopped early")
 
 
 def main() -> int:
@@ -86,14 +124,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--blind", action="store_true", help="as if there were no atheris")
     chosen = parser.parse_args()
+    tally = Tally(chosen.seconds)
     for frame in seeds():
-        compare(frame)
+        tally.compare(frame)
     if atheris is not None and not chosen.blind:
-        guided(atheris, chosen.seconds, chosen.seed)
-    else:
-        print("atheris is not installed or not wanted: requests are changed blindly")
-        print(f"{blindly(chosen.seconds, chosen.seed)} requests, each read alike")
-    return 0
+        guided(atheris, tally, chosen.seed % 2**31 or 1)  # of 0 it makes a number of its own
+    if atheris is None:
+        print("atheris is not installed: requests are changed blindly")
+    blindly(tally, chosen.seed)
+    print(tally.told())
+    return bool(tally.found)
 
 
 if __name__ == "__main__":

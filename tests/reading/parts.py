@@ -35,7 +35,7 @@ class Parts:
     @property
     def body(self) -> Document:
         for kind, _, found in self.sections:
-            if kind == 0:
+            if kind == 0 and found:
                 return found[0]
         return []
 
@@ -97,6 +97,8 @@ def _sections(parts: Parts, data: bytes, end: int) -> None:
         else:
             stop = position + 1 + struct.unpack_from("<i", data, position + 1)[0]
             nul = data.index(b"\0", position + 5)
+            if stop > end:
+                raise Broken("the length of a section")
             name, position = data[position + 5 : nul], nul + 1
             listed = []
             while position < stop:

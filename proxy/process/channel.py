@@ -1,0 +1,252 @@
+"""What the processes of one proxy say to each other, over a pair of unix sockets.
+
+One side starts the other, so that they trust each other and speak in pickles. Either may ask,
+which waits for the answer, or tell, which never waits; open sockets can go along. What is said
+first arrives first.
+"""
+
+from __future__ import annotations
+
+import array
+import inspect
+import os
+import pickle
+import socket
+import struct
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import trio
+
+from proxy import logs
+
+#: A message's length in bytes and the number of sockets that come with it.
+_HEAD: Final = struct.Struct("<II")
+#: What the kernel takes at a time is 253.
+MOST_SOCKETS: Final = 200
+_READ: Final = 262_144
+
+#: Bytes that may wait for the other side to read them. One that is so far behind is lost.
+_MOST_WAITING: Final = 256_000_000
+
+Handler = Callable[..., Any]
+
+
+class ChannelClosedError(Exception):
+    """The other side is gone, or cannot follow."""
+
+
+class AnswerError(Exception):
+    """The other side failed at what it was asked; the text says how."""
+
+
+class Channel:
+    """One end. Sockets that go along arrive as a list, as the last argument."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._out: deque[tuple[memoryview, list[int]]] = deque()
+        self._waiting = 0
+        self._filled = trio.Event()
+        self._asked: dict[int, tuple[trio.Event, list[Any]]] = {}
+        self._number = 0
+        self._closed = False
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, socket.socket]:
+        """An end for this process and the socket for another one's."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        return cls(ours), theirs
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be said."""
+        return self._closed
+
+    def tell(self, what: str, *arguments: object, sockets: Sequence[socket.socket] = ()) -> None:
+        """Have the other side's handler called; nobody learns what came of it."""
+        self._say(("tell", 0, what, arguments), sockets)
+
+    async def ask(self, what: str, *arguments: object) -> Any:  # noqa: ANN401 - the handler's
+        """Have the other side's handler called, and return what it returns.
+
+        Raises:
+            AnswerError: the handler raised.
+            ChannelClosedError: no answer will come.
+        """
+        if self._closed:
+            raise ChannelClosedError
+        self._number += 1
+        number = self._number
+        arrived, answer = trio.Event(), list[Any]()
+        self._asked[number] = arrived, answer
+        try:
+            self._say(("ask", number, what, arguments), ())
+            await arrived.wait()
+        finally:
+            del self._asked[number]
+        if not answer:
+            raise ChannelClosedError
+        if answer[0] == "error":
+            raise AnswerError(answer[1])
+        return answer[1]
+
+    async def run(self, handlers: Mapping[str, Handler]) -> None:
+        """Serve what the other side says until it is gone; coroutines run beside each other."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                await self._read(handlers, nursery)
+                nursery.cancel_scope.cancel()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Say and hear nothing more."""
+        if self._closed:
+            return
+        self._closed = True
+        trio.lowlevel.notify_closing(self._sock)
+        self._sock.close()
+        for _, files in self._out:
+            _close(files)
+        self._out.clear()
+        self._waiting = 0
+        self._filled.set()
+        for arrived, _ in self._asked.values():
+            arrived.set()
+
+    # ------------------------------------------------------------------ out
+
+    def _say(self, message: tuple[Any, ...], sockets: Sequence[socket.socket]) -> None:
+        if self._closed:
+            return
+        # Duplicates: the caller may close its own before they are sent.
+        files = [os.dup(sock.fileno()) for sock in sockets]
+        body = pickle.dumps(message, protocol=5)
+        if len(files) > MOST_SOCKETS or self._waiting + len(body) > _MOST_WAITING:
+            _close(files)
+            self.close()
+            return
+        frame = _HEAD.pack(len(body), len(files)) + body
+        self._waiting += len(frame)
+        self._out.append((memoryview(frame), files))
+        self._filled.set()
+
+    async def _write(self) -> None:
+        while not self._closed:
+            while self._out:
+                frame, files = self._out[0]
+                try:
+                    sent = _send(self._sock, frame, files)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._sock)
+                    continue
+                except OSError:
+                    self.close()
+                    return
+                _close(files)
+                self._waiting -= sent
+                if sent == len(frame):
+                    self._out.popleft()
+                else:
+                    self._out[0] = frame[sent:], []
+            self._filled = trio.Event()
+            await self._filled.wait()
+
+    # ------------------------------------------------------------------ in
+
+    async def _read(self, handlers: Mapping[str, Handler], nursery: trio.Nursery) -> None:
+        data, files = bytearray(), list[int]()
+        try:
+            while True:
+                try:
+                    some, new = _receive(self._sock)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_readable(self._sock)
+                    continue
+                files += new
+                if not some:
+                    return
+                data += some
+                while len(data) >= _HEAD.size:
+                    length, count = _HEAD.unpack_from(data)
+                    if len(data) < _HEAD.size + length:
+                        break
+                    body = bytes(data[_HEAD.size : _HEAD.size + length])
+                    del data[: _HEAD.size + length]
+                    sockets = [socket.socket(fileno=fd) for fd in files[:count]]
+                    del files[:count]
+                    self._heard(pickle.loads(body), sockets, handlers, nursery)
+                    # News come in many messages; clients have their turn in between.
+                    await trio.lowlevel.checkpoint()
+        except (OSError, trio.ClosedResourceError):
+            return
+        finally:
+            _close(files)
+
+    def _heard(
+        self,
+        message: tuple[str, int, Any, Any],
+        sockets: list[socket.socket],
+        handlers: Mapping[str, Handler],
+        nursery: trio.Nursery,
+    ) -> None:
+        kind, number, what, arguments = message
+        if kind in ("answer", "error"):
+            if number in self._asked:
+                arrived, answer = self._asked[number]
+                answer += (kind, what)
+                arrived.set()
+            return
+        if sockets:
+            arguments = (*arguments, sockets)
+        try:
+            made = handlers[what](*arguments)
+        except Exception as error:
+            self._failed(number, what, error)
+            return
+        if inspect.isawaitable(made):
+            nursery.start_soon(self._finish, number, what, made)
+        elif number:
+            self._say(("answer", number, made, ()), ())
+
+    async def _finish(self, number: int, what: str, made: Awaitable[Any]) -> None:
+        try:
+            answer = await made
+        except Exception as error:
+            self._failed(number, what, error)
+        else:
+            if number:
+                self._say(("answer", number, answer, ()), ())
+
+    def _failed(self, number: int, what: str, error: Exception) -> None:
+        logs.logger().error("failed between processes", what=what, exc_info=error)
+        if number:
+            self._say(("error", number, f"{type(error).__name__}: {error}", ()), ())
+
+
+def _send(sock: socket.socket, frame: memoryview, files: list[int]) -> int:
+    if not files:
+        return sock.send(frame)
+    rights = array.array("i", files)
+    return sock.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+
+
+def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """Some bytes, none at the end, and the descriptors that came with them."""
+    files = array.array("i")
+    room = socket.CMSG_SPACE(MOST_SOCKETS * files.itemsize)
+    data, ancillary, _, _ = sock.recvmsg(_READ, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            files.frombytes(content[: len(content) - len(content) % files.itemsize])
+    return data, list(files)
+
+
+def _close(files: list[int]) -> None:
+    for file in files:
+        os.close(file)
+    files.clear()

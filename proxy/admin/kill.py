@@ -52,7 +52,7 @@ class Asker(Protocol):
 class Reach(Protocol):
     """What a kill needs of the running proxy."""
 
-    def askers(self) -> Mapping[str, Mapping[bytes, Sequence[Asker]]]:
+    async def askers(self) -> Mapping[str, Mapping[bytes, Sequence[Asker]]]:
         """By upstream address and owner's digest, the connections that can ask right now.
 
         Those that may kill anybody's sessions are also under :data:`EVERYBODY`.
@@ -153,8 +153,9 @@ class Kill:
     async def _round(self, client: str) -> bool:
         """Send one batch to each place that can be reached now; False if that changed nothing."""
         before = self._left()
+        reachable = await self._reach.askers()
         async with trio.open_nursery() as nursery:
-            for upstream, askers in self._reach.askers().items():
+            for upstream, askers in reachable.items():
                 anyone = self._reach.facts(upstream).authorization is False
                 spare = [] if anyone else self._audible(askers.get(EVERYBODY, ()))
                 stand_ins = ((one, who) for one in spare if (who := one.speaks_for) is not None)

@@ -45,7 +45,7 @@ class Overview(Protocol):
     def rules(self) -> list[Row]:
         """One row per rule, with its mode and settings."""
 
-    def incidents(self) -> list[Row]:
+    async def incidents(self) -> list[Row]:
         """Who used sessions as no driver does or was refused by a rule, the latest first."""
 
     async def summary(self) -> Row:
@@ -59,6 +59,10 @@ class Overview(Protocol):
         Raises:
             QueryError: something in them is wrong.
         """
+
+    async def metrics(self, accept: str) -> tuple[str, bytes]:
+        """The page for Prometheus as (content type, body), in the format that ``accept`` asks
+        for."""
 
     async def kill(self, body: bytes, client: str) -> dict[str, Any]:
         """Kill the sessions that the JSON in ``body`` means, or say what that would hit.

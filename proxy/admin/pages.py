@@ -16,11 +16,9 @@ from proxy.admin.http import JSON, TEXT, Answer, Asked, Page, text
 from proxy.admin.overview import KillingIsOffError
 from proxy.admin.query import QueryError, position
 from proxy.listing.slices import in_slices
-from proxy.observe.scraping import metrics_page
 
 if TYPE_CHECKING:
     from proxy.admin.overview import Overview
-    from proxy.observe.telemetry import Telemetry
 
 #: Rows written between two turns of other work: some 2 ms.
 _SLICE: Final = 250
@@ -33,9 +31,9 @@ _POLICY: Final = (
 )
 
 
-def pages(overview: Overview, telemetry: Telemetry) -> dict[str, Page]:
+def pages(overview: Overview) -> dict[str, Page]:
     """Every path and what makes its page."""
-    site = _Pages(overview, telemetry)
+    site = _Pages(overview)
     return {
         "/": Page(site.page, open=True),
         "/connections": Page(partial(site.listing, "connections")),
@@ -73,9 +71,8 @@ _HELP: Final = """\
 
 
 class _Pages:
-    def __init__(self, overview: Overview, telemetry: Telemetry) -> None:
+    def __init__(self, overview: Overview) -> None:
         self._overview = overview
-        self._telemetry = telemetry
         self._page: Answer | None = None
 
     # ------------------------------------------------------------------ health and help
@@ -104,7 +101,7 @@ class _Pages:
         return text(503, reason if asked.trusted else "not ready")
 
     async def metrics(self, asked: Asked) -> Answer:
-        content_type, body = await metrics_page(self._telemetry, asked.accept)
+        content_type, body = await self._overview.metrics(asked.accept)
         return Answer(200, content_type, body)
 
     # ------------------------------------------------------------------ sessions
@@ -116,7 +113,7 @@ class _Pages:
         return _json({"rules": self._overview.rules()})
 
     async def incidents(self, _asked: Asked) -> Answer:
-        return _json({"incidents": self._overview.incidents()})
+        return _json({"incidents": await self._overview.incidents()})
 
     async def listing(self, kind: str, asked: Asked) -> Answer:
         try:

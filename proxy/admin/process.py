@@ -15,6 +15,7 @@ from proxy.admin.overview import KillingIsOffError, Listed
 from proxy.admin.query import Selecting, read_query
 from proxy.admin.summary import GROUPS, groups, summary
 from proxy.listing.slices import in_slices
+from proxy.observe.scraping import metrics_page
 from proxy.session.identity import EVERYBODY
 from proxy.session.records import Selection
 
@@ -38,7 +39,7 @@ class State(Reach, Protocol):
     def store(self) -> SessionStore:
         """The sessions that are known."""
 
-    def connections(self) -> Iterable[Row]:
+    async def connection_rows(self) -> list[Row]:
         """One row per open client connection."""
 
     def rules(self) -> list[Row]:
@@ -83,7 +84,10 @@ class Process:
     def rules(self) -> list[Row]:
         return self._state.rules()
 
-    def incidents(self) -> list[Row]:
+    async def metrics(self, accept: str) -> tuple[str, bytes]:
+        return await metrics_page(self._telemetry, accept)
+
+    async def incidents(self) -> list[Row]:
         now = trio.current_time()
         rows = [
             {
@@ -143,10 +147,7 @@ class Process:
         )
 
     async def _connections(self, fields: Mapping[str, str]) -> Listed:
-        rows: list[Row] = []
-        for some in in_slices(self._state.connections(), _SLICE):
-            rows += some
-            await trio.lowlevel.checkpoint()
+        rows = await self._state.connection_rows()
         return await self._list(listing.CONNECTIONS, [rows], _as_it_is, fields, len(rows))
 
     async def _groups(self, fields: Mapping[str, str]) -> Listed:
@@ -211,7 +212,7 @@ class Process:
 
     async def _preview(self, targets: list[Target]) -> Row:
         operations = cursors = transactions = reachable = 0
-        askers = self._state.askers()
+        askers = await self._state.askers()
         owners = {owner for known in askers.values() for owner in known}
         anyone = EVERYBODY in owners or any(
             self._state.facts(one).authorization is False for one in askers

@@ -8,7 +8,7 @@ import itertools
 import math
 import resource
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
@@ -34,32 +34,22 @@ _LOOK_SECONDS: Final = 0.5
 _TURN_SECONDS: Final = 0.02
 
 
-class Admission(Protocol):
-    """A limit on how many there are at a time. The answer is there at once: with several
-    processes, each has been given its share before."""
-
-    #: How many there may be; what is there already stays when it sinks.
-    limit: int
-
-    def admit(self) -> bool:
-        """Take a place; False where none is left."""
-
-    def release(self) -> None:
-        """Give a place back."""
-
-
 class Places:
-    """The :class:`Admission` of one process that has the whole limit for itself."""
+    """A limit on how many there are at a time; what is there already stays when it sinks.
 
-    __slots__ = ("limit", "taken")
+    ``elsewhere`` is how many other processes have, by what they told last.
+    """
+
+    __slots__ = ("elsewhere", "limit", "taken")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.taken = 0
+        self.elsewhere = 0
 
     def admit(self) -> bool:
         """Take a place; False where none is left."""
-        if self.taken >= self.limit:
+        if self.taken + self.elsewhere >= self.limit:
             return False
         self.taken += 1
         return True

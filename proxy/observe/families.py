@@ -99,7 +99,10 @@ class Declared:
 
 
 class Page(list[Metric]):
-    """The families of one page while it is made."""
+    """The families of one page while it is made. ``process`` says that what the system has to say
+    of this process is part of it."""
+
+    process = True
 
     def number(self, name: str, documentation: str, value: float) -> None:
         """Add a gauge without labels."""
@@ -122,7 +125,8 @@ class Page(list[Metric]):
     def collect(self) -> Iterator[Metric]:
         """What the encoders ask for: these, and what the system says of the process."""
         yield from self
-        yield from _PROCESS.collect()
+        if self.process:
+            yield from _PROCESS.collect()
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """The page as (content type, body), in the format that ``accept`` asks for.

@@ -85,6 +85,13 @@ def read(sources: Sources, page: Page) -> Iterator[None]:
     reading.incidents(wall - now)
 
 
+def read_own(sources: Sources, page: Page) -> Iterator[None]:
+    """As :func:`read`, but only what each of several processes has for itself."""
+    reading = _Reading(sources, page)
+    yield from reading.connections()
+    reading.process()
+
+
 class _Reading:
     """One reading on its way through what is not sessions."""
 

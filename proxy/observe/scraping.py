@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from proxy.observe.families import Page
+from proxy.observe.merging import plain
 
 if TYPE_CHECKING:
+    from proxy.observe.merging import Family, Merged
     from proxy.observe.telemetry import Telemetry
 
 #: Seconds between two looks at how late the loop is.
@@ -28,6 +30,22 @@ async def metrics_page(telemetry: Telemetry, accept: str = "") -> tuple[str, byt
     for _ in telemetry.collect(page):
         await trio.lowlevel.checkpoint()
     return await trio.to_thread.run_sync(page.render, accept, limiter=_THREADS)
+
+
+async def own_part(telemetry: Telemetry) -> list[Family]:
+    """This process's part of the page of several, as plain data."""
+    page = Page()
+    for _ in telemetry.collect(page):
+        await trio.lowlevel.checkpoint()
+    return await trio.to_thread.run_sync(lambda: plain(page.collect()))
+
+
+async def whole_page(merged: Merged, accept: str = "") -> tuple[str, bytes]:
+    """The page of several as (content type, body)."""
+    page = Page()
+    page.process = False
+    merged.onto(page)
+    return await trio.to_thread.run_sync(page.render, accept)
 
 
 async def watch_the_loop(telemetry: Telemetry) -> None:

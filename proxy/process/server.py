@@ -6,7 +6,7 @@ import itertools
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +19,7 @@ from proxy.build import VERSION
 from proxy.conversation.desk import Sessions
 from proxy.errors import ConfigError
 from proxy.listing import session_rows
+from proxy.listing.slices import in_slices
 from proxy.net import readiness, tls
 from proxy.net.inherited import NOTHING
 from proxy.net.limits import BufferBudget, Places, raise_descriptor_limit
@@ -32,10 +33,11 @@ from proxy.process.draining import Draining
 from proxy.process.housekeeping import keep_house
 from proxy.process.notify import Notifier
 from proxy.process.overdue import end_overdue
+from proxy.session.known import KnownUsers
 from proxy.session.store import SessionStore
 from proxy.settings.rules import RULES, make_rules, rule_rows
 from proxy.upstream.facts import Upstreams
-from proxy.upstream.members import MemberListeners
+from proxy.upstream.members import Listeners, MemberListeners
 from proxy.upstream.topology import Topology
 from proxy.upstream.watcher import Watcher
 
@@ -43,14 +45,18 @@ if TYPE_CHECKING:
     import socket
 
     from proxy.conversation.facts import UpstreamFacts
+    from proxy.conversation.rule import Rules
     from proxy.net.inherited import Inherited
-    from proxy.net.limits import Admission
     from proxy.net.listeners import Listener
+    from proxy.observe.families import Page
     from proxy.session.records import InFlight
     from proxy.settings.config import Config
 
 #: Tables of the configuration that take effect without a restart.
 _RELOADED: Final = ("policies", "limits")
+
+#: Connections shown between two turns of other work: some 2 ms.
+_SLICE: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +104,7 @@ class Server:
         self.telemetry = Telemetry(VERSION, RULES)
         self.telemetry.reloaded(True, time.time())
         uri = parse_upstream(config.upstream.address)
-        members = config.upstream.members
-        given = {parse_address(m.upstream): m.advertise for m in members}
-        places = {parse_address(m.upstream): parse_address(m.listen) for m in members}
+        given = {parse_address(m.upstream): m.advertise for m in config.upstream.members}
         self._seeds = tuple(given) or uri.seeds
         first = parse_address(config.listen.address)
         passes = config.upstream.hello == "pass"
@@ -117,9 +121,8 @@ class Server:
         self.sessions_shared = Sessions(
             rules=make_rules(config.policies),
             recorder=DecisionRecorder(self.telemetry, self._audit),
-            store=SessionStore(
-                max_sessions=config.sessions.max_sessions, max_cursors=config.sessions.max_cursors
-            ),
+            store=self._make_store(),
+            known=self._make_known(),
             enabled=config.sessions.tracking,
             refuse_early=config.sessions.refuse_early,
         )
@@ -143,13 +146,11 @@ class Server:
         self._notifier = Notifier()
         self._numbers = itertools.count(1)
         self._open: dict[int, Connection] = {}
-        self._places: Admission = Places(config.limits.connections)
+        self._places = Places(config.limits.connections)
         self._serving: trio.Nursery | None = None
         self._stop = trio.Event()
         self._draining = Draining(self._open)
-        self._listeners = MemberListeners(
-            self.topology, config.listen, first, places, self._take, self._exhausted, inherited
-        )
+        self._listeners = self._make_listeners(inherited)
         self._watcher = Watcher(
             self.topology,
             self.shared.upstream_tls,
@@ -171,10 +172,43 @@ class Server:
             lingered=lambda: readiness.current().lingered,
             clock=lambda: (trio.current_time(), time.time()),
         )
-        self.telemetry.present = partial(gauges.read, sources)
+        self.telemetry.present = partial(self._read_gauges, sources)
         if passes:
             # Nothing about upstream has to be known to leave its hello alone.
             self.shared.ready.set()
+
+    # ------------------------------------------------------------------ what others do otherwise
+
+    def _make_store(self) -> SessionStore:
+        sessions = self.config.sessions
+        return SessionStore(max_sessions=sessions.max_sessions, max_cursors=sessions.max_cursors)
+
+    def _make_known(self) -> KnownUsers:
+        return KnownUsers()
+
+    def _make_listeners(self, inherited: Inherited) -> Listeners:
+        config = self.config
+        members = config.upstream.members
+        return MemberListeners(
+            self.topology,
+            config.listen,
+            parse_address(config.listen.address),
+            {parse_address(m.upstream): parse_address(m.listen) for m in members},
+            self._take,
+            self._exhausted,
+            inherited,
+        )
+
+    def _make_overview(self, *, executes: bool) -> admin.Process:
+        return admin.Process(self, self.telemetry, executes=executes)
+
+    def _read_gauges(self, sources: gauges.Sources, page: Page) -> Iterator[None]:
+        return gauges.read(sources, page)
+
+    async def _begin(self, services: trio.Nursery, serving: trio.Nursery) -> None:
+        """What has to be done before clients can be accepted."""
+
+    # ------------------------------------------------------------------ its life
 
     async def run(self, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED) -> None:
         """As :func:`serve`."""
@@ -194,6 +228,7 @@ class Server:
                     self._serving = serving
                     async with trio.open_nursery() as accepting:
                         await self._listeners.open_seeds(self._seeds, accepting)
+                        await self._begin(services, serving)
                         self._listeners.accept()
                         where = await self._start_admin(services)
                         services.start_soon(self._watcher.run)
@@ -239,21 +274,10 @@ class Server:
                 self.telemetry.reloaded(False, time.time())
                 self.log.error("configuration not reloaded", problems=error.problems)
             else:
-                self.sessions_shared.rules = rules
-                self.sessions_shared.refuse_early = config.sessions.refuse_early
-                self.shared.budget.limit = config.limits.buffered_bytes
-                self._places.limit = config.limits.connections
-                early = {"refuse_early": config.sessions.refuse_early}
-                taken = {name: getattr(config, name) for name in _RELOADED}
-                taken["sessions"] = self.config.sessions.model_copy(update=early)
-                self.config = self.shared.config = self.config.model_copy(update=taken)
-                self.telemetry.reloaded(True, time.time())
-                kept = [
-                    name
-                    for name in type(config).model_fields
-                    if getattr(config, name) != getattr(self.config, name)
-                ]
-                self.log.info("configuration reloaded", needs_restart=kept)
+                self._take_over(config, rules)
+        self._reload_certificates()
+
+    def _reload_certificates(self) -> None:
         for context in (self.shared.listener_tls, self.shared.upstream_tls):
             if context is None:
                 continue
@@ -263,6 +287,24 @@ class Server:
                 self.log.error("certificates not reloaded", problems=error.problems)
             else:
                 self.log.info("certificates reloaded", side=context.side)
+
+    def _take_over(self, config: Config, rules: Rules) -> None:
+        """Have what takes effect without a restart take effect."""
+        self.sessions_shared.rules = rules
+        self.sessions_shared.refuse_early = config.sessions.refuse_early
+        self.shared.budget.limit = config.limits.buffered_bytes
+        self._places.limit = config.limits.connections
+        early = {"refuse_early": config.sessions.refuse_early}
+        taken = {name: getattr(config, name) for name in _RELOADED}
+        taken["sessions"] = self.config.sessions.model_copy(update=early)
+        self.config = self.shared.config = self.config.model_copy(update=taken)
+        self.telemetry.reloaded(True, time.time())
+        kept = [
+            name
+            for name in type(config).model_fields
+            if getattr(config, name) != getattr(self.config, name)
+        ]
+        self.log.info("configuration reloaded", needs_restart=kept)
 
     def _announce(self, where: str | None) -> None:
         addresses = self._listeners.addresses()
@@ -315,8 +357,7 @@ class Server:
         if address is None:
             return None
         token = self.config.admin.secret()
-        overview = admin.Process(self, self.telemetry, executes=token is not None)
-        table = admin.pages(overview, self.telemetry)
+        table = admin.pages(self._make_overview(executes=token is not None))
         where: str = await services.start(admin.serve, address, table, token)
         return where
 
@@ -361,7 +402,7 @@ class Server:
         """One row per rule, with its mode and settings."""
         return rule_rows(self.config.policies)
 
-    def askers(self) -> dict[str, dict[bytes, list[Connection]]]:
+    async def askers(self) -> dict[str, dict[bytes, list[Connection]]]:
         """By upstream address and owner's digest, the connections that can ask right now."""
         return by_owner(self._open.values())
 
@@ -389,6 +430,14 @@ class Server:
         """One row per open client connection."""
         now = trio.current_time()
         return (connection.row(now) for connection in list(self._open.values()))
+
+    async def connection_rows(self) -> list[dict[str, Any]]:
+        """As :meth:`connections`, with other work in between."""
+        rows: list[dict[str, Any]] = []
+        for some in in_slices(self.connections(), _SLICE):
+            rows += some
+            await trio.lowlevel.checkpoint()
+        return rows
 
     def sessions(self) -> Iterable[dict[str, Any]]:
         """One row per session that is known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from proxy import logs
 from proxy.addresses import Address
@@ -19,6 +19,29 @@ if TYPE_CHECKING:
     from proxy.upstream.topology import Topology
 
 Take = Callable[[Listener, socket.socket, str], None]
+
+
+class Listeners(Protocol):
+    """What a process has of listeners."""
+
+    def addresses(self) -> list[str]:
+        """Where clients on this machine reach the seeds' listeners."""
+
+    async def open_seeds(self, seeds: tuple[Address, ...], nursery: trio.Nursery) -> None:
+        """Open the first listeners. From :meth:`accept` on they, and all later ones, accept.
+
+        Raises:
+            OSError: an address cannot be used; ``filename`` is the address.
+        """
+
+    def accept(self) -> None:
+        """Accept clients, in the nursery of :meth:`open_seeds`."""
+
+    async def reconcile(self) -> None:
+        """Open listeners for members that appeared and close those of members that went."""
+
+    def close(self) -> None:
+        """Accept no more clients."""
 
 
 class MemberListeners:

@@ -106,8 +106,8 @@ class FakeState:
             self.store.operation_finished(started, now)
         return started.session
 
-    def connections(self) -> Iterable[dict[str, Any]]:
-        return self.rows
+    async def connection_rows(self) -> list[dict[str, Any]]:
+        return list(self.rows)
 
     def rules(self) -> list[dict[str, Any]]:
         return [{"rule": "ownership", "mode": "enforce", "settings": {}, "about": "Owns."}]
@@ -124,7 +124,7 @@ class FakeState:
     def draining(self) -> bool:
         return self.is_draining
 
-    def askers(self) -> dict[str, dict[bytes, list[FakeAsker]]]:
+    async def askers(self) -> dict[str, dict[bytes, list[FakeAsker]]]:
         found: dict[str, dict[bytes, list[FakeAsker]]] = {}
         for upstream, connections in self.asking.items():
             for owner, asker in connections.items():
@@ -205,7 +205,7 @@ async def endpoint(
 ) -> AsyncIterator[int]:
     telemetry = Telemetry("1.2.3")
     overview = admin.Process(state, telemetry, executes=token is not None)
-    table = admin.pages(overview, telemetry)
+    table = admin.pages(overview)
     async with trio.open_nursery() as nursery:
         where = await nursery.start(admin.serve, address, table, token)
         yield int(where.rpartition(":")[2])

@@ -261,7 +261,7 @@ async def test_rules_are_shown_with_their_settings() -> None:
 
 async def test_a_bug_is_logged_and_told_to_nobody() -> None:
     class Broken(FakeState):
-        def connections(self) -> Any:
+        async def connection_rows(self) -> Any:
             raise KeyError("bug")
 
     log = io.StringIO()

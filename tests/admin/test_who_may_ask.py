@@ -41,8 +41,7 @@ VITAL = {"/healthz", "/readyz", "/metrics"}
 
 
 def test_every_page_has_a_row() -> None:
-    telemetry = Telemetry("1.2.3")
-    table = pages(Process(FakeState(), telemetry, executes=True), telemetry)
+    table = pages(Process(FakeState(), Telemetry("1.2.3"), executes=True))
     assert table.keys() == TABLE.keys()
     assert {path for path, page in table.items() if page.vital} == VITAL
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import Any
 
 import pytest
@@ -11,13 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from proxy.build import VERSION
-from proxy.session.hub import Hub
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.info import OperationSessionInfo
 from proxy.session.records import CursorId, Hit, Operation, Selection
 from proxy.session.replica import TOLD, SharedStore, acts_of
 from proxy.session.store import SessionStore
 from proxy.session.transactions import Outcome, Step, Tracker
+from tests.session.fleet import Fleet
 from tests.session.sessions import ALICE, BOB, uuid
 
 pytestmark = pytest.mark.skipif("+compiled" in VERSION, reason="compiled: has no __slots__ to see")
@@ -26,46 +25,6 @@ KEYS = [LogicalSessionId(uuid(number), uid) for number in range(4) for uid in (A
 NAMES = {ALICE: "alice@app", BOB: "bob@app"}
 UPSTREAM = "one:27017"
 SHOP = Origin("10.0.0.1", "shop", "PyMongo", "4.20")
-
-
-class Fleet:
-    """Processes with a hub in their midst. What one says arrives as other processes get it."""
-
-    def __init__(self, number: int = 3, **limits: int) -> None:
-        self.hub = Hub(**limits)
-        self.stores = [SharedStore(**limits) for _ in range(number)]
-        self.passed = 0
-
-    def talk(self, most: int = 500) -> None:
-        """Until nobody has any news."""
-        quiet = False
-        while not quiet:
-            quiet = True
-            for number, store in enumerate(self.stores):
-                while told := store.news(most):
-                    quiet = False
-                    self.tell(number, told)
-            while told := self.hub.sometime():
-                quiet = False
-                for store in self.stores:
-                    store.take_in(pickle.loads(pickle.dumps(told)))
-
-    def tell(self, number: int, told: Any) -> None:
-        passed = self.hub.heard(pickle.loads(pickle.dumps(told)), number)
-        if not passed:
-            return
-        self.passed += len(passed.records)
-        for other, store in enumerate(self.stores):
-            heard = passed if other != number else acts_of(passed)
-            store.take_in(pickle.loads(pickle.dumps(heard)))
-
-    def joins(self) -> SharedStore:
-        """Another process begins."""
-        store = SharedStore()
-        for told in self.hub.all_news(2):
-            store.take_in(pickle.loads(pickle.dumps(told)))
-        self.stores.append(store)
-        return store
 
 
 def picture(store: SessionStore, *, last_use: bool = True, endings: bool = True) -> dict[Any, Any]:

@@ -318,13 +318,16 @@ class Desk:
     def passed_on(self, request: Request, ok: bool, now: float) -> None:
         """Note what a server's session command, which went upstream as it came, has done there."""
         store, command = self.store, request.command
+        if passed_on.is_help(request):
+            return
         targets = 0
-        if ok and command.startswith("kill"):
-            selection = passed_on.hit(request.body_bytes(), self.caller.digest)
+        # Where no reply comes upstream may have refused the kill.
+        if ok and command.startswith("kill") and request.expects_reply:
+            selection = passed_on.hit(request, self.caller)
             targets = store.kill(selection, now, self.upstream) if selection else 0
             self._sessions.recorder.killed(0, targets)
         elif ok and command in ("endSessions", "refreshSessions"):
-            lsids = passed_on.named(request.body_bytes(), self.caller.digest)
+            lsids = passed_on.named(request, self.caller)
             targets = len(lsids)
             if command == "endSessions":
                 store.end(lsids, now)

@@ -159,6 +159,14 @@ def test_help_is_asked_for_anew(form, kept):
     assert not talk.observer.only("control")
 
 
+#: The second of two is not a part of the command, and servers have read it before they drop it.
+_TWICE_AND_BROKEN = (
+    element("$queryOptions", {"$readPreference": {"mode": "primary"}}),
+    element("killAllSessions", []),
+    b"\x03$queryOptions\0" + raw_document(b"\x02x\0\2\0\0\0a"),
+)
+
+
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
@@ -168,6 +176,7 @@ def test_help_is_asked_for_anew(form, kept):
         (op_query("admin.$cmd", {"killAllSessions": []}, count=-2), 16979),
         (op_query("admin.$cmd", {"killAllSessions": []}, flags=1 << 6), 18527),
         (op_query("admin.$cmd", {"killAllSessions": [], "$db": "x"}), 40621),
+        (op_query("admin.$cmd", raw_document(*_TWICE_AND_BROKEN)), 22),
     ],
 )
 def test_what_no_server_takes_is_not_carried_out(sent, code):

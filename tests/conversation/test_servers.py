@@ -26,7 +26,7 @@ LET_IN = reply({"conversationId": 1, "done": True, "payload": b"", "ok": 1.0}, 1
 
 
 def logged_in(who: dict[str, Any], **how: Any) -> Talk:
-    talk = Talk(facts=MODERN, **how).client(LOGIN).upstream_gets(LOGIN).upstream(LET_IN)
+    talk = Talk(**{"facts": MODERN, **how}).client(LOGIN).upstream_gets(LOGIN).upstream(LET_IN)
     return talk.upstream_is_asked().upstream_says(who).client_gets(LET_IN)
 
 
@@ -68,6 +68,41 @@ def test_what_upstream_refuses_has_not_happened() -> None:
     refused = reply({"ok": 0.0, "code": 13}, 3)
     talk.upstream(refused).client_gets(refused).idle()
     assert talk.conversation.desk.store.open_cursors() == 1
+
+
+@pytest.mark.parametrize("asking", [True, 1, "please"])
+@pytest.mark.parametrize("name", ["killAllSessionsByPattern", "killSessions", "endSessions"])
+def test_who_asks_for_help_has_done_nothing(name: str, asking: object) -> None:
+    talk = with_a_session(SYSTEM)
+    store = talk.conversation.desk.store
+    named = [] if name == "killAllSessionsByPattern" else [{"id": UUID, "uid": Binary(BOB)}]
+    asked = command({name: named, "help": asking, "$db": "admin"}, 3)
+    talk.client(asked).upstream_is_asked().upstream_says(SYSTEM).upstream_gets(asked)
+    helped = reply({"help": "text", "ok": 1.0}, 3)
+    talk.upstream(helped).client_gets(helped).idle()
+    session = store.get(BOBS)
+    assert session is not None
+    assert session.ended is None
+    assert store.open_cursors() == 1
+    assert not talk.observer.only("control")
+
+
+def test_a_kill_that_nobody_answers_may_have_been_refused() -> None:
+    talk = with_a_session(SYSTEM)
+    kill = command({"killAllSessionsByPattern": [WHO], "$db": "admin"}, 3, flags=2)
+    talk.client(kill).upstream_is_asked().upstream_says(SYSTEM).upstream_gets(kill).idle()
+    assert talk.conversation.desk.store.open_cursors() == 1
+
+
+@pytest.mark.parametrize("authorization", [True, False])
+def test_without_authorization_a_server_s_own_sessions_are_everybody_s(authorization: bool) -> None:
+    facts = UpstreamFacts(authorization=authorization, has_transactions=True, wire_version=21)
+    talk = with_a_session(SYSTEM, facts=facts)
+    kill = command({"killSessions": [], "$db": "admin"}, 3)
+    talk.client(kill).upstream_is_asked().upstream_says(SYSTEM).upstream_gets(kill)
+    done = reply({"ok": 1.0}, 3)
+    talk.upstream(done).client_gets(done).idle()
+    assert talk.conversation.desk.store.open_cursors() == int(authorization)
 
 
 @pytest.mark.parametrize("name", ["startSession", "refreshSessions", "endSessions"])

@@ -26,7 +26,14 @@ from proxy.session.dialect import said_by
 from proxy.session.info import read_operation_session_info
 from proxy.session.plans import Ask, Forward, Plan, Refusal, emulation
 from proxy.session.refusals import FOREIGN_DIGEST, duplicate_field
-from proxy.wire.messages import documents_of, is_wrapped_beside, numbers_to_return, with_body
+from proxy.texts import decoded
+from proxy.wire.around import (
+    documents_of,
+    is_wrapped_beside,
+    numbers_to_return,
+    repeated_in_metadata,
+)
+from proxy.wire.messages import with_body
 from proxy.wire.opcodes import KNOWN_REQUIRED, OP_COMMAND, OP_MSG, OP_QUERY, QUERY_EXHAUST
 from proxy.wire.replies import error_document
 from proxy.wire.sections import has_token
@@ -70,8 +77,10 @@ def _wrong_form(request: Request) -> CommandError | None:
     """What every server has against the message around the command, as none will see it here."""
     if request.opcode == OP_MSG and has_token(request.message, request.flags):
         return CommandError(40432, "Location40432", "Unknown section kind 2")
-    if request.opcode == OP_COMMAND and b"$db" in request.fields:
-        return duplicate_field("OperationSessionInfo.$db")
+    if request.opcode == OP_COMMAND:
+        repeated = b"$db" if b"$db" in request.fields else repeated_in_metadata(request)
+        if repeated is not None:
+            return duplicate_field(f"OperationSessionInfo.{decoded(repeated)}")
     if request.opcode == OP_QUERY:
         if request.flags & QUERY_EXHAUST:
             text = "The 'exhaust' OP_QUERY flag is invalid for commands"

@@ -171,7 +171,7 @@ def with_body(frame: bytes, message: bytes, start: int, body: bytes) -> bytes:
     if checksum:
         tail = tail[:-4]
     if opcode == OP_QUERY:
-        outer = _query_document(message)
+        outer = query_document(message)
         if outer != start:
             INT32.pack_into(head, outer, _int32(message, outer)[0] + len(body) - old)
     INT32.pack_into(head, 0, len(head) + len(body) + len(tail))
@@ -266,7 +266,7 @@ def _set_command(request: Request, start: int, limit: int) -> None:
     request.command = request.layout.name
 
 
-def _query_document(message: bytes) -> int:
+def query_document(message: bytes) -> int:
     """The offset of OP_QUERY's query document, behind flags, namespace, skip and nReturn."""
     nul = message.find(0, HEADER_SIZE + 4)
     if nul < 0:
@@ -287,7 +287,7 @@ def _name(message: bytes, start: int, end: int) -> str:
 
 def _read_query(request: Request) -> None:
     message = request.message
-    start = _query_document(message)
+    start = query_document(message)
     namespace = _name(message, HEADER_SIZE + 4, start - 9)
     document_end(message, start, len(message))
     database, _, collection = namespace.partition(".")
@@ -365,38 +365,6 @@ def _read_op_command(request: Request) -> None:
 def _refuse_hidden(fields: Fields, where: str) -> None:
     if not fields.keys().isdisjoint(DECISIVE_FIELDS):
         raise UnjudgeableError(f"{where} carries session fields")
-
-
-def is_wrapped_beside(request: Request, name: bytes) -> bool:
-    """Whether an OP_QUERY that was read has its command in ``$query``, and beside that ``name``."""
-    start = _query_document(request.message)
-    return request.body != start and name in document_fields(request.message, start)
-
-
-def numbers_to_return(message: bytes) -> int:
-    """How many documents an OP_QUERY that was read wants."""
-    return int(_int32(message, _query_document(message) - 4)[0])
-
-
-def documents_of(request: Request) -> list[bytes]:
-    """The documents of a command's message that servers read, but for those of sequences.
-
-    Raises:
-        WireError: behind the command stands something that is no document.
-    """
-    message = request.message
-    start = _query_document(message) if request.opcode == OP_QUERY else request.body
-    end = document_end(message, start, len(message))
-    found = [message[start:end]]
-    if request.opcode != OP_MSG and end < len(message):
-        behind = document_end(message, end, len(message))
-        found.append(message[end:behind])
-    if request.undissolved:
-        # A second $queryOptions is in here alone, and servers read it all the same.
-        whole = request.undissolved
-        end = document_end(whole, start, len(whole))
-        found.append(whole[start:end])
-    return found
 
 
 def count_documents(request: Request, name: bytes, limit: int) -> int:

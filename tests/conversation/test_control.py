@@ -167,6 +167,11 @@ _TWICE_AND_BROKEN = (
 )
 
 
+def _with_metadata(*elements, also=()):
+    document = {"killAllSessions": [], **dict(also)}
+    return op_command("admin", "killAllSessions", document, raw_document(*elements))
+
+
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
@@ -177,6 +182,8 @@ _TWICE_AND_BROKEN = (
         (op_query("admin.$cmd", {"killAllSessions": []}, flags=1 << 6), 18527),
         (op_query("admin.$cmd", {"killAllSessions": [], "$db": "x"}), 40621),
         (op_query("admin.$cmd", raw_document(*_TWICE_AND_BROKEN)), 22),
+        (_with_metadata(element("$a", 1), element("$a", 2)), 40413),
+        (_with_metadata(element("$a", 1), also={"$a": 1}), 40413),
     ],
 )
 def test_what_no_server_takes_is_not_carried_out(sent, code):
@@ -184,6 +191,12 @@ def test_what_no_server_takes_is_not_carried_out(sent, code):
     [frame] = talk.conversation.to_client
     talk.conversation.to_client.clear()
     assert bson.decode(read_reply(frame).body_bytes())["code"] == code
+    talk.idle()
+
+
+def test_metadata_that_is_no_part_of_the_command_may_be_doubled():
+    talk = asked(_with_metadata(element("$ssm", 1), element("$ssm", 2)))
+    assert answer(talk)["code"] == 13
     talk.idle()
 
 

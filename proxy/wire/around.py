@@ -65,7 +65,8 @@ def repeated_in_metadata(request: Request) -> bytes | None:
     if start == len(message):
         return None
     metadata = walk(message, start, len(message))
-    for name in (*metadata.duplicates, *metadata):
+    names: tuple[bytes, ...] = (*metadata.duplicates, *metadata)
+    for name in names:
         if name != _APART and (name in metadata.duplicates or name in request.fields):
             return name
     return None

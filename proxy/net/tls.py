@@ -7,15 +7,19 @@ sides speak TLS 1.2 or later.
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from proxy.addresses import Address, parse_upstream
 from proxy.errors import ConfigError
 from proxy.net.subjects import Subject, parse_subject, subject_of
+from proxy.net.tls_transport import TlsTransport, start_tls
 from proxy.settings.config import UpstreamTls as UpstreamSettings
 
 if TYPE_CHECKING:
+    import socket
+
     from proxy.settings.config import Config, ListenTls
 
 _CLIENT_CERTIFICATES: Final = {
@@ -23,6 +27,8 @@ _CLIENT_CERTIFICATES: Final = {
     "optional": ssl.CERT_OPTIONAL,
     "required": ssl.CERT_REQUIRED,
 }
+
+_MOST_SESSIONS: Final = 10_000
 
 
 def listener_tls(config: Config) -> ListenerTls | None:
@@ -91,6 +97,8 @@ class UpstreamTls:
     def __init__(self, settings: UpstreamSettings) -> None:
         self._settings = settings
         self._mapped: dict[Subject, ssl.SSLContext] = {}
+        #: The latest session with each server, by the context that it belongs to.
+        self._sessions: dict[tuple[ssl.SSLContext, str], ssl.SSLSession] = {}
         self.context: ssl.SSLContext
         self.reload()
 
@@ -107,6 +115,35 @@ class UpstreamTls:
             return self._mapped.get(parse_subject(subject_of(certificate)))
         except ValueError:
             return None  # no subject at all, or one that nothing in the settings can equal
+
+    async def start(
+        self, sock: socket.socket, address: Address, context: ssl.SSLContext | None = None
+    ) -> TlsTransport:
+        """Do the handshake with ``address``, to which ``sock`` is connected.
+
+        Where the server agrees, it goes on with the session of an earlier connection: in that the
+        server proved who it is, and was shown the same certificate.
+
+        Raises:
+            PeerGoneError: it failed; the socket is closed.
+        """
+        context = context or self.context
+        at = context, str(address)
+        return await start_tls(
+            sock,
+            context,
+            server_side=False,
+            server_name=self.server_name(address),
+            session=self._sessions.get(at),
+            keep=partial(self._keep, at),
+        )
+
+    def _keep(self, at: tuple[ssl.SSLContext, str], session: ssl.SSLSession) -> None:
+        if len(self._sessions) >= _MOST_SESSIONS:
+            self._sessions.clear()  # members come and go
+        # A reload may have come between.
+        if at[0] is self.context or at[0] in self._mapped.values():
+            self._sessions[at] = session
 
     def server_name(self, address: Address) -> str:
         """What to verify and to send as SNI when connecting to ``address``.
@@ -139,6 +176,7 @@ class UpstreamTls:
         if problems:
             raise ConfigError(problems)
         self.context, self._mapped = context, mapped
+        self._sessions.clear()
 
     def _make(
         self, certificate: Path | None, key: Path | None, where: str, problems: list[str]
@@ -163,6 +201,8 @@ class UpstreamTls:
 def _context(side: int) -> ssl.SSLContext:
     context = ssl.SSLContext(side)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # No server of MongoDB asks for it, and whoever does could make the other end work for nothing.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     return context
 
 

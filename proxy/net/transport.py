@@ -1,17 +1,15 @@
-"""One side's byte stream: a raw socket, or TLS around one.
+"""One side's byte stream: a raw socket; :mod:`proxy.net.tls_transport` has TLS around one.
 
-Plain sockets are used without trio's stream layer, and what arrives is handed to a plain
+Sockets are used without trio's stream layer, and what arrives is handed to a plain
 function: :mod:`proxy.net.readiness` says what that saves.
 """
 
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
-import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 import trio
 
@@ -105,14 +103,53 @@ def _settle_nothing() -> bool:
     return True
 
 
+class Channel(Protocol):
+    """What a :class:`SocketTransport` receives from and sends to: as a non-blocking socket."""
+
+    def recv(self, size: int, /) -> bytes:
+        """At most ``size`` bytes; b"" when the peer will send no more.
+
+        Raises:
+            BlockingIOError: there are none.
+            OSError: the connection broke.
+        """
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Send what can be sent now; how many bytes that was.
+
+        Raises:
+            BlockingIOError: none.
+            OSError: the connection broke.
+        """
+
+
 class SocketTransport:
-    """A non-blocking TCP or unix socket."""
+    """A non-blocking TCP or unix socket.
 
-    __slots__ = ("_outcome", "_parked", "_settle", "_size", "_sock", "_take", "_watching")
+    ``channel`` is what to receive from and send to, with the manners of a non-blocking socket;
+    without one it is the socket itself.
+    """
 
-    def __init__(self, sock: socket.socket) -> None:
+    __slots__ = (
+        "_outcome",
+        "_parked",
+        "_recv",
+        "_send",
+        "_settle",
+        "_size",
+        "_sock",
+        "_take",
+        "_watching",
+    )
+
+    #: From a read that brought so many bytes on, more is asked for.
+    _MUCH: ClassVar = RECEIVE_SIZE
+
+    def __init__(self, sock: socket.socket, channel: Channel | None = None) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self._recv: Callable[[int], bytes] = (channel or sock).recv
+        self._send: Callable[[bytes | memoryview], int] = (channel or sock).send
         self._watching = readiness.current()
         self._take: Callable[[bytes], None] = _take_nothing
         self._settle: Callable[[], bool] = _settle_nothing
@@ -128,7 +165,7 @@ class SocketTransport:
                 raise PeerGoneError("closed")
             try:
                 await trio.lowlevel.wait_readable(self._sock)
-                return self._sock.recv(RECEIVE_SIZE)
+                return self._recv(RECEIVE_SIZE)
             except BlockingIOError:
                 continue
             except (OSError, trio.ClosedResourceError) as error:
@@ -155,7 +192,7 @@ class SocketTransport:
         try:
             watching = self._watching
             most = watching.most if watching.waiting < _MOST_WAITING else RECEIVE_SIZE
-            data = self._sock.recv(min(self._size, most))
+            data = self._recv(min(self._size, most))
         except BlockingIOError:
             return False
         except OSError as error:
@@ -168,7 +205,7 @@ class SocketTransport:
                 self._wake(False)
         except Exception as problem:
             self._wake(problem)
-        if len(data) < RECEIVE_SIZE:
+        if len(data) < self._MUCH:
             if len(data) < _LITTLE:
                 self._size = RECEIVE_SIZE
             return True
@@ -206,7 +243,7 @@ class SocketTransport:
 
     def send_now(self, data: bytes | memoryview) -> int:
         try:
-            return self._sock.send(data)
+            return self._send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -227,7 +264,7 @@ class SocketTransport:
             while rest:
                 try:
                     await trio.lowlevel.wait_writable(self._sock)
-                    sent = self._sock.send(rest)
+                    sent = self._send(rest)
                     rest = rest[sent:]
                 except BlockingIOError:
                     continue
@@ -254,102 +291,6 @@ class SocketTransport:
             self._wake(PeerGoneError("closed"))
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()
-
-
-_TLS_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSError)
-
-
-class TlsTransport:
-    """TLS over a socket; create with :func:`start_tls`."""
-
-    __slots__ = ("_sock", "_stream")
-
-    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
-        self._stream = stream
-
-    async def receive(self) -> bytes:
-        try:
-            return bytes(await self._stream.receive_some(RECEIVE_SIZE))
-        except _TLS_ERRORS as error:
-            raise PeerGoneError(_tls_reason(error)) from error
-
-    async def each(self, take: Callable[[bytes], None], settle: Callable[[], bool]) -> bool:
-        while data := await self.receive():
-            take(data)
-            if not settle():
-                return True
-        return False
-
-    def send_now(self, data: bytes | memoryview) -> int:
-        return 0  # what TLS makes of it may have to wait
-
-    async def send(self, data: bytes | memoryview) -> None:
-        try:
-            await self._stream.send_all(data)
-        except _TLS_ERRORS as error:
-            raise PeerGoneError(_tls_reason(error)) from error
-
-    def pending(self) -> bool:
-        stream = self._stream
-        # What was decrypted is handed over at once; records may wait to be.
-        if stream._incoming.pending:
-            return True
-        poll = select.poll()
-        try:
-            poll.register(stream.transport_stream.socket.fileno(), select.POLLIN)
-        except ValueError:
-            return True  # closed
-        return bool(poll.poll(0))
-
-    def send_eof(self) -> None:
-        # TLS has no half-close of its own. The TCP one says the same to a server that polls
-        # for clients that went away, and leaves replies readable.
-        with contextlib.suppress(OSError):
-            self._stream.transport_stream.socket.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        self._stream.transport_stream.socket.close()
-
-    def peer_certificate(self) -> bytes | None:
-        """The peer's certificate in DER form; None where it showed none."""
-        certificate: bytes | None = self._stream.getpeercert(binary_form=True)
-        return certificate
-
-
-def _tls_reason(error: BaseException) -> str:
-    return str(error.__cause__ or error) or type(error).__name__
-
-
-async def start_tls(
-    sock: socket.socket, context: ssl.SSLContext, *, server_side: bool, server_name: str = ""
-) -> TlsTransport:
-    """Do the handshake on a connected socket; ``server_name`` is what to verify and send as SNI.
-
-    Raises:
-        PeerGoneError: the handshake failed; the socket is closed.
-    """
-    try:
-        stream = trio.SSLStream(
-            trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
-            context,
-            server_hostname=server_name or None,
-            server_side=server_side,
-            # Peers often close without close_notify; our frames carry their own length.
-            https_compatible=True,
-        )
-    except (ValueError, TypeError, ssl.SSLError) as problem:
-        sock.close()
-        raise PeerGoneError(f"TLS: {server_name!r} is no server's name: {problem}") from problem
-    transport = TlsTransport(stream)
-    try:
-        await stream.do_handshake()
-    except _TLS_ERRORS as error:
-        transport.close()
-        raise PeerGoneError(f"TLS handshake: {_tls_reason(error)}") from error
-    except BaseException:
-        transport.close()
-        raise
-    return transport
 
 
 async def open_socket(address: Address) -> socket.socket:

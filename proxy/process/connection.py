@@ -16,7 +16,8 @@ from proxy.conversation.exchange import Presentation
 from proxy.conversation.handlers import HANDLERS
 from proxy.net.limits import Share
 from proxy.net.relay import Relay
-from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket, start_tls
+from proxy.net.tls_transport import start_tls
+from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket
 from proxy.session.identity import EVERYBODY
 
 if TYPE_CHECKING:
@@ -197,21 +198,22 @@ class Connection:
         local_host = ""
         if self._sock.family != socket.AF_UNIX:
             local_host = self._sock.getsockname()[0]
-        client: Transport = SocketTransport(self._sock)
+        client: Transport
         refuse_x509 = shared.upstream_tls is not None and shared.upstream_tls.shows_certificate
-        if shared.listener_tls is not None:
+        if shared.listener_tls is None:
+            client = SocketTransport(self._sock)
+        else:
             until = self.opened + shared.config.limits.handshake_seconds
             tls = None
             try:
                 with trio.move_on_at(until) as self._handshake:
-                    client = tls = await start_tls(
-                        self._sock, shared.listener_tls.context, server_side=True
-                    )
+                    tls = await start_tls(self._sock, shared.listener_tls.context, server_side=True)
             except PeerGoneError as error:
                 return f"client TLS: {error}"
             self._handshake = None
             if tls is None:
                 return "draining" if self._draining else "handshake timeout"
+            client = tls
             certificate = tls.peer_certificate()
             if certificate is not None and shared.upstream_tls is not None:
                 own = shared.upstream_tls.context_for(certificate)
@@ -260,11 +262,8 @@ class Connection:
                 if shared.upstream_tls is None:
                     upstream = SocketTransport(sock)
                 else:
-                    upstream = await start_tls(
-                        sock,
-                        self._tls_context or shared.upstream_tls.context,
-                        server_side=False,
-                        server_name=shared.upstream_tls.server_name(self.upstream),
+                    upstream = await shared.upstream_tls.start(
+                        sock, self.upstream, self._tls_context
                     )
                 try:
                     await shared.ready.wait()

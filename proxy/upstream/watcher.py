@@ -20,7 +20,7 @@ from bson.errors import BSONError
 from proxy import __version__, logs
 from proxy.conversation.overload import RATE_LIMITED
 from proxy.errors import WireError
-from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket, start_tls
+from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket
 from proxy.upstream.facts import PROBE, SECOND_PROBE
 from proxy.wire.frames import FrameBuffer
 from proxy.wire.opcodes import HEADER, HEADER_SIZE, OP_QUERY
@@ -278,12 +278,7 @@ class _Link:
         if self._tls is None:
             self._transport = SocketTransport(sock)
         else:
-            self._transport = await start_tls(
-                sock,
-                self._tls.context,
-                server_side=False,
-                server_name=self._tls.server_name(self.address),
-            )
+            self._transport = await self._tls.start(sock, self.address)
         return self._transport
 
     async def _exchange(self, transport: Transport, frame: bytes) -> dict[str, Any]:

@@ -145,6 +145,7 @@ BOARD: Final = Dashboard(
                         total("buffered_bytes_limit", "instance"),
                         "limit of unfinished messages {{instance}}",
                     ),
+                    Query(total("users_known_bytes", "instance"), "users' roles {{instance}}"),
                     unit="bytes",
                     help="Of unfinished messages: what waits for its rest or for upstream,"
                     " and what requests inflate to.",

@@ -8,7 +8,7 @@ goes out; no further request is read meanwhile.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -26,7 +26,11 @@ from proxy.conversation.hello import (
 from proxy.conversation.overload import ATTEMPTS, is_overload, pause
 from proxy.conversation.tracking import tracked_of
 from proxy.errors import CommandError
-from proxy.session.identity import CONNECTION_STATUS, IdentityUnknownError, read_connection_status
+from proxy.session.identity import (
+    CONNECTION_STATUS,
+    IdentityUnknownError,
+    reading_connection_status,
+)
 from proxy.session.stable_api import REQUIRED
 from proxy.wire.fields import BOOL, DOCUMENT, Element, walk
 
@@ -202,8 +206,15 @@ class _Question:
                 self.attempt += 1
                 conversation.observer.later(seconds, self.put)
                 return
+        reading = self._reading(reply, now)
+        for _ in reading:
+            conversation.work = reading  # it is long, and others have their turn in between
+            break
+
+    def _reading(self, reply: Reply, now: float) -> Iterator[None]:
+        conversation = self.conversation
         try:
-            identity = read_connection_status(reply.body_bytes())
+            identity = yield from reading_connection_status(reply.body_bytes())
         except IdentityUnknownError as error:
             conversation.upstream_broke("upstream identity", str(error))
             return

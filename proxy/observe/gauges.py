@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from proxy.net.limits import BufferBudget
     from proxy.observe.families import Page
     from proxy.observe.telemetry import Telemetry
+    from proxy.session.known import KnownUsers
     from proxy.session.store import SessionStore
     from proxy.settings.config import Config
     from proxy.upstream.topology import Topology
@@ -58,6 +59,7 @@ class Sources:
 
     telemetry: Telemetry
     store: SessionStore
+    known: KnownUsers
     topology: Topology
     budget: BufferBudget
     config: Callable[[], Config]
@@ -175,6 +177,11 @@ class _Reading:
             "buffered_bytes_gave_way_total",
             "Connections that were closed for holding room and not getting on.",
             sources.budget.gave_way,
+        )
+        self._page.number(
+            "users_known_bytes",
+            "Bytes that the users whose roles are remembered take, about.",
+            sources.known.size,
         )
         self._page.number(
             "config_last_reload_successful",

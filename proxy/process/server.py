@@ -163,6 +163,7 @@ class Server:
         sources = gauges.Sources(
             telemetry=self.telemetry,
             store=self.sessions_shared.store,
+            known=self.sessions_shared.known,
             topology=self.topology,
             budget=self.shared.budget,
             config=lambda: self.config,

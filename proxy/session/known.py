@@ -15,11 +15,18 @@ Role = tuple[str, str]
 #: A user's digest, name and roles.
 User = tuple[bytes, str, list[Role]]
 
-#: Users remembered; the ones seen longest ago are dropped first.
+#: Users remembered, and bytes that they and their roles take, about; the ones seen longest ago are
+#: dropped first.
 _MAX_USERS: Final = 100_000
+_MAX_BYTES: Final = 128 << 20
 
-#: And told of at a time.
+#: What one user takes beside the name, and one role beside its names.
+_USER: Final = 500
+_ROLE: Final = 250
+
+#: Users that are told of at a time, and how many roles: more only where one has them.
 _TOLD_AT_ONCE: Final = 500
+_ROLES_AT_ONCE: Final = 2_000
 
 
 class KnownUsers:
@@ -28,6 +35,8 @@ class KnownUsers:
     def __init__(self) -> None:
         self._roles: dict[bytes, frozenset[Role]] = {}
         self._names: dict[bytes, str] = {}
+        #: Bytes that all of it takes, about.
+        self.size = 0
 
     def seen(self, identity: Identity) -> None:
         """Remember who has authenticated. Of several on one connection nobody can tell whose
@@ -38,13 +47,20 @@ class KnownUsers:
 
     def learn(self, uid: bytes, name: str, roles: frozenset[Role]) -> bool:
         """Remember one, or what roles somebody has now; whether that says anything new."""
-        before = self._roles.pop(uid, None)
-        self._roles[uid] = roles or before or frozenset()
+        before = self._forget(uid)
+        self._roles[uid] = roles = roles or before or frozenset()
         self._names[uid] = name
-        if len(self._roles) > _MAX_USERS:
-            oldest = next(iter(self._roles))
-            del self._roles[oldest], self._names[oldest]
-        return before != self._roles.get(uid)
+        self.size += _size(name, roles)
+        while len(self._roles) > _MAX_USERS or self.size > _MAX_BYTES:
+            self._forget(next(iter(self._roles)))
+        return before != roles
+
+    def _forget(self, uid: bytes) -> frozenset[Role] | None:
+        """Remember one no longer; the roles that were known."""
+        roles = self._roles.pop(uid, None)
+        if roles is not None:
+            self.size -= _size(self._names.pop(uid), roles)
+        return roles
 
     def name_of(self, uid: bytes) -> str:
         """``user@db`` of the owner with this digest; "" where nobody of that digest was seen."""
@@ -64,6 +80,11 @@ class KnownUsers:
         return frozenset(self._roles)
 
 
+def _size(name: str, roles: frozenset[Role]) -> int:
+    """Bytes that one user takes, about."""
+    return _USER + len(name) + sum(_ROLE + len(role) + len(db) for role, db in roles)
+
+
 class SharedUsers(KnownUsers):
     """Users that are known wherever they have logged in."""
 
@@ -79,7 +100,13 @@ class SharedUsers(KnownUsers):
 
     def news(self, most: int = _TOLD_AT_ONCE) -> list[User]:
         """Who is new or has other roles, since the last time; a part of them where it is many."""
-        told = list(islice(self._news, most))
+        known, roles = self.roles(), 0
+        told: list[bytes] = []
+        for uid in islice(self._news, most):
+            roles += len(known.get(uid, ()))
+            if told and roles > _ROLES_AT_ONCE:
+                break
+            told.append(uid)
         for uid in told:
             del self._news[uid]
         return self._told(told)

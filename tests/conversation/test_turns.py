@@ -11,11 +11,14 @@ from typing import Any
 import bson
 import pytest
 
+from proxy.conversation.conversation import Conversation
 from proxy.session.identity import user_digest
-from tests.build import command
+from proxy.wire.opcodes import HEADER
+from tests.build import command, reply
 from tests.effort import a_millisecond
-from tests.embedded.support import USERS, node
+from tests.embedded.support import NOW, USERS, node
 from tests.proxied import ProxiedClient, Proxy
+from tests.talk import connection_status
 
 #: Entries of the lists here; a command may have twice as many.
 MANY = 50_000
@@ -69,8 +72,8 @@ def turns(client: ProxiedClient, frame: bytes) -> tuple[float, dict[str, Any]]:
         frames = list(conversation.to_upstream)
         conversation.to_upstream.clear()
         for one in frames:
-            for reply in client.connection.receive(one, client.now).frames:
-                timed(conversation.on_upstream, reply, client.now, lambda: True)
+            for answer in client.connection.receive(one, client.now).frames:
+                timed(conversation.on_upstream, answer, client.now, lambda: True)
                 while conversation.unfinished:
                     timed(conversation.go_on, client.now, lambda: True)
     (got,) = conversation.to_client
@@ -124,6 +127,61 @@ def test_a_long_list_is_read_judged_and_carried_out_in_turns(
     assert longest < MOST
 
 
+@pytest.mark.parametrize(
+    ("parts", "understood"),
+    [
+        (
+            {"authenticatedUserPrivileges": [{"resource": {"db": "d"}, "actions": ["f"]}] * MANY},
+            True,
+        ),
+        (
+            {"authenticatedUserRoles": [{"role": "r", "db": f"tenant{n}"} for n in range(6_000)]},
+            True,
+        ),
+        ({"authenticatedUsers": [{"user": f"u{n}", "db": "d"} for n in range(2 * MANY)]}, False),
+        ({"authenticatedUserRoles": [{"role": "r", "db": f"d{n}"} for n in range(MANY)]}, False),
+        (
+            {
+                "authenticatedUserPrivileges": [
+                    {"resource": {"cluster": True}, "actions": [f"a{n}"]} for n in range(MANY)
+                ]
+            },
+            False,
+        ),
+    ],
+    ids=["privileges", "roles", "users", "more-roles", "actions"],
+)
+def test_a_long_answer_to_who_is_there_is_read_in_turns(
+    parts: dict[str, Any], understood: bool
+) -> None:
+    status = connection_status(("alice", "app"))
+    status["authInfo"] |= parts
+    answer = bson.encode(status)
+
+    def turn() -> tuple[float, Conversation]:
+        conversation = client_of(*ALICE_APP).conversation
+        conversation.on_request(command({"killSessions": [], "$db": "admin"}, 7), NOW)
+        (question,) = conversation.to_upstream
+        request_id = HEADER.unpack_from(question)[1]
+        answered = reply(answer, request_id)
+        longest, began = 0.0, thread_time()
+        unit = a_millisecond()
+        began = thread_time()
+        conversation.on_upstream(answered, NOW, lambda: True)
+        longest = thread_time() - began
+        while conversation.unfinished:
+            began = thread_time()
+            conversation.go_on(NOW, lambda: True)
+            longest = max(longest, thread_time() - began)
+        return longest / max(unit, a_millisecond()), conversation
+
+    longest, conversation = turn()
+    assert bool(conversation.close) != understood
+    if longest > MOST:
+        longest, _ = turn()
+    assert longest < MOST
+
+
 def test_who_may_not_is_refused_before_the_list_is_read() -> None:
     frame = command({"killAllSessions": OTHERS, "$db": "admin"}, 7)
     client = client_of(*ALICE_APP)
@@ -131,8 +189,8 @@ def test_who_may_not_is_refused_before_the_list_is_read() -> None:
     conversation.on_request(frame, client.now)
     (question,) = conversation.to_upstream
     conversation.to_upstream.clear()
-    (reply,) = client.connection.receive(question, client.now).frames
-    conversation.on_upstream(reply, client.now, lambda: True)
+    (answer,) = client.connection.receive(question, client.now).frames
+    conversation.on_upstream(answer, client.now, lambda: True)
     conversation.go_on(client.now, lambda: True)
     assert not conversation.unfinished
     (answer,) = conversation.to_client

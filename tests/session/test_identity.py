@@ -11,14 +11,17 @@ from bson import json_util
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.session import identity
 from proxy.session.identity import (
     NO_OWNER,
     NOBODY,
     Identity,
     IdentityUnknownError,
     read_connection_status,
+    reading_connection_status,
     user_digest,
 )
+from proxy.session.steps import in_one_go
 from tests.talk import connection_status
 
 TRANSCRIPTS = Path(__file__).parents[1] / "data" / "transcripts"
@@ -141,3 +144,90 @@ def test_what_the_server_said(name):
     assert identity.name == RECORDED[name]
     may_kill = name in ("rsauth.killer", "rsauth.root")
     assert ("killAnySession" in identity.cluster_actions) == may_kill
+
+
+def long_status(**more: int) -> dict[str, object]:
+    """An answer with so many users, roles, privileges and actions on the cluster."""
+    status = connection_status()
+    status["authInfo"] = {
+        "authenticatedUsers": [{"user": f"u{n}", "db": "d"} for n in range(more.get("users", 1))],
+        "authenticatedUserRoles": [
+            {"role": "readWrite", "db": f"tenant{n}"} for n in range(more.get("roles", 0))
+        ],
+        "authenticatedUserPrivileges": [
+            *(
+                {"resource": {"db": "d", "collection": f"c{n}"}, "actions": ["find", "insert"]}
+                for n in range(more.get("privileges", 0))
+            ),
+            *(
+                {"resource": {"cluster": True}, "actions": [f"action{n}"]}
+                for n in range(more.get("actions", 1))
+            ),
+        ],
+    }
+    return status
+
+
+def test_somebody_with_many_roles_and_privileges_is_read_in_steps():
+    status = long_status(roles=4_000, privileges=20_000)
+    steps = reading_connection_status(bson.encode(status))
+    assert next(steps) is None
+    found = in_one_go(steps)
+    assert found.users == (("u0", "d"),)
+    assert len(found.roles) == 4_000
+    assert found.cluster_actions == {"action0"}
+
+
+@pytest.mark.parametrize(
+    "too_many",
+    [{"users": 4_000}, {"roles": 8_000}, {"actions": 1_001, "privileges": 1_000}],
+    ids=str,
+)
+def test_more_than_anybody_has_is_not_read(too_many):
+    with pytest.raises(IdentityUnknownError, match="more than"):
+        read_connection_status(bson.encode(long_status(**too_many)))
+
+
+def test_one_entry_that_is_longer_than_any_is_not_read():
+    status = long_status()
+    status["authInfo"]["authenticatedUserPrivileges"].append(
+        {"resource": {"cluster": True}, "actions": ["x" * 70_000]}
+    )
+    with pytest.raises(IdentityUnknownError):
+        read_connection_status(bson.encode(status))
+
+
+NAMED = st.fixed_dictionaries({"user": st.text(max_size=5), "db": st.text(max_size=5)})
+ROLE = st.fixed_dictionaries({"role": st.text(max_size=5), "db": st.text(max_size=5)})
+RESOURCE = st.sampled_from(
+    [{"cluster": True}, {"cluster": False}, {"anyResource": True}, {"db": "d", "collection": ""}]
+)
+PRIVILEGE = st.fixed_dictionaries(
+    {"resource": RESOURCE, "actions": st.lists(st.text(max_size=5), max_size=3)}
+)
+SOMETHING = st.one_of(st.none(), st.integers(-5, 5), st.text(max_size=3), st.just({}))
+
+
+@given(
+    users=st.one_of(st.lists(NAMED, max_size=3), SOMETHING),
+    roles=st.one_of(st.lists(st.one_of(ROLE, SOMETHING), max_size=3), SOMETHING),
+    privileges=st.one_of(st.lists(st.one_of(PRIVILEGE, SOMETHING), max_size=40), SOMETHING),
+    ok=st.sampled_from([1, 1.0, True, 0, "1"]),
+)
+def test_long_answers_are_read_as_short_ones_are(users, roles, privileges, ok):
+    info = {
+        "authenticatedUsers": users,
+        "authenticatedUserRoles": roles,
+        "authenticatedUserPrivileges": privileges,
+    }
+    body = bson.encode({"authInfo": info, "ok": ok})
+
+    def read(at_once: int) -> Identity | None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(identity, "_AT_ONCE", at_once)
+            try:
+                return read_connection_status(body)
+            except IdentityUnknownError:
+                return None
+
+    assert read(0) == read(65_536)

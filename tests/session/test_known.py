@@ -48,6 +48,34 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert users.digests() == {user_digest("a", "d"), user_digest("c", "d")}
 
 
+def test_so_is_that_of_many_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "_MAX_BYTES", 10_000)
+    users = KnownUsers()
+    for number in range(20):
+        roles = tuple((f"r{n}", "app") for n in range(number))
+        users.seen(Identity(((f"u{number}", "d"),), roles))
+        users.seen(Identity(((f"u{number}", "d"),), roles))
+        assert users.size <= 10_000
+    assert user_digest("u19", "d") in users.digests()
+    assert len(users.digests()) == 1
+    for one in list(users.digests()):
+        users._forget(one)
+    assert users.size == 0
+
+
+def test_news_of_users_with_many_roles_come_some_at_a_time() -> None:
+    here, there = SharedUsers(), SharedUsers()
+    roles = tuple((f"r{n}", "app") for n in range(1_500))
+    for number in range(4):
+        here.seen(Identity(((f"u{number}", "d"),), roles))
+    pieces = []
+    while told := here.news():
+        pieces.append(len(told))
+        there.take_in(told)
+    assert pieces == [1, 1, 1, 1]
+    assert there.roles() == here.roles()
+
+
 def test_users_are_known_wherever_they_log_in() -> None:
     here, there = SharedUsers(), SharedUsers()
     here.seen(Identity((ALICE,), (WRITE,)))

@@ -12,7 +12,8 @@ are woken once for all of it: a sixth less processor time a request with 16 conn
 A process that sleeps between two messages finds its caches cold: with one connection, what
 takes 60 µs takes 180. So it does not go to sleep at once where messages follow each other
 closely (:meth:`Readiness._linger`): 1.7 times as many requests with one connection, and
-for less processor time. Where they do not, it soon stops trying.
+for less processor time. Where they do not, or others need the processor, it soon stops trying
+(:mod:`proxy.net.awake`).
 """
 
 from __future__ import annotations
@@ -25,8 +26,15 @@ from typing import Final
 
 import trio
 
+from proxy.net.awake import Odds, Others, Starved
+
 #: Seconds for which sockets are served before other tasks have their turn.
 _SLICE: Final = 0.002
+
+#: Seconds for which what was decided may wait to be sent. Where there are more to work than
+#: processors, the next pause of some milliseconds comes at any moment, and takes with it all that
+#: is not sent: with ten times as much, the slowest hundredth takes a tenth longer.
+_UNSENT: Final = 0.0002
 
 #: Bytes asked for in a read that follows one which brought as many as it could: replies of 100 KB
 #: then pass 1.6 times as fast, and of 1 MB twice as fast. With half of this the latter cost 1.4
@@ -38,34 +46,6 @@ _AT_ONCE: Final = 32
 
 #: Looks at the sockets, of a microsecond each, between two turns of all other tasks.
 _LOOKS: Final = 20
-
-
-class Odds:
-    """Whether it pays to wait awake for the next message, judged by the last times."""
-
-    #: The share of waits that have to end with a message, counted over about so many: clients
-    #: that send one request after another reach it, messages that come at random only where there
-    #: are thousands a second.
-    _ENOUGH: Final = 0.85
-    _MEMORY: Final = 32
-
-    #: Tried again all the same, once in so many times.
-    _TRY_AGAIN: Final = 16
-
-    __slots__ = ("_asked", "_share")
-
-    def __init__(self) -> None:
-        self._share = 0.0
-        self._asked = 0
-
-    def good(self) -> bool:
-        """Whether to wait awake now."""
-        self._asked += 1
-        return self._share > self._ENOUGH or self._asked % self._TRY_AGAIN == 0
-
-    def waited(self, came: bool) -> None:
-        """Note how a wait ended."""
-        self._share += (came - self._share) / self._MEMORY
 
 
 class Readiness:
@@ -92,6 +72,8 @@ class Readiness:
         self.lingered = 0.0
         self._patience = 0.0
         self._odds = Odds()
+        self._starved: Starved | None = None
+        self._others: Others | None = None
 
     def watch(self, fd: int, take: Callable[[], bool], settle: Callable[[], None]) -> None:
         """Begin; neither may raise, and both may end this or others. One watcher a descriptor.
@@ -110,6 +92,9 @@ class Readiness:
         """Wait for so long awake before going to sleep, where that is likely to pay; 0: never."""
         # With one processor nothing could come meanwhile.
         self._patience = seconds if len(os.sched_getaffinity(0)) > 1 else 0.0
+        if self._patience and self._starved is None:
+            self._starved = Starved()
+            self._others = Others(self._starved.seconds)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -117,10 +102,17 @@ class Readiness:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
                 self._serve()
-                while self._patience and self._odds.good() and await self._linger():
+                while self._may_linger() and await self._linger():
                     pass
         finally:
             self._epoll.close()
+            if self._starved is not None:
+                self._starved.close()
+
+    def _may_linger(self) -> bool:
+        if not self._patience or self._others is None:
+            return False
+        return self._others.allow(perf_counter()) and self._odds.good()
 
     def _serve(self) -> bool:
         """Call what has something to read, for a while; whether there was anything."""
@@ -128,22 +120,25 @@ class Readiness:
         if not ready:
             return False
         watched = self._watched
-        end = perf_counter() + _SLICE
+        now = perf_counter()
+        end = now + _SLICE
         while ready:
             taken = []
             turns = iter(ready)
+            send_by = now + _UNSENT
             for fd, _ in turns:
                 # One that was taken before it may have ended this one.
                 if (found := watched.get(fd)) is not None:
                     take, settle = found
                     if take():
                         taken.append(settle)
-                    if perf_counter() > end:
+                    if (now := perf_counter()) > send_by:
                         break
             self._left = list(turns)
             for settle in taken:
                 settle()
-            ready = self._epoll.poll(0, _AT_ONCE) if perf_counter() < end else []
+            now = perf_counter()
+            ready = (self._left or self._epoll.poll(0, _AT_ONCE)) if now < end else []
         return True
 
     async def _linger(self) -> bool:

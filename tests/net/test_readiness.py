@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from proxy.net import readiness
+from proxy.net import awake, readiness
 
 
 @pytest.fixture
@@ -19,6 +19,13 @@ def pairs() -> Iterator[list[tuple[socket.socket, socket.socket]]]:
     for pair in made:
         for sock in pair:
             sock.close()
+
+
+@pytest.fixture(autouse=True)
+def free_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody tells how busy this machine is."""
+    for account in ("_OF_ALL", "_OF_THREAD"):
+        monkeypatch.setattr(awake.Starved, account, "/nowhere")
 
 
 def nothing() -> None:
@@ -72,6 +79,7 @@ async def test_one_that_was_just_forgotten_is_not_served(pairs):
 async def test_what_was_taken_of_several_is_settled_together(pairs, monkeypatch):
     # Nor does it end early where this process has to wait for a processor.
     monkeypatch.setattr(readiness, "_SLICE", 3600.0)
+    monkeypatch.setattr(readiness, "_UNSENT", 3600.0)
     watching = readiness.current()
     happened: list[str] = []
     for ours, theirs in pairs[:3]:
@@ -87,9 +95,27 @@ async def test_what_was_taken_of_several_is_settled_together(pairs, monkeypatch)
     assert happened == ["take"] * 3 + ["settle"] * 2
 
 
+async def test_what_was_taken_does_not_wait_for_long_to_be_settled(pairs, monkeypatch):
+    monkeypatch.setattr(readiness, "_SLICE", 3600.0)
+    monkeypatch.setattr(readiness, "_UNSENT", -1.0)
+    watching = readiness.current()
+    happened: list[str] = []
+    for ours, theirs in pairs[:3]:
+        theirs.send(b"x")
+
+        def take(ours: socket.socket = ours) -> bool:
+            happened.append("take")
+            return bool(ours.recv(1))
+
+        watching.watch(ours.fileno(), take, lambda: happened.append("settle"))
+    await wait_all_tasks_blocked()
+    assert happened == ["take", "settle"] * 3
+
+
 async def test_one_that_takes_long_keeps_no_other_from_its_turn(pairs, monkeypatch):
     """The kernel names it first each time."""
     monkeypatch.setattr(readiness, "_SLICE", -1.0)
+    monkeypatch.setattr(readiness, "_UNSENT", -1.0)
     watching = readiness.current()
     served = []
     for number, (ours, theirs) in enumerate(pairs[:4]):
@@ -151,6 +177,11 @@ async def test_without_patience_it_sleeps_at_once(pairs):
     assert await lingered(pairs[0], 0) == 0
 
 
+async def test_what_others_need_is_left_to_them(pairs, monkeypatch):
+    monkeypatch.setattr(awake.Others, "allow", lambda _self, _now: False)
+    assert await lingered(pairs[0], 1e-9) == 0
+
+
 async def test_a_single_processor_is_left_to_others(pairs, monkeypatch):
     monkeypatch.setattr(readiness.os, "sched_getaffinity", lambda _: {3})
     assert await lingered(pairs[0], 3600.0) == 0
@@ -166,29 +197,3 @@ async def lingered(pair: tuple[socket.socket, socket.socket], patience: float) -
         theirs.send(b"x")
         await wait_all_tasks_blocked()
     return watching.lingered
-
-
-def outcomes(odds: readiness.Odds, came: bool, times: int) -> list[bool]:
-    """Whether it was waited each time, if every wait ends the same way."""
-    waited = []
-    for _ in range(times):
-        waited.append(odds.good())
-        if waited[-1]:
-            odds.waited(came)
-    return waited
-
-
-def test_waiting_that_pays_goes_on_and_one_that_does_not_ends():
-    odds = readiness.Odds()
-    assert sum(outcomes(odds, False, 160)) == 10  # only to see whether it pays by now
-    assert sum(outcomes(odds, True, 800)) == 50
-    assert sum(outcomes(odds, True, 800)) > 500
-    assert all(outcomes(odds, True, 100))
-    assert sum(outcomes(odds, False, 170)) < 20
-
-
-def test_waiting_that_pays_four_times_of_five_is_not_worth_it():
-    odds = readiness.Odds()
-    ends = [True, True, True, True, False] * 400
-    waited = [outcomes(odds, came, 1)[0] for came in ends]
-    assert sum(waited) == len(ends) / 16

@@ -13,11 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import bson
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
+from proxy.conversation.doubt import forward_doubted
 from proxy.conversation.handshake import ask_identity
-from proxy.conversation.tracking import tracked_of
+from proxy.conversation.tracking import Doubted, tracked_of
 from proxy.errors import CommandError, WireError
 from proxy.session import bsonout, stable_api
 from proxy.session.asking import learning
@@ -25,7 +26,7 @@ from proxy.session.commands import SESSION_COMMANDS, deciding
 from proxy.session.dialect import said_by
 from proxy.session.info import read_operation_session_info
 from proxy.session.plans import Ask, Forward, Plan, Refusal, emulation
-from proxy.session.refusals import FOREIGN_DIGEST, duplicate_field
+from proxy.session.refusals import FOREIGN_DIGEST, duplicate_field, requires_authentication
 from proxy.texts import decoded
 from proxy.wire.around import (
     documents_of,
@@ -48,8 +49,9 @@ if TYPE_CHECKING:
 #: Of a longer body only the top level and what decides are looked at: upstream gets nothing else,
 #: or judges it.
 _DECODED: Final = 65_536
-_ANY_TEXT: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
-    unicode_decode_error_handler="replace"
+#: Servers take any text, and dates beyond the year 9999.
+_ANY_VALUE: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
+    unicode_decode_error_handler="replace", datetime_conversion=DatetimeConversion.DATETIME_MS
 )
 
 #: From which version on (4.2, 5.1, by maxWireVersion) servers close where OP_COMMAND comes, and
@@ -116,7 +118,7 @@ def _wrong_form(request: Request, version: int) -> CommandError | None:
     try:
         for document in documents_of(request):
             if len(document) <= _DECODED:
-                bson.decode(document, _ANY_TEXT)
+                bson.decode(document, _ANY_VALUE)
     except (WireError, BSONError) as error:
         return CommandError(22, "InvalidBSON", str(error))
     return None
@@ -160,9 +162,11 @@ class _Command:
         self._targets = 0
 
     def begin(self, now: float) -> None:
-        ask_identity(
-            self._conversation, now, self._identified, refused=self._later, expired=self._expired
-        )
+        conversation = self._conversation
+        # Without authorization upstream would carry it out, for whoever it is.
+        demands = conversation.desk.upstream_facts.authorization is True
+        expired = self._expired if demands else None
+        ask_identity(conversation, now, self._identified, refused=self._later, expired=expired)
 
     def _later(self, reply: Reply, now: float) -> None:
         """Upstream has too much to do: the client, too, may ask again."""
@@ -170,8 +174,9 @@ class _Command:
 
     def _expired(self, _reply: Reply, now: float) -> None:
         """Whoever was logged in is nobody now: upstream says so itself (391, or 13), and does
-        nothing for nobody."""
-        self._conversation.forward(self._request, now)
+        nothing for nobody. If it does after all, that is noticed."""
+        error = requires_authentication(self._request.command)
+        forward_doubted(self._conversation, self._request, Doubted(error, None), now)
 
     def _identified(self, reply: Reply, now: float) -> None:
         self._times = _times(reply)

@@ -257,6 +257,12 @@ def test_who_asks_for_help_uses_a_session_like_anybody():
     talk.idle()
 
 
+def test_values_that_python_does_not_know_are_values_all_the_same():
+    far = b"\x09when\0" + b"\xff" * 7 + b"\x7f"
+    sent = raw_document(element("killAllSessions", []), far, element("$db", "admin"))
+    assert answer(asked(command(sent)))["code"] == 13
+
+
 @pytest.mark.parametrize("help_", [b"\x06help\0", b"\x13help\0" + bson.Decimal128("-0E9").bid])
 def test_what_is_false_to_a_server_asks_for_no_help(help_):
     request = command(raw_document(element("killAllSessions", []), help_, element("$db", "admin")))

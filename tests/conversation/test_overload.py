@@ -22,7 +22,10 @@ LATER: dict[str, Any] = {
 ALICE = connection_status(("alice", "app"))
 LOGIN = command({"saslContinue": 1, "conversationId": 1, "payload": b"", "$db": "app"}, 1)
 LET_IN = reply({"conversationId": 1, "done": True, "payload": b"", "ok": 1.0}, 1)
+SECURED = UpstreamFacts(authorization=True, has_transactions=True)
 KILL = command({"killSessions": [], "$db": "admin"}, 2)
+KILL_ALL = command({"killAllSessions": [], "$db": "admin"}, 2)
+DONE = reply({"ok": 1.0}, 2)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +64,8 @@ def test_how_long_is_waited(more: dict[str, Any], attempt: int, seconds: float) 
     assert pause(refusal, attempt, 0.0) == 0.0
 
 
-def logging_in() -> Talk:
-    talk = Talk().client(LOGIN).upstream_gets(LOGIN).upstream(LET_IN)
+def logging_in(facts: UpstreamFacts = SECURED) -> Talk:
+    talk = Talk(facts=facts).client(LOGIN).upstream_gets(LOGIN).upstream(LET_IN)
     return talk.upstream_is_asked()
 
 
@@ -94,8 +97,8 @@ def test_nothing_is_asked_of_a_connection_that_is_over() -> None:
     talk.closes("upstream framing")
 
 
-def logged_in() -> Talk:
-    return logging_in().upstream_says(ALICE).client_gets(LET_IN)
+def logged_in(facts: UpstreamFacts = SECURED) -> Talk:
+    return logging_in(facts).upstream_says(ALICE).client_gets(LET_IN)
 
 
 def test_a_session_command_gets_the_refusal_as_it_is() -> None:
@@ -115,6 +118,24 @@ def test_an_expired_token_is_upstreams_to_name() -> None:
     talk.client(LOGIN).upstream_gets(LOGIN).upstream(LET_IN).upstream_is_asked()
     talk.upstream_says(ALICE).client_gets(LET_IN)
     talk.client(KILL).upstream_is_asked()
+
+
+def test_what_upstream_does_for_an_expired_token_after_all_is_noticed() -> None:
+    talk = logged_in().client(KILL).upstream_is_asked()
+    talk.upstream_says(connection_status()).upstream_gets(KILL)
+    talk.upstream(DONE).client_gets(DONE).upstream_is_asked()
+    [(error, command, _)] = talk.observer.only("surprised")
+    assert (error, command) == (13, "killSessions")
+
+
+@pytest.mark.parametrize("authorization", [False, None])
+def test_where_nobody_needs_to_log_in_nothing_expires(authorization: bool | None) -> None:
+    """Somebody who was dropped: upstream would kill for nobody, too."""
+    facts = UpstreamFacts(authorization=authorization, has_transactions=True)
+    talk = logged_in(facts=facts).client(KILL_ALL).upstream_is_asked()
+    talk.upstream_says(connection_status())
+    assert KILL_ALL not in talk.conversation.to_upstream
+    assert talk.identity.name == ""
 
 
 def test_who_was_nobody_before_is_refused_here() -> None:

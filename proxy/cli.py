@@ -23,6 +23,7 @@ from proxy.terminal import arguments as terminal
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from proxy.process.beginnings import Beginnings
     from proxy.settings.config import Config
 
 _NAME: Final = "mongo-session-proxy"
@@ -115,9 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _complain(problems) if problems else _write_files(options)
         if options.command in terminal.COMMANDS:
             return _complain(problems) if problems else _look(options)
-        config = _settings(options, problems)
         if options.command == "serve":
-            return _serve(config, partial(_settings, options, []))
+            return _serve(options, problems)
+        config = _settings(options, problems)
         _check_what_it_names(config)
         print(f"{options.config}: fine")
         return _OK
@@ -147,7 +148,8 @@ def _parser() -> argparse.ArgumentParser:
         help="run the proxy until SIGTERM or Ctrl-C, then drain",
         description="Run the proxy until SIGTERM or Ctrl-C. It then stops accepting, lets work "
         "in flight finish, and ends; a second signal ends it at once. SIGHUP reads rules, limits "
-        "and certificates again.",
+        "and certificates again. SIGUSR2 starts the program anew and hands over to it without a "
+        "pause.",
         epilog="Flags override the file. Defaults are in parentheses; config.example.toml "
         "documents every setting, TLS, limits and explicit members included.",
     )
@@ -264,27 +266,48 @@ def _by_flag(problem: str, flags: Mapping[str, str]) -> str:
     return f"{flags.get(path, path)}{colon}{text}"
 
 
-def _serve(config: Config, reload: Callable[[], Config]) -> int:
+def _serve(options: argparse.Namespace, problems: list[str]) -> int:
+    from proxy.process import beginnings
+
+    before = beginnings.find()
+    try:
+        return _run(_settings(options, problems), partial(_settings, options, []), before)
+    except ConfigError as error:
+        if before.predecessor is not None:
+            before.predecessor.failed(error.problems)
+        raise
+
+
+def _run(config: Config, reload: Callable[[], Config], before: Beginnings) -> int:
     import trio
 
     from proxy import logs, memory
 
     logs.configure(config.log.format, config.log.level)
     status = _OK
+    wrong: list[str] = []
+    refused: list[str] = []
     try:
         if config.embedded is None:
+            from proxy.process.program import command
             from proxy.process.server import serve
 
             memory.settle()
-            trio.run(serve, config, reload)
+            trio.run(serve, config, reload, before, command())
         else:
             trio.run(_try_out, config, config.embedded.set_name, _demonstration())
     except* KeyboardInterrupt:
         status = _INTERRUPTED
     except* ConfigError as group:
-        status = _complain([text for error in _leaves(group) for text in error.problems])
+        wrong = [text for error in _leaves(group) for text in error.problems]
     except* OSError as group:
-        status = _complain([_refusal(error) for error in _leaves(group)], _FAILED)
+        refused = [_refusal(error) for error in _leaves(group)]
+    if wrong:
+        raise ConfigError(wrong)
+    if refused:
+        if before.predecessor is not None:
+            before.predecessor.failed(refused)
+        status = _complain(refused, _FAILED)
     return status
 
 

@@ -4,8 +4,8 @@ It knows the listings and the store, and must not know sockets of clients or the
 Begin with ``pages.py`` (every path), then ``kill.py``; ``http.py`` is the server.
 """
 
-from proxy.admin.http import serve
+from proxy.admin.http import listen, serve
 from proxy.admin.pages import pages
 from proxy.admin.process import Process, State
 
-__all__ = ["Process", "State", "pages", "serve"]
+__all__ = ["Process", "State", "listen", "pages", "serve"]

@@ -6,7 +6,6 @@ fifth of the time in which the proxy promises to be up, and all there is are a f
 
 from __future__ import annotations
 
-import errno
 import hmac
 import http
 from collections import Counter
@@ -21,12 +20,16 @@ import h11
 import trio
 
 from proxy import logs
-from proxy.addresses import parse_address
+from proxy.addresses import Address, parse_address
+from proxy.net.inherited import NOTHING, Inherited
+from proxy.net.listeners import Listener, open_listener
 
 #: A request has to be whole, and its answer sent, within this many seconds.
 _PATIENCE: Final = 10.0
 #: What an answer may take to make: a kill waits for upstream.
 _WORK: Final = 30.0
+#: Connections that wait in the kernel.
+_BACKLOG: Final = 1024
 _MOST_CONNECTIONS: Final = 64
 #: Beside them, for vital pages alone while all the others wait for their answers.
 _RESERVED: Final = 16
@@ -92,29 +95,38 @@ def text(status: int, message: str) -> Answer:
     return Answer(status, TEXT, f"{message}\n".encode())
 
 
+async def listen(address: str, inherited: Inherited = NOTHING) -> Listener:
+    """Open ``address`` (host:port), or take the sockets that are ``inherited`` for it.
+
+    Raises:
+        OSError: nothing can listen there; ``filename`` is the address.
+    """
+    return await open_listener(
+        inherited.admin(parse_address(address)), Address(), _BACKLOG, inherited
+    )
+
+
 async def serve(
-    address: str,
+    where: str | Listener,
     table: Mapping[str, Page],
     token: str | None = None,
     *,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer on ``address`` (host:port) until cancelled; ``started`` gets the actual one.
+    """Answer on an address (host:port) or an open listener until cancelled, and close that.
 
-    On loopback ``token`` is asked of whoever changes something; elsewhere, of everybody.
+    ``started`` gets the actual address. On loopback ``token`` is asked of whoever changes
+    something; elsewhere, of everybody.
 
     Raises:
         OSError: nothing can listen there; ``filename`` is the address.
     """
-    wanted = parse_address(address)
-    try:
-        listeners = await trio.open_tcp_listeners(wanted.port, host=wanted.host)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), address) from error
-    except UnicodeError as error:
-        raise OSError(errno.EINVAL, f"no host has such a name: {error}", address) from error
-    host, port = listeners[0].socket.getsockname()[:2]
+    listener = await listen(where) if isinstance(where, str) else where
+    host, port = listener.sockets[0].getsockname()[:2]
     site = Site(table, local_only=ip_address(host).is_loopback, token=token)
+    listeners = [
+        trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in listener.sockets
+    ]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, site.handle, listeners)
         task_status.started(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

@@ -9,24 +9,20 @@ from proxy.listing.kinds import Listing, Row
 from proxy.listing.sessions import (
     SESSION_ORDERS,
     SESSION_TEXTS,
-    Transacting,
     is_busy,
     session_identity,
     session_row,
     session_words,
     transaction_key,
 )
-from proxy.session.ids import child_text
 
 if TYPE_CHECKING:
+    from proxy.session.records import Session
     from proxy.session.store import SessionStore
 
 
-def transaction_row(session: Transacting, now: float) -> Row:
-    """A session's open transaction; ``conn`` and ``upstream`` are where it was used last.
-
-    ``child`` says which child session's it is, None for the session's own.
-    """
+def transaction_row(session: Session, now: float) -> Row:
+    """A session's open transaction; ``conn`` and ``upstream`` are where it was used last."""
     tracker = session.transaction
     assert tracker is not None
     row = session_row(session, None, now)
@@ -38,7 +34,6 @@ def transaction_row(session: Transacting, now: float) -> Row:
         "application": row["application"],
         "driver": row["driver"],
         "driver_version": row["driver_version"],
-        "child": child_text(session.child) if session.child else None,
         "txn_number": tracker.number,
         "age_seconds": round(now - tracker.started, 3),
         "idle_seconds": 0.0 if row["operations"] else round(now - tracker.last_use, 3),
@@ -50,34 +45,26 @@ def transaction_row(session: Transacting, now: float) -> Row:
     }
 
 
-def open_transactions(store: SessionStore) -> list[Transacting]:
-    """The sessions and child sessions with a transaction in progress."""
+def open_transactions(store: SessionStore) -> list[Session]:
+    """The sessions with a transaction in progress."""
     return list(store.open_transaction_sessions()) if store.open_transactions else []
 
 
-def _last_transaction_use(session: Transacting) -> float:
+def _last_transaction_use(session: Session) -> float:
     return session.transaction.last_use if session.transaction is not None else 0.0
 
 
-def _words(session: Transacting) -> list[str]:
-    return [*session_words(session), *([child_text(session.child)] if session.child else ())]
-
-
-def _identity(session: Transacting) -> bytes:
-    return session_identity(session) + session.child
-
-
-TRANSACTIONS: Final[Listing[Transacting]] = Listing(
+TRANSACTIONS: Final[Listing[Session]] = Listing(
     name="transactions",
     texts=SESSION_TEXTS,
-    words=_words,
+    words=session_words,
     states={"operation": is_busy, "idle": lambda session: not is_busy(session)},
     orders={
         **SESSION_ORDERS,
         "age": transaction_key,
         "idle": lambda session: -inf if is_busy(session) else -_last_transaction_use(session),
     },
-    identity=_identity,
+    identity=session_identity,
     default_order="-age",
     ages={
         "min_age": lambda session, now: now + transaction_key(session),

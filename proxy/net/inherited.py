@@ -63,7 +63,7 @@ class Inherited:
                     return None
                 duplicate = self._given[sock] = sock.dup()
                 duplicate.setblocking(False)
-                return Taken(duplicate, sock in self.kept)
+                return Taken(duplicate, sock in self._handed)
         return None
 
     def places(self, wanted: Mapping[Address, Address], first: Address) -> dict[Address, Address]:
@@ -106,10 +106,10 @@ class Inherited:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A socket, and whether somebody else owns it (and its path)."""
+    """A socket, and whether it was the predecessor's."""
 
     sock: socket.socket
-    foreign: bool
+    handed: bool
 
 
 #: For a process that begins with nothing.

@@ -33,13 +33,15 @@ class Listener:
     """One open listener, which stands for the upstream process at ``upstream``.
 
     ``address`` is where it really listens; ``sockets`` are one per resolved address. A unix
-    socket's path goes with it, unless it is not its ``own``.
+    socket's path goes with it if it is its ``own``; a ``handed`` one becomes that when the
+    predecessor is done.
     """
 
     address: Address
     upstream: Address
     sockets: list[socket.socket] = field(default_factory=list)
     own: bool = True
+    handed: bool = False
 
     @property
     def wildcard(self) -> bool:
@@ -80,7 +82,8 @@ async def open_listener(
             if taken is None:
                 return Listener(address, upstream, [_unix_socket(address.path, backlog)])
             taken.sock.listen(backlog)
-            return Listener(address, upstream, [taken.sock], own=not taken.foreign)
+            handed = taken.handed
+            return Listener(address, upstream, [taken.sock], own=False, handed=handed)
         found = await trio.socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )

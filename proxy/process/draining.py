@@ -28,15 +28,21 @@ class Draining:
         self._awaited: set[int] = set()
         self._grace = trio.CancelScope()
 
-    def begin(self, serving: trio.Nursery, limits: Limits) -> None:
-        """End what is idle soon, and whatever is left when ``limits`` say so."""
+    def begin(self, serving: trio.Nursery, limits: Limits, *, replaced: bool = False) -> None:
+        """End what is idle soon, and whatever is left when ``limits`` say so.
+
+        Where another process takes clients already there is no hurry: also drivers that look for
+        their server every ten seconds can leave by themselves.
+        """
         self.begun = True
         serving.cancel_scope.deadline = trio.current_time() + limits.drain_seconds
         monitors = [one for one in self._connections.values() if one.monitors]
         self._awaited = {number for number, one in self._connections.items() if one.works}
-        if monitors and self._awaited:
+        if (monitors or replaced) and self._awaited:
             _drain(monitors)
-            serving.start_soon(self._drain_the_rest, limits.drain_idle_seconds)
+            idle = limits.drain_idle_seconds
+            idle = max(idle, limits.drain_seconds / 2) if replaced else idle
+            serving.start_soon(self._drain_the_rest, idle)
         else:
             _drain(self._connections.values())
 

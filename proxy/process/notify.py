@@ -36,6 +36,11 @@ class Notifier:
         """Clients can connect."""
         self._send("READY=1", f"MAINPID={os.getpid()}")
 
+    def hand_over(self, pid: int) -> None:
+        """The process ``pid`` is the service from now on. This one says no more."""
+        self._send(f"MAINPID={pid}", "READY=1")
+        self._address = self._interval = None
+
     def stopping(self, seconds: float) -> None:
         """The proxy is on its way out and may take up to ``seconds`` for it."""
         usec = round((seconds + _ENDING_SECONDS) * _USEC)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -17,22 +16,26 @@ from proxy import admin, logs
 from proxy.addresses import parse_address, parse_upstream
 from proxy.build import VERSION
 from proxy.conversation.desk import Sessions
-from proxy.errors import ConfigError
 from proxy.listing import session_rows
 from proxy.listing.slices import in_slices
 from proxy.net import readiness, tls
-from proxy.net.inherited import NOTHING
 from proxy.net.limits import BufferBudget, Places, raise_descriptor_limit
 from proxy.observe import gauges
 from proxy.observe.audit import AuditLog
 from proxy.observe.recording import DecisionRecorder
 from proxy.observe.scraping import watch_the_loop
 from proxy.observe.telemetry import Telemetry
+from proxy.process import pidfile, signals
+from proxy.process.beginnings import Beginnings
 from proxy.process.connection import Connection, Shared, by_owner
 from proxy.process.draining import Draining
+from proxy.process.endpoint import Endpoint
+from proxy.process.handover import Handover, relieve
 from proxy.process.housekeeping import keep_house
 from proxy.process.notify import Notifier
 from proxy.process.overdue import end_overdue
+from proxy.process.reloading import read_certificates, read_settings, take_over
+from proxy.process.successor import Left
 from proxy.session.known import KnownUsers
 from proxy.session.store import SessionStore
 from proxy.settings.rules import RULES, make_rules, rule_rows
@@ -51,9 +54,6 @@ if TYPE_CHECKING:
     from proxy.observe.families import Page
     from proxy.session.records import InFlight
     from proxy.settings.config import Config
-
-#: Tables of the configuration that take effect without a restart.
-_RELOADED: Final = ("policies", "limits")
 
 #: Connections shown between two turns of other work: some 2 ms.
 _SLICE: Final = 250
@@ -75,18 +75,21 @@ class Running:
 async def serve(
     config: Config,
     reload: Callable[[], Config] | None = None,
+    beginnings: Beginnings | None = None,
+    successor: Sequence[str] | None = None,
     *,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the proxy until SIGTERM or SIGINT (then it drains) or until cancelled.
 
-    ``reload`` reads the configuration again when SIGHUP comes.
+    ``reload`` reads the configuration again when SIGHUP comes. ``beginnings`` is what there was
+    before, and ``successor`` the command that SIGUSR2 starts to take over.
 
     Raises:
         OSError: a listener's address cannot be used; ``filename`` is the address.
         ConfigError: a certificate or a rule of one's own cannot be used.
     """
-    await Server(config, reload).run(task_status)
+    await Server(config, reload, beginnings, successor).run(task_status)
 
 
 class Server:
@@ -96,9 +99,11 @@ class Server:
         self,
         config: Config,
         reload: Callable[[], Config] | None = None,
-        inherited: Inherited = NOTHING,
+        beginnings: Beginnings | None = None,
+        successor: Sequence[str] | None = None,
     ) -> None:
         self.config = config
+        self._beginnings = beginnings or Beginnings()
         self._reload = reload
         self.log = logs.logger()
         self.telemetry = Telemetry(VERSION, RULES)
@@ -146,11 +151,13 @@ class Server:
         self._notifier = Notifier()
         self._numbers = itertools.count(1)
         self._open: dict[int, Connection] = {}
-        self._places = Places(config.limits.connections)
+        self.places = Places(config.limits.connections)
         self._serving: trio.Nursery | None = None
         self._stop = trio.Event()
         self._draining = Draining(self._open)
-        self._listeners = self._make_listeners(inherited)
+        self._handover = Handover(successor, self._notifier, self._left, self._handed_over)
+        self._endpoint = Endpoint(config.admin)
+        self._listeners = self._make_listeners(self._beginnings.inherited)
         self._watcher = Watcher(
             self.topology,
             self.shared.upstream_tls,
@@ -218,9 +225,8 @@ class Server:
         readiness.current().be_patient(self.config.process.busy_poll_seconds)
         async with trio.open_nursery() as services:
             # Before anything can be seen of the process: a signal must not find the default.
-            await services.start(self._obey_signals)
+            await services.start(signals.obey, self._orders(services))
             services.start_soon(self._audit.run)
-            services.start_soon(self._notifier.keep_alive)
             services.start_soon(watch_the_loop, self.telemetry)
             services.start_soon(keep_house, self.sessions_shared, self.upstreams)
             services.start_soon(end_overdue, self.sessions_shared, self._open.values)
@@ -229,23 +235,60 @@ class Server:
                     self._serving = serving
                     async with trio.open_nursery() as accepting:
                         await self._listeners.open_seeds(self._seeds, accepting)
+                        await self._endpoint.open(self._beginnings.inherited)
                         await self._begin(services, serving)
-                        self._listeners.accept()
-                        where = await self._start_admin(services)
                         services.start_soon(self._watcher.run)
+                        services.start_soon(self._settle)
+                        told = await relieve(
+                            self._beginnings.predecessor, self._watcher.ready, self._stop
+                        )
+                        self._numbers = itertools.count(told.get("numbers", 1))
+                        pidfile.write(self.config.process.pid_file)
+                        self._listeners.accept()
+                        where = await services.start(self._endpoint.serve, self._make_overview)
                         self._announce(where)
                         self._notifier.ready()
+                        services.start_soon(self._notifier.keep_alive)
                         task_status.started(Running(self._listeners.addresses(), where, self))
                         await self._stop.wait()
-                        await trio.sleep(self.config.limits.drain_delay_seconds)
+                        await self._stay()
                         self._listeners.close()
                         accepting.cancel_scope.cancel()
+                    self._handover.release(numbers=next(self._numbers))
                     self.log.info("draining", connections=len(self._open))
-                    self._draining.begin(serving, self.config.limits)
+                    replaced = self._handover.done
+                    self._draining.begin(serving, self.config.limits, replaced=replaced)
             finally:
                 self._listeners.close()
+                if not self._handover.done:  # then it is the successor's, or soon will be
+                    pidfile.remove(self.config.process.pid_file)
             self.log.info("stopped")
             services.cancel_scope.cancel()
+
+    def _orders(self, services: trio.Nursery) -> dict[int, Callable[[], object]]:
+        """What each signal is for."""
+
+        def end(name: str) -> None:
+            self.log.info("stopping", signal=name)
+            self.stop()
+
+        def read_again() -> None:
+            if self._handover.due():
+                replace()
+                return
+            with self._notifier.reloading():
+                self.reload()
+
+        def replace() -> None:
+            if not self._stop.is_set():
+                services.start_soon(self._handover.run)
+
+        return {
+            signal.SIGTERM: partial(end, "SIGTERM"),
+            signal.SIGINT: partial(end, "SIGINT"),
+            signal.SIGHUP: read_again,
+            signal.SIGUSR2: replace,
+        }
 
     def stop(self) -> None:
         """Drain and end; the second call ends at once.
@@ -257,8 +300,35 @@ class Server:
             if self._serving is not None:
                 self._serving.cancel_scope.cancel()
             return
+        self._handover.give_up()
         limits = self.config.limits
         self._notifier.stopping(limits.drain_delay_seconds + limits.drain_seconds)
+        self._stop.set()
+
+    async def _stay(self) -> None:
+        """Go on taking clients for as long as they may still be sent here."""
+        if not self._handover.done:
+            await trio.sleep(self.config.limits.drain_delay_seconds)
+
+    async def _settle(self) -> None:
+        """Once all listeners are open, see what was inherited in vain."""
+        await self.shared.ready.wait()
+        self._beginnings.inherited.settle()
+        unused = self._beginnings.inherited.unused()
+        if unused:
+            self.log.warning("sockets that no setting asks for", addresses=unused)
+
+    def _left(self) -> Left:
+        """What a successor gets."""
+        listeners = [(place, one.sockets) for place, one in self._listeners.placed()]
+        listeners += self._endpoint.placed()
+        kept = self._beginnings.inherited.kept
+        return Left(listeners, kept, upstream=self._watcher.ready()[0])
+
+    def _handed_over(self) -> None:
+        """The successor waits for its word: accept nobody any more, and drain."""
+        self._listeners.leave()
+        self._endpoint.close()
         self._stop.set()
 
     def reload(self) -> None:
@@ -268,44 +338,12 @@ class Server:
         the next connection. Addresses, topology and logs stay as they are until a restart.
         """
         if self._reload is not None:
-            try:
-                config = self._reload()
-                rules = make_rules(config.policies)
-            except ConfigError as error:
-                self.telemetry.reloaded(False, time.time())
-                self.log.error("configuration not reloaded", problems=error.problems)
-            else:
-                self._take_over(config, rules)
-        self._reload_certificates()
-
-    def _reload_certificates(self) -> None:
-        for context in (self.shared.listener_tls, self.shared.upstream_tls):
-            if context is None:
-                continue
-            try:
-                context.reload()
-            except ConfigError as error:
-                self.log.error("certificates not reloaded", problems=error.problems)
-            else:
-                self.log.info("certificates reloaded", side=context.side)
+            read_settings(self, self._reload, self._take_over)
+        read_certificates(self)
 
     def _take_over(self, config: Config, rules: Rules) -> None:
         """Have what takes effect without a restart take effect."""
-        self.sessions_shared.rules = rules
-        self.sessions_shared.refuse_early = config.sessions.refuse_early
-        self.shared.budget.limit = config.limits.buffered_bytes
-        self._places.limit = config.limits.connections
-        early = {"refuse_early": config.sessions.refuse_early}
-        taken = {name: getattr(config, name) for name in _RELOADED}
-        taken["sessions"] = self.config.sessions.model_copy(update=early)
-        self.config = self.shared.config = self.config.model_copy(update=taken)
-        self.telemetry.reloaded(True, time.time())
-        kept = [
-            name
-            for name in type(config).model_fields
-            if getattr(config, name) != getattr(self.config, name)
-        ]
-        self.log.info("configuration reloaded", needs_restart=kept)
+        take_over(self, config, rules)
 
     def _announce(self, where: str | None) -> None:
         addresses = self._listeners.addresses()
@@ -322,7 +360,7 @@ class Server:
     def _take(self, listener: Listener, sock: socket.socket, peer: str) -> None:
         if self._serving is None:
             sock.close()
-        elif not self._places.admit():
+        elif not self.places.admit():
             sock.close()
             self.telemetry.rejected("connection limit")
             self.log.warning("client rejected", client=peer, reason="connection limit")
@@ -337,7 +375,7 @@ class Server:
             await connection.run()
         finally:
             del self._open[connection.id]
-            self._places.release()
+            self.places.release()
             self._draining.left(connection.id)
 
     def _exhausted(self, error: OSError) -> None:
@@ -350,33 +388,6 @@ class Server:
             if connection.could_ask(upstream, uid):
                 return connection
         return None
-
-    # ------------------------------------------------------------------ services
-
-    async def _start_admin(self, services: trio.Nursery) -> str | None:
-        address = self.config.admin.address
-        if address is None:
-            return None
-        token = self.config.admin.secret()
-        table = admin.pages(self._make_overview(executes=token is not None))
-        where: str = await services.start(admin.serve, address, table, token)
-        return where
-
-    async def _obey_signals(
-        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            task_status.started()
-            return
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            task_status.started()
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    with self._notifier.reloading():
-                        self.reload()
-                else:
-                    self.log.info("stopping", signal=signal.Signals(number).name)
-                    self.stop()
 
     # ------------------------------------------------------------------ admin.State
 

@@ -258,6 +258,7 @@ class Process(Settings):
     """How the process uses the machine that it shares with others."""
 
     busy_poll_seconds: Annotated[float, Field(ge=0, le=0.01, strict=True)] = 0.0005
+    pid_file: OutputFile | None = None
 
 
 class SessionSettings(Settings):

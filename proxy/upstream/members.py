@@ -43,6 +43,12 @@ class Listeners(Protocol):
     def close(self) -> None:
         """Accept no more clients."""
 
+    def leave(self) -> None:
+        """Somebody else has the listeners from now on: their paths are not this process's."""
+
+    def placed(self) -> list[tuple[Placed, Listener]]:
+        """Every open listener and its place, for a successor."""
+
 
 class MemberListeners:
     """One listener for each of ``topology.members()``.
@@ -101,6 +107,7 @@ class MemberListeners:
         assert self._nursery is not None
         self._accepting = True
         for listener in self._open.values():
+            listener.own = listener.own or listener.handed
             self._accept(listener, self._nursery)
 
     async def reconcile(self) -> None:
@@ -128,6 +135,11 @@ class MemberListeners:
         """Accept no more clients."""
         for listener in self._open.values():
             listener.close()
+
+    def leave(self) -> None:
+        """Somebody else has the listeners from now on: their paths are not this process's."""
+        for listener in self._open.values():
+            listener.own = False
 
     def placed(self) -> list[tuple[Placed, Listener]]:
         """Every open listener and its place, for a successor."""

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -56,52 +56,101 @@ def wait_for(what: Callable[[], object], process: subprocess.Popen[bytes]) -> No
     wait_until(is_there)
 
 
+def ended(pid: int) -> bool:
+    """Whether a process is no more, or nothing but a status that nobody has asked for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 class Program:
     """One proxy process after the other, on the same ports."""
 
-    def __init__(self, behind: int, folder: Path, settings: str = "") -> None:
+    def __init__(
+        self,
+        behind: int,
+        folder: Path,
+        settings: str = "",
+        *,
+        listen: str = "",
+        environ: Mapping[str, str] | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "proxy"),
+    ) -> None:
         self.port, self.admin = free_port(), free_port()
         self.log = folder / "log"
+        self._behind = behind
+        self._pid_file = folder / "pid"
         self._config = folder / "config.toml"
-        self._config.write_text(
-            f'[listen]\naddress = "127.0.0.1:{self.port}"\n'
-            f'[upstream]\naddress = "127.0.0.1:{behind}"\n'
-            f'[admin]\naddress = "127.0.0.1:{self.admin}"\n[log]\nformat = "json"\n{settings}'
-        )
+        self._environ = {**os.environ, "PYTHONPATH": str(ROOT), **(environ or {})}
+        self._command = command
+        self.configure(settings, listen)
         self.process = self._start()
+
+    def configure(self, settings: str, listen: str = "") -> None:
+        """Write the settings that are read from now on; ``listen`` is an address."""
+        self._config.write_text(
+            f'[listen]\naddress = "{listen or f"127.0.0.1:{self.port}"}"\n'
+            f'[upstream]\naddress = "127.0.0.1:{self._behind}"\n'
+            f'[admin]\naddress = "127.0.0.1:{self.admin}"\n[log]\nformat = "json"\n'
+            f'[process]\npid_file = "{self._pid_file}"\n{settings}'
+        )
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "proxy", "serve", "--config", str(self._config)],
+                [*self._command, "serve", "--config", str(self._config)],
                 stderr=log,
                 cwd=ROOT,
+                env=self._environ,
             )
-        wait_for(lambda: answers(self.admin) and answers(self.port), process)
+        wait_for(lambda: self._pid_file.exists() and self.pid == process.pid, process)
         return process
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End whatever still runs, gently."""
+        if self.process.poll() is None or self._pid_file.exists():
+            self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that takes clients."""
+        return int(self._pid_file.read_text())
 
     def restart(self) -> None:
         """SIGTERM, and another one as soon as this one has drained."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(PATIENCE) == 0
+        self.stop()
         self.process = self._start()
 
+    def replace(self) -> int:
+        """SIGUSR2, and wait until another process takes clients; the number of the old one."""
+        before = self.pid
+        os.kill(before, signal.SIGUSR2)
+        wait_until(lambda: self.pid != before, "the new process")
+        return before
+
     def reload(self) -> None:
-        self.process.send_signal(signal.SIGHUP)
+        os.kill(self.pid, signal.SIGHUP)
 
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
+        """SIGTERM, and wait for the end of all processes that there were."""
+        last = self.pid
+        os.kill(last, signal.SIGTERM)
         assert self.process.wait(PATIENCE) == 0
+        wait_until(lambda: ended(last), "the end")
 
     # ------------------------------------------------------------------ what it takes
 
     def memory(self) -> int:
         """Bytes that are resident."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGESIZE")
 
     def descriptors(self) -> int:
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     def series(self) -> dict[str, float]:
         """What /metrics says, by name and labels."""

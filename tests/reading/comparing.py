@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import bson
 
@@ -67,15 +67,12 @@ class Seen:
     sessions: frozenset[LogicalSessionId] = frozenset()
 
 
-def look(frame: bytes, known: int | None = None) -> Seen:
-    """Hand the frame to a new conversation and answer whatever it asks.
-
-    ``known`` is the version of which the conversation knows that upstream has it.
-    """
+def look(frame: bytes) -> Seen:
+    """Hand the frame to a new conversation and answer whatever it asks."""
     seen = Seen()
     conversation = converse(
         Watching(),
-        facts=replace(_FACTS, wire_version=known),
+        facts=_FACTS,
         rules=_RULES,
         own="shown.example:2",
         addresses=lambda: _MEMBERS,
@@ -156,29 +153,18 @@ def _answer_to(frame: bytes) -> bytes:
 # ---------------------------------------------------------------------- agreement
 
 
-def read_differently(
-    frame: bytes, versions: Sequence[int] = VERSIONS, known: int | None = None
-) -> Iterator[tuple[str, int]]:
-    """What the product takes for something else than servers do, each with the server's version.
-
-    With ``known`` it knows the version, and that one alone counts.
-    """
-    wanted = versions if known is None else (known,)
-    return differences(frame, look(frame, known), wanted, known)
-
-
 def differences(
-    frame: bytes, seen: Seen, versions: Sequence[int] = VERSIONS, known: int | None = None
+    frame: bytes, seen: Seen, versions: Sequence[int] = VERSIONS
 ) -> Iterator[tuple[str, int]]:
-    """:func:`read_differently` of what was seen."""
+    """What the product took for something else than servers do, each with the server's version."""
     if seen.closed:
         return
     if seen.forwarded is None and seen.acted:
-        # Where it does not know the version, one that reads it so is enough.
-        acting = VERSIONS if known is None else (known,)
-        faults = [list(_of_an_act(read(frame, version), seen)) for version in acting]
+        # The proxy reads alike for all versions, so one that reads it so is enough.
+        readings = [read(frame, version) for version in VERSIONS]
+        faults = [list(_of_an_act(reading, seen)) for reading in readings]
         if all(faults):
-            for version, found in zip(acting, faults, strict=True):
+            for version, found in zip(VERSIONS, faults, strict=True):
                 yield found[0], version
         return
     for version in versions:

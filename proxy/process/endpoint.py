@@ -1,0 +1,67 @@
+"""The admin endpoint as the process runs it: opened early, answering late, and handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from proxy import admin
+from proxy.addresses import parse_address
+from proxy.net.inherited import Placed
+
+if TYPE_CHECKING:
+    import socket
+
+    from proxy.admin.overview import Overview
+    from proxy.net.inherited import Inherited
+    from proxy.net.listeners import Listener
+    from proxy.settings.config import Admin
+
+
+class Endpoint:
+    """What ``settings`` say of it; with no address there is none."""
+
+    def __init__(self, settings: Admin) -> None:
+        self._settings = settings
+        self._listener: Listener | None = None
+        self._scope = trio.CancelScope()
+
+    async def open(self, inherited: Inherited) -> None:
+        """Listen, or take what is ``inherited``; nobody is answered yet.
+
+        Raises:
+            OSError: nothing can listen there; ``filename`` is the address.
+        """
+        if self._settings.address is not None:
+            self._listener = await admin.listen(self._settings.address, inherited)
+
+    async def serve(
+        self,
+        make_overview: Callable[..., Overview],
+        *,
+        task_status: trio.TaskStatus[str | None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Answer until cancelled or closed; ``started`` gets the address, None without one.
+
+        ``make_overview`` is told by keyword whether it ``executes`` kills.
+        """
+        if self._listener is None:
+            task_status.started(None)
+            return
+        token = self._settings.secret()
+        table = admin.pages(make_overview(executes=token is not None))
+        with self._scope:
+            await admin.serve(self._listener, table, token, task_status=task_status)
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        self._scope.cancel()
+
+    def placed(self) -> list[tuple[Placed, list[socket.socket]]]:
+        """Its place and its sockets, for a successor."""
+        if self._listener is None or self._settings.address is None:
+            return []
+        wanted = parse_address(self._settings.address)
+        return [(Placed(None, wanted, self._listener.address), self._listener.sockets)]

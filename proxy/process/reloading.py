@@ -1,0 +1,80 @@
+"""Reading settings and certificates again: what that changes, and what stays until a restart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from proxy.errors import ConfigError
+from proxy.settings.rules import make_rules
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from proxy.conversation.desk import Sessions
+    from proxy.conversation.rule import Rules
+    from proxy.net.limits import Places
+    from proxy.observe.telemetry import Telemetry
+    from proxy.process.connection import Shared
+    from proxy.settings.config import Config
+
+#: Tables of the configuration that take effect without a restart.
+RELOADED: Final = ("policies", "limits")
+
+
+class Reloaded(Protocol):
+    """The server, as far as it changes."""
+
+    config: Config
+    log: FilteringBoundLogger
+    telemetry: Telemetry
+    sessions_shared: Sessions
+    shared: Shared
+    places: Places
+
+
+def read_settings(
+    server: Reloaded, read: Callable[[], Config], adopt: Callable[[Config, Rules], None]
+) -> None:
+    """Have ``adopt`` what ``read`` gives; if that is bad, the old stays in place."""
+    try:
+        config = read()
+        rules = make_rules(config.policies)
+    except ConfigError as error:
+        server.telemetry.reloaded(False, time.time())
+        server.log.error("configuration not reloaded", problems=error.problems)
+    else:
+        adopt(config, rules)
+
+
+def take_over(server: Reloaded, config: Config, rules: Rules) -> None:
+    """Have what takes effect without a restart take effect in this process."""
+    server.sessions_shared.rules = rules
+    server.sessions_shared.refuse_early = config.sessions.refuse_early
+    server.shared.budget.limit = config.limits.buffered_bytes
+    server.places.limit = config.limits.connections
+    early = {"refuse_early": config.sessions.refuse_early}
+    taken = {name: getattr(config, name) for name in RELOADED}
+    taken["sessions"] = server.config.sessions.model_copy(update=early)
+    server.config = server.shared.config = server.config.model_copy(update=taken)
+    server.telemetry.reloaded(True, time.time())
+    kept = [
+        name
+        for name in type(config).model_fields
+        if getattr(config, name) != getattr(server.config, name)
+    ]
+    server.log.info("configuration reloaded", needs_restart=kept)
+
+
+def read_certificates(server: Reloaded) -> None:
+    """Read the certificates' files; for a side where that fails, the old ones stay."""
+    for context in (server.shared.listener_tls, server.shared.upstream_tls):
+        if context is None:
+            continue
+        try:
+            context.reload()
+        except ConfigError as error:
+            server.log.error("certificates not reloaded", problems=error.problems)
+        else:
+            server.log.info("certificates reloaded", side=context.side)

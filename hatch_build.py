@@ -32,6 +32,7 @@ COMPILED: Final = (
     "proxy/session/records.py",
     "proxy/session/replica.py",
     "proxy/session/sharded.py",
+    "proxy/session/statements.py",
     "proxy/session/store.py",
     "proxy/session/transactions.py",
     "proxy/conversation/conversation.py",

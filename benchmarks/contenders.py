@@ -14,8 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
+
+from benchmarks.secure import LEGS, Files
 
 _START_SECONDS: Final = 15.0
 
@@ -31,9 +35,27 @@ defaults
     timeout client 1h
     timeout server 1h
 listen bench
-    bind 127.0.0.1:{port}
-    server upstream 127.0.0.1:{upstream}
+    bind 127.0.0.1:{port}{bind}
+    server upstream 127.0.0.1:{upstream}{server}
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Which legs have TLS (one of :data:`~benchmarks.secure.LEGS`), its files, and upstream's port
+    for it."""
+
+    legs: str
+    files: Files
+    port: int
+
+    @property
+    def client(self) -> bool:
+        return LEGS[self.legs][0]
+
+    @property
+    def upstream(self) -> bool:
+        return LEGS[self.legs][1]
 
 
 class Contender:
@@ -48,6 +70,8 @@ class Contender:
     ) -> None:
         self.name = name
         self.port = port
+        #: The file of who certified it, where clients speak TLS to it.
+        self.authority = ""
         self._process = process
         self._folder = folder
 
@@ -84,18 +108,25 @@ class MissingError(Exception):
     """A contender that cannot run here; the text says what is missing."""
 
 
-def direct(upstream: int) -> Contender:
+def direct(upstream: int, tls: Tls | None = None) -> Contender:
     """No proxy at all."""
     return Contender("direct", upstream)
 
 
-def haproxy(upstream: int, threads: int = 0) -> Contender:
+def haproxy(upstream: int, tls: Tls | None = None, *, threads: int = 0) -> Contender:
     """HAProxy in TCP mode, with as many threads as there are processors if not told otherwise."""
     program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
     if program is None:
         raise MissingError("haproxy is not installed")
     port = _free_port()
-    text = _HAPROXY.format(port=port, upstream=upstream, threads=threads or os.cpu_count())
+    bind = server = ""
+    if tls is not None and tls.client:
+        bind = f" ssl crt {tls.files.certificate}"
+    if tls is not None and tls.upstream:
+        server = f" ssl ca-file {tls.files.authority}"
+    text = _HAPROXY.format(
+        port=port, upstream=upstream, threads=threads or os.cpu_count(), bind=bind, server=server
+    )
     folder = Path(tempfile.mkdtemp())
     settings = folder / "haproxy.cfg"
     settings.write_text(text)
@@ -123,11 +154,18 @@ def relay(kind: str, upstream: int) -> Contender:
     return _start(f"trio {kind}", port, arguments)
 
 
-def proxy(upstream: int, name: str = "proxy", *, tracking: bool = True) -> Contender:
+def proxy(
+    upstream: int, tls: Tls | None = None, *, name: str = "proxy", tracking: bool = True
+) -> Contender:
     """This proxy, with everything on, audit log included, or with the tracking of sessions off."""
     port = _free_port()
     folder = Path(tempfile.mkdtemp())
     settings = folder / "config.toml"
+    secured = ""
+    if tls is not None and tls.client:
+        secured += f'[listen.tls]\ncertificate = "{tls.files.certificate}"\n'
+    if tls is not None and tls.upstream:
+        secured += f'[upstream.tls]\nca = "{tls.files.authority}"\n'
     settings.write_text(f"""
         [listen]
         address = "127.0.0.1:{port}"
@@ -142,12 +180,13 @@ def proxy(upstream: int, name: str = "proxy", *, tracking: bool = True) -> Conte
         tracking = {str(tracking).lower()}
         [audit]
         file = "{folder / "audit.jsonl"}"
+        {secured}
     """)
     arguments = [sys.executable, "-m", "proxy", "serve", "--config", str(settings)]
     return _start(name, port, arguments, folder, _COMPILED if name == "proxy compiled" else _ROOT)
 
 
-def compiled(upstream: int) -> Contender:
+def compiled(upstream: int, tls: Tls | None = None) -> Contender:
     """This proxy, as ``make compiled`` makes it."""
     if not _COMPILED.is_dir():
         raise MissingError("it is not made: make compiled")
@@ -155,29 +194,42 @@ def compiled(upstream: int) -> Contender:
         copy = _COMPILED / path.relative_to(_ROOT)
         if not copy.is_file() or copy.read_bytes() != path.read_bytes():
             raise MissingError("it is of other sources: make compiled")
-    return proxy(upstream, "proxy compiled")
+    return proxy(upstream, tls, name="proxy compiled")
 
 
 #: What can be compared, in this order.
-ALL: Final[dict[str, Callable[[int], Contender]]] = {
+ALL: Final[dict[str, Callable[..., Contender]]] = {
     "direct": direct,
     "haproxy": haproxy,
-    "haproxy 1 thread": lambda upstream: haproxy(upstream, 1),
+    "haproxy 1 thread": partial(haproxy, threads=1),
     "mongobetween": mongobetween,
     "trio streams": lambda upstream: relay("streams", upstream),
     "trio sockets": lambda upstream: relay("sockets", upstream),
     "trio bare": lambda upstream: relay("bare", upstream),
     "proxy": proxy,
     "proxy compiled": compiled,
-    "proxy untracked": lambda upstream: proxy(upstream, "proxy untracked", tracking=False),
+    "proxy untracked": partial(proxy, name="proxy untracked", tracking=False),
 }
 
-#: What runs only where it is named.
+#: Those that can have TLS.
+SECURE: Final = (
+    "direct",
+    "haproxy",
+    "haproxy 1 thread",
+    "proxy",
+    "proxy compiled",
+    "proxy untracked",
+)
+
+#: What runs only where it is named, and haproxy where TLS is measured: judged by its processor time
+#: it has to have one thread too.
 ON_REQUEST: Final = ("haproxy 1 thread",)
 
 
-def chosen(named: Sequence[str] | None) -> list[str]:
+def chosen(named: Sequence[str] | None, tls: Tls | None = None) -> list[str]:
     """Those that were named, or the usual ones, in the order of :data:`ALL`."""
+    if tls is not None:
+        return [name for name in ALL if name in (named or SECURE) and name in SECURE]
     if named is None:
         return [name for name in ALL if name not in ON_REQUEST]
     return [name for name in ALL if name in named]
@@ -185,18 +237,27 @@ def chosen(named: Sequence[str] | None) -> list[str]:
 
 @contextlib.contextmanager
 def running(
-    names: Sequence[str], upstream: int, skipped: dict[str, str]
+    names: Sequence[str], upstream: int, skipped: dict[str, str], tls: Tls | None = None
 ) -> Iterator[list[Contender]]:
-    """All of these that can run here; why one cannot goes to ``skipped``."""
+    """All of these that can run here, and have TLS if wanted; why one cannot goes to ``skipped``.
+
+    ``upstream`` is the port without TLS. Direct has TLS where any leg has it.
+    """
     with contextlib.ExitStack() as stack:
         started = []
         for name in names:
             try:
-                started.append(ALL[name](upstream))
+                if tls is None:
+                    started.append(ALL[name](upstream))
+                else:
+                    port = tls.port if tls.upstream or name == "direct" else upstream
+                    started.append(ALL[name](port, tls))
             except MissingError as error:
                 skipped[name] = str(error)
             else:
                 stack.callback(started[-1].stop)
+                if tls is not None and (tls.client or name == "direct"):
+                    started[-1].authority = str(tls.files.authority)
         yield started
 
 

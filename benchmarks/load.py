@@ -18,9 +18,9 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Final
 
-import bson
-
-from benchmarks.messages import HEADER, WORKLOADS, Script, Step, handshake, new_lsid
+from benchmarks.messages import HEADER, document_of
+from benchmarks.secure import Secure, client_context
+from benchmarks.workloads import WORKLOADS, Script, Step, handshake, new_lsid
 
 _RECEIVE: Final = 262_144
 
@@ -64,9 +64,15 @@ class Load:
             process.terminate()
             process.join()
 
-    def open(self, name: str, port: int, workload: str | None, connections: int) -> None:
-        """Open ``connections`` to ``port`` under ``name``; without a workload they stay idle."""
-        self._all("open", name, port, workload, shares=_shares(connections, len(self._pipes)))
+    def open(
+        self, name: str, port: int, workload: str | None, connections: int, authority: str = ""
+    ) -> None:
+        """Open ``connections`` to ``port`` under ``name``; without a workload they stay idle.
+
+        With the file of an ``authority`` they speak TLS.
+        """
+        shares = _shares(connections, len(self._pipes))
+        self._all("open", name, port, workload, authority, shares=shares)
 
     def close(self, name: str) -> None:
         """Close what was opened under ``name``."""
@@ -113,43 +119,74 @@ def _shares(connections: int, processes: int) -> list[int]:
 # ---------------------------------------------------------------------- in the processes
 
 
+class Wire:
+    """A connection, with TLS or without; the socket is a blocking one."""
+
+    __slots__ = ("_secure", "sock")
+
+    def __init__(self, port: int, authority: str = "") -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._secure: Secure | None = None
+        if authority:
+            self._secure = Secure(client_context(authority), server_side=False)
+            self._secure.shake(self.sock)
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def sendall(self, data: bytes | bytearray) -> None:
+        self.sock.sendall(data if self._secure is None else self._secure.sealed(data))
+
+    def recv(self) -> bytes | None:
+        """What came, b"" at the end; None for records of which none is whole."""
+        data = self.sock.recv(_RECEIVE)
+        if self._secure is None or not data:
+            return data
+        return self._secure.opened(data) or None
+
+
 class _Conn:
     """One connection with its place in its script."""
 
-    __slots__ = ("left", "place", "script", "sent", "sock")
+    __slots__ = ("left", "place", "script", "sent", "wire")
 
-    def __init__(self, port: int, script: Script | None) -> None:
-        self.sock = connect(port)
+    def __init__(
+        self, port: int, authority: str, workload: str = "", script: Script | None = None
+    ) -> None:
+        self.wire = connect(port, authority, workload)
         self.script = script
         self.place = 0
         self.left = 0
         self.sent = 0.0
 
 
-def connect(port: int) -> socket.socket:
-    """A connection that has shaken hands."""
-    sock = socket.create_connection(("127.0.0.1", port))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    exchange(sock, handshake())
-    return sock
+def connect(port: int, authority: str = "", workload: str = "") -> Wire:
+    """A connection that has shaken hands, as ``workload`` needs it."""
+    wire = Wire(port, authority)
+    exchange(wire, handshake(workload))
+    return wire
 
 
-def exchange(sock: socket.socket, step: Step) -> dict[str, Any]:
+def exchange(wire: Wire, step: Step) -> dict[str, Any]:
     """Send one step and return the reply's document.
 
     Raises:
         LoadError: it is not the reply, or says that the command failed.
     """
-    sock.sendall(step.data)
+    wire.sendall(step.data)
     data = b""
     while len(data) < 4 or len(data) < int.from_bytes(data[:4], "little"):
-        chunk = sock.recv(_RECEIVE)
-        if not chunk:
+        chunk = wire.recv()
+        if chunk == b"":
             raise LoadError("closed instead of a reply")
-        data += chunk
+        data += chunk or b""
     if HEADER.unpack_from(data)[2] != step.awaited:
         raise LoadError("a reply to something else")
-    document: dict[str, Any] = bson.decode(data[HEADER.size + 5 :])
+    document = document_of(data)
     if document.get("ok") != 1:
         raise LoadError(f"refused: {document}")
     return document
@@ -167,7 +204,7 @@ def _work(orders: Connection, index: int) -> None:
                 orders.send(True)
             elif order == "close":
                 for conn in opened.pop(name):
-                    conn.sock.close()
+                    conn.wire.sock.close()
                 orders.send(True)
             else:
                 orders.send(_run(opened[name], *arguments))
@@ -175,18 +212,20 @@ def _work(orders: Connection, index: int) -> None:
             orders.send(LoadError(f"{name}: {error!r}"))
 
 
-def _open(numbers: Iterator[int], port: int, workload: str | None, connections: int) -> list[_Conn]:
+def _open(
+    numbers: Iterator[int], port: int, workload: str | None, authority: str, connections: int
+) -> list[_Conn]:
     conns = []
     for _ in range(connections):
         if workload is None:
-            conns.append(_Conn(port, None))
+            conns.append(_Conn(port, authority))
             continue
         script = WORKLOADS[workload](new_lsid(), next(numbers))
-        conn = _Conn(port, script)
+        conn = _Conn(port, authority, workload, script)
         # Once through with every reply read: what is measured is known to work.
         script.advance()
         for step in script.steps:
-            exchange(conn.sock, step)
+            exchange(conn.wire, step)
         conns.append(conn)
     return conns
 
@@ -195,8 +234,7 @@ def _run(conns: list[_Conn], begin: float, end: float) -> tuple[int, bytes]:
     latencies: array[float] = array("d")
     requests = 0
     working = len(conns)
-    by_fd = {conn.sock.fileno(): conn for conn in conns}
-    buffer = bytearray(_RECEIVE)
+    by_fd = {conn.wire.sock.fileno(): conn for conn in conns}
     clock = time.perf_counter
     gc.disable()
     with select.epoll() as poll:
@@ -209,14 +247,17 @@ def _run(conns: list[_Conn], begin: float, end: float) -> tuple[int, bytes]:
                 raise LoadError("no reply")
             for fd, _ in events:
                 conn = by_fd[fd]
-                size = conn.sock.recv_into(buffer)
+                data = conn.wire.recv()
+                if data is None:
+                    continue
+                size = len(data)
                 script = conn.script
                 assert script is not None
                 step = script.steps[conn.place]
                 if conn.left == 0:
                     if size < HEADER.size:
                         raise LoadError("closed, or half a header")
-                    length, _, response_to, _ = HEADER.unpack_from(buffer)
+                    length, _, response_to, _ = HEADER.unpack_from(data)
                     if response_to != step.awaited:
                         raise LoadError("a reply to something else")
                     conn.left = length
@@ -249,4 +290,4 @@ def _begin(conn: _Conn, now: float) -> None:
     if conn.place == 0:
         script.advance()
     conn.sent = now
-    conn.sock.sendall(script.steps[conn.place].data)
+    conn.wire.sendall(script.steps[conn.place].data)

@@ -12,7 +12,7 @@ from typing import Final
 
 from benchmarks.contenders import Contender, proxy
 from benchmarks.load import Load, Round, connect, exchange
-from benchmarks.messages import WORKLOADS, control_of_many, new_lsid
+from benchmarks.workloads import WORKLOADS, control_of_many, new_lsid
 
 #: How long each round runs before it is counted, in seconds.
 _WARM_UP: Final = 0.15
@@ -41,6 +41,8 @@ class Figures:
     p99: float
     cpu: float | None
     lag: float | None = None
+    #: Which legs have TLS, see :data:`benchmarks.secure.LEGS`.
+    tls: str = ""
 
 
 def cell(
@@ -52,11 +54,13 @@ def cell(
     rounds: int,
     seconds: float,
     probed: bool = False,
+    tls: str = "",
 ) -> list[Figures]:
     """Let all contenders carry one workload in turn, ``rounds`` times."""
     done: dict[str, list[Figures]] = {contender.name: [] for contender in contenders}
     for contender in contenders:
-        load.open(contender.name, contender.port, workload, connections)
+        secured = (contender.authority,) if contender.authority else ()
+        load.open(contender.name, contender.port, workload, connections, *secured)
     try:
         for number in range(rounds):
             # Nobody always runs behind the same neighbour.
@@ -66,7 +70,7 @@ def cell(
     finally:
         for contender in contenders:
             load.close(contender.name)
-    return [_median(figures) for figures in done.values()]
+    return [_median(figures, tls) for figures in done.values()]
 
 
 def _rotated(contenders: Sequence[Contender], by: int) -> Sequence[Contender]:
@@ -109,7 +113,7 @@ def _probe(contender: Contender, end: float) -> float:
     """The 99th percentile in microseconds of what a paced small request waits until ``end``."""
     step = WORKLOADS["find-300B"](new_lsid(), 0).steps[0]
     waits = []
-    with connect(contender.port) as sock:
+    with connect(contender.port, contender.authority) as sock:
         while time.perf_counter() < end:
             sent = time.perf_counter()
             exchange(sock, step)
@@ -118,7 +122,7 @@ def _probe(contender: Contender, end: float) -> float:
     return sorted(waits)[int(len(waits) * 0.99)] * 1e6
 
 
-def _median(rounds: list[Figures]) -> Figures:
+def _median(rounds: list[Figures], tls: str) -> Figures:
     def median(values: Iterator[float | None]) -> float | None:
         known = [value for value in values if value is not None]
         return statistics.median(known) if known else None
@@ -134,6 +138,7 @@ def _median(rounds: list[Figures]) -> Figures:
         statistics.median(r.p99 for r in rounds),
         median(r.cpu for r in rounds),
         median(r.lag for r in rounds),
+        tls,
     )
 
 

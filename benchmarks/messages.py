@@ -1,4 +1,4 @@
-"""The requests of the load and the responder's canned replies, made before they are needed.
+"""What the load and the responder say to each other: ids, and the canned replies.
 
 A request's id says which reply it wants: 0x0B, then 18 bits of a cursor's number, then 6 bits
 of :class:`Kind`. The responder therefore finds the reply without reading the request, and
@@ -7,10 +7,8 @@ clients can tell by ``responseTo`` that they were sent the right one.
 
 from __future__ import annotations
 
-import os
-import uuid
+import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import Struct
 from typing import Any, Final
@@ -18,9 +16,12 @@ from typing import Any, Final
 import bson
 from bson import Binary, Int64, ObjectId, Timestamp
 
+from proxy.wire.compression import SNAPPY, ZSTD, deflate, inflate
+
 HEADER: Final = Struct("<iiii")
 INT64: Final = Struct("<q")
 OP_MSG: Final = 2013
+OP_COMPRESSED: Final = 2012
 MORE_TO_COME: Final = 2
 
 #: The largest cursor number; the numbers of one run are all different.
@@ -29,7 +30,7 @@ MAX_NUMBER: Final = (1 << 18) - 1
 _OURS: Final = 0x0B
 _NAMESPACE: Final = "bench.things"
 _CLUSTER_TIME: Final = Timestamp(1_700_000_000, 1)
-_TIMES: Final = {
+TIMES: Final = {
     "operationTime": _CLUSTER_TIME,
     "$clusterTime": {
         "clusterTime": _CLUSTER_TIME,
@@ -54,6 +55,20 @@ class Kind(IntEnum):
     GET_MORE_LAST = 11
     CONTROL = 12
     FIND_VARIED = 13
+    FIND_SNAPPY = 14
+    FIND_ZSTD = 15
+    FIND_100K_SNAPPY = 16
+    FIND_100K_ZSTD = 17
+
+
+#: Compressors by the names that end those workloads, and the kinds whose replies they make.
+COMPRESSORS: Final = {"snappy": SNAPPY, "zstd": ZSTD}
+COMPRESSED: Final = {
+    Kind.FIND_SNAPPY: SNAPPY,
+    Kind.FIND_ZSTD: ZSTD,
+    Kind.FIND_100K_SNAPPY: SNAPPY,
+    Kind.FIND_100K_ZSTD: ZSTD,
+}
 
 
 def request_id(kind: Kind, number: int = 0) -> int:
@@ -75,6 +90,18 @@ def op_msg(
         sequence = b"documents\0" + b"".join(documents)
         payload += b"\1" + (len(sequence) + 4).to_bytes(4, "little") + sequence
     return HEADER.pack(HEADER.size + len(payload), own_id, response_to, OP_MSG) + payload
+
+
+def document_of(message: bytes) -> dict[str, Any]:
+    """The body of an OP_MSG, which may be compressed.
+
+    Raises:
+        bson.errors.InvalidBSON: it has none.
+    """
+    if HEADER.unpack_from(message)[3] == OP_COMPRESSED:
+        message = inflate(message)
+    document: dict[str, Any] = bson.decode(message[HEADER.size + 5 :])
+    return document
 
 
 # ---------------------------------------------------------------------- replies
@@ -99,12 +126,13 @@ def hello(port: int) -> dict[str, Any]:
         "minWireVersion": 0,
         "maxWireVersion": 8,
         "readOnly": False,
+        "compression": [*COMPRESSORS],
         "ok": 1.0,
-        **_TIMES,
+        **TIMES,
     }
 
 
-def _document(size: int) -> dict[str, Any]:
+def document_of_size(size: int) -> dict[str, Any]:
     """A document of about ``size`` bytes."""
     return {"_id": ObjectId(), "name": "x" * 40, "n": 7, "data": "y" * max(0, size - 100)}
 
@@ -132,13 +160,31 @@ def varied_batch(number: int) -> dict[str, Any]:
     found = {"_id": varied_id(number), "data": "y" * (number * 71 % 770)}
     namespace = f"bench.{VARIED[number % len(VARIED)]}"
     cursor = {"firstBatch": [found], "id": Int64(0), "ns": namespace}
-    return {"cursor": cursor, "ok": 1.0, **_TIMES}
+    return {"cursor": cursor, "ok": 1.0, **TIMES}
 
 
-def _batch(size: int, each: int, *, first: bool = True, cursor: int = 0) -> dict[str, Any]:
-    documents = [_document(each)] * max(1, size // each)
+_WORDS: Final = (*VARIED, "paid", "open", "Berlin", "Lisbon", "2026-11-28", "true", "EUR", "n/a")
+
+
+def _documents_of_words(number: int) -> list[dict[str, Any]]:
+    """Documents of about 1 KB that can be compressed as text can be, and no better."""
+    chosen = random.Random(number)
+    return [
+        {"_id": ObjectId(), "data": " ".join(chosen.choices(_WORDS, k=130))} for _ in range(number)
+    ]
+
+
+def _batch(
+    size: int,
+    each: int,
+    *,
+    first: bool = True,
+    cursor: int = 0,
+    documents: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    documents = documents or [document_of_size(each)] * max(1, size // each)
     name = "firstBatch" if first else "nextBatch"
-    return {"cursor": {name: documents, "id": Int64(cursor), "ns": _NAMESPACE}, "ok": 1.0, **_TIMES}
+    return {"cursor": {name: documents, "id": Int64(cursor), "ns": _NAMESPACE}, "ok": 1.0, **TIMES}
 
 
 def reply(own_request_id: bytes) -> bytes | None:
@@ -156,189 +202,17 @@ def reply(own_request_id: bytes) -> bytes | None:
         Kind.FIND: lambda: _batch(300, 300),
         Kind.FIND_100K: lambda: _batch(100_000, 1000),
         Kind.FIND_1M: lambda: _batch(1_000_000, 1000),
-        Kind.INSERT: lambda: {"n": 10, "ok": 1.0, **_TIMES},
-        Kind.STATEMENT: lambda: {"n": 1, "ok": 1.0, **_TIMES},
+        Kind.INSERT: lambda: {"n": 10, "ok": 1.0, **TIMES},
+        Kind.STATEMENT: lambda: {"n": 1, "ok": 1.0, **TIMES},
         Kind.FIND_VARIED: lambda: varied_batch(cursor),
+        Kind.FIND_SNAPPY: lambda: _batch(300, 300),
+        Kind.FIND_ZSTD: lambda: _batch(300, 300),
+        Kind.FIND_100K_SNAPPY: lambda: _batch(0, 1, documents=_documents_of_words(100)),
+        Kind.FIND_100K_ZSTD: lambda: _batch(0, 1, documents=_documents_of_words(100)),
         Kind.FIND_CURSOR: lambda: _batch(16_000, 160, cursor=cursor),
         Kind.GET_MORE: lambda: _batch(16_000, 160, first=False, cursor=cursor),
         Kind.GET_MORE_LAST: lambda: _batch(16_000, 160, first=False),
     }
-    document = documents.get(kind, lambda: {"ok": 1.0, **_TIMES})()
-    return op_msg(0x5EED, number, document)
-
-
-# ---------------------------------------------------------------------- requests
-
-
-@dataclass(slots=True)
-class Step:
-    """What one connection sends before it waits for one reply: ``count`` messages in all."""
-
-    data: bytearray
-    awaited: int
-    count: int = 1
-
-
-@dataclass(slots=True)
-class Script:
-    """The steps that one connection repeats, in a session of its own.
-
-    ``advance`` is called before each repetition: a new transaction has a new txnNumber.
-    """
-
-    steps: list[Step]
-    _numbers: list[tuple[bytearray, int]] = field(default_factory=list)
-    _next: int = 1
-
-    def advance(self) -> None:
-        """Give the transaction of the coming repetition its number."""
-        if self._numbers:
-            self._next += 1
-            for data, offset in self._numbers:
-                INT64.pack_into(data, offset, self._next)
-
-
-def new_lsid() -> dict[str, Any]:
-    """A session id as drivers make them."""
-    return {"id": Binary.from_uuid(uuid.uuid4())}
-
-
-def _command(kind: Kind, number: int, lsid: dict[str, Any], document: dict[str, Any]) -> bytes:
-    whole = {**document, "lsid": lsid, "$clusterTime": _TIMES["$clusterTime"], "$db": "bench"}
-    return op_msg(request_id(kind, number), 0, whole)
-
-
-def _step(kind: Kind, lsid: dict[str, Any], document: dict[str, Any], number: int = 0) -> Step:
-    data = bytearray(_command(kind, number, lsid, document))
-    return Step(data, request_id(kind, number))
-
-
-def _find(kind: Kind, lsid: dict[str, Any]) -> Step:
-    return _step(kind, lsid, {"find": "things", "filter": {"_id": ObjectId()}, "limit": 1})
-
-
-#: How many different requests :func:`_find_varied` has in all, and how many one connection.
-_VARIANTS: Final = 1000
-_OF_ONE: Final = 64
-
-
-def _find_varied(lsid: dict[str, Any], number: int) -> Script:
-    """Finds as an application sends them: no two of the same size after each other.
-
-    Collections and what is asked for have names of different lengths, and so have the replies.
-    """
-    steps = []
-    for n in range(number * _OF_ONE, (number + 1) * _OF_ONE):
-        n %= _VARIANTS
-        find = {"find": VARIED[n % len(VARIED)], "filter": {"_id": varied_id(n)}, "limit": 1}
-        steps.append(_step(Kind.FIND_VARIED, lsid, find, n))
-    return Script(steps)
-
-
-def _insert(lsid: dict[str, Any]) -> Step:
-    number = request_id(Kind.INSERT)
-    whole = {"insert": "things", "ordered": True, "lsid": lsid, "$db": "bench"}
-    documents = [bson.encode(_document(1000)) for _ in range(10)]
-    return Step(bytearray(op_msg(number, 0, whole, documents=documents)), number)
-
-
-def _unacknowledged(lsid: dict[str, Any]) -> Step:
-    """Twenty writes that nobody answers and a ping that says when they were taken."""
-    whole = {"insert": "things", "ordered": False, "writeConcern": {"w": 0}, "$db": "bench"}
-    write = op_msg(
-        request_id(Kind.UNACKNOWLEDGED),
-        0,
-        whole,
-        flags=MORE_TO_COME,
-        documents=[bson.encode(_document(300))],
-    )
-    ping = _step(Kind.PING, lsid, {"ping": 1})
-    return Step(bytearray(write * 20 + ping.data), ping.awaited, 21)
-
-
-#: Where :func:`_transaction` leaves room for the number: no other bytes are like these.
-_PLACE: Final = 0x7E57_BE4C_0FFE_E123
-
-
-def _transaction(lsid: dict[str, Any]) -> Script:
-    txn: dict[str, Any] = {"txnNumber": Int64(_PLACE), "autocommit": False}
-    update = {"q": {"_id": 1}, "u": {"$inc": {"n": 1}}}
-    steps = [
-        _step(
-            Kind.STATEMENT,
-            lsid,
-            {"update": "things", "updates": [update], "startTransaction": True, **txn},
-        ),
-        _step(Kind.STATEMENT, lsid, {"update": "things", "updates": [update], **txn}),
-        _step(Kind.FIND, lsid, {"find": "things", "filter": {"_id": 1}, "limit": 1, **txn}),
-        _step(Kind.COMMIT, lsid, {"commitTransaction": 1, **txn}),
-    ]
-    steps[-1].data = bytearray(steps[-1].data.replace(b"$db\0\x06\0\0\0bench\0", _ADMIN))
-    return Script(steps, [(step.data, step.data.index(INT64.pack(_PLACE))) for step in steps])
-
-
-#: As long as ``bench``, so that no length changes.
-_ADMIN: Final = b"$db\0\x06\0\0\0admin\0"
-
-
-def _get_more(lsid: dict[str, Any], number: int) -> Script:
-    more = {"getMore": Int64(number), "collection": "things"}
-    first = {"find": "things", "filter": {}, "batchSize": 100}
-    return Script(
-        [
-            _step(Kind.FIND_CURSOR, lsid, first, number),
-            _step(Kind.GET_MORE, lsid, more, number),
-            _step(Kind.GET_MORE, lsid, more, number),
-            _step(Kind.GET_MORE_LAST, lsid, more, number),
-        ]
-    )
-
-
-def _session_control(lsid: dict[str, Any]) -> Script:
-    def control(document: dict[str, Any]) -> Step:
-        number = request_id(Kind.CONTROL)
-        return Step(bytearray(op_msg(number, 0, {**document, "$db": "admin"})), number)
-
-    return Script(
-        [
-            control({"startSession": 1}),
-            control({"refreshSessions": [lsid]}),
-            control({"killSessions": [lsid]}),
-            control({"endSessions": [lsid]}),
-        ]
-    )
-
-
-#: Workloads by name: the session and a number of its own make one connection's script.
-WORKLOADS: Final[dict[str, Callable[[dict[str, Any], int], Script]]] = {
-    "find-300B": lambda lsid, number: Script([_find(Kind.FIND, lsid)]),
-    "find-varied": _find_varied,
-    "insert": lambda lsid, number: Script([_insert(lsid)]),
-    "find-100KB": lambda lsid, number: Script([_find(Kind.FIND_100K, lsid)]),
-    "find-1MB": lambda lsid, number: Script([_find(Kind.FIND_1M, lsid)]),
-    "transaction": lambda lsid, number: _transaction(lsid),
-    "unacknowledged": lambda lsid, number: Script([_unacknowledged(lsid)]),
-    "getMore": _get_more,
-    "session-control": lambda lsid, number: _session_control(lsid),
-}
-
-
-def handshake() -> Step:
-    """The hello that a driver begins with."""
-    client = {
-        "application": {"name": "bench"},
-        "driver": {"name": "benchmarks", "version": "1"},
-        "os": {"type": "Linux"},
-        "platform": f"pid {os.getpid()}",
-    }
-    number = 1
-    return Step(
-        bytearray(op_msg(number, 0, {"hello": 1, "client": client, "$db": "admin"})), number
-    )
-
-
-def control_of_many(command: str, count: int, first: int = 0) -> Step:
-    """``command`` (endSessions and the like) with ``count`` ids, numbered from ``first``."""
-    ids = [{"id": Binary(n.to_bytes(16, "big"), 4)} for n in range(first, first + count)]
-    number = request_id(Kind.CONTROL)
-    return Step(bytearray(op_msg(number, 0, {command: ids, "$db": "admin"})), number)
+    document = documents.get(kind, lambda: {"ok": 1.0, **TIMES})()
+    message = op_msg(0x5EED, number, document)
+    return deflate(message, COMPRESSED[kind]) if kind in COMPRESSED else message

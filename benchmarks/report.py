@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import platform
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,8 @@ from typing import Any, Final
 from benchmarks.measure import Crowd, Figures, LongList
 
 _KIB = 1024
+
+_TLS: Final = {"": "", "both": " TLS", "client": " client TLS", "upstream": " upstream TLS"}
 
 
 @dataclass(slots=True)
@@ -66,7 +69,7 @@ def cell_table(cell: Sequence[Figures]) -> str:
     first = cell[0]
     direct = next((f for f in cell if f.contender == "direct"), None)
     lag = any(f.lag is not None for f in cell)
-    head = f"{first.workload}, {first.connections} connection{'s' * (first.connections > 1)}"
+    head = f"{_name(first)}, {first.connections} connection{'s' * (first.connections > 1)}"
     of_direct = f"{'direct':>8}" if direct else ""
     added = f"{'added µs':>10}" if direct else ""
     late = f"{'lag µs':>10}" if lag else ""
@@ -85,6 +88,10 @@ def cell_table(cell: Sequence[Figures]) -> str:
             f"  {f.contender:<30}{f.per_second:10.0f}{of_direct}{waits}{cpu}{late}".rstrip()
         )
     return "\n".join(lines)
+
+
+def _name(figures: Figures) -> str:
+    return figures.workload + _TLS[figures.tls]
 
 
 def other_tables(results: Results) -> str:
@@ -133,7 +140,11 @@ _JUDGED: Final = {
 
 def targets(results: Results) -> list[Target]:
     """Those that the measurements of this run can say something about."""
-    found = [target for cell in results.cells for target in _ratios(cell)]
+    found = [
+        target
+        for cell in results.cells
+        for target in (_secure_ratios(cell, results.cells) if cell[0].tls else _ratios(cell))
+    ]
     if "proxy" in results.idle_bytes:
         found.append(_at_most("KiB of an idle pair", 40, results.idle_bytes["proxy"] / _KIB))
     if results.crowd is not None:
@@ -172,6 +183,41 @@ def _ratios(cell: Sequence[Figures]) -> Iterable[Target]:
     if proxy.workload == "find-1MB" and "haproxy" in by_name:
         ratio = proxy.per_second / by_name["haproxy"].per_second
         yield _at_least(f"{where}: msg/s / haproxy", 0.8, ratio)
+
+
+#: The share of haproxy's throughput, with as many threads, that is aimed at with TLS on both legs,
+#: and the numbers of connections at which it is judged.
+_SECURE: Final = {
+    "find-300B": (0.6, (16, 64)),
+    "find-100KB": (0.8, (16,)),
+    "find-1MB": (0.8, (16,)),
+}
+
+
+def _secure_ratios(cell: Sequence[Figures], cells: Sequence[Sequence[Figures]]) -> Iterable[Target]:
+    by_name = {figures.contender: figures for figures in cell}
+    proxy, other = by_name.get("proxy"), by_name.get("haproxy 1 thread")
+    if proxy is None or proxy.tls != "both":
+        return
+    where = f"{_name(proxy)} at {proxy.connections}"
+    bound, numbers = _SECURE.get(proxy.workload, (0.0, ()))
+    if other is not None and proxy.connections in numbers:
+        ratio = proxy.per_second / other.per_second
+        yield _at_least(f"{where}: msg/s / haproxy 1 thread", bound, ratio)
+    if proxy.connections == 1:
+        for plain in cells:
+            first = plain[0]
+            if (first.workload, first.connections, first.tls) == (proxy.workload, 1, ""):
+                ratio = _added(cell) / _added(plain)
+                yield _at_most(f"{where}: added p50 / without TLS", 1.5, ratio)
+
+
+def _added(cell: Sequence[Figures]) -> float:
+    """The median latency that the proxy adds; NaN where there is nothing to compare with."""
+    by_name = {figures.contender: figures for figures in cell}
+    if "proxy" not in by_name or "direct" not in by_name:
+        return math.nan
+    return by_name["proxy"].p50 - by_name["direct"].p50
 
 
 def _at_least(what: str, bound: float, measured: float) -> Target:

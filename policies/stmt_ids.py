@@ -14,7 +14,8 @@ class StmtIds:
     """Refuses ids that are negative or not strictly increasing, which the manual rules out.
 
     Servers take them, and doubled ones end the server process for good: whoever may write could
-    take a replica set down. Turn this off only in front of a server known to refuse them.
+    take a replica set down. Turn this off only in front of a server known to refuse them. Servers
+    themselves give -1, as often as they like, to what is not to be remembered.
     """
 
     name: ClassVar[str] = "stmt_ids"
@@ -28,4 +29,4 @@ class StmtIds:
         pass
 
     def refuse(self, context: Context) -> CommandError | None:
-        return context.info.forbidden
+        return None if context.caller.is_server else context.info.forbidden

@@ -50,7 +50,8 @@ class TransactionGuard:
         if step is None or step is Step.WRITE or step is Step.ABORT:
             return None
         session = context.session
-        tracker = None if session is None else session.transaction
+        # A child session's transaction is a server's business, and lasts as long as that wants.
+        tracker = None if session is None or info.child else session.transaction
         if session is not None and tracker is not None and info.txn_number == tracker.open_number:
             reason = self._over_time(session, tracker, context.now)
             if reason:
@@ -99,5 +100,6 @@ def _is_running(session: Session) -> bool:
     business."""
     activity = session.activity
     return activity is not None and any(
-        operation.attempt is not None for operation in activity.operations
+        operation.attempt is not None and not operation.attempt.info.child
+        for operation in activity.operations
     )

@@ -66,6 +66,6 @@ class TxnNumber:
         if info.autocommit is None and command not in RETRYABLE_WRITES:
             return refusals.not_retryable(command)
         newest = -1 if context.session is None else context.session.txn_number
-        if info.txn_number < newest:
+        if info.txn_number < newest and not info.child:
             return refusals.transaction_too_old(info.txn_number, info.lsid, newest)
         return None

@@ -129,13 +129,16 @@ class Bystanders:
         self._rounds = [0] * count
         self._turned = trio.Event()
         self._going = trio.Event()
+        self._resting = 0
 
-    async def play(self, running: Running, place: int) -> None:
+    async def play(self, connect: Callable[[], Awaitable[Client]], place: int) -> None:
         """One bystander, until cancelled; whatever it notices ends the test."""
-        client = await Client.connect(running)
+        client = await connect()
         try:
             while True:
+                self._resting += 1
                 await self._going.wait()
+                self._resting -= 1
                 mark = f"bystander {place} round {self._rounds[place]}"
                 await client.ping(mark, place + 1)
                 self._rounds[place] += 1
@@ -143,6 +146,14 @@ class Bystanders:
                 self._turned = trio.Event()
         finally:
             await client.close()
+
+    async def rest(self) -> None:
+        """They have their last answers, and the proxy is done with them."""
+        while self._resting < len(self._rounds):
+            await self._turned.wait()
+            await trio.lowlevel.checkpoint()
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
 
     async def go_on(self) -> None:
         """Every one of them has two more rounds, all of them right.
@@ -157,12 +168,15 @@ class Bystanders:
 
 
 @asynccontextmanager
-async def bystanding(running: Running, count: int = 50) -> AsyncIterator[Bystanders]:
-    """``count`` bystanders around whatever happens inside."""
+async def bystanding(
+    running: Running, count: int = 50, connect: Callable[[], Awaitable[Client]] | None = None
+) -> AsyncIterator[Bystanders]:
+    """``count`` bystanders around whatever happens inside; ``connect`` is how each gets in."""
     bystanders = Bystanders(count)
+    connect = connect or partial(Client.connect, running)
     async with trio.open_nursery() as nursery:
         for place in range(count):
-            nursery.start_soon(bystanders.play, running, place)
+            nursery.start_soon(bystanders.play, connect, place)
         await bystanders.go_on()
         yield bystanders
         await bystanders.go_on()

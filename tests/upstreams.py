@@ -56,6 +56,8 @@ class Seen:
     got: trio.Event = field(default_factory=trio.Event)
     #: Bytes of an unfinished frame at the end.
     rest: int = 0
+    #: What lies around ``stream``, where that is behind TLS.
+    tls: trio.SSLStream[trio.SocketStream] | None = None
 
     async def frame_count(self, count: int) -> None:
         """Wait until so many frames have come."""
@@ -101,6 +103,7 @@ class RecordingUpstream:
             await self._answer(seen, stream)
         else:
             tls = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
+            seen.tls = tls
             await self._answer(seen, tls)
 
     async def _answer(

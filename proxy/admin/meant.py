@@ -147,4 +147,7 @@ def _open_at(session: Session) -> frozenset[str]:
         places.update(operation.upstream for operation in activity.operations)
     if tracker is not None and tracker.state is State.IN_PROGRESS:
         places.add(tracker.upstream)
+    for child in session.children:
+        if child.state is State.IN_PROGRESS:
+            places.add(child.transaction.upstream)
     return frozenset(places)

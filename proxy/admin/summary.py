@@ -31,15 +31,17 @@ async def summary(store: SessionStore, now: float) -> Row:
     oldest_operation = oldest_transaction = idlest_transaction = inf
     for some in in_slices(store.active(EVERYTHING)):
         for session in some:
-            activity, tracker = session.activity, session.transaction
+            activity = session.activity
             if activity is not None:
                 for operation in activity.operations:
                     operations += 1
                     oldest_operation = min(oldest_operation, operation.started)
-            if tracker is not None and in_transaction(session):
-                oldest_transaction = min(oldest_transaction, tracker.started)
-                if activity is None or not activity.operations:
-                    idlest_transaction = min(idlest_transaction, tracker.last_use)
+            for one in session.with_children:
+                tracker = one.transaction
+                if tracker is not None and in_transaction(one):
+                    oldest_transaction = min(oldest_transaction, tracker.started)
+                    if activity is None or not activity.operations:
+                        idlest_transaction = min(idlest_transaction, tracker.last_use)
         await trio.lowlevel.checkpoint()
     cursor = store.oldest_cursor()
     return {

@@ -54,29 +54,40 @@ _ANY_VALUE: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     unicode_decode_error_handler="replace", datetime_conversion=DatetimeConversion.DATETIME_MS
 )
 
+#: From which version on (4.2, 5.1, by maxWireVersion) servers close where OP_COMMAND comes, and
+#: take by OP_QUERY no more than what begins a connection.
+_NO_OP_COMMAND_FROM: Final = 8
+_NO_OP_QUERY_FROM: Final = 14
+
 _OPERATION_TIME: Final = b"operationTime"
 _CLUSTER_TIME: Final = b"$clusterTime"
 
 
 def on_session_control(conversation: Conversation, request: Request, now: float) -> None:
     """Handle one of :data:`SESSION_COMMANDS`."""
+    version = conversation.desk.upstream_facts.wire_version or 0
     problem = ""
     if not request.has_valid_checksum():
         problem = "the checksum is wrong"
     elif request.opcode == OP_MSG and request.flags & 0xFFFF & ~KNOWN_REQUIRED:
         problem = "a required flag is unknown"
+    elif request.opcode == OP_COMMAND and version >= _NO_OP_COMMAND_FROM:
+        problem = "OP_COMMAND, which upstream does not know"
     if problem:
         conversation.end("client message", problem)
         return
-    wrong = _wrong_form(request)
+    wrong = _wrong_form(request, version)
     if wrong is not None:
         conversation.refuse(request, wrong, now)
         return
     _Command(conversation, request, now).begin(now)
 
 
-def _wrong_form(request: Request) -> CommandError | None:
-    """What every server has against the message around the command, as none will see it here."""
+def _wrong_form(request: Request, version: int) -> CommandError | None:
+    """What servers have against the message around the command, as none will see it here.
+
+    ``version`` is upstream's maxWireVersion, 0 where unknown.
+    """
     if request.opcode == OP_MSG and has_token(request.message, request.flags):
         return CommandError(40432, "Location40432", "Unknown section kind 2")
     if request.opcode == OP_COMMAND:
@@ -84,6 +95,13 @@ def _wrong_form(request: Request) -> CommandError | None:
         if repeated is not None:
             return duplicate_field(f"OperationSessionInfo.{decoded(repeated)}")
     if request.opcode == OP_QUERY:
+        if version >= _NO_OP_QUERY_FROM:
+            text = (
+                f"Unsupported OP_QUERY command: {request.command}. The client driver may require an"
+                " upgrade. For more details see"
+                " https://dochub.mongodb.org/core/legacy-opcode-removal"
+            )
+            return CommandError(352, "UnsupportedOpQueryCommand", text)
         if request.flags & QUERY_EXHAUST:
             text = "The 'exhaust' OP_QUERY flag is invalid for commands"
             return CommandError(18527, "Location18527", text)

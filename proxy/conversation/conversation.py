@@ -384,7 +384,7 @@ class Conversation:
             self.upstream_broke("upstream pairing", "a reply that nobody asked for")
             return None
         pending = self._pending[0]
-        if pending.expected != response_to:
+        if response_to not in (pending.expected, pending.asked):
             self.upstream_broke("upstream pairing", "a reply to another request")
             return None
         return pending

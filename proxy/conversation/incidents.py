@@ -17,7 +17,8 @@ def incidents(session: Session, info: OperationSessionInfo, origin: Origin) -> t
 
     ``shared``: another client process made the session (another host, application or driver).
     ``concurrent``: something is in flight under it, and a session is for one thing at a time.
-    ``txn_number_backwards``: a higher txnNumber was seen accepted.
+    ``txn_number_backwards``: a higher txnNumber was seen accepted. Those of child sessions are
+    their own.
     """
     found: tuple[str, ...] = ()
     made_by = session.group.origin
@@ -28,6 +29,8 @@ def incidents(session: Session, info: OperationSessionInfo, origin: Origin) -> t
         found += ("concurrent",)
     tracker = session.transaction
     number = info.txn_number
-    if tracker is not None and number is not None and 0 <= number < tracker.number:
+    if tracker is None or number is None or info.child:
+        return found
+    if 0 <= number < tracker.number:
         found += ("txn_number_backwards",)
     return found

@@ -33,6 +33,7 @@ _int64 = INT64.unpack_from
 class Pending:
     """A request whose reply is due. ``expected`` is the responseTo its next reply must carry.
 
+    In a stream of replies, ``asked`` is the request itself: some servers answer that each time.
     ``opcode`` is the request's; ``exhaust`` says that it allows more than one reply. Without a
     ``handler`` the reply is passed on; with one it is collected whole and the handler decides.
     ``tracked`` is what the sessions have to hear of the reply. ``answer`` is set for what is
@@ -47,11 +48,12 @@ class Pending:
     handler: ReplyHandler | None = None
     tracked: Tracked | None = None
     answer: bytes = b""
+    asked: int | None = None
 
     def goes_on(self, message: bytes, request_id: int, opcode: int) -> bool:
         """Whether another reply follows this one, of which only the start is needed.
 
-        That one is expected then: each reply of a stream answers the one before it.
+        That one is expected then: each reply of a stream answers the one before it on MongoDB.
 
         Raises:
             WireError: not even the start is there.
@@ -63,12 +65,17 @@ class Pending:
         else:
             more = opcode == OP_REPLY and self.exhaust and _int64(message, HEADER_SIZE + 4)[0] != 0
         if more:
-            self.expected = request_id
+            self._expect(request_id)
         return more
 
     def goes_on_after(self, reply: Reply, request_id: int) -> bool:
         """As :meth:`goes_on`, of a reply that was read."""
         more = reply.more_to_come or (self.exhaust and reply.cursor_id != 0)
         if more:
-            self.expected = request_id
+            self._expect(request_id)
         return more
+
+    def _expect(self, reply: int) -> None:
+        if self.asked is None:
+            self.asked = self.expected
+        self.expected = reply

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from proxy.session.ids import Origin
     from proxy.session.info import OperationSessionInfo
     from proxy.session.known import KnownUsers
-    from proxy.session.records import Session
+    from proxy.session.records import Child, Session
     from proxy.session.store import SessionStore
     from proxy.wire.messages import Request
     from proxy.wire.replies import Reply
@@ -167,7 +167,7 @@ class Tracking:
         elif info.txn_number is not None:
             attempt = operation.attempt = self._attempt(request, info, operation.session)
             if attempt is not None and attempt.step is Step.START:
-                self._store.transaction_starts(operation.session)
+                self._store.transaction_starts(operation.session, info.child, now)
         if command == "getMore":
             operation.cursor = request.integer(b"getMore") or 0
             self._store.cursor_used(CursorId(self._upstream, operation.cursor), now)
@@ -251,7 +251,11 @@ class Tracking:
         step = step_of(request.command, info)
         if step is None:
             return None
-        same = info.txn_number == session.txn_number
+        one: Session | Child | None = session
+        if info.child:
+            activity = session.activity
+            one = None if activity is None else activity.children.get(info.child)
+        same = one is not None and info.txn_number == one.txn_number
         if step is Step.START and not info.start_transaction and same:
             step = Step.CONTINUE
         api = b""
@@ -259,7 +263,7 @@ class Tracking:
             if b"help" in request.fields:
                 # What asks for help is answered without being carried out: it ends and replaces
                 # nothing.
-                tracker = session.transaction
+                tracker = None if one is None else one.transaction
                 if step is not Step.START or (tracker is not None and tracker.counts):
                     return None
             if step is Step.START or step is Step.CONTINUE:

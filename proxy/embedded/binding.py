@@ -58,7 +58,7 @@ def _judge_child(call: Call, key: SessionKey, info: SessionInfo) -> None:
         return
     if not call.may_on_cluster("internal"):
         raise failure(72, "Internal sessions are only allowed for internal clients")
-    if info.autocommit is None:
+    if info.txn_number is None or info.autocommit is not False:
         raise failure(72, "Internal sessions are not supported outside of transactions")
 
 

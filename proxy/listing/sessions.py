@@ -7,11 +7,15 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from proxy.listing.kinds import Key, Listing, Row
+from proxy.session.records import Child, Session
 from proxy.session.transactions import State
 
 if TYPE_CHECKING:
-    from proxy.session.records import Ending, Session
+    from proxy.session.records import Ending
     from proxy.session.store import SessionStore
+
+#: What can have a transaction.
+Transacting = Session | Child
 
 #: More seconds than any clock here shows.
 _LONG: Final = 1e11
@@ -37,7 +41,7 @@ def session_batches(store: SessionStore) -> Iterator[list[Session]]:
         start = page.next
 
 
-def session_row(session: Session, ending: tuple[Ending, float] | None, now: float) -> Row:
+def session_row(session: Transacting, ending: tuple[Ending, float] | None, now: float) -> Row:
     """One session as a row."""
     activity, tracker, origin = session.activity, session.transaction, session.origin
     operations = [] if activity is None else list(activity.operations)
@@ -83,22 +87,22 @@ def uuid_text(session_id: bytes) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def is_busy(session: Session) -> bool:
+def is_busy(session: Transacting) -> bool:
     """Whether something is in flight under it."""
     return session.activity is not None and bool(session.activity.operations)
 
 
-def cursor_count(session: Session) -> int:
+def cursor_count(session: Transacting) -> int:
     """How many cursors it has open."""
     return 0 if session.activity is None else len(session.activity.cursors)
 
 
-def idle_seconds(session: Session, now: float) -> float:
+def idle_seconds(session: Transacting, now: float) -> float:
     """How long it has not been used; 0 while something is in flight."""
     return 0.0 if is_busy(session) else round(now - session.last_use, 3)
 
 
-def in_transaction(session: Session) -> bool:
+def in_transaction(session: Transacting) -> bool:
     """Whether the session has a transaction open."""
     return session.state is State.IN_PROGRESS
 
@@ -107,19 +111,19 @@ def _at_rest(session: Session) -> bool:
     return session.activity is None and not in_transaction(session)
 
 
-def transaction_key(session: Session) -> float:
+def transaction_key(session: Transacting) -> float:
     """What to sort open transactions by; the oldest is the largest."""
     tracker = session.transaction
     return -tracker.started if tracker is not None and in_transaction(session) else -inf
 
 
-def _operation_key(session: Session) -> float:
+def _operation_key(session: Transacting) -> float:
     if session.activity is None or not session.activity.operations:
         return -inf
     return -min(one.started for one in session.activity.operations)
 
 
-def session_words(session: Session) -> list[str]:
+def session_words(session: Transacting) -> list[str]:
     """What only a search through everything looks at."""
     words = [uuid_text(session.id), session.origin.driver_version]
     if session.activity is not None:
@@ -128,12 +132,12 @@ def session_words(session: Session) -> list[str]:
     return words
 
 
-def session_identity(session: Session) -> bytes:
+def session_identity(session: Transacting) -> bytes:
     """Its key, as bytes."""
     return session.id + session.owner.uid
 
 
-SESSION_TEXTS: Final[Mapping[str, Callable[[Session], str]]] = {
+SESSION_TEXTS: Final[Mapping[str, Callable[[Transacting], str]]] = {
     "owner": lambda session: session.owner.name,
     "application": lambda session: session.group.origin.application,
     "driver": lambda session: session.group.origin.driver,
@@ -143,13 +147,13 @@ SESSION_TEXTS: Final[Mapping[str, Callable[[Session], str]]] = {
 }
 
 
-def _activity_key(session: Session) -> float:
+def _activity_key(session: Transacting) -> float:
     """Open transactions first, then what is in flight, then cursors; in each, the last used."""
     level = 4 * in_transaction(session) + 2 * is_busy(session) + (cursor_count(session) > 0)
     return -level * _LONG - session.last_use
 
 
-SESSION_ORDERS: Final[Mapping[str, Callable[[Session], Key]]] = {
+SESSION_ORDERS: Final[Mapping[str, Callable[[Transacting], Key]]] = {
     "owner": lambda session: session.owner.name,
     "application": lambda session: session.group.origin.application,
     "driver": lambda session: session.group.origin.driver,

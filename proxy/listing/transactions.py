@@ -9,20 +9,24 @@ from proxy.listing.kinds import Listing, Row
 from proxy.listing.sessions import (
     SESSION_ORDERS,
     SESSION_TEXTS,
+    Transacting,
     is_busy,
     session_identity,
     session_row,
     session_words,
     transaction_key,
 )
+from proxy.session.ids import child_text
 
 if TYPE_CHECKING:
-    from proxy.session.records import Session
     from proxy.session.store import SessionStore
 
 
-def transaction_row(session: Session, now: float) -> Row:
-    """A session's open transaction; ``conn`` and ``upstream`` are where it was used last."""
+def transaction_row(session: Transacting, now: float) -> Row:
+    """A session's open transaction; ``conn`` and ``upstream`` are where it was used last.
+
+    ``child`` says which child session's it is, None for the session's own.
+    """
     tracker = session.transaction
     assert tracker is not None
     row = session_row(session, None, now)
@@ -34,6 +38,7 @@ def transaction_row(session: Session, now: float) -> Row:
         "application": row["application"],
         "driver": row["driver"],
         "driver_version": row["driver_version"],
+        "child": child_text(session.child) if session.child else None,
         "txn_number": tracker.number,
         "age_seconds": round(now - tracker.started, 3),
         "idle_seconds": 0.0 if row["operations"] else round(now - tracker.last_use, 3),
@@ -45,26 +50,34 @@ def transaction_row(session: Session, now: float) -> Row:
     }
 
 
-def open_transactions(store: SessionStore) -> list[Session]:
-    """The sessions with a transaction in progress."""
+def open_transactions(store: SessionStore) -> list[Transacting]:
+    """The sessions and child sessions with a transaction in progress."""
     return list(store.open_transaction_sessions()) if store.open_transactions else []
 
 
-def _last_transaction_use(session: Session) -> float:
+def _last_transaction_use(session: Transacting) -> float:
     return session.transaction.last_use if session.transaction is not None else 0.0
 
 
-TRANSACTIONS: Final[Listing[Session]] = Listing(
+def _words(session: Transacting) -> list[str]:
+    return [*session_words(session), *([child_text(session.child)] if session.child else ())]
+
+
+def _identity(session: Transacting) -> bytes:
+    return session_identity(session) + session.child
+
+
+TRANSACTIONS: Final[Listing[Transacting]] = Listing(
     name="transactions",
     texts=SESSION_TEXTS,
-    words=session_words,
+    words=_words,
     states={"operation": is_busy, "idle": lambda session: not is_busy(session)},
     orders={
         **SESSION_ORDERS,
         "age": transaction_key,
         "idle": lambda session: -inf if is_busy(session) else -_last_transaction_use(session),
     },
-    identity=session_identity,
+    identity=_identity,
     default_order="-age",
     ages={
         "min_age": lambda session, now: now + transaction_key(session),

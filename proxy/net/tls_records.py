@@ -50,7 +50,7 @@ class Records:
     :meth:`recv` then returns b"" or raises that, without the socket having to be ready.
     """
 
-    __slots__ = ("_ahead", "_incoming", "_object", "_outgoing", "_sock", "_unsent", "over")
+    __slots__ = ("_ahead", "_incoming", "_object", "_outgoing", "_owed", "_sock", "_unsent", "over")
 
     def __init__(
         self,
@@ -71,6 +71,8 @@ class Records:
         self._unsent: list[bytes | memoryview] = []
         #: Bytes at the front of what is to be sent next that are in those records already.
         self._ahead = 0
+        #: Bytes in them that TLS itself had to say.
+        self._owed = 0
         self.over: str | None = None
 
     # ------------------------------------------------------------------ the handshake
@@ -168,12 +170,14 @@ class Records:
 
     def _answer(self) -> None:
         """Send what TLS itself has to say."""
+        self._owed += self._outgoing.pending
         try:
-            self.flush()
+            if self.flush():
+                self._owed = 0
         except OSError as error:
             self.over = self.over or reason(error)
-        if self._outgoing.pending > _MOST_OWED:
-            self.over = self.over or "reads nothing, but wants answers"
+        if self._owed > _MOST_OWED:
+            self.over = self.over or "wants answers, but reads none"
 
     # ------------------------------------------------------------------ sending
 
@@ -265,6 +269,6 @@ def _pieces(data: bytes) -> list[memoryview]:
 def reason(error: OSError) -> str:
     """What went wrong, in words for a log."""
     words = _PLACE.sub("", str(error)) or type(error).__name__
-    if isinstance(error, ssl.SSLError) and error.reason in _NOT_TLS:
+    if isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _NOT_TLS:
         return f"{words}: what came is no TLS"
     return words

@@ -19,8 +19,9 @@ from policies.transaction_guard import TransactionGuard
 from proxy.conversation.overload import is_overload
 from proxy.listing.slices import in_slices
 from proxy.session.identity import EVERYBODY
+from proxy.session.ids import OpenTransaction
 from proxy.session.plans import abort_command
-from proxy.session.transactions import STEPPED_DOWN, OpenTransaction, State
+from proxy.session.transactions import STEPPED_DOWN, State
 
 if TYPE_CHECKING:
     from proxy.conversation.desk import Sessions

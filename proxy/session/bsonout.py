@@ -78,11 +78,11 @@ def longs(name: str, values: Iterable[int]) -> bytes:
     return b"\x04%b\0%b" % (name.encode(), document(*parts))
 
 
-def session(key: LogicalSessionId, own: bytes | None) -> bytes:
-    """``{id}``, with ``uid`` where the owner is another than ``own``."""
-    if key.uid == own:
+def session(key: LogicalSessionId, own: bytes | None, child: bytes = b"") -> bytes:
+    """``{id}``, with ``uid`` where the owner is another than ``own``; ``child`` are more fields."""
+    if key.uid == own and not child:
         return b"%b%b\0" % (_PLAIN_HEAD, key.id)
-    return document(_UUID_HEAD + key.id, _UID_HEAD + key.uid)
+    return document(_UUID_HEAD + key.id, _UID_HEAD + key.uid, child)
 
 
 def sessions(keys: Iterable[LogicalSessionId], own: bytes | None) -> list[bytes]:
@@ -100,6 +100,16 @@ def exact(key: LogicalSessionId) -> bytes:
 def of_owner(uid: bytes) -> bytes:
     """``{uid}``."""
     return document(_UID_HEAD + uid)
+
+
+def users(entries: Iterable[tuple[str, str]]) -> list[bytes]:
+    """``{user, db}``, as killAllSessions takes them."""
+    return [document(text("user", user), text("db", database)) for user, database in entries]
+
+
+def patterns(entries: Iterable[bytes | LogicalSessionId]) -> list[bytes]:
+    """Uids and sessions as killAllSessionsByPattern takes them."""
+    return [of_owner(one) if isinstance(one, bytes) else exact(one) for one in entries]
 
 
 def carried(request: Request, *, same_command: bool, with_lsid: bool) -> list[bytes]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: ``user@db`` of an owner must be shorter than this, in bytes (manual and server agree).
 MAX_USER_NAME: Final = 10_000
 
+#: maxWireVersion from which on (6.0) servers have sessions of their own below a client's.
+_CHILDREN_FROM: Final = 17
+
 _ANY_ACTION: Final = "anyAction"
 
 
@@ -96,6 +99,18 @@ class Caller:
         return "internal" in self.identity.cluster_actions or self.identity.users == (
             ("__system", "local"),
         )
+
+    @property
+    def knows_children(self) -> bool:
+        """Whether upstream takes lsids of child sessions; where unknown, if a server sends them."""
+        if self.wire_version is None:
+            return self.is_server
+        return self.wire_version >= _CHILDREN_FROM
+
+    @property
+    def may_use_children(self) -> bool:
+        """Whether upstream takes them from this caller."""
+        return self.knows_children and self.may("internal")
 
     def may(self, action: str) -> bool:
         """Whether the caller has ``action`` on the cluster resource."""

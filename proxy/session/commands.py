@@ -6,7 +6,7 @@ Where the manual wins over the server says ``docs/differences.md``. Everything e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -14,25 +14,24 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from bson.binary import UUID_SUBTYPE, Binary
 
 from proxy.errors import CommandError
-from proxy.session import bsonout, idl, refusals
+from proxy.session import bsonout, refusals
+from proxy.session.arguments import Argument, patterns_of, reading_keys, reading_users
 from proxy.session.asking import asking, note_gaps
 from proxy.session.identity import user_digest
-from proxy.session.ids import LogicalSessionId, OwnedKeys
+from proxy.session.ids import LogicalSessionId, OwnedKeys, child_text
 from proxy.session.patterns import (
     Learnt,
     Pattern,
     id_of_any_owner,
     names_only,
-    reading_pattern,
     selecting,
 )
-from proxy.session.plainlists import reading_plain_lsids
 from proxy.session.plans import CARRIER, Ask, Forward, Plan, Refusal
 from proxy.session.records import Selection
 from proxy.session.shelltext import document_text
-from proxy.session.steps import MANY, STEP, Steps, in_one_go
+from proxy.session.steps import MANY, Steps, in_one_go
 from proxy.texts import decoded
-from proxy.wire.fields import ARRAY, DOCUMENT, Element, true_value
+from proxy.wire.fields import true_value
 from proxy.wire.opcodes import INT32
 
 if TYPE_CHECKING:
@@ -45,10 +44,8 @@ if TYPE_CHECKING:
 E = TypeVar("E")
 
 #: From which version on (4.9, by maxWireVersion) sessions are refreshed and ended with a
-#: writeConcern; from which on (7.0) a list has to be an array, and (8.0) null for one is none.
+#: writeConcern.
 _CONCERN_FROM: Final = 12
-_ARRAYS_FROM: Final = 21
-_NULL_IS_NONE_FROM: Final = 25
 
 Decision = Refusal | Forward | Ask | Plan
 
@@ -78,7 +75,7 @@ class _Case:
     request: Request
     info: OperationSessionInfo
     facts: Facts
-    argument: Element
+    argument: Argument
 
     @property
     def command(self) -> str:
@@ -95,8 +92,8 @@ def decide(request: Request, info: OperationSessionInfo, facts: Facts) -> Decisi
 
 def deciding(request: Request, info: OperationSessionInfo, facts: Facts) -> Steps[Decision]:
     """:func:`decide` in steps."""
-    argument = next(iter(request.fields.values()))
-    case = _Case(request, info, facts, argument)
+    element = next(iter(request.fields.values()))
+    case = _Case(request, info, facts, Argument(request, facts.caller, element))
     try:
         _check_envelope(case)
         if true_value(request.message, request.fields.get(b"help")):
@@ -215,7 +212,14 @@ def _refresh_or_end(case: _Case) -> Steps[Decision]:
     with_concern = _check_concern_of_lists(case)
     struct = case.command[0].upper() + case.command[1:] + "CmdFromClient"
     path = f"{struct}.{case.command}"
-    keys = yield from _read_keys(case, path)
+    keys, children = yield from reading_keys(case.argument, path)
+    if children and case.command == "endSessions":
+        key, child = children[0]
+        text = f"Cannot specify a child session id {key} - {child_text(child)}"
+        raise refusals.invalid_options(text)
+    if children:
+        # A child is in use where its parent is.
+        keys = dict.fromkeys((*keys, *(key for key, _ in children)))
     lsids = keys if isinstance(keys, OwnedKeys) else tuple(keys)
     rest = bsonout.carried(case.request, same_command=True, with_lsid=True)
     if not with_concern:
@@ -232,8 +236,10 @@ def _kill_sessions(case: _Case) -> Steps[Decision]:
     caller = case.facts.caller
     _check_concern(case)
     path = "KillSessionsCmd.killSessions"
-    keys = yield from _read_keys(case, path, "killAnySession", refuse_absent=True)
-    if not keys:
+    keys, children = yield from reading_keys(
+        case.argument, path, "killAnySession", refuse_absent=True
+    )
+    if not keys and not children:
         # Upstream's own form for "all of mine"; without authorization that is everybody's.
         own = caller.users
         everything = not own or caller.authorization is False
@@ -242,9 +248,10 @@ def _kill_sessions(case: _Case) -> Steps[Decision]:
     forms = partial(bsonout.sessions, own=caller.digest)
     if isinstance(keys, OwnedKeys):
         return _kill_plan(case, Selection(keys=keys), "killSessions", keys, forms)
+    # Children are killed with their parents only: what names one means nobody.
     selection = Selection(keys=frozenset(keys))
     yield
-    return _kill_plan(case, selection, "killSessions", tuple(keys), forms)
+    return _kill_named(case, selection, "killSessions", tuple(keys), forms)
 
 
 def _kill_all_sessions(case: _Case) -> Steps[Decision]:
@@ -252,7 +259,9 @@ def _kill_all_sessions(case: _Case) -> Steps[Decision]:
     if not caller.may("killAnySession"):
         own = caller.digest
         try:
-            users = yield from _read_users(case, lambda names: user_digest(*names) == own)
+            users = yield from reading_users(
+                case.argument, lambda names: user_digest(*names) == own
+            )
         except CommandError:
             raise _not_authorized(case) from None
         if not users:
@@ -260,7 +269,7 @@ def _kill_all_sessions(case: _Case) -> Steps[Decision]:
         _check_concern(case)
         return _kill_plan(case, Selection(uids=caller.users), "killSessions")
     _check_concern(case)
-    users = yield from _read_users(case)
+    users = yield from reading_users(case.argument)
     if not users:
         return _kill_plan(case, Selection(everything=True), case.command)
     uids: set[bytes] = set()
@@ -270,7 +279,7 @@ def _kill_all_sessions(case: _Case) -> Steps[Decision]:
         uids.add(user_digest(*names))
     # Upstream is given the names, not digests: only it can say that a user does not exist.
     selection = Selection(uids=frozenset(uids))
-    return _kill_plan(case, selection, case.command, tuple(users), _user_forms)
+    return _kill_plan(case, selection, case.command, tuple(users), bsonout.users)
 
 
 def _kill_by_pattern(case: _Case) -> Steps[Decision]:
@@ -281,7 +290,7 @@ def _kill_by_pattern(case: _Case) -> Steps[Decision]:
     patterns: list[Pattern] = []
     impersonates = everybody = roles = False
     ids: dict[bytes, None] = {}
-    for pattern in _patterns(case):
+    for pattern in patterns_of(case.argument):
         if pattern is None:
             yield
             continue
@@ -311,7 +320,7 @@ def _kill_by_pattern(case: _Case) -> Steps[Decision]:
         if key.uid not in selection.uids:
             entries.append(key)
     gaps = "; ".join(learnt.gaps)
-    return _kill_named(case, selection, case.command, entries, _pattern_forms, gaps)
+    return _kill_named(case, selection, case.command, entries, bsonout.patterns, gaps)
 
 
 def _kill_own_by_pattern(case: _Case) -> Steps[Decision]:
@@ -321,7 +330,7 @@ def _kill_own_by_pattern(case: _Case) -> Steps[Decision]:
     keys: dict[LogicalSessionId, None] = {}
     whole = False
     try:
-        for pattern in _patterns(case):
+        for pattern in patterns_of(case.argument):
             if pattern is None:
                 yield
             elif own is None or not names_only(pattern, caller):
@@ -370,127 +379,6 @@ def _kill_plan(
     rest = bsonout.carried(case.request, same_command=True, with_lsid=False)
     upstream = bsonout.Batches(name, entries, forms, rest)
     return Plan(case.command, case.facts.caller, upstream, selection=selection, unknown=unknown)
-
-
-def _user_forms(entries: Iterable[tuple[str, str]]) -> list[bytes]:
-    """Users as killAllSessions takes them."""
-    return [
-        bsonout.document(bsonout.text("user", user), bsonout.text("db", database))
-        for user, database in entries
-    ]
-
-
-def _pattern_forms(entries: Iterable[bytes | LogicalSessionId]) -> list[bytes]:
-    """Uids and sessions as killAllSessionsByPattern takes them."""
-    return [
-        bsonout.of_owner(entry) if isinstance(entry, bytes) else bsonout.exact(entry)
-        for entry in entries
-    ]
-
-
-# Arguments
-
-
-def _kill_list(case: _Case, path: str) -> Iterator[tuple[int, Element]]:
-    """The elements of a kill command's list; ``null`` and ``{}`` would mean everybody."""
-    element = case.argument
-    if element.type == DOCUMENT and element.end - element.value == 5:
-        raise refusals.wrong_type(path, "object", "array")
-    return _documents(case, path, refuse_absent=True)
-
-
-def _check_list(case: _Case, path: str) -> None:
-    """What later versions say where a list is none. Earlier ones take documents for lists."""
-    caller, kind = case.facts.caller, case.argument.type
-    if kind == ARRAY or not caller.faces(_ARRAYS_FROM):
-        return
-    if not idl.is_absent(case.argument):
-        raise refusals.wrong_type(path, idl.type_name(kind), "array")
-    if caller.faces(_NULL_IS_NONE_FROM):
-        raise refusals.missing_field(path)
-
-
-def _documents(
-    case: _Case, path: str, *, refuse_absent: bool = False
-) -> Iterator[tuple[int, Element]]:
-    _check_list(case, path)
-    for position, entry in idl.entries(case.request.message, case.argument, case.command, path):
-        if idl.is_absent(entry) and not refuse_absent:
-            continue
-        if entry.type != DOCUMENT:
-            kind = idl.type_name(entry.type)
-            raise refusals.wrong_type(f"{path}.{position}", kind, "object")
-        yield position, entry
-
-
-def _read_keys(
-    case: _Case, path: str, *actions: str, refuse_absent: bool = False
-) -> Steps[OwnedKeys | dict[LogicalSessionId, None]]:
-    """The sessions that a list of lsids means to this caller, each once and in order.
-
-    ``actions`` allow the uids of others, besides ``impersonate``.
-    """
-    data, caller = case.request.message, case.facts.caller
-    plain = yield from reading_plain_lsids(data, case.argument)
-    if plain:
-        own = caller.own_digest()
-        ids: dict[bytes, None] = {}
-        for start in range(0, len(plain), 10 * MANY):
-            ids.update(dict.fromkeys(plain[start : start + 10 * MANY]))
-            yield
-        return OwnedKeys(ids, own)
-    entries = _kill_list(case, path) if refuse_absent else _documents(case, path)
-    # All of it is parsed before anything in it is judged, as on the server.
-    given: list[tuple[bytes, bytes | None]] = []
-    for _, entry in entries:
-        if len(given) % STEP == STEP - 1:
-            yield
-        given.append(idl.lsid(data, entry, path))
-    keys: dict[LogicalSessionId, None] = {}
-    uids: dict[bytes | None, bytes] = {}
-    for number, (one, named) in enumerate(given):
-        if number % MANY == MANY - 1:
-            yield
-        uid = uids.get(named)
-        if uid is None:
-            uid = uids[named] = caller.session_uid(named, *actions)
-        keys[LogicalSessionId(one, uid)] = None
-    return keys
-
-
-def _read_users(
-    case: _Case, may: Callable[[tuple[str, str]], bool] = lambda _: True
-) -> Steps[dict[tuple[str, str], None]]:
-    """The users of a list, each once and in order; the first who may not be named is refused."""
-    path = "KillAllSessionsCmd.killAllSessions"
-    data = case.request.message
-    users: dict[tuple[str, str], None] = {}
-    for position, entry in _kill_list(case, path):
-        if position % STEP == STEP - 1:
-            yield
-        names = idl.name_pair(data, entry, path, "user")
-        if names not in users:
-            if not may(names):
-                raise _not_authorized(case)
-            users[names] = None
-    return users
-
-
-def _patterns(case: _Case) -> Iterator[Pattern | None]:
-    """The patterns, and None where others may have their turn."""
-    path = "KillAllSessionsByPatternCmd.killAllSessionsByPattern"
-    data = case.request.message
-    for position, entry in _kill_list(case, path):
-        if position % STEP == STEP - 1:
-            yield None
-        steps = reading_pattern(data, entry, f"{path}.{position}")
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                yield end.value
-                break
-            yield None
 
 
 _COMMANDS: Final[dict[str, Callable[[_Case], Steps[Decision]]]] = {

@@ -8,10 +8,11 @@ then what is missing. ``null`` and ``undefined`` stand for an absent field.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.errors import CommandError, WireError
 from proxy.session import refusals
+from proxy.session.ids import child_fields
 from proxy.texts import decoded
 from proxy.wire.fields import (
     ARRAY,
@@ -39,6 +40,10 @@ MAX_ENTRIES: Final = 100_000
 
 #: Bytes of a name of a user, a role or a database. Sessions belong to shorter ones only.
 MAX_STRING: Final = 16_384
+
+#: The fields of an lsid, and those that servers from 6.0 on know.
+_OF_SESSIONS: Final = (b"id", b"uid")
+_OF_CHILDREN: Final = (*_OF_SESSIONS, b"txnNumber", b"txnUUID")
 
 _TYPE_NAMES: Final = {
     0x01: "double",
@@ -211,8 +216,34 @@ def digest(data: bytes, element: Element, path: str) -> bytes:
     return value
 
 
+class Lsid(NamedTuple):
+    """An lsid as it was given: ``uid`` and ``txn_uuid`` are None, ``number`` too, where they are
+    not."""
+
+    id: bytes
+    uid: bytes | None
+    number: int | None = None
+    txn_uuid: bytes | None = None
+
+    @property
+    def child(self) -> bytes:
+        """What makes it a child session's (:mod:`proxy.session.children`); empty for others."""
+        return b"" if self.txn_uuid is None else child_fields(self.number, self.txn_uuid)
+
+    @property
+    def is_stray(self) -> bool:
+        """Whether it has a child's number, and not the UUID that a child needs."""
+        return self.number is not None and self.txn_uuid is None
+
+
 def lsid(data: bytes, element: Element, path: str) -> tuple[bytes, bytes | None]:
-    """``{id: UUID, uid?: digest}`` as ``(id, uid or None)``.
+    """``{id: UUID, uid?: digest}`` as ``(id, uid or None)``."""
+    found = any_lsid(data, element, path)
+    return found.id, found.uid
+
+
+def any_lsid(data: bytes, element: Element, path: str, *, children: bool = False) -> Lsid:
+    """``{id: UUID, uid?: digest}``; with ``children`` also ``txnNumber?: long, txnUUID?: UUID``.
 
     An ``id`` of null counts as missing, as on servers from 4.2 on: older ones take it for the
     all-zero UUID, which would be one session shared by everybody.
@@ -221,22 +252,28 @@ def lsid(data: bytes, element: Element, path: str) -> tuple[bytes, bytes | None]
         raise refusals.wrong_type(path, type_name(element.type), "object")
     plain = plain_lsid(data, element)
     if plain:
-        return data[plain : plain + 16], None
+        return Lsid(data[plain : plain + 16], None)
     session_id: bytes | None = None
     uid: bytes | None = None
-    for name, field in struct(data, element, path, (b"id", b"uid")):
+    number: int | None = None
+    txn_uuid: bytes | None = None
+    for name, field in struct(data, element, path, _OF_CHILDREN if children else _OF_SESSIONS):
         if is_absent(field):
             continue
         if name == b"id":
             session_id = uuid(data, field, f"{path}.id")
-        else:
+        elif name == b"uid":
             uid = digest(data, field, f"{path}.uid")
+        elif name == b"txnNumber":
+            number = long(data, field, f"{path}.txnNumber")
+        else:
+            txn_uuid = uuid(data, field, f"{path}.txnUUID")
     if session_id is None:
         raise refusals.missing_field(f"{path}.id")
-    return session_id, uid
+    return Lsid(session_id, uid, number, txn_uuid)
 
 
-def likely_lsid(data: bytes, element: Element) -> tuple[bytes, bytes | None] | None:
+def likely_lsid(data: bytes, element: Element) -> Lsid | None:
     """``(id, uid or None)`` that some version may see in an lsid that :func:`lsid` refuses.
 
     Versions differ in the fields that they know beside these two; a child session's are its
@@ -248,7 +285,7 @@ def likely_lsid(data: bytes, element: Element) -> tuple[bytes, bytes | None] | N
         if element.type != DOCUMENT or session_id is None:
             return None
         uid = fields.get(b"uid")
-        return (
+        return Lsid(
             uuid(data, session_id, ""),
             None if uid is None or is_absent(uid) else digest(data, uid, ""),
         )

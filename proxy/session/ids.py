@@ -1,4 +1,4 @@
-"""The key of a logical session, and the facts about it that never change."""
+"""What names a logical session and a transaction of it, and the facts that never change."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from functools import partial
 from itertools import islice, repeat
 from typing import Final, NamedTuple
 from uuid import UUID
+
+from proxy.wire.layouts import CHILD, PARENT_NUMBER
+from proxy.wire.opcodes import INT64
 
 
 class LogicalSessionId(NamedTuple):
@@ -22,6 +25,19 @@ class LogicalSessionId(NamedTuple):
     def __str__(self) -> str:
         """The form that the server's error texts use: ``<uuid> - <base64 of uid>``."""
         return f"{UUID(bytes=self.id)} - {b64encode(self.uid).decode()}"
+
+
+class OpenTransaction(NamedTuple):
+    """A transaction that may be open, as its abort has to name it.
+
+    ``api`` are the API parameters that it repeats, ``child`` the fields of a child session's lsid;
+    both are raw elements, empty where none.
+    """
+
+    key: LogicalSessionId
+    number: int
+    api: bytes = b""
+    child: bytes = b""
 
 
 #: A key of a tuple. Written in Python, a namedtuple's own constructor takes twice as long.
@@ -52,6 +68,20 @@ class OwnedKeys(Set[LogicalSessionId]):
 
     def __getitem__(self, part: slice) -> OwnedKeys:
         return OwnedKeys(islice(self.ids, part.start, part.stop), self.uid)
+
+
+def child_fields(txn_number: int | None, txn_uuid: bytes) -> bytes:
+    """The fields of a child's lsid behind ``uid``, as servers write them."""
+    number = b"" if txn_number is None else PARENT_NUMBER + INT64.pack(txn_number)
+    return number + CHILD + txn_uuid
+
+
+def child_text(fields: bytes) -> str:
+    """``<txnNumber> - <txnUUID>``, as the server's error texts show them behind the session."""
+    number = ""
+    if fields.startswith(PARENT_NUMBER):
+        number = str(INT64.unpack_from(fields, len(PARENT_NUMBER))[0])
+    return f"{number} - {UUID(bytes=fields[-16:])}"
 
 
 class Origin(NamedTuple):

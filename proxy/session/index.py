@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from proxy.counting import OTHER
+from proxy.session.children import Children
 from proxy.session.cursors import OpenCursors
-from proxy.session.ids import Origin
+from proxy.session.ids import OpenTransaction, Origin
 from proxy.session.promises import Promise, Promises
 from proxy.session.records import (
+    Child,
     Ending,
     Hit,
     Open,
@@ -20,7 +22,7 @@ from proxy.session.records import (
     Session,
 )
 from proxy.session.sharded import Sharded
-from proxy.session.transactions import OpenTransaction, State
+from proxy.session.transactions import State
 
 if TYPE_CHECKING:
     from proxy.session.ids import LogicalSessionId
@@ -65,6 +67,7 @@ class SessionIndex:
         self._groups: dict[Origin, OriginGroup] = {}
         self._applications: dict[str, int] = {}
         self._cursors = OpenCursors()
+        self._children = Children()
         self._promises = Promises()
         self._active: dict[Owner, None] = {}
         # Kills of many sessions at once are numbered: what was last used before one is its victim.
@@ -192,6 +195,8 @@ class SessionIndex:
                 operations += len(session.activity.operations)
                 cursors += len(session.activity.cursors)
             transactions += session.state is State.IN_PROGRESS
+            for child in session.children:
+                transactions += child.state is State.IN_PROGRESS
         return Hit(self.count(within), operations, cursors, transactions)
 
     def open_at(self, upstream: str, within: Selection) -> Open:
@@ -206,11 +211,11 @@ class SessionIndex:
                 for cursor, namespace in session.activity.cursors.items():
                     if cursor.upstream == upstream:
                         found.cursors.setdefault((uid, namespace), []).append(cursor.id)
-            tracker = session.transaction
-            if tracker is not None and tracker.may_be_open and tracker.open_at == upstream:
-                found.transactions.append(
-                    OpenTransaction(session.key, tracker.open_number, tracker.open_api)
-                )
+            for one in session.with_children:
+                tracker = one.transaction
+                if tracker is not None and tracker.may_be_open and tracker.open_at == upstream:
+                    number, api = tracker.open_number, tracker.open_api
+                    found.transactions.append(OpenTransaction(session.key, number, api, one.child))
         return found
 
     def cursor_session(self, cursor: CursorId) -> Session | None:
@@ -237,13 +242,16 @@ class SessionIndex:
         """All places that sessions which are known now come from."""
         return list(self._groups.values())
 
-    def open_transaction_sessions(self) -> Iterator[Session]:
-        """The sessions with a transaction in progress."""
+    def open_transaction_sessions(self) -> Iterator[Session | Child]:
+        """The sessions and child sessions with a transaction in progress."""
         for owner in self._active:
             if owner.open_transactions:
                 for session in owner.active:
                     if session.state is State.IN_PROGRESS:
                         yield session
+                    for child in session.children:
+                        if child.state is State.IN_PROGRESS:
+                            yield child
 
     def transactions_to_watch(self) -> Iterator[list[Session]]:
         """The sessions whose transaction may be open, seen or not, in lists of each owner's.
@@ -326,14 +334,17 @@ class SessionIndex:
         if session.activity is not None:
             for cursor in session.activity.cursors:
                 self._cursors.discard(cursor)
-            session.activity = None
-        tracker = session.transaction
-        if tracker is not None:
-            if tracker.state is State.IN_PROGRESS:
-                session.owner.open_transactions -= 1
-                self.open_transactions -= 1
-            session.owner.counted_transactions -= tracker.counts
         owner = session.owner
+        for one in session.with_children:
+            tracker = one.transaction
+            if tracker is not None:
+                if tracker.state is State.IN_PROGRESS:
+                    owner.open_transactions -= 1
+                    self.open_transactions -= 1
+                owner.counted_transactions -= tracker.counts
+            if isinstance(one, Child):
+                self._children.discard(one)
+        session.activity = None
         self._deactivate(session)
         owner.sessions.remove(session.id)
         if not owner.sessions.count:

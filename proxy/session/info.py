@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import CommandError, WireError
+from proxy.errors import CommandError
 from proxy.session import idl, refusals
 from proxy.session.ids import LogicalSessionId, make_key
-from proxy.session.plainlists import plain_ints
+from proxy.session.statements import STATEMENTS, against_the_manual, read_statements
 from proxy.wire.fields import (
-    ARRAY,
-    DOCUMENT,
-    DOUBLE,
     INT32_TYPE,
     Element,
-    every,
-    in_order,
-    integer,
     true_value,
-    walk,
 )
 from proxy.wire.layouts import TO_CHILD, TO_UID
 from proxy.wire.opcodes import INT32, INT64
@@ -32,15 +23,9 @@ if TYPE_CHECKING:
 
 _STRUCT: Final = "OperationSessionInfo"
 _FIELDS: Final = frozenset((b"lsid", b"txnNumber", b"autocommit", b"startTransaction"))
-_STATEMENTS: Final = frozenset((b"stmtId", b"stmtIds"))
 
 #: IDLFailedToParse: a field is missing that has to be there.
 _MISSING: Final = 40414
-
-#: Bytes of the statement ids that are read one by one, as no driver and no server sends them; and
-#: of all that are read, which are 100,000: no batch has more statements.
-_FEW: Final = 16_384
-_MANY: Final = 1_100_000
 
 #: Commands that a server parses before it looks at the session fields.
 _TYPED: Final = frozenset(("insert", "update", "delete"))
@@ -90,6 +75,8 @@ class OperationSessionInfo:
     ``forbidden`` is what the server accepts against the manual: refuse it, if the rule says so.
     ``starts_or_continues`` is what one shard says to another (8.0): it may begin here.
     ``stmt_ids`` are the ids given, None where the command gives none (then they count from 0).
+    ``child`` are the fields of a child session (:mod:`proxy.session.children`), whose transaction
+    the request is about; ``lsid`` is its parent then.
     """
 
     lsid: LogicalSessionId | None = None
@@ -103,6 +90,7 @@ class OperationSessionInfo:
     ambiguous: CommandError | None = None
     unparsed: bool = False
     starts_or_continues: bool = False
+    child: bytes = b""
 
 
 #: Commands that work outside sessions, and from which version on (4.9, or a little before): a
@@ -114,7 +102,6 @@ _DETACHED_FROM: Final = 12
 _ODD: Final = PRE_AUTH | _DETACHED
 
 _int64 = INT64.unpack_from
-_double = Struct("<d").unpack_from
 
 #: Shared by all requests that say nothing of sessions. Never changed.
 NO_SESSION: Final = OperationSessionInfo()
@@ -154,15 +141,19 @@ def _of_named_owner(request: Request, caller: Caller) -> OperationSessionInfo | 
     uid = request.message[at + TO_UID : at + TO_CHILD]
     if layout.name in _ODD or not (uid == caller.digest or caller.may("impersonate")):
         return None
-    if layout.child and not caller.is_server:
-        return None
     lsid = make_key((request.message[at : at + 16], uid))
-    if layout.child or not layout.txn_number:
+    if layout.child and (layout.autocommit is None or not caller.may_use_children):
+        return None
+    if not layout.txn_number:
         return OperationSessionInfo(lsid)
     number = _int64(request.message, request.base + layout.txn_number)[0]
     if number < 0 or caller.has_transactions is False:
         return None
-    return OperationSessionInfo(lsid, number, layout.autocommit, layout.start_transaction)
+    info = OperationSessionInfo(lsid, number, layout.autocommit, layout.start_transaction)
+    if layout.child:
+        at += TO_CHILD
+        info.child = request.message[at : at + layout.child]
+    return info
 
 
 def _read(
@@ -172,12 +163,12 @@ def _read(
     pre_auth = request.command in PRE_AUTH
     if caller.anonymous and not pre_auth:
         problems.append(refusals.requires_authentication(request.command))
-    if not request.fields.keys().isdisjoint(_STATEMENTS):
+    if not request.fields.keys().isdisjoint(STATEMENTS):
         _judge_statements(request, info, problems)
     begins = request.fields.get(b"startOrContinueTransaction")
     info.starts_or_continues = begins is not None and true_value(request.message, begins)
     before = len(problems)
-    lsid = _parse(request, info, problems)
+    lsid = _parse(request, caller, info, problems)
     info.unparsed = not before and bool(problems)
     if pre_auth:
         if info.autocommit is not None:
@@ -187,33 +178,84 @@ def _read(
     if caller.anonymous:
         return
     if lsid is not None:
+        if lsid.is_stray:
+            info.unparsed = info.unparsed or not problems
+            problems.append(refusals.LSID_NUMBER_ALONE)
         try:
-            info.lsid = LogicalSessionId(lsid[0], caller.session_uid(lsid[1]))
+            info.lsid = LogicalSessionId(lsid.id, caller.session_uid(lsid.uid))
         except CommandError as error:
             problems.append(error.with_traceback(None))
     if request.command in _DETACHED and caller.faces(_DETACHED_FROM):
         info.txn_number = info.autocommit = info.start_transaction = None
         return
+    if lsid is not None and lsid.child:
+        _judge_child(request, caller, info, lsid.child, problems)
     if lsid is None and info.txn_number is not None:
         problems.append(refusals.TXN_WITHOUT_LSID)
     if (wrong := _wrong_transaction(caller, info)) is not None:
         problems.append(wrong)
+    counter = request.fields.get(b"txnRetryCounter")
+    if counter is not None and not idl.is_absent(counter) and caller.knows_children:
+        _judge_retry_counter(request.message, counter, caller, info, problems)
+
+
+def _judge_child(
+    request: Request,
+    caller: Caller,
+    info: OperationSessionInfo,
+    child: bytes,
+    problems: list[CommandError],
+) -> None:
+    """Child sessions are for servers, and for transactions. Where they are not, none is noted."""
+    wrong = None
+    if not caller.may("internal"):
+        wrong = refusals.CHILD_OF_CLIENT
+    elif info.txn_number is None or info.autocommit is not False:
+        wrong = refusals.CHILD_WITHOUT_TRANSACTION
+    if wrong is not None:
+        info.unparsed = info.unparsed or not problems
+        problems.append(wrong)
+        if info.forbidden is not None:
+            # Upstream says so before it looks at statements; but they are not shown to it.
+            info.forbidden = wrong
+        return
+    info.child = child
+    if info.forbidden is not None:
+        info.forbidden = against_the_manual(request, in_child=True)
+
+
+def _judge_retry_counter(
+    data: bytes,
+    counter: Element,
+    caller: Caller,
+    info: OperationSessionInfo,
+    problems: list[CommandError],
+) -> None:
+    """How often servers have tried a transaction of a child session's again."""
+    if counter.type != INT32_TYPE:
+        path = f"{_STRUCT}.txnRetryCounter"
+        problems.append(refusals.wrong_type(path, idl.type_name(counter.type), "int"))
+    elif not caller.may("internal"):
+        problems.append(refusals.RETRY_COUNTER_OF_CLIENT)
+    elif info.autocommit is None:
+        problems.append(refusals.RETRY_COUNTER_WITHOUT_TRANSACTION)
+    elif INT32.unpack_from(data, counter.value)[0] < 0:
+        problems.append(refusals.RETRY_COUNTER_NEGATIVE)
 
 
 def _parse(
-    request: Request, info: OperationSessionInfo, problems: list[CommandError]
-) -> tuple[bytes, bytes | None] | None:
+    request: Request, caller: Caller, info: OperationSessionInfo, problems: list[CommandError]
+) -> idl.Lsid | None:
     """The types, in document order; then fields given twice (40413)."""
     data = request.message
-    lsid: tuple[bytes, bytes | None] | None = None
+    lsid: idl.Lsid | None = None
     for name, element in request.fields.items():
         if name not in _FIELDS or idl.is_absent(element):
             continue
         path = f"{_STRUCT}.{name.decode()}"
         try:
             if name == b"lsid":
-                lsid = idl.likely_lsid(data, element)
-                lsid = idl.lsid(data, element, path)
+                lsid = idl.any_lsid(data, element, path, children=caller.knows_children)
             elif name == b"txnNumber":
                 info.txn_number = idl.long(data, element, path)
             elif name == b"autocommit":
@@ -222,7 +264,10 @@ def _parse(
                 info.start_transaction = idl.boolean(data, element, path)
         except CommandError as error:
             problems.append(error.with_traceback(None))
-            if name == b"lsid" and error.code == _MISSING and idl.has_field(data, element, b"id"):
+            if name != b"lsid":
+                continue
+            lsid = idl.likely_lsid(data, element)
+            if error.code == _MISSING and idl.has_field(data, element, b"id"):
                 # Servers up to 4.0 take an id of null for the all-zero UUID, which would be one
                 # session shared by everybody.
                 info.ambiguous = error
@@ -261,92 +306,11 @@ def _judge_statements(
     """
     numbered = not idl.is_absent(request.fields.get(b"txnNumber"))
     if numbered:
-        info.forbidden = _against_the_manual(request)
+        info.forbidden = against_the_manual(request)
     if not numbered and request.command not in _TYPED:
         return
     try:
-        _read_statements(request, info)
+        info.stmt_id, info.stmt_ids = read_statements(request)
     except CommandError as error:
-        info.stmt_id = info.stmt_ids = None
         if request.command in _TYPED:
             problems.append(error.with_traceback(None))
-
-
-def _read_statements(request: Request, info: OperationSessionInfo) -> None:
-    """``stmtId`` and ``stmtIds`` (reference 1.5).
-
-    A list as a document and nulls in it count as the server counts them, or a forbidden list
-    could hide in another form.
-    """
-    data, fields, command = request.message, request.fields, request.command
-    base = fields.get(b"stmtId")
-    if not idl.is_absent(base) and base is not None:
-        info.stmt_id = _int(data, base, f"{command}.stmtId")
-    listed = fields.get(b"stmtIds")
-    if listed is not None and not idl.is_absent(listed):
-        path = f"{command}.stmtIds"
-        plain: Iterable[int] | None = plain_ints(data, listed)
-        if plain is None and listed.end - listed.value > _FEW and listed.type in (ARRAY, DOCUMENT):
-            plain = ()  # for upstream to judge, which has nothing to do with sessions
-        elif plain is None:
-            plain = (
-                _int(data, entry, f"{path}.{position}")
-                for position, entry in idl.entries(data, listed, "stmtIds", path)
-                if not idl.is_absent(entry)
-            )
-        info.stmt_ids = tuple(plain)
-        if info.stmt_id is not None:
-            raise refusals.BOTH_STMT_ID_FORMS.again()
-    for name in fields.duplicates:
-        if name in _STATEMENTS:
-            raise refusals.duplicate_field(f"{command}.{name.decode()}")
-
-
-def _against_the_manual(request: Request) -> CommandError | None:
-    """What the manual has against ids, be they of another type or given twice."""
-    data = request.message
-    for base in every(request.fields, b"stmtId"):
-        if (_number(data, base) or 0) < 0:
-            return refusals.bad_value("stmtId cannot be negative")
-    plainly = oddly = 0
-    for listed in every(request.fields, b"stmtIds"):
-        if listed.type not in (ARRAY, DOCUMENT):
-            continue
-        plain = plain_ints(data, listed)
-        if plain is None:
-            oddly += listed.end - listed.value
-        else:
-            plainly += listed.end - listed.value
-        if oddly > _FEW or plainly > _MANY:
-            return refusals.bad_value("stmtIds are too many to be judged")
-        previous: float = -1
-        try:
-            for number in _numbers(data, listed) if plain is None else plain:
-                if number < 0:
-                    return refusals.bad_value("stmtIds cannot be negative")
-                if number <= previous:
-                    return refusals.bad_value("stmtIds must be strictly increasing")
-                previous = number
-        except WireError as error:
-            return refusals.bad_value(f"stmtIds cannot be read: {error}")
-    return None
-
-
-def _numbers(data: bytes, listed: Element) -> Iterator[float]:
-    """The numbers of a list, in whatever form."""
-    for entry in in_order(walk(data, listed.value, listed.end, idl.MAX_ENTRIES)):
-        if (number := _number(data, entry)) is not None:
-            yield number
-
-
-def _number(data: bytes, element: Element) -> float | None:
-    """The value of a number, but for decimals."""
-    if element.type == DOUBLE:
-        return float(_double(data, element.value)[0])
-    return integer(data, element)
-
-
-def _int(data: bytes, element: Element, path: str) -> int:
-    if element.type != INT32_TYPE:
-        raise refusals.wrong_type(path, idl.type_name(element.type), "int")
-    return int(INT32.unpack_from(data, element.value)[0])

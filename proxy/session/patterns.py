@@ -65,8 +65,11 @@ def read_pattern(data: bytes, element: Element, path: str) -> Pattern:
     return in_one_go(reading_pattern(data, element, path))
 
 
-def reading_pattern(data: bytes, element: Element, path: str) -> Steps[Pattern]:
-    """:func:`read_pattern` in steps."""
+def reading_pattern(
+    data: bytes, element: Element, path: str, *, children: bool = False
+) -> Steps[Pattern]:
+    """:func:`read_pattern` in steps. ``children`` says that upstream knows child sessions, and
+    that none of them can be killed."""
     if element.type != DOCUMENT:
         raise refusals.wrong_type(path, idl.type_name(element.type), "object")
     path = path.rpartition(".")[0]
@@ -76,7 +79,10 @@ def reading_pattern(data: bytes, element: Element, path: str) -> Steps[Pattern]:
     for name, value in idl.struct(data, element, path, _FIELDS):
         at = f"{path}.{name.decode()}"
         if name == b"lsid":
-            lsid = idl.lsid(data, value, at)
+            one = idl.any_lsid(data, value, at, children=children)
+            if one.txn_uuid is not None or one.number is not None:
+                raise refusals.CHILD_IN_PATTERN.again()
+            lsid = one.id, one.uid
         elif name == b"uid":
             uid = idl.digest(data, value, at)
         else:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.session import bsonout
 from proxy.session.identity import NO_OWNER, user_digest
-from proxy.session.ids import LogicalSessionId, Origin, OwnedKeys
+from proxy.session.ids import LogicalSessionId, OpenTransaction, Origin, OwnedKeys
 from proxy.session.records import InFlight, Selection
 
 if TYPE_CHECKING:
     from proxy.errors import CommandError
     from proxy.session.across import Control, Known
     from proxy.session.caller import Caller
-    from proxy.session.transactions import OpenTransaction
 
 #: Sessions and owners that are looked up in one go.
 _LOOKED_UP: Final = 10_000
@@ -194,7 +193,7 @@ def abort_command(one: OpenTransaction, own: bytes | None) -> bytes:
     """``abortTransaction`` for one session; ``own`` is the digest of whoever sends it."""
     return bsonout.document(
         bsonout.number("abortTransaction", 1),
-        bsonout.nested("lsid", bsonout.session(one.key, own)),
+        bsonout.nested("lsid", bsonout.session(one.key, own, one.child)),
         b"\x12txnNumber\0" + one.number.to_bytes(8, "little", signed=True),
         b"\x08autocommit\0\0",
         one.api,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from proxy.session.counts import OUTCOME_OF, Counts
 from proxy.session.index import SessionIndex
+from proxy.session.records import Activity, Child
 from proxy.session.transactions import Outcome, State, Step, Tracker
 
 if TYPE_CHECKING:
@@ -35,9 +36,10 @@ class TransactionStore(SessionIndex):
         """Learn from one reply to a request with a txnNumber."""
         if info.txn_number is None or session not in self.with_id(session.id):
             return
-        tracker = session.transaction
+        one = self._child(session, info.child, now) if info.child else session
+        tracker = one.transaction
         if tracker is None:
-            tracker = session.transaction = Tracker()
+            tracker = one.transaction = Tracker()
         counted = tracker.counts
         before = (tracker.state, tracker.number, tracker.started)
         if step is Step.START and tracker.starting:
@@ -49,18 +51,24 @@ class TransactionStore(SessionIndex):
         if statements and outcome is Outcome.OK and tracker.number == info.txn_number:
             tracker.executed_statements(statements)
         self.counts.stepped(tracker, step, outcome, before, now)
-        self._count_transaction(session, tracker, before[0], counted)
+        self._count_transaction(one, tracker, before[0], counted)
 
-    def transaction_starts(self, session: Session) -> None:
-        """Note that a transaction's start goes upstream: it counts until its reply says more."""
-        tracker = session.transaction
+    def transaction_starts(self, session: Session, child: bytes = b"", now: float = 0.0) -> None:
+        """Note that a transaction's start goes upstream: it counts until its reply says more.
+
+        ``child`` is the child session that it belongs to, if it does.
+        """
+        one = self._child(session, child, now) if child else session
+        tracker = one.transaction
         if tracker is None:
-            tracker = session.transaction = Tracker()
+            tracker = one.transaction = Tracker()
         counted = tracker.counts
         tracker.starting += 1
-        self._count_transaction(session, tracker, tracker.state, counted)
+        self._count_transaction(one, tracker, tracker.state, counted)
 
-    def abort_transaction(self, session: Session, now: float, outcome: str = "aborted") -> bool:
+    def abort_transaction(
+        self, session: Session | Child, now: float, outcome: str = "aborted"
+    ) -> bool:
         """Note that the open transaction was aborted; True if it was open. ``outcome`` is
         ``killed`` where that came of a kill."""
         tracker = session.transaction
@@ -90,20 +98,53 @@ class TransactionStore(SessionIndex):
 
     # Inside
 
+    def _child(self, session: Session, fields: bytes, now: float) -> Child:
+        """A session's child, known or new; the oldest is forgotten where there are too many."""
+        activity = session.activity
+        if activity is None:
+            activity = session.activity = Activity()
+            self._activate(session)
+        child = activity.children.get(fields)
+        if child is not None:
+            return child
+        surplus = self._children.surplus(activity.children)
+        child = activity.children[fields] = Child(session, fields)
+        self._children.add(child)
+        if surplus is not None:
+            tracker = surplus.transaction
+            before, counted = tracker.state, tracker.counts
+            if before is State.IN_PROGRESS:
+                self.counts.finished("unknown", now - tracker.started)
+            tracker.give_up()
+            self._count_transaction(surplus, tracker, before, counted)
+        return child
+
+    def _drop_child(self, child: Child) -> None:
+        """Nothing of it is open any more, so that nothing has to be known of it."""
+        self._children.discard(child)
+        activity = child.parent.activity
+        if activity is not None and activity.children.get(child.child) is child:
+            del activity.children[child.child]
+
     def _settle(self, session: Session) -> None:
         """Give back what an idle session does not need."""
         activity = session.activity
-        if activity is None or not (activity.operations or activity.cursors):
+        if activity is None or not activity:
             session.activity = None
             tracker = session.transaction
             if tracker is None or not tracker.counts:
                 self._deactivate(session)
 
     def _count_transaction(
-        self, session: Session, tracker: Tracker, before: State, counted: bool
+        self, one: Session | Child, tracker: Tracker, before: State, counted: bool
     ) -> None:
         """A tracker has changed from the state ``before``, and from counting for limits or not."""
-        after, owner = tracker.state, session.owner
+        after, counts = tracker.state, tracker.counts
+        child = one if isinstance(one, Child) else None
+        if before is after and counts is counted and (counts or child is None):
+            return
+        session = one.parent if isinstance(one, Child) else one
+        owner = session.owner
         if before is not after:
             if after is State.IN_PROGRESS:
                 owner.open_transactions += 1
@@ -111,10 +152,11 @@ class TransactionStore(SessionIndex):
             elif before is State.IN_PROGRESS:
                 owner.open_transactions -= 1
                 self.open_transactions -= 1
-        counts = tracker.counts
+        if child is not None and not counts:
+            self._drop_child(child)
         if counts and not counted:
             owner.counted_transactions += 1
             self._activate(session)
-        elif counted and not counts:
-            owner.counted_transactions -= 1
+        elif not counts and (counted or child is not None):
+            owner.counted_transactions -= counted
             self._settle(session)

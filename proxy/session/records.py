@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.ids import LogicalSessionId, OpenTransaction, Origin
 from proxy.session.info import OperationSessionInfo  # noqa: TC001 - a field's, see test_compiled
 from proxy.session.sharded import Sharded
-from proxy.session.transactions import OpenTransaction, State, Step, Tracker
+from proxy.session.transactions import State, Step, Tracker
 
 
 class Ending(Enum):
@@ -140,20 +140,25 @@ class CursorId(NamedTuple):
 
 
 class Activity:
-    """What only a busy session has: operations in flight and open cursors with namespaces."""
+    """What only a busy session has: operations in flight, open cursors with namespaces, and child
+    sessions that have a transaction open, or may have."""
 
-    __slots__ = ("cursors", "operations")
+    __slots__ = ("children", "cursors", "operations")
 
     def __init__(self) -> None:
         self.operations: dict[Operation, None] = {}
         self.cursors: dict[CursorId, str] = {}
+        self.children: dict[bytes, Child] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.operations or self.cursors)
+        return bool(self.operations or self.cursors or self.children)
 
 
 class Session:
     """One logical session. Only the store changes it; times are in seconds."""
+
+    #: What a child session has, and no other.
+    child: ClassVar[bytes] = b""
 
     __slots__ = (
         "activity",
@@ -198,6 +203,78 @@ class Session:
     def txn_number(self) -> int:
         """The highest txnNumber seen accepted; -1 before the first."""
         return self.transaction.number if self.transaction is not None else -1
+
+    @property
+    def with_children(self) -> tuple[Session | Child, ...]:
+        """It and all below it that has a transaction of its own."""
+        return (self, *self.children)
+
+    @property
+    def children(self) -> Collection[Child]:
+        """Its child sessions that have a transaction open, or may have."""
+        return () if self.activity is None else self.activity.children.values()
+
+
+class Child:
+    """A child session, which is its ``parent`` but for its ``transaction``.
+
+    ``child`` are the fields that tell it apart (:mod:`proxy.session.children`). Where transactions
+    are listed it stands beside sessions.
+    """
+
+    __slots__ = ("child", "parent", "transaction")
+
+    def __init__(self, parent: Session, child: bytes) -> None:
+        self.parent = parent
+        self.child = child
+        self.transaction = Tracker()
+
+    @property
+    def id(self) -> bytes:
+        return self.parent.id
+
+    @property
+    def key(self) -> LogicalSessionId:
+        return self.parent.key
+
+    @property
+    def owner(self) -> Owner:
+        return self.parent.owner
+
+    @property
+    def group(self) -> OriginGroup:
+        return self.parent.group
+
+    @property
+    def origin(self) -> Origin:
+        return self.parent.group.origin
+
+    @property
+    def first_use(self) -> float:
+        return self.parent.first_use
+
+    @property
+    def last_use(self) -> float:
+        return self.parent.last_use
+
+    @property
+    def state(self) -> State:
+        return self.transaction.state
+
+    @property
+    def txn_number(self) -> int:
+        return self.transaction.number
+
+    @property
+    def activity(self) -> Activity:
+        """Its own operations in flight; cursors are its parent's."""
+        own = Activity()
+        if self.parent.activity is not None:
+            for operation in self.parent.activity.operations:
+                attempt = operation.attempt
+                if attempt is not None and attempt.info.child == self.child:
+                    own.operations[operation] = None
+        return own
 
 
 @dataclass(frozen=True, slots=True)

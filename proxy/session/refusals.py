@@ -153,4 +153,16 @@ START_WITHOUT_AUTOCOMMIT = invalid_options(
     "'startTransaction' field requires 'autocommit' field to also be specified"
 )
 START_FALSE = invalid_options("Specifying startTransaction=false is not allowed.")
+#: Of 6.0 and later, where servers have sessions of their own below a client's.
+LSID_NUMBER_ALONE = invalid_options("Cannot specify txnNumber in lsid without specifying txnUUID")
+CHILD_OF_CLIENT = invalid_options("Internal sessions are only allowed for internal clients")
+CHILD_WITHOUT_TRANSACTION = invalid_options(
+    "Internal sessions are not supported outside of transactions"
+)
+CHILD_IN_PATTERN = invalid_options("Cannot kill a child session")
+RETRY_COUNTER_OF_CLIENT = invalid_options("txnRetryCounter is only allowed for internal clients")
+RETRY_COUNTER_WITHOUT_TRANSACTION = invalid_options(
+    "txnRetryCounter is only supported in transactions"
+)
+RETRY_COUNTER_NEGATIVE = invalid_options("Transaction retry counter cannot be negative")
 BOTH_STMT_ID_FORMS = invalid_options("May not specify both stmtId and stmtIds in write command")

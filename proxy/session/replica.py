@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
 from proxy.session.ids import LogicalSessionId, Origin, make_key
-from proxy.session.records import CursorId, Ending, Operation, Selection, Session
+from proxy.session.records import Child, CursorId, Ending, Operation, Selection, Session
 from proxy.session.store import DEFAULT_MAX_SESSIONS, DEFAULT_TIMEOUT, SessionStore
 from proxy.session.transactions import State, Tracker
 
@@ -339,9 +339,11 @@ class SharedStore(SessionStore):
         )
         self._learnt(session, now)
 
-    def abort_transaction(self, session: Session, now: float, outcome: str = "aborted") -> bool:
+    def abort_transaction(
+        self, session: Session | Child, now: float, outcome: str = "aborted"
+    ) -> bool:
         aborted = super().abort_transaction(session, now, outcome)
-        self._learnt(session, now)
+        self._learnt(session.parent if isinstance(session, Child) else session, now)
         return aborted
 
     def settle_transaction(

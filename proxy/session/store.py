@@ -129,13 +129,14 @@ class SessionStore(TransactionStore):
                 for cursor in [c for c in session.activity.cursors if upstream in (None, c[0])]:
                     if (self._cursors.opened_at(cursor) or 0.0) <= now:
                         self.cursor_closed(cursor)
-            tracker = session.transaction
-            if (
-                tracker is not None
-                and upstream in (None, tracker.open_at)
-                and tracker.started <= now
-            ):
-                self.abort_transaction(session, now, "killed")
+            for one in session.with_children:
+                tracker = one.transaction
+                if (
+                    tracker is not None
+                    and upstream in (None, tracker.open_at)
+                    and tracker.started <= now
+                ):
+                    self.abort_transaction(one, now, "killed")
         self._epoch += 1
         if within.everything:
             self._killed_epoch = self._epoch
@@ -151,11 +152,13 @@ class SessionStore(TransactionStore):
 
     def forget(self, session: Session) -> bool:
         """Drop a session with all that belongs to it; False where that has happened already."""
+        having = session.with_children
         if not self._remove(session):
             return False
-        tracker = session.transaction
-        if tracker is not None and tracker.state is State.IN_PROGRESS:
-            self.counts.finished("expired", tracker.last_use - tracker.started)
+        for one in having:
+            tracker = one.transaction
+            if tracker is not None and tracker.state is State.IN_PROGRESS:
+                self.counts.finished("expired", tracker.last_use - tracker.started)
         return True
 
     def expire(self, now: float, budget: int = 500) -> Swept:

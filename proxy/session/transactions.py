@@ -7,9 +7,8 @@ proxy. Only :attr:`Tracker.number` may therefore cause a refusal (reference sect
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from proxy.session.ids import LogicalSessionId  # noqa: TC001 - a field's, see test_compiled
 from proxy.wire.fields import ARRAY, integer
 
 if TYPE_CHECKING:
@@ -177,17 +176,6 @@ def _has_write_errors(reply: Reply) -> bool:
     return bool(integer(message, reply.fields.get(b"nErrors")))
 
 
-class OpenTransaction(NamedTuple):
-    """A transaction that may be open, as its abort has to name it.
-
-    ``api`` are the API parameters that it repeats (raw elements), empty where none.
-    """
-
-    key: LogicalSessionId
-    number: int
-    api: bytes = b""
-
-
 class Tracker:
     """One session's highest accepted txnNumber and what belongs to it.
 
@@ -244,7 +232,10 @@ class Tracker:
     @property
     def counts(self) -> bool:
         """Whether limits count it: what may be open, what is prepared and what is under way."""
-        return self.may_be_open or self.starting > 0 or self.state is State.PREPARED
+        state = self.state
+        if state is State.IN_PROGRESS or self.doubt >= 0 or self.starting > 0:
+            return True
+        return state is State.PREPARED
 
     @property
     def open_number(self) -> int:
@@ -340,6 +331,12 @@ class Tracker:
         self.state = State.ABORTED
         return True
 
+    def give_up(self) -> None:
+        """Nobody will follow what is open any more."""
+        self.doubt = -1
+        self.starting = 0
+        self.state = State.UNKNOWN
+
     def settle(self, number: int, state: State) -> bool:
         """Upstream was asked: the transaction ``number`` is over. True if it was seen open."""
         if number == self.doubt:
@@ -373,13 +370,18 @@ class Tracker:
 
 
 def statement_ranges(info: OperationSessionInfo, count: int) -> list[range]:
-    """The ids of a write command's ``count`` statements: given, from a base, or from 0."""
+    """The ids of a write command's ``count`` statements: given, from a base, or from 0.
+
+    None of those that are negative, which servers do not remember.
+    """
     if info.stmt_ids is None:
         base = info.stmt_id or 0
-        return [range(base, base + count)] if count else []
+        return [range(base, base + count)] if count and base >= 0 else []
     ranges: list[range] = []
     start = stop = -1
     for number in info.stmt_ids:
+        if number < 0:
+            continue  # is carried out and not remembered
         if number != stop:
             if stop > start:
                 ranges.append(range(start, stop))

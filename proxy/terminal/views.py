@@ -70,6 +70,12 @@ def _flight(row: Row) -> str:
     return ", ".join(f"{one['command']} {span(one['seconds'])}" for one in row["operations"])
 
 
+def _txn_number(row: Row) -> str:
+    """Those of child sessions are counted by themselves."""
+    number = str(row.get("txn_number", ""))
+    return f"{number} (child)" if row.get("child") else number
+
+
 def _transaction(row: Row) -> str:
     if row.get("transaction") != "in progress":
         state = row.get("transaction")
@@ -151,7 +157,7 @@ VIEWS: Final[Mapping[str, View]] = {
                 *_WHO,
                 Column("OPEN FOR", _span("age_seconds"), "age", right=True),
                 Column("IDLE", _idle, "idle", right=True),
-                Column("TXNNUMBER", _text("txn_number"), "txn_number", right=True),
+                Column("TXNNUMBER", _txn_number, "txn_number", right=True),
                 Column("STATEMENTS", _number("statements"), right=True),
                 _CURSORS,
                 Column("IN FLIGHT", _flight, "operations"),

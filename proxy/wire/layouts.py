@@ -32,8 +32,8 @@ PLAIN_LSID_SIZE: Final = 30
 #: What servers put behind that UUID, up to the digest; and what follows in a child session's,
 #: up to the number and to the second UUID.
 _UID: Final = b"\x05uid\0\x20\0\0\0\0"
-_PARENT_NUMBER: Final = b"\x12txnNumber\0"
-_CHILD: Final = b"\x05txnUUID\0\x10\0\0\0\x04"
+PARENT_NUMBER: Final = b"\x12txnNumber\0"
+CHILD: Final = b"\x05txnUUID\0\x10\0\0\0\x04"
 #: From the UUID to the digest of 32 bytes, and to where a child's own fields begin.
 TO_UID: Final = 16 + len(_UID)
 TO_CHILD: Final = TO_UID + 32
@@ -86,8 +86,8 @@ def _form(*fixed: tuple[bytes, int]) -> tuple[int, tuple[tuple[int, bytes], ...]
 _OWNED_FORMS: Final = dict(
     (
         _form((PLAIN_LSID[4:], 16), (_UID, 32)),
-        _form((PLAIN_LSID[4:], 16), (_UID, 32), (_CHILD, 16)),
-        _form((PLAIN_LSID[4:], 16), (_UID, 32), (_PARENT_NUMBER, 8), (_CHILD, 16)),
+        _form((PLAIN_LSID[4:], 16), (_UID, 32), (CHILD, 16)),
+        _form((PLAIN_LSID[4:], 16), (_UID, 32), (PARENT_NUMBER, 8), (CHILD, 16)),
     )
 )
 
@@ -151,7 +151,7 @@ NO_COMMAND: Final = Command()
 SESSION_FIELDS: Final = frozenset((b"lsid", b"txnNumber", b"autocommit", b"startTransaction"))
 _STATEMENTS: Final = frozenset((b"stmtId", b"stmtIds"))
 #: What stands beside session fields and makes them mean more.
-_UNUSUAL: Final = _STATEMENTS | {b"startOrContinueTransaction"}
+_UNUSUAL: Final = _STATEMENTS | {b"startOrContinueTransaction", b"txnRetryCounter"}
 #: What decides here, and so must not stand where only some servers look for it.
 DECISIVE_FIELDS: Final = (
     SESSION_FIELDS

@@ -200,6 +200,25 @@ def test_metadata_that_is_no_part_of_the_command_may_be_doubled():
     talk.idle()
 
 
+def _known(version):
+    return UpstreamFacts(authorization=True, has_transactions=True, wire_version=version)
+
+
+def test_what_upstream_is_known_not_to_take_by_op_query_is_not_carried_out():
+    sent = op_query("admin.$cmd", {"killSessions": []})
+    talk = secured(facts=_known(14)).client(sent)
+    refusal = answer(talk)
+    assert (refusal["code"], refusal["codeName"]) == (352, "UnsupportedOpQueryCommand")
+    talk.idle()
+    secured(facts=_known(13)).client(sent).upstream_is_asked()
+
+
+def test_op_command_closes_where_upstream_is_known_not_to_take_it():
+    sent = op_command("admin", "killSessions", {"killSessions": []})
+    secured(facts=_known(8)).client(sent).closes("client message")
+    secured(facts=_known(7)).client(sent).upstream_is_asked()
+
+
 @pytest.mark.parametrize("flag", [1 << bit for bit in range(2, 16)])
 def test_unknown_required_flags_close(flag):
     secured().client(control("killAllSessions", [], flags=flag)).closes("client message")

@@ -253,7 +253,21 @@ def test_each_reply_of_a_stream_answers_the_one_before(compressor):
     talk.client(TWO).upstream_gets(TWO).upstream(SECOND).client_gets(SECOND).idle()
 
 
-@pytest.mark.parametrize("wrong", [1, 999])
+def test_each_reply_of_a_stream_may_answer_the_request_itself():
+    """As some servers that others wrote do it; drivers do not look."""
+    stream = [
+        reply(OK, 1, 501, flags=MORE_TO_COME),
+        reply(OK, 1, 502, flags=MORE_TO_COME),
+        reply(OK, 1, 503),
+    ]
+    talk = Talk().client(getmore()).upstream_gets(getmore())
+    for one in stream:
+        talk.upstream(one).client_gets(one)
+    talk.idle().client(TWO).upstream_gets(TWO)
+    talk.upstream(reply(OK, 1, 504)).closes("upstream pairing")
+
+
+@pytest.mark.parametrize("wrong", [2, 999])
 def test_a_stream_that_breaks_its_chain_closes(wrong):
     first = reply(OK, 1, 501, flags=MORE_TO_COME)
     talk = Talk().client(getmore()).upstream_gets(getmore()).upstream(first).client_gets(first)

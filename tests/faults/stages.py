@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any, Final
 from uuid import uuid4
@@ -33,6 +34,8 @@ class Scene:
 
     upstream: RecordingUpstream
     running: Running
+    #: How a client gets in, where that takes more than a socket.
+    connect: Callable[[], Awaitable[Client]] | None = None
 
     def __post_init__(self) -> None:
         self.upstream.answer = self._answer
@@ -66,7 +69,8 @@ class Scene:
 
     async def arrive(self, **asked: Any) -> tuple[Client, Seen]:
         """A new connection that upstream knows, with a request sent on it."""
-        client = await Client.connect(self.running)
+        connect = self.connect or partial(Client.connect, self.running)
+        client = await connect()
         mark = f"mark {next(_marks)}"
         await client.ping(mark)
         seen = self.upstream.with_mark(mark)

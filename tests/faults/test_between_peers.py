@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import pytest
 import trio
 
 from proxy import logs
-from proxy.listing import EVERYTHING
-from proxy.process.server import Running
 from proxy.wire.opcodes import HEADER, OP_MSG
 from tests.build import command, reply
 from tests.end_to_end.tools import Log
+from tests.faults.left import BYSTANDERS, faultless
 from tests.faults.stages import STAGES, Scene, read_to_the_end
-from tests.running import Bystanders, Client, bystanding, recording
+from tests.running import Client, bystanding, recording
 from tests.upstreams import Seen, document
-
-BYSTANDERS: Final = 50
 
 Fault = Callable[[Client, Seen], Awaitable[None]]
 
@@ -118,33 +115,7 @@ FAULTS: Final[dict[str, Fault]] = {
 }
 
 
-# ------------------------------------------------------------------ what must be left of it
-
-
-def held(running: Running) -> dict[str, Any]:
-    """What the process holds for clients, as far as it has to come back to where it was."""
-    server = running.server
-    store = server.sessions_shared.store
-    return {
-        "connections": sum(1 for _ in server.connections()),
-        "buffered": server.shared.budget.used,
-        "operations": sum(
-            len(session.activity.operations)
-            for session in store.active(EVERYTHING)
-            if session.activity is not None
-        ),
-        "tasks": len(server._serving.child_tasks) if server._serving is not None else 0,
-    }
-
-
-@contextlib.asynccontextmanager
-async def faultless(running: Running, others: Bystanders) -> AsyncIterator[None]:
-    """Whatever happens inside, the bystanders go on and nothing is left of it."""
-    before = held(running)
-    yield
-    while held(running) != before:
-        await others.go_on()
-    await others.go_on()
+# ------------------------------------------------------------------ at every stage
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -15,6 +17,7 @@ from proxy.addresses import Address
 from proxy.errors import ConfigError
 from proxy.net.subjects import subject_of
 from proxy.net.tls import ListenerTls, UpstreamTls, listener_tls, upstream_tls
+from proxy.net.tls_transport import TlsTransport, start_tls
 from proxy.settings.config import load
 
 
@@ -368,3 +371,73 @@ def test_tls_files_are_named_in_one_place(made: Files) -> None:
     settings["address"] = "mongodb://a/?tlsInsecure=true"
     with pytest.raises(ConfigError, match="in one place"):
         upstream_tls(load(None, {"upstream": settings}))
+
+
+# ---------------------------------------------------------------------- sessions
+
+
+async def resumed(tls: UpstreamTls, server: ssl.SSLContext, at: str = "a", **more: Any) -> bool:
+    """Connect, exchange a message, and close; whether that went on with an earlier session."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = socket.create_connection(listener.getsockname())
+        other, _ = listener.accept()
+    ends: list[TlsTransport] = []
+
+    async def serve() -> None:
+        ends.append(await start_tls(other, server, server_side=True))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        client = await tls.start(one, Address(at, 1), **more)
+    ends[0].send_now(b"hello")
+    assert await client.each(lambda _: None, lambda: False)
+    client.close()
+    assert await ends[0].receive() == b""
+    ends[0].close()
+    return client.resumed
+
+
+async def test_sessions_with_upstream_go_on(made: Files) -> None:
+    server, other = server_context(made), server_context(made)
+    tls = dialling(ca=str(made.ca), verify_hostname=False)
+    assert not await resumed(tls, server)
+    assert await resumed(tls, server)
+    assert await resumed(tls, server)
+    # Nobody else's: another member has its own, and a server that does not know it begins anew.
+    assert not await resumed(tls, server, "b")
+    assert not await resumed(tls, other)
+    assert await resumed(tls, other)
+
+
+async def test_a_session_ends_with_the_certificates_it_began_with(made: Files) -> None:
+    server = server_context(made, asks=True)
+    alice = subject_of(certificate_of(made, "alice"))
+    tls = dialling(
+        ca=str(made.ca),
+        certificate=str(made.bob),
+        verify_hostname=False,
+        x509=[{"subject": alice, "certificate": str(made.alice)}],
+    )
+    own = tls.context_for(certificate_of(made, "alice"))
+    assert own is not None
+    assert not await resumed(tls, server)
+    assert not await resumed(tls, server, context=own)
+    assert await resumed(tls, server, context=own)
+    assert await resumed(tls, server)
+    tls.reload()
+    assert not await resumed(tls, server)
+    # A connection that was begun before the reload leaves nothing behind.
+    assert not await resumed(tls, server, context=own)
+    assert not await resumed(tls, server, context=own)
+
+
+async def test_sessions_with_members_that_come_and_go_are_not_kept_for_ever(
+    made: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.net.tls._MOST_SESSIONS", 2)
+    server = server_context(made)
+    tls = dialling(ca=str(made.ca), verify_hostname=False)
+    for name in ("a", "b", "c"):
+        assert not await resumed(tls, server, name)
+    assert len(tls._sessions) == 1
+    assert await resumed(tls, server, "c")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import ssl
 import struct
+import subprocess
+import weakref
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 import trio
 import trustme
 from trio.testing import wait_all_tasks_blocked
 
+from proxy.net.tls_records import ENDED, Records
 from proxy.net.tls_transport import TlsTransport, start_tls
 from proxy.net.transport import PeerGoneError
+from tests.needs import need
 from tests.net.test_transport import everything, tcp_pair
 
 
@@ -200,3 +206,183 @@ async def test_a_peer_that_resets_tls(server_context, client_context):
         client.close()
         with pytest.raises(PeerGoneError):
             await everything(server)
+
+
+# ------------------------------------------------------------------ in one loop with all others
+
+
+@pytest.mark.parametrize("how", ["each", "receive"])
+async def test_what_was_read_with_the_handshake_is_not_waited_for(
+    server_context, client_context, how
+):
+    async with tls_pair(server_context, client_context) as (server, client):
+        client.send_now(b"at once")
+        await trio.lowlevel.wait_readable(server._sock)
+        # As if it had come in the same read as the last of the handshake: the socket is silent.
+        server._records.feed(server._sock.recv(1000))
+        assert server.pending()
+        if how == "receive":
+            assert await server.receive() == b"at once"
+        else:
+            took: list[bytes] = []
+            assert await server.each(took.append, lambda: False) is True
+            assert took == [b"at once"]
+        assert not server.pending()
+
+
+async def test_what_came_with_the_end_is_settled_before_it(server_context, client_context):
+    async with tls_pair(server_context, client_context) as (server, client):
+        happened: list[object] = []
+        # Everything in one write, and the connection stays open behind it.
+        client._records._object.write(b"last words")
+        client._records.say_goodbye()
+        outcome = await server.each(happened.append, lambda: happened.append("settled") or True)
+        assert (outcome, happened) == (False, [b"last words", "settled"])
+        assert await server.each(happened.append, bool) is False
+        assert await server.receive() == b""
+        assert server.pending()
+
+
+async def test_the_end_is_told_after_what_had_to_be_waited_for(server_context, client_context):
+    async with tls_pair(server_context, client_context) as (server, client):
+        took: list[bytes] = []
+        client._records._object.write(b"last words")
+        client._records.say_goodbye()
+        assert await server.each(took.append, lambda: False) is True
+        assert await server.each(took.append, lambda: False) is False
+        assert took == [b"last words"]
+
+
+async def test_what_is_wrong_is_told_after_what_came_before(server_context, client_context):
+    async with tls_pair(server_context, client_context) as (server, client):
+        took: list[bytes] = []
+        client._records._object.write(b"good")
+        client._sock.send(client._records._outgoing.read() + b"\x17\x03\x03\x00\x20" + bytes(32))
+        with pytest.raises(PeerGoneError, match=r"(?i)bad record mac|decryption failed"):
+            await server.each(took.append, lambda: True)
+        assert took == [b"good"]
+        # Its alert has told the peer why.
+        with pytest.raises(PeerGoneError, match=r"(?i)alert"):
+            await everything(client)
+
+
+async def test_both_ends_say_goodbye(server_context, client_context):
+    async with tls_pair(server_context, client_context) as (server, client):
+        server.send_now(b"bye")
+        server.close()
+        assert await client.receive() == b"bye"
+        assert await client.receive() == b""
+        assert client._records.over == ENDED
+
+
+class Turns(trio.abc.Instrument):
+    """Counts how often trio looks at its sockets."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.looks += 1
+
+
+async def test_many_handshakes_take_turns_with_everybody_else(
+    server_context, client_context, monkeypatch
+):
+    turns, shaken_at = Turns(), []
+    shake = Records.shake
+
+    def noted(records: Records) -> bool:
+        shaken_at.append(turns.looks)
+        return shake(records)
+
+    monkeypatch.setattr(Records, "shake", noted)
+    trio.lowlevel.add_instrument(turns)
+    async with contextlib.AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(stack.enter_async_context, tls_pair(server_context, client_context))
+    trio.lowlevel.remove_instrument(turns)
+    assert len(shaken_at) >= 40
+    assert len(set(shaken_at)) == len(shaken_at)
+
+
+@pytest.mark.parametrize("key", [b"K\n", b"k\n"])
+async def test_keys_are_changed(server_context, key):
+    """``openssl s_client`` changes its keys, and with K wants the other side to."""
+    openssl = need("openssl")
+
+    async def until(text: bytes) -> None:
+        heard = b""
+        while text not in heard:
+            heard += await process.stdout.receive_some()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = f"127.0.0.1:{listener.getsockname()[1]}"
+        run = partial(
+            trio.run_process,
+            [openssl, "s_client", "-connect", where, "-tls1_3"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        async with trio.open_nursery() as nursery:
+            process = await nursery.start(run)
+            await trio.lowlevel.wait_readable(listener)
+            server = await start_tls(listener.accept()[0], server_context, server_side=True)
+            for line in (b"one\n", b"two\n", b"three\n"):
+                await process.stdin.send_all(line)
+                assert await server.receive() == line
+                await server.send(b"heard " + line)
+                await until(b"heard " + line)
+                await process.stdin.send_all(key)
+                await until(b"KEYUPDATE")
+            await process.stdin.send_all(b"Q\n")
+            assert await server.receive() == b""
+            server.close()
+
+
+async def test_a_client_that_begins_anew_is_refused(authority):
+    openssl = need("openssl")
+    listening = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    listening.options |= ssl.OP_NO_RENEGOTIATION
+    authority.issue_cert("proxy.test").configure_cert(listening)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = f"127.0.0.1:{listener.getsockname()[1]}"
+        command = [openssl, "s_client", "-connect", where, "-tls1_2"]
+        async with trio.open_nursery() as nursery:
+            process = await nursery.start(
+                partial(
+                    trio.run_process,
+                    command,
+                    stdin=subprocess.PIPE,
+                    capture_stdout=True,
+                    capture_stderr=True,
+                    check=False,
+                )
+            )
+            await trio.lowlevel.wait_readable(listener)
+            server = await start_tls(listener.accept()[0], listening, server_side=True)
+            await process.stdin.send_all(b"one\n")
+            assert await server.receive() == b"one\n"
+            await process.stdin.send_all(b"R\n")
+            # It gives up; what it does not get is another handshake.
+            with contextlib.suppress(PeerGoneError):
+                assert await server.receive() == b""
+            server.close()
+
+
+async def test_a_connection_leaves_no_cycles(server_context, client_context):
+    async with tls_pair(server_context, client_context) as (server, client):
+        client.send_now(b"x")
+        assert await server.receive() == b"x"
+    gc.collect()
+    gc.disable()
+    try:
+        async with tls_pair(server_context, client_context) as (server, client):
+            client.send_now(b"x")
+            assert await server.receive() == b"x"
+            left = weakref.ref(server._records._object), weakref.ref(client._records._object)
+        del server, client
+        await wait_all_tasks_blocked()
+        assert [found() for found in left] == [None, None]
+    finally:
+        gc.enable()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import bson
 
@@ -67,12 +67,15 @@ class Seen:
     sessions: frozenset[LogicalSessionId] = frozenset()
 
 
-def look(frame: bytes) -> Seen:
-    """Hand the frame to a new conversation and answer whatever it asks."""
+def look(frame: bytes, known: int | None = None) -> Seen:
+    """Hand the frame to a new conversation and answer whatever it asks.
+
+    ``known`` is the version of which the conversation knows that upstream has it.
+    """
     seen = Seen()
     conversation = converse(
         Watching(),
-        facts=_FACTS,
+        facts=replace(_FACTS, wire_version=known),
         rules=_RULES,
         own="shown.example:2",
         addresses=lambda: _MEMBERS,
@@ -153,18 +156,29 @@ def _answer_to(frame: bytes) -> bytes:
 # ---------------------------------------------------------------------- agreement
 
 
-def differences(
-    frame: bytes, seen: Seen, versions: Sequence[int] = VERSIONS
+def read_differently(
+    frame: bytes, versions: Sequence[int] = VERSIONS, known: int | None = None
 ) -> Iterator[tuple[str, int]]:
-    """What the product took for something else than servers do, each with the server's version."""
+    """What the product takes for something else than servers do, each with the server's version.
+
+    With ``known`` it knows the version, and that one alone counts.
+    """
+    wanted = versions if known is None else (known,)
+    return differences(frame, look(frame, known), wanted, known)
+
+
+def differences(
+    frame: bytes, seen: Seen, versions: Sequence[int] = VERSIONS, known: int | None = None
+) -> Iterator[tuple[str, int]]:
+    """:func:`read_differently` of what was seen."""
     if seen.closed:
         return
     if seen.forwarded is None and seen.acted:
-        # The proxy reads alike for all versions, so one that reads it so is enough.
-        readings = [read(frame, version) for version in VERSIONS]
-        faults = [list(_of_an_act(reading, seen)) for reading in readings]
+        # Where it does not know the version, one that reads it so is enough.
+        acting = VERSIONS if known is None else (known,)
+        faults = [list(_of_an_act(read(frame, version), seen)) for version in acting]
         if all(faults):
-            for version, found in zip(VERSIONS, faults, strict=True):
+            for version, found in zip(acting, faults, strict=True):
                 yield found[0], version
         return
     for version in versions:

@@ -13,7 +13,7 @@ from proxy.session import refusals
 from proxy.session.caller import Caller
 from proxy.session.identity import NO_OWNER
 from proxy.session.idl import MAX_ENTRIES
-from proxy.session.ids import LogicalSessionId
+from proxy.session.ids import LogicalSessionId, child_fields
 from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
 from proxy.wire.messages import read_request
 from proxy.wire.replies import command_frame
@@ -147,12 +147,199 @@ def test_the_usual_fields_are_read_as_all_others(
 def test_a_servers_child_session_is_its_parents(more: dict[str, Any]) -> None:
     child = {**lsid(2, BOB), **more, "txnUUID": TWO}
     one = {"find": "c", "lsid": child, "txnNumber": Int64(0), "autocommit": False}
-    assert info(one, MONGOS) == OperationSessionInfo(key(2, BOB))
+    expected = OperationSessionInfo(key(2, BOB), 0, False)
+    expected.child = child_fields(1 if more else None, TWO)
+    assert info(one, MONGOS) == expected
     # Nobody else may, and it may be nothing else.
     for who in (AS_ALICE, IMPERSONATOR):
         assert info(one, who).malformed is not None
     for other in ({**child, "txnUUID": Binary(uuid(2), 3)}, {**child, "txnUUID": 1}):
         assert info({**one, "lsid": other}, MONGOS).malformed is not None
+
+
+CHILD: dict[str, Any] = {**lsid(2, ALICE), "txnUUID": TWO}
+RETRIED: dict[str, Any] = {**lsid(2, ALICE), "txnNumber": Int64(7), "txnUUID": TWO}
+IN_TRANSACTION: dict[str, Any] = {"txnNumber": Int64(0), "autocommit": False}
+#: Who may use child sessions: servers, and everybody where nobody asks who it is.
+INTERNAL = ("__system@local", "router@admin", "anybody")
+
+
+def since_6_0(who: str, wire_version: int | None = 17) -> Caller:
+    actions = {"router@admin": ("internal", "impersonate"), "__system@local": ("anyAction",)}
+    if who == "anybody":
+        return caller(authorization=False, wire_version=wire_version)
+    return caller(who, may=actions.get(who, ()), wire_version=wire_version)
+
+
+@pytest.mark.parametrize("wire_version", [17, 21, 25, 27])
+@pytest.mark.parametrize("who", INTERNAL)
+@pytest.mark.parametrize("child", [CHILD, RETRIED])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_child_session_is_read_alike_in_every_form(
+    wire_version: int, who: str, child: dict[str, Any], ordered: bool
+) -> None:
+    expected = OperationSessionInfo(key(2, ALICE), 0, False)
+    expected.child = child_fields(7 if child is RETRIED else None, TWO)
+    form = child if ordered else dict(reversed(child.items()))
+    one = {"find": "c", "lsid": form, **IN_TRANSACTION}
+    assert info(one, since_6_0(who, wire_version)) == expected
+
+
+@pytest.mark.parametrize("who", ["alice@app", *INTERNAL])
+@pytest.mark.parametrize("wire_version", [None, 8, 13, 16])
+def test_servers_before_6_0_know_no_children(who: str, wire_version: int | None) -> None:
+    if wire_version is None and who in INTERNAL[:2]:
+        pytest.skip("what a server sends is right")
+    found = info({"find": "c", "lsid": CHILD, **IN_TRANSACTION}, since_6_0(who, wire_version))
+    assert found.malformed is not None
+    path = "OperationSessionInfo.lsid.txnUUID"
+    assert found.malformed.code == 40415
+    assert found.malformed.errmsg == f"BSON field '{path}' is an unknown field."
+    assert found.child == b""
+
+
+NO_PARENT = "Cannot specify txnNumber in lsid without specifying txnUUID"
+NOT_FOR_CLIENTS = "Internal sessions are only allowed for internal clients"
+NOT_ALONE = "Internal sessions are not supported outside of transactions"
+PATH = "BSON field 'OperationSessionInfo.lsid"
+
+
+@pytest.mark.parametrize("wire_version", [17, 21, 25, 27])
+@pytest.mark.parametrize(
+    ("document", "who", "code", "errmsg"),
+    [
+        ({"lsid": CHILD, **IN_TRANSACTION}, "alice@app", 72, NOT_FOR_CLIENTS),
+        ({"lsid": RETRIED, **IN_TRANSACTION}, "alice@app", 72, NOT_FOR_CLIENTS),
+        ({"lsid": {**lsid(2), "txnUUID": TWO}}, "alice@app", 72, NOT_FOR_CLIENTS),
+        ({"lsid": CHILD, "txnNumber": ONE}, "alice@app", 72, NOT_FOR_CLIENTS),
+        ({"lsid": {**lsid(2), "txnNumber": ONE}}, "alice@app", 72, NO_PARENT),
+        ({"lsid": {**lsid(2), "txnNumber": ONE}}, "router@admin", 72, NO_PARENT),
+        ({"lsid": {**lsid(2), "txnNumber": ONE}}, "anybody", 72, NO_PARENT),
+        ({"lsid": {**lsid(2, BOB), "txnNumber": ONE}}, "alice@app", 72, NO_PARENT),
+        (
+            {"lsid": {**lsid(2, BOB), "txnUUID": TWO}, **IN_TRANSACTION},
+            "alice@app",
+            13,
+            "Unauthorized to set user digest in LogicalSessionId",
+        ),
+        ({"lsid": CHILD}, "router@admin", 72, NOT_ALONE),
+        ({"lsid": CHILD}, "anybody", 72, NOT_ALONE),
+        ({"lsid": CHILD, "txnNumber": ONE}, "__system@local", 72, NOT_ALONE),
+        ({"lsid": CHILD, "autocommit": False}, "router@admin", 72, NOT_ALONE),
+        ({"lsid": CHILD, "txnNumber": ONE, "autocommit": True}, "router@admin", 72, NOT_ALONE),
+        (
+            {"lsid": CHILD, "txnNumber": Int64(-1), "autocommit": False},
+            "router@admin",
+            72,
+            "Transaction number cannot be negative",
+        ),
+        (
+            {"lsid": {**CHILD, "txnNumber": 1}},
+            "router@admin",
+            14,
+            f"{PATH}.txnNumber' is the wrong type 'int', expected type 'long'",
+        ),
+        (
+            {"lsid": {**lsid(2), "txnUUID": "x"}},
+            "alice@app",
+            14,
+            f"{PATH}.txnUUID' is the wrong type 'string', expected type 'binData'",
+        ),
+        (
+            {"lsid": {**lsid(2), "txnUUID": Binary(bytes(16), 3)}},
+            "alice@app",
+            14,
+            f"{PATH}.txnUUID' is the wrong bindData type 'UUID(deprecated)', expected type 'UUID'",
+        ),
+        ({"lsid": {**CHILD, "x": 1}}, "router@admin", 40415, f"{PATH}.x' is an unknown field."),
+        (
+            {"lsid": {"txnUUID": TWO}},
+            "router@admin",
+            40414,
+            f"{PATH}.id' is missing but a required field",
+        ),
+        (
+            {"lsid": lsid(2), "txnRetryCounter": 0, **IN_TRANSACTION},
+            "alice@app",
+            72,
+            "txnRetryCounter is only allowed for internal clients",
+        ),
+        (
+            {"lsid": lsid(2), "txnRetryCounter": 0},
+            "router@admin",
+            72,
+            "txnRetryCounter is only supported in transactions",
+        ),
+        (
+            {"lsid": CHILD, "txnRetryCounter": -1, **IN_TRANSACTION},
+            "router@admin",
+            72,
+            "Transaction retry counter cannot be negative",
+        ),
+        (
+            {"lsid": CHILD, "txnRetryCounter": "x", **IN_TRANSACTION},
+            "router@admin",
+            14,
+            "BSON field 'OperationSessionInfo.txnRetryCounter' is the wrong type 'string', "
+            "expected type 'int'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_child_sessions(
+    wire_version: int, document: dict[str, Any], who: str, code: int, errmsg: str
+) -> None:
+    found = info({"find": "c", **document}, since_6_0(who, wire_version))
+    assert found.malformed is not None
+    assert (found.malformed.code, found.malformed.errmsg) == (code, errmsg)
+
+
+@pytest.mark.parametrize("who", ["alice@app", "router@admin"])
+@pytest.mark.parametrize("lsid_", [CHILD, RETRIED])
+def test_a_child_that_is_refused_leaves_no_session(who: str, lsid_: dict[str, Any]) -> None:
+    found = info({"find": "c", "lsid": lsid_}, since_6_0(who))
+    assert found.unparsed
+    assert found.child == b""
+
+
+def test_a_null_is_no_field_of_a_childs() -> None:
+    none = {**lsid(2, ALICE), "txnUUID": None, "txnNumber": None}
+    assert info({"find": "c", "lsid": none}, since_6_0("alice@app")) == OperationSessionInfo(
+        key(2, ALICE)
+    )
+
+
+def test_kills_do_not_look_at_the_child_that_they_come_in() -> None:
+    found = info({"killSessions": [], "lsid": CHILD, **IN_TRANSACTION}, since_6_0("alice@app"))
+    assert (found.malformed, found.txn_number, found.child) == (None, None, b"")
+
+
+@pytest.mark.parametrize("who", INTERNAL)
+@pytest.mark.parametrize(
+    ("ids", "allowed"),
+    [
+        ({"stmtIds": [-1]}, True),
+        ({"stmtIds": [-1, -1]}, True),
+        ({"stmtIds": [-1, 0, -1, 5]}, True),
+        ({"stmtId": -1}, True),
+        ({"stmtIds": [0, 0]}, False),
+        ({"stmtIds": [-2]}, False),
+        ({"stmtId": -2}, False),
+        ({"stmtIds": [-1, 3, 2]}, False),
+    ],
+)
+def test_statements_of_a_childs_that_are_not_remembered(
+    who: str, ids: dict[str, Any], allowed: bool
+) -> None:
+    insert = {"insert": "c", "documents": [{}, {}], **ids, **IN_TRANSACTION}
+    found = info({**insert, "lsid": CHILD}, since_6_0(who))
+    assert (found.forbidden is None) is allowed
+    # Nobody else gives such ids, and they do so nowhere else.
+    assert info({**insert, "lsid": lsid(2, ALICE)}, since_6_0(who)).forbidden is not None
+    assert info({**insert, "lsid": CHILD}, since_6_0(who, 13)).forbidden is not None
+    client = info({**insert, "lsid": CHILD}, since_6_0("alice@app"))
+    assert client.forbidden == client.malformed
+    assert client.malformed is not None
+    assert (client.malformed.code, client.malformed.errmsg) == (72, NOT_FOR_CLIENTS)
 
 
 def test_nothing_is_made_for_requests_without_session_fields() -> None:

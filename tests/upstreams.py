@@ -82,9 +82,14 @@ class RecordingUpstream:
         self._by_mark: dict[Any, Seen] = {}
         self._marked = trio.Event()
 
-    async def serve(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve on a free port of 127.0.0.1 until cancelled."""
-        listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1", backlog=4096)
+    async def serve(
+        self,
+        host: str = "127.0.0.1",
+        *,
+        task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve on a free port of ``host`` until cancelled."""
+        listeners = await trio.open_tcp_listeners(self.port, host=host, backlog=4096)
         self.port = listeners[0].socket.getsockname()[1]
         task_status.started(self.port)
         async with trio.open_nursery() as nursery, trio.open_nursery() as accepting:

@@ -130,10 +130,15 @@ class Connection:
             self.relay.flush_soon()
 
     @property
-    def monitors(self) -> bool:
-        """Whether a driver watches the server by it and does nothing else."""
+    def greets(self) -> bool:
+        """Whether it was asked for hello and for nothing else yet."""
         conversation = self._conversation
-        return conversation is not None and conversation.requests == conversation.hellos > 1
+        return conversation is not None and conversation.requests == conversation.hellos > 0
+
+    @property
+    def monitors(self) -> bool:
+        """Whether a driver watches the server by it: it said hello more than once."""
+        return self.greets and self._conversation is not None and self._conversation.hellos > 1
 
     @property
     def works(self) -> bool:

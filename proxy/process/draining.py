@@ -9,13 +9,16 @@ there is a server again. So those end first, and the others have a moment to be 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 if TYPE_CHECKING:
     from proxy.process.connection import Connection
     from proxy.settings.config import Limits
+
+#: How often it is looked who watches the server by now.
+_LOOK_SECONDS: Final = 0.05
 
 
 class Draining:
@@ -36,10 +39,9 @@ class Draining:
         """
         self.begun = True
         serving.cancel_scope.deadline = trio.current_time() + limits.drain_seconds
-        monitors = [one for one in self._connections.values() if one.monitors]
         self._awaited = {number for number, one in self._connections.items() if one.works}
-        if (monitors or replaced) and self._awaited:
-            _drain(monitors)
+        greets = any(one.greets for one in self._connections.values())
+        if (greets or replaced) and self._awaited:
             idle = limits.drain_idle_seconds
             idle = max(idle, limits.drain_seconds / 2) if replaced else idle
             serving.start_soon(self._drain_the_rest, idle)
@@ -54,7 +56,11 @@ class Draining:
 
     async def _drain_the_rest(self, seconds: float) -> None:
         with self._grace:
-            await trio.sleep(seconds)
+            self._grace.deadline = trio.current_time() + seconds
+            while True:
+                # Again and again: one that was just opened is known by its second hello.
+                _drain(one for one in self._connections.values() if one.monitors)
+                await trio.sleep(_LOOK_SECONDS)
         _drain(self._connections.values())
 
 

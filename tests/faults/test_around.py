@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -196,55 +195,6 @@ async def test_an_audit_log_whose_folder_went_comes_back(tmp_path: Path) -> None
         await client.close()
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert {line["command"] for line in lines} == {"killSessions"}
-
-
-# ------------------------------------------------------------------ names
-
-
-class Names(trio.abc.HostnameResolver):
-    """Resolves as the machine does, but for one name, which it knows only sometimes."""
-
-    def __init__(self) -> None:
-        self.known = False
-
-    async def getaddrinfo(self, host: Any, port: Any, *args: Any) -> Any:
-        if host == b"upstream.test" or host == "upstream.test":
-            if not self.known:
-                raise socket.gaierror(socket.EAI_NONAME, "no such name")
-            host = "127.0.0.1"
-        return await trio.to_thread.run_sync(socket.getaddrinfo, host, port, *args)
-
-    async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
-        raise NotImplementedError
-
-
-async def test_a_name_that_is_not_known_for_a_while_costs_single_connections() -> None:
-    names = Names()
-    trio.socket.set_custom_hostname_resolver(names)
-    upstream = RecordingUpstream()
-    log = Log()
-    async with trio.open_nursery() as nursery:
-        port = await nursery.start(upstream.serve)
-        logs.configure("json", "info", log)
-        names.known = True
-        behind = {"address": f"upstream.test:{port}", "watch_seconds": 3600}
-        running = await nursery.start(partial(server.serve, settings(port, upstream=behind)))
-        async with bystanding(running, BYSTANDERS) as others:
-            names.known = False
-            for _ in range(5):
-                lost = await Client.connect(running)
-                # It may be closed before this is sent, or after.
-                with contextlib.suppress(trio.BrokenResourceError):
-                    await lost.send(WHOLE_MESSAGE)
-                await read_to_the_end(lost)
-                await lost.close()
-            await others.go_on()
-            names.known = True
-            found = await Client.connect(running)
-            await found.ping("found again")
-            await found.close()
-        nursery.cancel_scope.cancel()
-    assert not log.lines("connection failed")
 
 
 # ------------------------------------------------------------------ the clock

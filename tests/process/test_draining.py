@@ -103,13 +103,25 @@ async def test_who_watches_is_told_first_and_who_works_leaves_in_peace():
 
 
 @in_time
+async def test_who_begins_to_watch_meanwhile_is_told_too():
+    async with serving(3600.0) as served:
+        working, opened = await served.working(), await served.opened()
+        served.stop()
+        await working.ping("as before")
+        await opened.send(AWAITED)
+        assert await opened.receive() is None
+        await working.ping("as before still")
+        await working.close()
+
+
+@in_time
 async def test_who_was_only_opened_keeps_nobody():
     async with serving(3600.0) as served:
         watching, working = await served.watching(), await served.working()
         opened = await served.opened()
         served.stop()
         assert await watching.receive() is None
-        assert await opened.ask(HELLO) is not None
+        await working.ping("as before")
         await working.close()
         assert await opened.receive() is None
 

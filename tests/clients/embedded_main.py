@@ -1,7 +1,7 @@
 """The embedded upstream as a process of its own; prints its port and serves until its standard
 input ends.
 
-usage: python -m tests.clients.embedded_main SET_NAME|- [authorization]
+usage: python -m tests.clients.embedded_main SET_NAME|- [authorization] [VERSION]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import trio
 
 from proxy.embedded import EmbeddedUpstream
 from proxy.embedded.users import EmbeddedUser
+from proxy.embedded.versions import DEFAULT, VERSIONS
 
 USERS = [
     EmbeddedUser("alice", "app", "pw", (("readWrite", "app"),)),
@@ -21,10 +22,12 @@ USERS = [
 
 async def main() -> None:
     set_name, *options = sys.argv[1:]
+    versions = [option for option in options if option in VERSIONS]
     upstream = EmbeddedUpstream(
         authorization="authorization" in options,
         users=USERS,
         set_name=None if set_name == "-" else set_name,
+        version=versions[0] if versions else DEFAULT,
     )
     async with trio.open_nursery() as nursery:
         print(await nursery.start(upstream.serve, "127.0.0.1", 0), flush=True)

@@ -171,10 +171,10 @@ def ferretdb() -> Iterator[Deployment]:
 
 @contextmanager
 def embedded(
-    *, authorization: bool = False, set_name: str | None = SET_NAME
+    *, authorization: bool = False, set_name: str | None = SET_NAME, version: str = "4.4"
 ) -> Iterator[Deployment]:
-    """The project's own upstream, in a process of its own."""
-    command = [sys.executable, "-m", "tests.clients.embedded_main", set_name or "-"]
+    """The project's own upstream, in a process of its own, which plays a server version."""
+    command = [sys.executable, "-m", "tests.clients.embedded_main", set_name or "-", version]
     if authorization:
         command.append("authorization")
     with process(command, stdout=subprocess.PIPE) as child:
@@ -196,7 +196,11 @@ def proxied(upstream: Deployment, log: Path, *options: str) -> Iterator[Deployme
 
 @dataclass(frozen=True)
 class Client:
-    """A program that runs the scenarios: how to start it, and what must be there for that."""
+    """A program that runs the scenarios: how to start it, and what must be there for that.
+
+    It leaves out the steps that ``LEAVING_OUT`` names in its environment, by their numbers or
+    names, with commas between.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -206,6 +210,12 @@ class Client:
     def require(self) -> None:
         if shutil.which(self.command[0]) is None or not all(path.exists() for path in self.needs):
             lacking(self.name)
+
+    def without(self, *steps: str) -> Client:
+        """The same, which leaves out these steps."""
+        return replace(
+            self, environment={**(self.environment or {}), "LEAVING_OUT": ",".join(steps)}
+        )
 
     def run(self, *arguments: str, patience: float = PATIENCE) -> list[dict[str, Any]]:
         """The lines that it prints, parsed. Fails where it does not end well."""

@@ -8,7 +8,10 @@ function emit(step, saw) {
   console.log(EJSON.stringify({ step, saw: saw === undefined ? null : saw }, { relaxed: false }));
 }
 
+const leftOut = new Set((process.env.LEAVING_OUT ?? "").split(","));
+
 function step(name, run) {
+  if (leftOut.has(name)) return;
   let saw;
   try {
     saw = run();

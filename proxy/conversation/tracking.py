@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import bson
 from bson.errors import BSONError
 
+from proxy.conversation.overload import is_overload
 from proxy.session.records import Attempt, CursorId, Operation
 from proxy.session.stable_api import parameters
 from proxy.session.transactions import (
@@ -43,10 +44,14 @@ _int64 = INT64.unpack_from
 
 #: What servers say before they look at the lsid, or instead of making it a session: unknown
 #: command, too many sessions or requests, API parameters, an opcode of old, an expired token.
-_NOT_TAKEN: Final = frozenset((59, 261, 322, 324, 352, 391, 462, 498870, 4886600))
+_NOT_TAKEN: Final = frozenset((59, 261, 322, 324, 352, 391, 433, 449, 450, 462, 498870, 4886600))
 _UNAUTHORIZED: Final = 13
 #: How 13 ends where it comes so early; no text that quotes a command ends so.
-_EARLY: Final = ("requires authentication", "there are no users authenticated")
+_EARLY: Final = (
+    "requires authentication",
+    "Logical sessions require authentication",
+    "there are no users authenticated",
+)
 #: 323 also stands for what the command holds; so it begins where it means the command itself.
 _STRICT: Final = 323
 _NOT_IN_VERSION: Final = "Provided apiStrict:true, but the command "
@@ -136,11 +141,15 @@ class Tracking:
         """
         command = request.command
         if info.lsid is None:
-            return _CURSOR_KILL if command == "killCursors" else None
+            if command != "killCursors":
+                return None
+            if not request.expects_reply and info.malformed is None and self.own is not None:
+                self._killed_without_a_word(request, self.own)
+            return _CURSOR_KILL
         uid = info.lsid.uid
         user = self.user if uid == self.own or self.own is None else self._known.name_of(uid)
         if not request.expects_reply:
-            if command == "killCursors":
+            if command == "killCursors" and info.malformed is None:
                 self._killed_without_a_word(request, info.lsid.uid)
             used = self._store.use(info.lsid, now, user, self.origin)
             if used is not None and step_of(request.command, info) is Step.START:
@@ -299,7 +308,7 @@ class Tracking:
 def _not_taken(reply: Reply, code: int) -> bool:
     """Whether upstream refused the request before it looked at the session's lsid."""
     if code not in (_UNAUTHORIZED, _STRICT):
-        return code in _NOT_TAKEN
+        return code in _NOT_TAKEN or is_overload(reply)
     # Both also stand for what was asked for, and then the session is there.
     said = text(reply.message, reply.fields.get(b"errmsg")) or ""
     return said.startswith(_NOT_IN_VERSION) if code == _STRICT else said.endswith(_EARLY)

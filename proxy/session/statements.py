@@ -83,8 +83,8 @@ def against_the_manual(request: Request, *, in_child: bool = False) -> CommandEr
     """
     data = request.message
     for base in every(request.fields, b"stmtId"):
-        number = _number(data, base) or 0
-        if number < 0 and not (in_child and number == _FORGOTTEN):
+        first = _number(data, base) or 0
+        if first < 0 and not (in_child and first == _FORGOTTEN):
             return refusals.bad_value("stmtId cannot be negative")
     plainly = oddly = 0
     for listed in every(request.fields, b"stmtIds"):
@@ -97,7 +97,7 @@ def against_the_manual(request: Request, *, in_child: bool = False) -> CommandEr
             plainly += listed.end - listed.value
         if oddly > _FEW or plainly > _MANY:
             return refusals.bad_value("stmtIds are too many to be judged")
-        previous: float = -1
+        previous = -1.0
         try:
             for number in _numbers(data, listed) if plain is None else plain:
                 if in_child and number == _FORGOTTEN:

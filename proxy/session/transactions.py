@@ -86,14 +86,15 @@ _BY_COMMAND: Final = {
 }
 
 #: Codes for which nothing was executed and no transaction touched, whatever their labels say:
-#: upstream sheds load.
-_TURNED_AWAY: Final = frozenset((433, 449, 450, 462))
+#: upstream sheds load, does not take the API parameters or the opcode, or the login has expired.
+_TURNED_AWAY: Final = frozenset(
+    (322, 323, 324, 347, 352, 391, 433, 449, 450, 462, 498870, 4886600, 4937700)
+)
 #: Codes for a request that is wrong in itself or not allowed: it cannot have ended anything.
 _REJECTIONS: Final = frozenset(
     (
         *(2, 9, 12, 13, 14, 20, 22, 40, 59, 72, 73, 117, 125, 207, 217, 225, 261, 263),
-        *(322, 323, 324, 347, 352, 391, 4886600),
-        *(40413, 40414, 40415, 40472, 40571, 50768, 50773, 50841, 50889, 498870),
+        *(40413, 40414, 40415, 40472, 40571, 50768, 50773, 50841, 50889),
     )
 )
 #: Codes that only a command inside the transaction can come to, which aborts it: write conflicts,
@@ -153,15 +154,16 @@ def outcome_of(reply: Reply | None, step: Step) -> Outcome:
         return Outcome.COMMITTED
     if code in _TURNED_AWAY:
         return Outcome.REJECTED
-    if code == _NO_SUCH_TRANSACTION or code in _ABORTING:
+    if code == _NO_SUCH_TRANSACTION:
         return Outcome.GONE
     labels = reply.fields.get(b"errorLabels")
+    listed = b""
     if labels is not None and labels.type == ARRAY:
         listed = reply.message[labels.value : labels.end]
-        if all(one in listed for one in _OVERLOAD):
-            return Outcome.REJECTED
-        if _TRANSIENT in listed:
-            return Outcome.GONE
+    if all(one in listed for one in _OVERLOAD):
+        return Outcome.REJECTED
+    if code in _ABORTING or _TRANSIENT in listed:
+        return Outcome.GONE
     return Outcome.REJECTED if code in _REJECTIONS else Outcome.FAILED
 
 

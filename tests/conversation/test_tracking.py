@@ -115,9 +115,16 @@ def test_a_stream_is_one_operation():
     assert operations(one) == 0
 
 
-@pytest.mark.parametrize("code", [59, 261, 322, 324, 352, 391, 462, 498870, 4886600])
+@pytest.mark.parametrize("code", [59, 261, 322, 324, 352, 391, 433, 449, 450, 462, 498870, 4886600])
 def test_a_session_that_upstream_did_not_take_is_none(code):
     one = run(talk(), {"find": "c", "lsid": LSID}, {"ok": 0.0, "code": code})
+    assert store(one).get(KEY) is None
+
+
+def test_a_session_that_upstream_had_no_time_to_look_at_is_none():
+    labels = ["SystemOverloadedError", "RetryableError"]
+    answer = {"ok": 0.0, "code": 9999, "errorLabels": labels}
+    one = run(talk(), {"find": "c", "lsid": LSID}, answer)
     assert store(one).get(KEY) is None
 
 
@@ -311,14 +318,23 @@ def test_bytes_that_only_look_like_killed_cursors_are_passed_over():
 # ------------------------------------------------------------------ cursors in other places
 
 
-def test_a_kill_that_nobody_answers_closes_the_callers_cursors():
+@pytest.mark.parametrize("within", [{"lsid": LSID}, {}])
+def test_a_kill_that_nobody_answers_closes_the_callers_cursors(within):
     one = talk()
     for number in (1, 2):
         run(one, {"find": "c", "lsid": LSID}, cursor(number))
-    kill = {"killCursors": "c", "cursors": [Int64(1)], "lsid": LSID, "$db": "db"}
+    kill = {"killCursors": "c", "cursors": [Int64(1)], **within, "$db": "db"}
     silent = command(kill, 3, flags=MORE_TO_COME)
     one.client(silent).upstream_gets(silent).idle()
     assert [found.id for found in cursors(one)] == [2]
+
+
+def test_a_kill_that_upstream_refuses_without_a_word_closes_none():
+    one = run(talk(), {"find": "c", "lsid": LSID}, cursor(1))
+    wrong = {"killCursors": "c", "cursors": [Int64(1)], "lsid": LSID, "txnNumber": Int64(-1)}
+    silent = command({**wrong, "$db": "db"}, 3, flags=MORE_TO_COME)
+    one.client(silent).upstream_gets(silent)
+    assert [found.id for found in cursors(one)] == [1]
 
 
 def test_a_kill_that_nobody_answers_closes_nobody_elses():
@@ -468,6 +484,7 @@ def test_the_coordinator_of_a_commit_has_committed():
         ("command find requires authentication", False),
         ("Command find requires authentication", False),
         ("there are no users authenticated", False),
+        ("Logical sessions require authentication", False),
         ("abortTransaction may only be run against the admin database.", True),
         ('not authorized on db to execute command { x: "requires authentication" }', True),
     ],

@@ -89,8 +89,16 @@ def test_steps(command: str, fields: tuple[Any, ...], step: Step | None) -> None
                 {"errorLabels": ["TransientTransactionError"], "ok": 0.0, "code": code},
                 Outcome.REJECTED,
             )
-            for code in (433, 449, 450, 462)
+            for code in (322, 323, 324, 347, 352, 391, 433, 449, 450, 462, 498870, 4937700)
         ),
+        *(
+            (
+                {"errorLabels": ["RetryableError", "SystemOverloadedError"], "code": code},
+                Outcome.REJECTED,
+            )
+            for code in (91, 112, 365, 9999)
+        ),
+        ({"errorLabels": ["RetryableError", "SystemOverloadedError"], "code": 251}, Outcome.GONE),
         *(
             (
                 {"errorLabels": ["RetryableError", "TransientTransactionError", *more], "code": 24},
@@ -292,6 +300,23 @@ def test_a_kill_aborts_only_what_is_in_progress(state: State) -> None:
 )
 def test_statement_ranges(info: OperationSessionInfo, count: int, ranges: list[range]) -> None:
     assert statement_ranges(info, count) == ranges
+
+
+@pytest.mark.parametrize(
+    ("stmt_id", "stmt_ids", "count", "expected"),
+    [
+        (-1, None, 1, []),
+        (-1, None, 3, []),
+        (None, (-1, -1), 2, []),
+        (None, (-1, 0, 1, -1, 5), 5, [range(2), range(5, 6)]),
+        (None, (3, -2), 2, [range(3, 4)]),
+    ],
+)
+def test_what_is_not_to_be_remembered_is_not(
+    stmt_id: int | None, stmt_ids: tuple[int, ...] | None, count: int, expected: list[range]
+) -> None:
+    info = OperationSessionInfo(None, 1, stmt_id=stmt_id, stmt_ids=stmt_ids)
+    assert statement_ranges(info, count) == expected
 
 
 def test_executed_statements_are_joined_and_bounded() -> None:

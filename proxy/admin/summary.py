@@ -11,12 +11,12 @@ from proxy.listing import (
     EVERYTHING,
     Listing,
     Row,
-    in_transaction,
     number_of,
     session_batches,
     text_of,
 )
 from proxy.listing.slices import in_slices
+from proxy.session.transactions import State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ async def summary(store: SessionStore, now: float) -> Row:
                     oldest_operation = min(oldest_operation, operation.started)
             for one in session.with_children:
                 tracker = one.transaction
-                if tracker is not None and in_transaction(one):
+                if tracker is not None and one.state is State.IN_PROGRESS:
                     oldest_transaction = min(oldest_transaction, tracker.started)
                     if activity is None or not activity.operations:
                         idlest_transaction = min(idlest_transaction, tracker.last_use)
@@ -89,7 +89,9 @@ async def groups(store: SessionStore, per_user: int, per_application: int, now: 
                 group.sessions += 1
                 group.first_use = min(group.first_use, session.first_use)
                 group.last_use = min(group.last_use, session.last_use)
-                group.transactions += in_transaction(session)
+                group.transactions += sum(
+                    one.state is State.IN_PROGRESS for one in session.with_children
+                )
                 if session.activity is not None:
                     group.cursors += len(session.activity.cursors)
                     group.operations += len(session.activity.operations)

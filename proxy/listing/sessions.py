@@ -78,6 +78,8 @@ def session_row(session: Transacting, ending: tuple[Ending, float] | None, now: 
             row["transaction_idle_seconds"] = (
                 0.0 if operations else round(now - tracker.last_use, 3)
             )
+    if children := open_children(session):
+        row["child_transactions"] = children
     return row
 
 
@@ -103,8 +105,13 @@ def idle_seconds(session: Transacting, now: float) -> float:
 
 
 def in_transaction(session: Transacting) -> bool:
-    """Whether the session has a transaction open."""
-    return session.state is State.IN_PROGRESS
+    """Whether the session or a child of it has a transaction open."""
+    return session.state is State.IN_PROGRESS or open_children(session) > 0
+
+
+def open_children(session: Transacting) -> int:
+    """How many child sessions have a transaction open."""
+    return sum(one.state is State.IN_PROGRESS for one in session.children)
 
 
 def _at_rest(session: Session) -> bool:
@@ -113,8 +120,12 @@ def _at_rest(session: Session) -> bool:
 
 def transaction_key(session: Transacting) -> float:
     """What to sort open transactions by; the oldest is the largest."""
-    tracker = session.transaction
-    return -tracker.started if tracker is not None and in_transaction(session) else -inf
+    key = -inf
+    for one in (session, *session.children):
+        tracker = one.transaction
+        if tracker is not None and tracker.state is State.IN_PROGRESS:
+            key = max(key, -tracker.started)
+    return key
 
 
 def _operation_key(session: Transacting) -> float:

@@ -109,8 +109,13 @@ class Caller:
 
     @property
     def may_use_children(self) -> bool:
-        """Whether upstream takes them from this caller."""
-        return self.knows_children and self.may("internal")
+        """Whether upstream takes them from this caller, as far as anybody knows."""
+        return self.knows_children and (self.may("internal") or self.is_unasked)
+
+    @property
+    def is_unasked(self) -> bool:
+        """Nobody is authenticated, and nobody knows whether upstream demands it."""
+        return self.authorization is None and not self.identity.users
 
     def may(self, action: str) -> bool:
         """Whether the caller has ``action`` on the cluster resource."""
@@ -138,7 +143,7 @@ class Caller:
         """
         if uid is None:
             return self.own_digest()
-        if self.authorization is None and not self.identity.users:
+        if self.is_unasked:
             return uid
         if self.may("impersonate") or any(self.may(action) for action in actions):
             return uid

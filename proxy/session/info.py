@@ -208,7 +208,7 @@ def _judge_child(
 ) -> None:
     """Child sessions are for servers, and for transactions. Where they are not, none is noted."""
     wrong = None
-    if not caller.may("internal"):
+    if not caller.may_use_children:
         wrong = refusals.CHILD_OF_CLIENT
     elif info.txn_number is None or info.autocommit is not False:
         wrong = refusals.CHILD_WITHOUT_TRANSACTION
@@ -235,7 +235,7 @@ def _judge_retry_counter(
     if counter.type != INT32_TYPE:
         path = f"{_STRUCT}.txnRetryCounter"
         problems.append(refusals.wrong_type(path, idl.type_name(counter.type), "int"))
-    elif not caller.may("internal"):
+    elif not caller.may_use_children:
         problems.append(refusals.RETRY_COUNTER_OF_CLIENT)
     elif info.autocommit is None:
         problems.append(refusals.RETRY_COUNTER_WITHOUT_TRANSACTION)

@@ -222,6 +222,9 @@ class Child:
     are listed it stands beside sessions.
     """
 
+    #: It has none itself.
+    children: ClassVar[tuple[Child, ...]] = ()
+
     __slots__ = ("child", "parent", "transaction")
 
     def __init__(self, parent: Session, child: bytes) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from proxy import listing
-from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.ids import LogicalSessionId, Origin, child_fields
 from proxy.session.info import OperationSessionInfo
 from proxy.session.records import CursorId, Session
 from proxy.session.store import SessionStore
@@ -157,3 +157,29 @@ def test_everything_that_is_listed_can_be_ordered_and_told_apart() -> None:
             assert holds(item) in (True, False)
         for age in kind.ages.values():
             assert age(item, 20.0) >= 0
+
+
+def test_a_childs_transaction_is_a_row_of_its_own_and_its_parents_too() -> None:
+    store = SessionStore()
+    parent, other = use(store, 1, 10.0), use(store, 2, 10.0)
+    child = child_fields(7, bytes(15) + b"\x09")
+    info = OperationSessionInfo(parent.key, 0, False, True, child=child)
+    store.transaction_step(parent, Step.START, Outcome.OK, info, 12.0, "db:1", 9)
+    (found,) = listing.open_transactions(store)
+    row = listing.transaction_row(found, 20.0)
+    assert row["child"] == "7 - 00000000-0000-0000-0000-000000000009"
+    assert (row["txn_number"], row["age_seconds"], row["upstream"]) == (0, 8.0, "db:1")
+    assert row["session"] == listing.uuid_text(parent.id)
+    kind = listing.TRANSACTIONS
+    assert kind.identity(found) != kind.identity(parent)
+    assert row["child"] in kind.words(found)
+    sessions = listing.session_listing(store)
+    for holds in ("transaction", "idle"):
+        states = [sessions.states[holds](one) for one in (parent, other)]
+        assert states == ([True, False] if holds == "transaction" else [False, True])
+    assert sessions.orders["transaction"](parent) == -12.0
+    assert listing.session_row(parent, None, 20.0)["child_transactions"] == 1
+    assert "child_transactions" not in listing.session_row(other, None, 20.0)
+    transact(store, parent, 11.0)
+    assert len({kind.identity(one) for one in listing.open_transactions(store)}) == 2
+    assert sessions.orders["transaction"](parent) == -11.0

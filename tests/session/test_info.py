@@ -185,6 +185,16 @@ def test_a_child_session_is_read_alike_in_every_form(
     assert info(one, since_6_0(who, wire_version)) == expected
 
 
+def test_where_nobody_knows_whether_a_login_is_needed_upstream_decides() -> None:
+    unknown = caller(authorization=None, wire_version=21)
+    found = info({"find": "c", "lsid": CHILD, **IN_TRANSACTION}, unknown)
+    assert (found.malformed, found.txn_number) == (None, 0)
+    assert found.child == child_fields(None, TWO)
+    known = caller("alice@app", authorization=None, wire_version=21)
+    found = info({"find": "c", "lsid": CHILD, **IN_TRANSACTION}, known)
+    assert found.malformed == refusals.CHILD_OF_CLIENT
+
+
 @pytest.mark.parametrize("who", ["alice@app", *INTERNAL])
 @pytest.mark.parametrize("wire_version", [None, 8, 13, 16])
 def test_servers_before_6_0_know_no_children(who: str, wire_version: int | None) -> None:

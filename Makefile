@@ -23,6 +23,7 @@ help:
 	@echo 'make check   formatting, lint and types alone'
 	@echo 'make faults  everything that can go wrong around a connection, at every stage of one'
 	@echo 'make soak    MINUTES=10 of mixed load, REQUESTS=1000000 marked requests, TIMES=100 signals'
+	@echo '             and replacements of the program'
 	@echo 'make fuzz    SECONDS=60 of requests that the proxy and servers may read in two ways; SEED=1'
 	@echo 'make format  format the code'
 	@echo 'make equipment   bring what tests need beside Python: chromium, prometheus, real drivers'
@@ -49,6 +50,7 @@ faults: $(VENV)/.installed-test
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m tests.endurance.mixed --minutes $(MINUTES)
 	$(BIN)/python -m tests.endurance.signals --times $(TIMES)
+	$(BIN)/python -m tests.endurance.restarts --times $(TIMES)
 	$(BIN)/python -m tests.endurance.marked --requests $(REQUESTS)
 
 # Where atheris cannot be installed requests are changed blindly, which is said.

@@ -42,7 +42,7 @@ examples:
   mongo-session-proxy serve --upstream 'mongodb://db1:27017,db2:27017/?replicaSet=rs0'
   mongo-session-proxy serve --config /etc/mongo-session-proxy.toml
   mongo-session-proxy serve --embedded      # no MongoDB at hand: try it with a built-in one
-  mongo-session-proxy files .               # settings with their defaults, dashboards, a unit
+  mongo-session-proxy files .               # settings with their defaults, dashboards, units
   mongo-session-proxy demo                  # a short conversation, and what the proxy saw
   mongo-session-proxy top                   # who has what in the proxy that runs here
   mongo-session-proxy kill --application 'shop*' --min-idle 600 --dry-run
@@ -180,10 +180,10 @@ def _parser() -> argparse.ArgumentParser:
     files = add(
         commands,
         "files",
-        help="write out the example of all settings, the unit for systemd, dashboards and alerts",
-        description="Write config.example.toml, deploy/mongo-session-proxy.service, and Grafana's "
-        "and Prometheus' files below a folder, and list what was written. If any of them is there "
-        "and differs, none is written.",
+        help="write out the example of all settings, the units for systemd, dashboards and alerts",
+        description="Write config.example.toml, deploy/mongo-session-proxy.service and .socket, "
+        "and Grafana's and Prometheus' files below a folder, and list what was written. If any of "
+        "them is there and differs, none is written.",
     )
     files.add_argument("folder", metavar="DIR", help="made if it is not there")
     files.add_argument("--force", action="store_true", help="replace what is there and differs")

@@ -15,6 +15,7 @@ from proxy.errors import ConfigError
 SHIPPED: Final = (
     "config.example.toml",
     "deploy/mongo-session-proxy.service",
+    "deploy/mongo-session-proxy.socket",
     "grafana/alerts.yml",
     "grafana/dashboards",
     "grafana/prometheus.yml",

@@ -14,6 +14,7 @@ from tests.needs import need
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "mongo-session-proxy.service"
+SOCKET = DEPLOY / "mongo-session-proxy.socket"
 COMPOSE = (DEPLOY / "compose.yaml").read_text()
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 
@@ -24,24 +25,25 @@ MOUNT = re.compile(r"^ +- (\.[^:\n]*):(/[^:\n]+?)(:ro)?$", re.MULTILINE)
 MADE_BY_HAND = "admin.token"
 
 
-def unit_settings() -> list[tuple[str, str]]:
-    lines = [line for line in UNIT.read_text().splitlines() if re.match(r"\w+=", line)]
+def unit_settings(unit: Path = UNIT) -> list[tuple[str, str]]:
+    lines = [line for line in unit.read_text().splitlines() if re.match(r"\w+=", line)]
     return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
 
 
 # ------------------------------------------------------------------ systemd
 
 
-def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
     analyze = need("systemd-analyze")
     text = UNIT.read_text()
     # It insists on programs that exist.
     program = shutil.which("true")
     text = text.replace("/opt/mongo-session-proxy/bin/mongo-session-proxy", str(program))
-    unit = tmp_path / UNIT.name
-    unit.write_text(text)
+    units = [tmp_path / UNIT.name, tmp_path / SOCKET.name]
+    units[0].write_text(text)
+    shutil.copy(SOCKET, units[1])
     done = subprocess.run(
-        [analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+        [analyze, "verify", "--man=no", *units], capture_output=True, text=True, check=False
     )
     # Other units of this machine may have faults of their own.
     own = [line for line in (done.stdout + done.stderr).splitlines() if UNIT.stem in line]
@@ -58,6 +60,14 @@ def test_the_unit_fits_the_defaults() -> None:
     assert int(settings["WatchdogSec"]) >= 10
     reloads = [value for name, value in unit_settings() if name == "ExecReload"]
     assert reloads[-1].endswith("kill -HUP $MAINPID")
+
+
+def test_systemd_listens_where_the_defaults_do() -> None:
+    config, settings = Config(), unit_settings(SOCKET)
+    listens = [value for name, value in settings if name == "ListenStream"]
+    assert listens == [config.listen.address, config.admin.address]
+    assert int(dict(settings)["Backlog"]) == config.listen.backlog
+    assert UNIT.stem == SOCKET.stem, "so that the one starts the other"
 
 
 # ------------------------------------------------------------------ containers

@@ -45,6 +45,7 @@ def test_all_are_written_as_they_are_in_the_tree(
     assert {
         "config.example.toml",
         "deploy/mongo-session-proxy.service",
+        "deploy/mongo-session-proxy.socket",
         "grafana/alerts.yml",
         "grafana/dashboards/sessions.json",
         "grafana/prometheus.yml",

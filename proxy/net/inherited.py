@@ -54,7 +54,8 @@ class Inherited:
         None where there is none, or whoever has it has not closed it. ``handed=False`` leaves
         out what the predecessor had: somebody in particular is to get that.
         """
-        for sock in (*self._handed, *self.kept) if handed else self.kept:
+        # Systemd's first: a predecessor may have had the same.
+        for sock in (*self.kept, *self._handed) if handed else self.kept:
             if sock.family == family and _place(family, sock.getsockname()) == _place(
                 family, where
             ):

@@ -35,11 +35,15 @@ class Draining:
         """End what is idle soon, and whatever is left when ``limits`` say so.
 
         Where another process takes clients already there is no hurry: also drivers that look for
-        their server every ten seconds can leave by themselves.
+        their server every ten seconds can leave by themselves, and who has just come is served.
         """
         self.begun = True
         serving.cancel_scope.deadline = trio.current_time() + limits.drain_seconds
-        self._awaited = {number for number, one in self._connections.items() if one.works}
+        self._awaited = {
+            number
+            for number, one in self._connections.items()
+            if one.works or (replaced and not one.monitors)
+        }
         greets = any(one.greets for one in self._connections.values())
         if (greets or replaced) and self._awaited:
             idle = limits.drain_idle_seconds

@@ -76,8 +76,11 @@ class Program:
         listen: str = "",
         environ: Mapping[str, str] | None = None,
         command: Sequence[str] = (sys.executable, "-m", "proxy"),
+        ports: tuple[int, int] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
-        self.port, self.admin = free_port(), free_port()
+        self.port, self.admin = ports or (free_port(), free_port())
+        self._pass_fds = pass_fds
         self.log = folder / "log"
         self._behind = behind
         self._pid_file = folder / "pid"
@@ -103,6 +106,7 @@ class Program:
                 stderr=log,
                 cwd=ROOT,
                 env=self._environ,
+                pass_fds=self._pass_fds,
             )
         wait_for(lambda: self._pid_file.exists() and self.pid == process.pid, process)
         return process

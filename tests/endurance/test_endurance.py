@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.endurance import marked, mixed, signals
+from tests.endurance import marked, mixed, restarts, signals
 from tests.endurance.load import Load
 from tests.endurance.program import Program
 
@@ -30,6 +30,13 @@ def test_restarts_under_load_are_no_error_in_the_application(tmp_path: Path) -> 
     load, bugs = signals.shake(4, tmp_path, Program.restart)
     assert (load.errors, load.cut, bugs) == ([], 0, [])
     assert load.done["transaction"] > 0
+
+
+def test_a_program_that_is_replaced_is_missed_by_nobody(tmp_path: Path) -> None:
+    found = restarts.replace(3, tmp_path)
+    assert found.wrong == []
+    assert found.load.done["transaction"] > 0
+    assert found.storm.seen["answered"] > 0
 
 
 def test_what_it_takes_stays_flat(tmp_path: Path) -> None:

@@ -64,6 +64,18 @@ async def test_a_listener_takes_the_socket_that_is_open_there(whose, unix, tmp_p
     assert (tmp_path / "a.sock").exists() is unix, "the path is another's"
 
 
+async def test_what_a_predecessor_had_of_systemd_is_still_systemds(tmp_path):
+    kept = listening(tmp_path / "a.sock")
+    inherited = Inherited([kept.dup()], [kept])
+    listener = await on(kept, inherited)
+    assert not listener.handed
+    inherited.settle()
+    assert inherited.unused() == []
+    assert reaches(address_of(kept), listener)
+    listener.close()
+    kept.close()
+
+
 async def test_a_client_that_waited_before_is_served_now():
     sock = listening()
     with socket.create_connection(sock.getsockname()) as early:

@@ -14,6 +14,7 @@ from proxy.process.server import Running
 from proxy.settings.config import Config, load
 from proxy.wire.opcodes import EXHAUST_ALLOWED
 from tests.build import command
+from tests.patience import until
 from tests.running import Client, in_time
 from tests.upstreams import RecordingUpstream, Seen, document, echo
 
@@ -25,19 +26,32 @@ def answer(seen: Seen, frame: bytes) -> Any:
     return () if document(frame).get("do") == "wait" else echo(seen, frame)
 
 
+class Successor:
+    def release(self, **told: int) -> None:
+        """As that of a process that needs no word."""
+
+
 class Served:
     """A proxy before an upstream, and its clients."""
 
     def __init__(self, running: Running, ended: trio.Event) -> None:
         self.stop = running.server.stop
+        self._server = running.server
         self.ended = ended
         self._running = running
         self._clients: list[Client] = []
 
-    async def opened(self) -> Client:
-        """A connection that said hello, and no more."""
+    async def silent(self) -> Client:
+        """A connection that said nothing yet, and was taken."""
+        known = len(list(self._server.connections()))
         client = await Client.connect(self._running)
         self._clients.append(client)
+        await until(lambda: len(list(self._server.connections())) > known)
+        return client
+
+    async def opened(self) -> Client:
+        """A connection that said hello, and no more."""
+        client = await self.silent()
         assert await client.ask(HELLO) is not None
         return client
 
@@ -54,6 +68,11 @@ class Served:
         else:
             assert await client.ask(HELLO) is not None
         return client
+
+    def replace(self) -> None:
+        """Another process takes the clients now."""
+        self._server._handover._successor = Successor()
+        self._server._handed_over()
 
     async def close(self) -> None:
         for client in self._clients:
@@ -151,3 +170,31 @@ async def test_a_second_stop_ends_the_moment_too():
         assert await watching.receive() is None
         served.stop()
         assert await working.receive() is None
+
+
+@in_time
+async def test_who_was_replaced_is_in_no_hurry():
+    """Half of the time for draining, whatever is said of the idle, and whether or not anybody
+    watches: who has just come may have something to ask as well."""
+    async with serving(0.01) as served:
+        silent, opened, working = (
+            await served.silent(),
+            await served.opened(),
+            await served.working(),
+        )
+        served.replace()
+        await trio.sleep(0.1)
+        for client in (silent, opened, working):
+            await client.ping("as before")
+            assert not served.ended.is_set()
+            await client.close()
+
+
+@in_time
+async def test_who_watches_is_told_first_by_one_that_was_replaced():
+    async with serving(3600.0) as served:
+        watching, silent = await served.watching(), await served.silent()
+        served.replace()
+        assert await watching.receive() is None
+        assert await silent.ask(HELLO) is not None
+        await silent.close()

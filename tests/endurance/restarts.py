@@ -1,0 +1,67 @@
+"""The program is replaced under load, 100 times: no error in the application, nobody refused.
+
+    .venv/bin/python -m tests.endurance.restarts --times 100
+
+PyMongo works in threads all the time. Beside it a crowd of clients dials, over and over. A command
+that no driver runs again may not be cut either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.endurance.load import Load
+from tests.endurance.program import Program, upstream
+from tests.endurance.storm import Storm
+
+#: Operations between two replacements.
+BETWEEN = 100
+#: However busy the machine is, the driver has time to leave.
+PATIENT = "[limits]\ndrain_seconds = 110.0\ndrain_idle_seconds = 100.0\n"
+
+
+@dataclass
+class Outcome:
+    """What it was like: ``load`` and ``storm`` count, ``wrong`` says what should not have been."""
+
+    load: Load
+    storm: Storm
+    wrong: list[str]
+
+
+def replace(times: int, folder: Path) -> Outcome:
+    """Replace a program so many times while drivers work and a crowd dials."""
+    with upstream() as behind, Program(behind, folder, PATIENT) as program:
+        with Storm(program.port) as storm, Load(program.port) as load:
+            for _ in range(times):
+                load.wait(BETWEEN)
+                program.replace()
+            load.wait(BETWEEN)
+        cut = [f"cut: {load.cut}"] if load.cut else []
+        return Outcome(load, storm, [*load.errors, *cut, *storm.wrong, *program.bugs()])
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--times", type=int, default=100)
+    given = parser.parse_args(words)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        found = replace(given.times, Path(folder))
+    print(
+        f"{given.times} x SIGUSR2: {found.load.done.total()} operations,"
+        f" {found.storm.seen['answered']} clients that dialled, {len(found.wrong)} kinds of errors,"
+        f" {time.monotonic() - begun:.0f} s"
+    )
+    for line in found.wrong[:20]:
+        print("   ", line)
+    return 1 if found.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Clients that dial over and over: nobody is to be refused, and everybody to be answered."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import Counter
+
+from tests.build import command
+from tests.patience import PATIENCE
+
+#: Clients that dial at once, and then all wait for an answer.
+CROWD = 50
+
+_HELLO = command({"hello": 1, "$db": "admin"})
+
+
+class Storm:
+    """Dials a port for as long as its ``with`` lasts; ``seen`` counts what became of it."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.seen: Counter[str] = Counter()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._rage, daemon=True)
+
+    def __enter__(self) -> Storm:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def wrong(self) -> list[str]:
+        """What became of clients beside ``answered``, and how often."""
+        return [f"{what}: {count}" for what, count in self.seen.items() if what != "answered"]
+
+    def _rage(self) -> None:
+        while not self._stop.is_set():
+            dialled = [sock for sock in (self._dial() for _ in range(CROWD)) if sock is not None]
+            for sock in dialled:
+                with sock:
+                    self.seen[self._ask(sock)] += 1
+            self._stop.wait(0.05)
+
+    def _dial(self) -> socket.socket | None:
+        try:
+            return socket.create_connection(("127.0.0.1", self._port), PATIENCE)
+        except OSError as error:
+            self.seen[f"not connected: {error!r}"] += 1
+            return None
+
+    def _ask(self, sock: socket.socket) -> str:
+        try:
+            sock.sendall(_HELLO)
+            return "answered" if sock.recv(4) else "closed"
+        except OSError as error:
+            return repr(error)

@@ -73,10 +73,11 @@ class Operation:
     """One request in flight under a session, from its forwarding to its last reply.
 
     ``connection`` is the caller's number for the client connection, ``upstream`` the address
-    behind it. ``vivified`` says that the session did not exist before this request. ``cursor`` is
-    the one that a getMore reads from, 0 for other commands; ``attempt`` is what the request asks
-    of the session's transaction, None for nothing. ``unparsed`` is the error's code with which
-    upstream says that it could not read the session fields, 0 where it should be able to.
+    behind it. ``vivified`` says that the session is known of nothing but this request
+    and others that are in flight: upstream may take none of them. ``cursor`` is the one that a
+    getMore reads from, 0 for other commands; ``attempt`` is what the request asks of the session's
+    transaction, None for nothing. ``unparsed`` is the error's code with which upstream says that
+    it could not read the session fields, 0 where it should be able to.
     """
 
     __slots__ = (
@@ -213,6 +214,18 @@ class Session:
     def children(self) -> Collection[Child]:
         """Its child sessions that have a transaction open, or may have."""
         return () if self.activity is None else self.activity.children.values()
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether all that has used it is still in flight, so that there may be no such session."""
+        activity = self.activity
+        return activity is not None and any(one.vivified for one in activity.operations)
+
+    def confirm(self) -> None:
+        """Upstream has it, whatever becomes of those in flight that were the first."""
+        if self.activity is not None:
+            for one in self.activity.operations:
+                one.vivified = False
 
 
 class Child:

@@ -201,7 +201,10 @@ class SharedStore(SessionStore):
                         self._touch(session, session.last_use)
         for key in told.dropped:
             session = self.get(make_key(key))
-            if session is not None and not session.activity:
+            if session is None or session.activity:
+                continue
+            # Whoever has used it later has found that it is there.
+            if session.last_use <= session.first_use:
                 self.forget(session)
                 self._leave(session)
 
@@ -242,6 +245,7 @@ class SharedStore(SessionStore):
             matters = Matters.SOON
         before = self.ending(session)
         if record.last_use > session.last_use:
+            session.confirm()
             if before is not None and record.ending is None and record.last_use > before[1]:
                 self._touch(session, record.last_use)
                 matters = Matters.SOON

@@ -89,6 +89,7 @@ class SessionStore(TransactionStore):
             made = self._add((lsid,), now, user, origin)
             return made[0] if made else None
         self._touch(session, now)
+        session.confirm()
         return session
 
     def use_all(
@@ -102,6 +103,7 @@ class SessionStore(TransactionStore):
                 new.append(lsid)
             else:
                 self._touch(session, now)
+                session.confirm()
         self._add(new, now, user, origin)
 
     def end(self, lsids: Iterable[LogicalSessionId], now: float) -> None:
@@ -249,13 +251,14 @@ class SessionStore(TransactionStore):
         """
         if session is None:
             session = self.get(lsid)
-        vivified = session is None
+        vivified = True
         if session is None:
             made = self._add((lsid,), now, user, origin)
             session = made[0] if made else None
             if session is None:
                 return None
         else:
+            vivified = session.unconfirmed
             self._touch(session, now)
         operation = Operation(session, connection, request_id, command, upstream, now, vivified)
         activity = session.activity
@@ -269,7 +272,7 @@ class SessionStore(TransactionStore):
         """Note an operation's last reply, or that its connection is gone.
 
         ``refused`` says that upstream did not take the lsid (261, 13 or 2 from the session
-        fields): a session that only this request made is dropped again.
+        fields): a session that only such requests have used is dropped again.
         """
         session = operation.session
         activity = session.activity
@@ -282,8 +285,10 @@ class SessionStore(TransactionStore):
                 self._leave(session)
                 self.counts.refused += 1
                 return
-        elif now > session.last_use:
-            session.last_use = now
+        else:
+            session.confirm()
+            if now > session.last_use:
+                session.last_use = now
         self._settle(session)
 
     def cursor_opened(self, cursor: CursorId, session: Session, namespace: str, now: float) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.info import OperationSessionInfo
 from proxy.session.records import CursorId, Ending, Selection
@@ -70,7 +72,6 @@ def test_what_upstream_refused_is_dropped_again() -> None:
     second = store.operation_started(key(), 0.0)
     assert first is not None
     assert second is not None
-    assert (first.vivified, second.vivified) == (True, False)
     store.operation_finished(first, 1.0, refused=True)
     assert key() in store
     store.operation_finished(second, 1.0)
@@ -80,6 +81,39 @@ def test_what_upstream_refused_is_dropped_again() -> None:
     store.operation_finished(third, 1.0, refused=True)
     assert key(3) not in store
     assert store.expire(1e9) == (1, False)
+
+
+def test_what_somebody_else_has_used_meanwhile_stays() -> None:
+    """Whoever is refused slowly cannot make a session be forgotten that upstream has."""
+
+    def succeeds(store: SessionStore) -> None:
+        other = store.operation_started(key(), 0.0)
+        assert other is not None
+        store.operation_finished(other, 0.0)
+
+    for used in (
+        succeeds,
+        lambda store: store.use(key(), 0.0),
+        lambda store: store.use_all([key()], 0.0, "", Origin()),
+    ):
+        store = SessionStore()
+        first = store.operation_started(key(), 0.0)
+        assert first is not None
+        used(store)
+        store.operation_finished(first, 0.0, refused=True)
+        assert key() in store
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_what_was_refused_to_all_is_dropped_with_the_last_of_them(order: tuple[int, ...]) -> None:
+    store = SessionStore()
+    operations = [store.operation_started(key(), float(number)) for number in range(3)]
+    for number in order:
+        assert key() in store
+        operation = operations[number]
+        assert operation is not None
+        store.operation_finished(operation, 5.0, refused=True)
+    assert key() not in store
 
 
 def test_many_uses_at_once_are_as_many_uses() -> None:

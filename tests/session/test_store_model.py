@@ -49,6 +49,8 @@ class Model:
     last_use: int
     ended: Ending | None = None
     operations: list[Operation] = field(default_factory=list)
+    #: Those of which it depends whether there is such a session.
+    first: list[Operation] = field(default_factory=list)
     cursors: dict[CursorId, str] = field(default_factory=dict)
     number: int = -1
     state: State = State.NONE
@@ -104,7 +106,10 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(key=keys, user=st.sampled_from(USERS), origin=st.sampled_from(ORIGINS))
     def use(self, key: LogicalSessionId, user: str, origin: Origin) -> None:
         session = self.store.use(key, self.now, user, origin)
-        assert (session is None) == (self.used(key, user, origin) is None)
+        model = self.used(key, user, origin)
+        assert (session is None) == (model is None)
+        if model is not None:
+            model.first.clear()
 
     @rule(
         some=st.lists(keys, max_size=6, unique=True),
@@ -114,7 +119,9 @@ class StoreMachine(RuleBasedStateMachine):
     def use_all(self, some: list[LogicalSessionId], user: str, origin: Origin) -> None:
         self.store.use_all(some, self.now, user, origin)
         for key in some:
-            self.used(key, user, origin)
+            model = self.used(key, user, origin)
+            if model is not None:
+                model.first.clear()
 
     @rule(key=keys, user=st.sampled_from(USERS), upstream=upstreams)
     def start_operation(self, key: LogicalSessionId, user: str, upstream: str) -> None:
@@ -123,7 +130,9 @@ class StoreMachine(RuleBasedStateMachine):
         model = self.used(key, user, Origin())
         assert (operation is None) == (model is None)
         if operation is not None and model is not None:
-            assert operation.vivified == new
+            if new or model.first:
+                model.first.append(operation)
+            assert operation.vivified == (operation in model.first)
             model.operations.append(operation)
 
     @precondition(lambda self: any(model.operations for model in self.model.values()))
@@ -136,10 +145,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.operation_finished(operation, self.now, refused)
         model.operations.remove(operation)
         idle = not model.operations and not model.cursors and model.number < 0
-        if refused and operation.vivified and idle:
-            del self.model[key]
-        elif not refused:
+        if not refused:
+            model.first.clear()
             model.last_use = self.now
+        elif operation in model.first:
+            model.first.remove(operation)
+            if idle:
+                del self.model[key]
 
     @precondition(lambda self: self.model)
     @rule(data=st.data(), upstream=upstreams, number=st.integers(1, 5))

@@ -31,6 +31,7 @@ COMPILED: Final = (
     "proxy/session/progress.py",
     "proxy/session/records.py",
     "proxy/session/replica.py",
+    "proxy/session/selected.py",
     "proxy/session/sharded.py",
     "proxy/session/statements.py",
     "proxy/session/store.py",

@@ -29,6 +29,7 @@ class KillGuard:
 
     name: ClassVar[str] = "kill_guard"
     judges_routine: ClassVar[bool] = False
+    weighs_plans: ClassVar[bool] = True
 
     @dataclass(frozen=True, slots=True)
     class Settings:
@@ -48,12 +49,12 @@ class KillGuard:
         if plan is None or not plan.kills:
             return None
         everybody = bool(self._permission) and plan.kills_everybody
-        many = 0 < self._max < context.store.count(plan.selection)
+        many = 0 < self._max < plan.hits(context.store).sessions
         if not (everybody or many) or (
             self._permission and holds(context.caller, self._permission)
         ):
             return None
-        hit = context.store.hit(plan.selection)
+        hit = plan.hits(context.store)
         reason = (
             f"it would hit {hit.sessions} known sessions with {hit.operations} operations,"
             f" {hit.cursors} cursors and {hit.transactions} transactions"

@@ -65,6 +65,7 @@ class ProxiedClient(Client):
 
     def __init__(self, proxy: Proxy, number: int, now: float) -> None:
         super().__init__(proxy.server, now)
+        self.proxy = proxy
         desk = Desk(
             proxy.sessions,
             number,

@@ -7,9 +7,9 @@ for everybody. Sessions of whoever has neither are reported as unreachable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 import trio
 
@@ -17,8 +17,9 @@ from proxy.listing.slices import in_slices
 from proxy.session import bsonout
 from proxy.session.caller import Caller
 from proxy.session.identity import EVERYBODY, NO_OWNER, NOBODY
-from proxy.session.plans import Plan, emulation
+from proxy.session.plans import Plan, emulating
 from proxy.session.records import Selection
+from proxy.session.steps import STEP, Steps, in_one_go
 
 if TYPE_CHECKING:
     from proxy.conversation.facts import UpstreamFacts
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from proxy.session.ids import LogicalSessionId
     from proxy.session.records import InFlight
     from proxy.wire.replies import Reply
+
+T = TypeVar("T")
 
 #: Seconds that upstream may take for one command.
 _PATIENCE: Final = 5.0
@@ -205,58 +208,68 @@ class Kill:
             self._waiting[place].append(batch)
             return
         native = self._reach.facts(upstream).native
-        commands = self._commands(place, batch, selection, speaks, native)
+        commands, operations = await self._commands(place, batch, selection, speaks, native)
+        if asker.speaks_for != speaks:
+            self._waiting[place].append(batch)
+            return
         done = trio.Event()
         problem = "no answer from upstream"
+        said_at, late = trio.current_time(), False
 
-        def finished(replies: list[Reply], now: float) -> None:
-            nonlocal problem
-            refused = replies[-1] if native and not replies[-1].ok() else None
-            if refused is None:
-                self._store.kill(selection, now, upstream)
-                problem = ""
+        def finished(last: Reply, now: float) -> None:
+            nonlocal problem, said_at
+            if native and not last.ok():
+                problem = f"upstream refused: {last.integer(b'code')}"
             else:
-                problem = f"upstream refused: {refused.integer(b'code')}"
+                problem, said_at = "", now
+                if late:
+                    in_one_go(self._store.killing(selection, now, upstream))
             done.set()
 
-        if commands:
-            _ask_in_turn(asker, commands, finished)
-        else:
-            self._store.kill(selection, trio.current_time(), upstream)
+        if not _Series(asker, commands, finished).put_next():
             problem = ""
             done.set()
+        await self._interrupt(operations)
         with trio.move_on_after(_PATIENCE):
             await done.wait()
         if not done.is_set():
+            late = True
             self._silent.add(asker)
             if others:
                 self._waiting[place].append(batch)
                 return
+        elif not problem:
+            await _in_turns(self._store.killing(selection, said_at, upstream))
         self._finished(place, batch, problem, client)
 
-    def _commands(
+    async def _commands(
         self,
         place: _Place,
         batch: list[LogicalSessionId],
         selection: Selection,
         speaks: bytes,
         native: bool,
-    ) -> tuple[bytes, ...]:
-        """What to send as ``speaks``; operations that upstream cannot interrupt end at once."""
+    ) -> tuple[Iterator[bytes], tuple[InFlight, ...]]:
+        """What to send as ``speaks``, and the operations that upstream cannot interrupt itself."""
         upstream, (_, user) = place
         if native:
             entries = [bsonout.session(key, speaks) for key in batch]
             kill = bsonout.document(bsonout.array(_COMMAND, entries), bsonout.text("$db", "admin"))
-            return (kill,)
+            return iter((kill,)), ()
         caller = Caller(NOBODY, None, None, speaks, None, frozenset((speaks,)), user)
         plan = Plan(_COMMAND, caller, (), selection=selection)
-        emulated = emulation(plan, self._store, upstream)
-        for operation in emulated.operations:
-            self._reach.end_operation(operation)
-        return tuple(
+        emulated = await _in_turns(emulating(plan, self._store, upstream))
+        commands = (
             errand.as_owner if errand.owner == speaks else errand.as_caller
             for errand in emulated.errands
         )
+        return commands, emulated.operations
+
+    async def _interrupt(self, operations: Sequence[InFlight]) -> None:
+        for some in in_slices(operations, STEP):
+            for operation in some:
+                self._reach.end_operation(operation)
+            await trio.lowlevel.checkpoint()
 
     def _finished(
         self, place: _Place, batch: list[LogicalSessionId], problem: str, client: str
@@ -305,17 +318,34 @@ class Kill:
         return result
 
 
-def _ask_in_turn(
-    asker: Asker, commands: tuple[bytes, ...], then: Callable[[list[Reply], float], None]
-) -> None:
-    """Put one command after the other; no request of the client's comes between them."""
-    replies: list[Reply] = []
+@dataclass(slots=True)
+class _Series:
+    """Commands that are put one after the other; no request of the client's comes between them.
+    ``then`` gets the last reply."""
 
-    def answered(reply: Reply, now: float) -> None:
-        replies.append(reply)
-        if len(replies) < len(commands):
-            asker.ask(commands[len(replies)], answered)
-        else:
-            then(replies, now)
+    asker: Asker
+    commands: Iterator[bytes]
+    then: Callable[[Reply, float], None]
 
-    asker.ask(commands[0], answered)
+    def put_next(self) -> bool:
+        """Put the next one; False if there is none."""
+        command = next(self.commands, None)
+        if command is not None:
+            self.asker.ask(command, self.answered)
+        return command is not None
+
+    def answered(self, reply: Reply, now: float) -> None:
+        """Go on."""
+        if not self.put_next():
+            self.then(reply, now)
+
+
+async def _in_turns(steps: Steps[T]) -> T:
+    """What is found in steps, with other work in between."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+        await trio.lowlevel.checkpoint()

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Shared by the many that have nothing open.
 _NOWHERE: Final[frozenset[str]] = frozenset()
 
+#: Sessions that are looked at in one go; each may have a thousand cursors.
+_LOOKED_AT: Final = 100
+
 _MOST_PATTERNS: Final = 100
 _MOST_SESSIONS: Final = 10_000
 
@@ -121,7 +124,7 @@ async def resolve(meant: Meant, store: SessionStore) -> tuple[list[Target], list
     targets = list(named.values())
     if meant.patterns:
         for batch in session_batches(store):
-            for some in in_slices(batch):
+            for some in in_slices(batch, _LOOKED_AT):
                 targets += [
                     _target(session)
                     for session in some

@@ -13,7 +13,7 @@ from proxy.admin.kill import Kill, Reach, Result, Target
 from proxy.admin.meant import Meant, read_kill, resolve
 from proxy.admin.overview import KillingIsOffError, Listed
 from proxy.admin.query import Selecting, read_query
-from proxy.admin.summary import GROUPS, groups, summary
+from proxy.admin.summary import GROUPS, group_row, groups, summary
 from proxy.listing.slices import in_slices
 from proxy.observe.scraping import metrics_page
 from proxy.session.identity import EVERYBODY
@@ -134,9 +134,13 @@ class Process:
         )
 
     async def _transactions(self, fields: Mapping[str, str]) -> Listed:
-        found = listing.open_transactions(self._state.store)
+        store = self._state.store
         return await self._list(
-            listing.TRANSACTIONS, [found], listing.transaction_row, fields, len(found)
+            listing.TRANSACTIONS,
+            listing.open_transactions(store),
+            listing.transaction_row,
+            fields,
+            store.open_transactions,
         )
 
     async def _cursors(self, fields: Mapping[str, str]) -> Listed:
@@ -153,9 +157,9 @@ class Process:
     async def _groups(self, fields: Mapping[str, str]) -> Listed:
         per_user, per_application = self._state.budgets()
         async with self._looking:
-            store, now = self._state.store, trio.current_time()
-            rows = await groups(store, per_user, per_application, now)
-        return await self._list(GROUPS, [rows], _as_it_is, fields, len(rows))
+            store = self._state.store
+            found = await groups(store, per_user, per_application)
+        return await self._list(GROUPS, [found], group_row, fields, len(found))
 
     async def _list(
         self,
@@ -172,6 +176,8 @@ class Process:
             for batch in batches:
                 for some in in_slices(batch):
                     selecting.feed(some)
+                    await trio.lowlevel.checkpoint()
+                if not batch:
                     await trio.lowlevel.checkpoint()
         items, ranks, more = selecting.result()
         rows: list[Row] = []

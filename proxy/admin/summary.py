@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
+from proxy.counting import OTHER
 from proxy.listing import (
-    EVERYTHING,
     Listing,
     Row,
-    number_of,
+    oldest_start,
     session_batches,
-    text_of,
 )
 from proxy.listing.slices import in_slices
 from proxy.session.transactions import State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from proxy.session.records import OriginGroup, Owner
     from proxy.session.store import SessionStore
+
+#: Groups that are told apart.
+MOST_GROUPS: Final = 100_000
 
 
 async def summary(store: SessionStore, now: float) -> Row:
     """Sessions, transactions, cursors and operations in numbers; times in seconds."""
     operations = 0
     oldest_operation = oldest_transaction = idlest_transaction = inf
-    for some in in_slices(store.active(EVERYTHING)):
+    for some in store.active():
         for session in some:
             activity = session.activity
             if activity is not None:
-                for operation in activity.operations:
-                    operations += 1
-                    oldest_operation = min(oldest_operation, operation.started)
+                operations += len(activity.operations)
+                oldest_operation = min(oldest_operation, oldest_start(session))
             for one in session.with_children:
                 tracker = one.transaction
                 if tracker is not None and one.state is State.IN_PROGRESS:
@@ -61,7 +61,7 @@ def _since(then: float, now: float) -> float:
     return 0.0 if then == inf else max(0.0, round(now - then, 3))
 
 
-class _Group:
+class _Sums:
     """The sessions that one owner has made with one application and driver."""
 
     __slots__ = ("cursors", "first_use", "last_use", "operations", "sessions", "transactions")
@@ -71,89 +71,119 @@ class _Group:
         self.first_use = self.last_use = inf
 
 
-async def groups(store: SessionStore, per_user: int, per_application: int, now: float) -> list[Row]:
-    """One row per owner, application and driver, with the budgets (0: none) that they share."""
-    found: dict[tuple[str, str, str, str], _Group] = {}
+class Group(NamedTuple):
+    """A row of groups to be. ``budget_used`` is None where there is no budget."""
+
+    owner: str
+    application: str
+    driver: str
+    driver_version: str
+    sums: _Sums
+    owner_sessions: int
+    application_sessions: int
+    budget_used: float | None
+
+
+async def groups(store: SessionStore, per_user: int, per_application: int) -> list[Group]:
+    """One group per owner, application and driver, with the budgets (0: none) that they share;
+    where there are very many, the rest as one."""
+    found: dict[tuple[str, str, str, str], _Sums] = {}
+    owners: dict[str, int] = {}
+    applications: dict[str, int] = {}
     # By the objects that sessions share, so that most sessions cost one look-up.
-    shortcut: dict[tuple[Owner, OriginGroup], _Group] = {}
+    shortcut: dict[tuple[Owner, OriginGroup], _Sums] = {}
     for batch in session_batches(store):
         for some in in_slices(batch):
             for session in some:
                 whose = session.owner, session.group
-                if whose in shortcut:
-                    group = shortcut[whose]
-                else:
+                sums = shortcut.get(whose)
+                if sums is None:
                     _, application, driver, version = session.origin
                     key = session.owner.name, application, driver, version
-                    group = shortcut[whose] = found.setdefault(key, _Group())
-                group.sessions += 1
-                group.first_use = min(group.first_use, session.first_use)
-                group.last_use = min(group.last_use, session.last_use)
-                group.transactions += sum(
+                    if key not in found and len(found) >= MOST_GROUPS:
+                        key = OTHER, OTHER, OTHER, ""
+                    sums = found.setdefault(key, _Sums())
+                    if len(shortcut) < MOST_GROUPS:
+                        shortcut[whose] = sums
+                sums.sessions += 1
+                sums.first_use = min(sums.first_use, session.first_use)
+                sums.last_use = min(sums.last_use, session.last_use)
+                sums.transactions += sum(
                     one.state is State.IN_PROGRESS for one in session.with_children
                 )
                 if session.activity is not None:
-                    group.cursors += len(session.activity.cursors)
-                    group.operations += len(session.activity.operations)
+                    sums.cursors += len(session.activity.cursors)
+                    sums.operations += len(session.activity.operations)
             await trio.lowlevel.checkpoint()
-    owners: dict[str, int] = {}
-    applications: dict[str, int] = {}
-    for (owner, application, _, _), group in found.items():
-        owners[owner] = owners.get(owner, 0) + group.sessions
-        applications[application] = applications.get(application, 0) + group.sessions
-    rows: list[Row] = []
     for part in in_slices(found.items()):
-        for (owner, application, driver, version), group in part:
-            row: Row = {
-                "owner": owner,
-                "application": application,
-                "driver": driver,
-                "driver_version": version,
-                "sessions": group.sessions,
-                "transactions": group.transactions,
-                "cursors": group.cursors,
-                "operations": group.operations,
-                "oldest_seconds": _since(group.first_use, now),
-                "idlest_seconds": _since(group.last_use, now),
-                "owner_sessions": owners[owner],
-                "application_sessions": applications[application],
-                "budget_used": None,
-            }
-            shares = []
-            if per_user and owner:
-                shares.append(owners[owner] / per_user)
-            if per_application:
-                shares.append(applications[application] / per_application)
-            if shares:
-                row["budget_used"] = round(max(shares), 4)
-            rows.append(row)
+        for (owner, application, _, _), sums in part:
+            owners[owner] = owners.get(owner, 0) + sums.sessions
+            applications[application] = applications.get(application, 0) + sums.sessions
         await trio.lowlevel.checkpoint()
-    return rows
+    made: list[Group] = []
+    for part in in_slices(found.items()):
+        for key, sums in part:
+            of_owner, of_application = owners[key[0]], applications[key[1]]
+            shares = []
+            if per_user and key[0]:
+                shares.append(of_owner / per_user)
+            if per_application:
+                shares.append(of_application / per_application)
+            used = round(max(shares), 4) if shares else None
+            made.append(Group(*key, sums, of_owner, of_application, used))
+        await trio.lowlevel.checkpoint()
+    return made
 
 
-def _identity(row: Mapping[str, str]) -> bytes:
-    names = (row["owner"], row["application"], row["driver"], row["driver_version"])
-    return "\0".join(names).encode("utf-8", "surrogatepass")
+def group_row(group: Group, now: float) -> Row:
+    """One group as a row."""
+    sums = group.sums
+    return {
+        "owner": group.owner,
+        "application": group.application,
+        "driver": group.driver,
+        "driver_version": group.driver_version,
+        "sessions": sums.sessions,
+        "transactions": sums.transactions,
+        "cursors": sums.cursors,
+        "operations": sums.operations,
+        "oldest_seconds": _since(sums.first_use, now),
+        "idlest_seconds": _since(sums.last_use, now),
+        "owner_sessions": group.owner_sessions,
+        "application_sessions": group.application_sessions,
+        "budget_used": group.budget_used,
+    }
 
 
-GROUPS: Final[Listing[Row]] = Listing(
+def _identity(group: Group) -> bytes:
+    return "\0".join(group[:4]).encode("utf-8", "surrogatepass")
+
+
+_TEXTS: Final[dict[str, Callable[[Group], str]]] = {
+    "owner": lambda group: group.owner,
+    "application": lambda group: group.application,
+    "driver": lambda group: group.driver,
+}
+
+GROUPS: Final[Listing[Group]] = Listing(
     name="groups",
-    texts={name: text_of(name) for name in ("owner", "application", "driver")},
-    words=lambda row: [str(row["driver_version"])],
+    texts=_TEXTS,
+    words=lambda group: [group.driver_version],
     states={
-        "operation": lambda row: row["operations"] > 0,
-        "cursor": lambda row: row["cursors"] > 0,
-        "transaction": lambda row: row["transactions"] > 0,
+        "operation": lambda group: group.sums.operations > 0,
+        "cursor": lambda group: group.sums.cursors > 0,
+        "transaction": lambda group: group.sums.transactions > 0,
     },
     orders={
-        **{name: text_of(name) for name in ("owner", "application", "driver")},
-        **{
-            name.removesuffix("_seconds"): number_of(name)
-            for name in (
-                *("sessions", "transactions", "cursors", "operations"),
-                *("oldest_seconds", "idlest_seconds", "owner_sessions", "budget_used"),
-            )
-        },
+        **_TEXTS,
+        "sessions": lambda group: group.sums.sessions,
+        "transactions": lambda group: group.sums.transactions,
+        "cursors": lambda group: group.sums.cursors,
+        "operations": lambda group: group.sums.operations,
+        "oldest": lambda group: -group.sums.first_use,
+        "idlest": lambda group: -group.sums.last_use,
+        "owner_sessions": lambda group: group.owner_sessions,
+        "budget_used": lambda group: group.budget_used or 0,
     },
     identity=_identity,
     default_order="-sessions",

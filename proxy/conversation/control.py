@@ -7,8 +7,8 @@ goes out when they have succeeded. What upstream refuses, the client gets in ups
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,8 +25,10 @@ from proxy.session.asking import learning
 from proxy.session.commands import SESSION_COMMANDS, deciding
 from proxy.session.dialect import said_by
 from proxy.session.info import read_operation_session_info
-from proxy.session.plans import Ask, Forward, Plan, Refusal, emulation
+from proxy.session.patterns import Learnt
+from proxy.session.plans import Ask, Errand, Forward, Plan, Refusal, emulating
 from proxy.session.refusals import FOREIGN_DIGEST, duplicate_field, requires_authentication
+from proxy.session.steps import MANY, STEP, Steps
 from proxy.texts import decoded
 from proxy.wire.around import (
     documents_of,
@@ -42,13 +44,17 @@ from proxy.wire.sections import has_token
 if TYPE_CHECKING:
     from proxy.conversation.conversation import Conversation, RequestHandler
     from proxy.conversation.pending import Pending
-    from proxy.session.patterns import Learnt
     from proxy.wire.messages import Request
     from proxy.wire.replies import Reply
 
 #: Of a longer body only the top level and what decides are looked at: upstream gets nothing else,
 #: or judges it.
 _DECODED: Final = 65_536
+
+#: Times that an emulated kill looks for a connection of an owner's; the rest of what is to be
+#: closed is asked for on the caller's own. Each time takes as long as there are connections.
+_LOOKED_FOR: Final = 1_000
+
 #: Servers take any text, and dates beyond the year 9999.
 _ANY_VALUE: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     unicode_decode_error_handler="replace", datetime_conversion=DatetimeConversion.DATETIME_MS
@@ -126,27 +132,40 @@ def _wrong_form(request: Request, version: int) -> CommandError | None:
 
 @dataclass(slots=True)
 class _Series:
-    """Commands that are sent one after the other; a class, as a function that names itself would
-    be left behind as a cycle (:mod:`proxy.memory`)."""
+    """Commands that are sent one after the other, as long as ``each`` says so of each one's number
+    and reply; ``then`` gets the last reply, None where there was nothing to send. No other is kept.
+
+    A class, as a function that names itself would be left behind as a cycle
+    (:mod:`proxy.memory`).
+    """
 
     conversation: Conversation
-    commands: Sequence[bytes]
-    then: Callable[[list[Reply], float], None]
-    may_go_on: Callable[[int, Reply, float], bool]
-    replies: list[Reply] = field(default_factory=list)
+    commands: Iterator[bytes]
+    then: Callable[[Reply | None, float], None]
+    each: Callable[[int, Reply, float], Steps[bool]]
+    number: int = -1
 
-    def go_on_with(self, now: float) -> None:
-        if len(self.replies) < len(self.commands):
-            self.conversation.ask(self.commands[len(self.replies)], self.answered, now)
+    def go_on_with(self, last: Reply | None, now: float) -> None:
+        command = next(self.commands, None)
+        if command is None:
+            self.then(last, now)
         else:
-            self.then(self.replies, now)
+            self.number += 1
+            self.conversation.ask(command, self.answered, now)
 
     def answered(self, _pending: Pending, reply: Reply, now: float) -> None:
-        self.replies.append(reply)
-        if self.may_go_on(len(self.replies) - 1, reply, now):
-            self.go_on_with(now)
+        self.conversation.do(self._answered(reply, now))
+
+    def _answered(self, reply: Reply, now: float) -> Iterator[None]:
+        if (yield from self.each(self.number, reply, now)):
+            self.go_on_with(reply, now)
         else:
-            self.then(self.replies, now)
+            self.then(reply, now)
+
+
+def _go_on(_number: int, _reply: Reply, _now: float) -> Steps[bool]:
+    yield from ()
+    return True
 
 
 class _Command:
@@ -200,11 +219,12 @@ class _Command:
         conversation.blocked = False
         conversation.forward(self._request, now, self._passed_on)
         if not self._request.expects_reply:
-            conversation.desk.passed_on(self._request, True, now)
+            conversation.do(conversation.desk.passing_on(self._request, True, now))
 
     def _passed_on(self, pending: Pending, reply: Reply, now: float) -> None:
-        self._conversation.desk.passed_on(self._request, reply.ok(), now)
-        self._conversation.release(pending, reply.frame, reply.ok(), now)
+        conversation = self._conversation
+        conversation.release(pending, reply.frame, reply.ok(), now)
+        conversation.do(conversation.desk.passing_on(self._request, reply.ok(), now))
 
     def _decide(self, learnt: Learnt | None, now: float) -> None:
         # In steps: a list may be long, and others wait as long as one of them takes.
@@ -224,14 +244,17 @@ class _Command:
         elif isinstance(decision, Forward):
             self._ask_for_help(decision.body, now)
         elif isinstance(decision, Ask):
-            self._run(decision.commands, partial(self._learned, decision), now)
+            found = Learnt()
+            each = partial(self._learning, decision, found)
+            self._run(decision.commands, lambda _last, now: self._decide(found, now), now, each)
         else:
+            yield from desk.weighing(decision)
             refusal = desk.refusal(request, info, now, decision)
             if refusal is not None:
                 self._refuse(refusal, now)
                 return
             desk.promise(decision)
-            self._carry_out(decision, now)
+            yield from self._carrying_out(decision, now)
 
     def _ask_for_help(self, body: bytes, now: float) -> None:
         conversation, request = self._conversation, self._request
@@ -243,41 +266,51 @@ class _Command:
         frame = with_body(request.frame, request.message, request.body, body)
         conversation.forward(request, now, frame=frame, tracked=tracked_of(verdict))
 
-    def _learned(self, ask: Ask, replies: list[Reply], now: float) -> None:
-        self._conversation.work = self._learning(ask, replies, now)
-
-    def _learning(self, ask: Ask, replies: list[Reply], now: float) -> Iterator[None]:
-        learnt = yield from learning(ask, [reply.body_bytes() for reply in replies])
-        yield from self._deciding(learnt, now)
+    def _learning(
+        self, ask: Ask, found: Learnt, number: int, reply: Reply, _now: float
+    ) -> Steps[bool]:
+        yield from learning(ask.subjects[number], reply.body_bytes(), found)
+        return True
 
     # ------------------------------------------------------------------ the effect
 
-    def _carry_out(self, plan: Plan, now: float) -> None:
-        desk = self._conversation.desk
-        if desk.native:
-            self._effect(plan, [], now)
+    def _carrying_out(self, plan: Plan, now: float) -> Iterator[None]:
+        desk, observer = self._conversation.desk, self._conversation.observer
+        if desk.native or not plan.kills:
+            self._effect(plan, None, now)
             return
-        emulated = emulation(plan, desk.store, desk.upstream)
-        for operation in emulated.operations:
-            self._conversation.observer.interrupt(operation)
-        own = [
-            errand.as_caller
-            for errand in emulated.errands
-            if errand.owner == desk.caller.digest
-            or not self._conversation.observer.ask_as(errand.owner, desk.upstream, errand.as_owner)
-        ]
-        self._run(tuple(own), partial(self._effect, plan), now)
+        emulated = yield from emulating(plan, desk.store, desk.upstream)
+        for number, operation in enumerate(emulated.operations):
+            if number % STEP == STEP - 1:
+                yield
+            observer.interrupt(operation)
+        own: list[Errand] = []
+        looked_for, absent = 0, set[bytes]()
+        for number, errand in enumerate(emulated.errands):
+            if number % MANY == MANY - 1:
+                yield
+            owner = errand.owner
+            if owner == desk.caller.digest or owner in absent or looked_for == _LOOKED_FOR:
+                own.append(errand)
+                continue
+            looked_for += 1
+            if not observer.ask_as(owner, desk.upstream, errand.as_owner):
+                absent.add(owner)
+                own.append(errand)
+            yield
+        commands = (errand.as_caller for errand in own)
+        self._run(commands, partial(self._effect, plan), now)
 
-    def _effect(self, plan: Plan, _replies: list[Reply], now: float) -> None:
+    def _effect(self, plan: Plan, _last: Reply | None, now: float) -> None:
         self._conversation.desk.sends(plan.part(0))
-        self._run(plan.upstream, partial(self._carried_out, plan), now, partial(self._did, plan))
+        self._run(plan.upstream, partial(self._carried_out, plan), now, partial(self._doing, plan))
 
-    def _did(self, plan: Plan, number: int, reply: Reply, now: float) -> bool:
+    def _doing(self, plan: Plan, number: int, reply: Reply, now: float) -> Steps[bool]:
         """Note what one of the plan's commands has done; whether the next one may follow."""
         if not reply.ok():
             return False
         desk, part = self._conversation.desk, plan.part(number)
-        targets = desk.done(part, now)
+        targets = yield from desk.doing(part, now)
         if number + 1 < len(plan.upstream):
             desk.sends(plan.part(number + 1))
         self._targets += targets
@@ -285,27 +318,26 @@ class _Command:
             desk.killed(part, targets)
         return True
 
-    def _carried_out(self, plan: Plan, replies: list[Reply], now: float) -> None:
+    def _carried_out(self, plan: Plan, last: Reply | None, now: float) -> None:
         desk = self._conversation.desk
-        if replies and not replies[-1].ok():
-            self._hand_on(replies[-1], plan.targets(desk.store), now)
+        if last is not None and not last.ok():
+            self._hand_on(last, plan.targets(desk.store), now)
             return
         desk.decided(plan.command, "done", self._targets, reason=plan.unknown)
-        times = _times(replies[-1]) if replies else self._times
+        times = self._times if last is None else _times(last)
         document = bsonout.document(_fields({**plan.reply, "ok": 1.0}), *times.values())
         self._answer(document, True, now)
 
     def _run(
         self,
-        commands: Sequence[bytes],
-        then: Callable[[list[Reply], float], None],
+        commands: Iterable[bytes],
+        then: Callable[[Reply | None, float], None],
         now: float,
-        go_on: Callable[[int, Reply, float], bool] = lambda _number, _reply, _now: True,
+        each: Callable[[int, Reply, float], Steps[bool]] = _go_on,
     ) -> None:
-        """Send ``commands`` one after the other, as long as ``go_on`` says so of each one's number
-        and reply, and go on with the replies."""
+        """Send ``commands`` one after the other, and go on with the last reply."""
         self._conversation.blocked = True
-        _Series(self._conversation, commands, then, go_on).go_on_with(now)
+        _Series(self._conversation, iter(commands), then, each).go_on_with(None, now)
 
     # ------------------------------------------------------------------ the answer
 

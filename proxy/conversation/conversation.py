@@ -313,6 +313,13 @@ class Conversation:
         self._arrived.clear()
         self.work = None
 
+    def do(self, steps: Iterator[None]) -> None:
+        """Do something that may take long, on behalf of a reply: at once if it takes no steps,
+        else as :attr:`work`. Nothing may come behind it there."""
+        for _ in steps:
+            self.work = steps
+            return
+
     # ------------------------------------------------------------------ from upstream
 
     def on_upstream(self, data: bytes, now: float, enough: Enough = _never) -> None:

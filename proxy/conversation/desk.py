@@ -4,7 +4,8 @@ is tracked. Decides without I/O; what was decided is told to a recorder."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,10 +19,11 @@ from proxy.session.identity import NOBODY, Identity
 from proxy.session.ids import Origin
 from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
 from proxy.session.known import KnownUsers
-from proxy.session.plans import Plan, commit
+from proxy.session.plans import Plan, committing
 from proxy.session.promises import Promise
 from proxy.session.records import CursorId
 from proxy.session.stable_api import repeats_parameters
+from proxy.session.steps import Steps, in_one_go
 from proxy.session.store import SessionStore
 
 if TYPE_CHECKING:
@@ -84,6 +86,12 @@ class Sessions:
     #: Refuse here what upstream would refuse itself, in the words of a server 4.2.
     refuse_early: bool = False
     random: Callable[[], bytes] = _random
+    #: What is still to be noted of kills whose connections are over; somebody has to go on with it.
+    unfinished: deque[Iterator[None]] = field(default_factory=deque)
+
+
+def _finding(steps: Steps[int], found: list[int]) -> Iterator[None]:
+    found.append((yield from steps))
 
 
 class Desk:
@@ -111,6 +119,8 @@ class Desk:
         #: What a session command is about to make, and which part of it waits for its reply.
         self._promised: Promise | None = None
         self._sent: Plan | None = None
+        #: What upstream has done and is being noted.
+        self._noting: Iterator[None] | None = None
         #: What notes admitted requests, and is to be told of the replies to them.
         self.tracking = Tracking(
             sessions.store, sessions.known, connection, upstream, Origin(client)
@@ -279,6 +289,11 @@ class Desk:
             learnt,
         )
 
+    def weighing(self, plan: Plan) -> Steps[None]:
+        """Look up in steps what the rules will ask of a plan."""
+        if self._sessions.rules.weigh_plans and not self._caller.is_server:
+            yield from plan.weighing(self.store)
+
     def promise(self, plan: Plan) -> None:
         """Count the sessions that a command is about to make, until they are there or refused.
 
@@ -293,10 +308,12 @@ class Desk:
         if not part.kills:
             self._sent = part
 
-    def done(self, part: Plan, now: float) -> int:
+    def doing(self, part: Plan, now: float) -> Steps[int]:
         """Upstream has carried out a part; returns how many known sessions it means."""
         store, before = self.store, len(self.store)
-        targets = commit(part, store, now, upstream=self.upstream, origin=self.origin)
+        targets = yield from self._noted(
+            committing(part, store, now, upstream=self.upstream, origin=self.origin)
+        )
         self._sent = None
         if self._promised is not None:
             store.promise(self._promised, before - len(store))
@@ -312,11 +329,23 @@ class Desk:
     def closed(self, now: float) -> None:
         """The connection is over. What was sent and not answered may have made its sessions."""
         if self._sent is not None:
-            self.done(self._sent, now)
+            in_one_go(self.doing(self._sent, now))
+        if self._noting is not None:
+            self._sessions.unfinished.append(self._noting)
         self.kept()
 
-    def passed_on(self, request: Request, ok: bool, now: float) -> None:
-        """Note what a server's session command, which went upstream as it came, has done there."""
+    def _noted(self, steps: Steps[int]) -> Steps[int]:
+        """As ``steps``, which are gone to the end even if the connection ends before."""
+        found: list[int] = []
+        noting = self._noting = _finding(steps, found)
+        for _ in noting:
+            yield
+        self._noting = None
+        return found[0]
+
+    def passing_on(self, request: Request, ok: bool, now: float) -> Steps[None]:
+        """Note in steps what a server's session command, which went upstream as it came, has done
+        there."""
         store, command = self.store, request.command
         if passed_on.is_help(request):
             return
@@ -324,7 +353,8 @@ class Desk:
         # Where no reply comes upstream may have refused the kill.
         if ok and command.startswith("kill") and request.expects_reply:
             selection = passed_on.hit(request, self.caller)
-            targets = store.kill(selection, now, self.upstream) if selection else 0
+            if selection:
+                targets = yield from self._noted(store.killing(selection, now, self.upstream))
             self._sessions.recorder.killed(0, targets)
         elif ok and command in ("endSessions", "refreshSessions"):
             lsids = passed_on.named(request, self.caller)

@@ -206,10 +206,7 @@ class _Question:
                 self.attempt += 1
                 conversation.observer.later(seconds, self.put)
                 return
-        reading = self._reading(reply, now)
-        for _ in reading:
-            conversation.work = reading  # it is long, and others have their turn in between
-            break
+        conversation.do(self._reading(reply, now))
 
     def _reading(self, reply: Reply, now: float) -> Iterator[None]:
         conversation = self.conversation

@@ -11,6 +11,7 @@ from proxy.listing.cursors import CURSORS, OpenCursor, cursor_row, open_cursors
 from proxy.listing.kinds import EVERYTHING, Key, Listing, Rank, Row, number_of, text_of
 from proxy.listing.sessions import (
     in_transaction,
+    oldest_start,
     session_batches,
     session_listing,
     session_row,
@@ -32,6 +33,7 @@ __all__ = [
     "cursor_row",
     "in_transaction",
     "number_of",
+    "oldest_start",
     "open_cursors",
     "open_transactions",
     "session_batches",

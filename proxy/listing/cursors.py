@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from proxy.listing.kinds import EVERYTHING, Listing, Row
+from proxy.listing.kinds import Listing, Row
 from proxy.listing.sessions import (
     SESSION_ORDERS,
     idle_seconds,
@@ -13,14 +13,13 @@ from proxy.listing.sessions import (
     is_busy,
     uuid_text,
 )
-from proxy.listing.slices import in_slices
 from proxy.session.transactions import State
 
 if TYPE_CHECKING:
     from proxy.session.records import CursorId, Session
     from proxy.session.store import SessionStore
 
-#: Sessions whose cursors are gathered in one go.
+#: Cursors that are gathered in one go; a session may have a thousand more.
 _BATCH: Final = 500
 
 
@@ -35,13 +34,21 @@ class OpenCursor(NamedTuple):
 
 def open_cursors(store: SessionStore) -> Iterator[list[OpenCursor]]:
     """Every cursor that is open in a session, some at a time."""
-    for sessions in in_slices(store.active(EVERYTHING), _BATCH):
-        yield [
-            OpenCursor(cursor, namespace, session, store.cursor_opened_at(cursor) or 0.0)
-            for session in sessions
-            if session.activity is not None
-            for cursor, namespace in session.activity.cursors.items()
-        ]
+    found: list[OpenCursor] = []
+    for sessions in store.active():
+        for session in sessions:
+            activity = session.activity
+            if activity is None:
+                continue
+            for cursor, namespace in activity.cursors.items():
+                opened = store.cursor_opened_at(cursor) or 0.0
+                found.append(OpenCursor(cursor, namespace, session, opened))
+            if len(found) >= _BATCH:
+                yield found
+                found = []
+        # Others have their turn, be there something or not.
+        yield found
+        found = []
 
 
 def cursor_row(cursor: OpenCursor, now: float) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,9 @@ def session_rows(store: SessionStore, now: float) -> Iterator[Row]:
 #: Operations in one row: a session is for one at a time.
 MOST_OPERATIONS: Final = 20
 
+#: Operations and cursors of a session that are looked at where all of them would take long.
+_LOOKED_AT: Final = 20
+
 
 def session_batches(store: SessionStore) -> Iterator[list[Session]]:
     """Every session that exists all the while exactly once, some at a time."""
@@ -44,7 +48,7 @@ def session_batches(store: SessionStore) -> Iterator[list[Session]]:
 def session_row(session: Transacting, ending: tuple[Ending, float] | None, now: float) -> Row:
     """One session as a row."""
     activity, tracker, origin = session.activity, session.transaction, session.origin
-    operations = [] if activity is None else list(activity.operations)
+    operations = [] if activity is None else list(islice(activity.operations, MOST_OPERATIONS))
     row: Row = {
         "session": uuid_text(session.id),
         "uid": session.owner.uid.hex(),
@@ -62,7 +66,7 @@ def session_row(session: Transacting, ending: tuple[Ending, float] | None, now: 
                 "seconds": round(now - o.started, 3),
                 "upstream": o.upstream,
             }
-            for o in operations[:MOST_OPERATIONS]
+            for o in operations
         ],
         "cursors": cursor_count(session),
         "txn_number": None,
@@ -128,18 +132,23 @@ def transaction_key(session: Transacting) -> float:
     return key
 
 
-def _operation_key(session: Transacting) -> float:
-    if session.activity is None or not session.activity.operations:
-        return -inf
-    return -min(one.started for one in session.activity.operations)
+def oldest_start(session: Transacting) -> float:
+    """When what is in flight for longest under a session began; infinity where nothing is.
+
+    They are in the order in which this process has heard of them.
+    """
+    if session.activity is None:
+        return inf
+    some = islice(session.activity.operations, _LOOKED_AT)
+    return min((one.started for one in some), default=inf)
 
 
 def session_words(session: Transacting) -> list[str]:
     """What only a search through everything looks at."""
     words = [uuid_text(session.id), session.origin.driver_version]
     if session.activity is not None:
-        words += [one.command for one in session.activity.operations]
-        words += session.activity.cursors.values()
+        words += [one.command for one in islice(session.activity.operations, _LOOKED_AT)]
+        words += islice(session.activity.cursors.values(), _LOOKED_AT)
     return words
 
 
@@ -174,7 +183,7 @@ SESSION_ORDERS: Final[Mapping[str, Callable[[Transacting], Key]]] = {
     "age": lambda session: -session.first_use,
     "idle": lambda session: -inf if is_busy(session) else -session.last_use,
     "cursors": cursor_count,
-    "operations": _operation_key,
+    "operations": lambda session: -oldest_start(session),
     "transaction": transaction_key,
     "txn_number": lambda session: session.txn_number,
 }

@@ -12,11 +12,16 @@ T = TypeVar("T")
 SLICE: Final = 1_000
 
 
+def in_batches(items: Iterable[T], size: int = SLICE) -> Iterator[list[T]]:
+    """As :func:`in_slices`, of what does not change and is made one by one."""
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
+
+
 def in_slices(items: Iterable[T], size: int = SLICE) -> Iterator[list[T]]:
     """The items, ``size`` at a time.
 
     They are taken at once, as they may change between two slices.
     """
-    rest = iter(items if isinstance(items, list) else list(items))
-    while some := list(islice(rest, size)):
-        yield some
+    return in_batches(items if isinstance(items, list) else list(items), size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -50,9 +51,9 @@ def transaction_row(session: Transacting, now: float) -> Row:
     }
 
 
-def open_transactions(store: SessionStore) -> list[Transacting]:
-    """The sessions and child sessions with a transaction in progress."""
-    return list(store.open_transaction_sessions()) if store.open_transactions else []
+def open_transactions(store: SessionStore) -> Iterator[list[Transacting]]:
+    """The sessions and child sessions with a transaction in progress, some at a time."""
+    return store.open_transaction_sessions()
 
 
 def _last_transaction_use(session: Transacting) -> float:

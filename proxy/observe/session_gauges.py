@@ -236,8 +236,11 @@ class SessionReading:
     def transactions(self, now: float) -> Iterator[None]:
         oldest = longest = 0.0
         idle: dict[tuple[str, ...], float] = {}
-        found = list(islice(self._store.open_transaction_sessions(), _MOST_TRANSACTIONS))
-        for sessions in slices(found, _TRANSACTIONS_AT_ONCE):
+        found = 0
+        for sessions in self._store.open_transaction_sessions():
+            found += len(sessions)
+            if found > _MOST_TRANSACTIONS:
+                break
             for session in sessions:
                 tracker = session.transaction
                 if tracker is None:

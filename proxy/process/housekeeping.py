@@ -21,6 +21,9 @@ async def keep_house(sessions: Sessions, upstreams: Upstreams) -> None:
     """Sweep every :data:`INTERVAL` until cancelled."""
     while True:
         await trio.sleep(INTERVAL)
+        while sessions.unfinished:
+            for _ in sessions.unfinished.popleft():
+                await trio.lowlevel.checkpoint()
         sessions.store.timeout = upstreams.timeout_minutes * 60.0
         while sessions.store.expire(trio.current_time(), _SLICE).more:
             await trio.lowlevel.checkpoint()

@@ -17,7 +17,7 @@ from proxy.addresses import parse_address, parse_upstream
 from proxy.build import VERSION
 from proxy.conversation.desk import Sessions
 from proxy.listing import session_rows
-from proxy.listing.slices import in_slices
+from proxy.listing.slices import in_batches
 from proxy.net import readiness, tls
 from proxy.net.limits import BufferBudget, Places, raise_descriptor_limit
 from proxy.observe import gauges
@@ -446,7 +446,7 @@ class Server:
     async def connection_rows(self) -> list[dict[str, Any]]:
         """As :meth:`connections`, with other work in between."""
         rows: list[dict[str, Any]] = []
-        for some in in_slices(self.connections(), _SLICE):
+        for some in in_batches(self.connections(), _SLICE):
             rows += some
             await trio.lowlevel.checkpoint()
         return rows

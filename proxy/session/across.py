@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from proxy.session.ids import LogicalSessionId, Origin
     from proxy.session.records import CursorId, Hit, Open, Selection, Session
+    from proxy.session.steps import Steps
 
 
 class Totals(Protocol):
@@ -44,6 +45,9 @@ class Totals(Protocol):
 
     def hit(self, within: Selection) -> Hit:
         """How much a kill of the selected sessions would hit, on all upstreams together."""
+
+    def hitting(self, within: Selection) -> Steps[Hit]:
+        """:meth:`hit` in steps."""
 
 
 class Known(Totals, Protocol):
@@ -78,7 +82,7 @@ class Control(Protocol):
     def hit(self, within: Selection) -> Hit:
         """How much a kill of the selected sessions would hit, on all upstreams together."""
 
-    def open_at(self, upstream: str, within: Selection) -> Open:
+    def opening_at(self, upstream: str, within: Selection) -> Steps[Open]:
         """What the selected sessions have open at ``upstream`` (an address)."""
 
     def use(self, lsid: LogicalSessionId, now: float, user: str, origin: Origin) -> object:
@@ -92,5 +96,5 @@ class Control(Protocol):
     def end(self, lsids: Iterable[LogicalSessionId], now: float) -> None:
         """Note that the owner ended these."""
 
-    def kill(self, within: Selection, now: float, upstream: str | None = None) -> int:
+    def killing(self, within: Selection, now: float, upstream: str | None = None) -> Steps[int]:
         """Note a kill on ``upstream`` (None: all); returns how many sessions it has hit."""

@@ -63,12 +63,11 @@ def _check_list(argument: Argument, path: str) -> None:
 def _documents(
     argument: Argument, path: str, *, refuse_absent: bool = False
 ) -> Iterator[tuple[int, Element]]:
+    """The documents of a list; what is absent comes too, unless it is refused."""
     _check_list(argument, path)
     request, _, element = argument
     for position, entry in idl.entries(request.message, element, request.command, path):
-        if idl.is_absent(entry) and not refuse_absent:
-            continue
-        if entry.type != DOCUMENT:
+        if entry.type != DOCUMENT and (refuse_absent or not idl.is_absent(entry)):
             kind = idl.type_name(entry.type)
             raise refusals.wrong_type(f"{path}.{position}", kind, "object")
         yield position, entry
@@ -97,10 +96,11 @@ def reading_keys(
     entries = _kill_list(argument, path) if refuse_absent else _documents(argument, path)
     # All of it is parsed before anything in it is judged, as on the server.
     given: list[idl.Lsid] = []
-    for _, entry in entries:
-        if len(given) % STEP == STEP - 1:
+    for position, entry in entries:
+        if position % STEP == STEP - 1:
             yield
-        given.append(idl.any_lsid(data, entry, path, children=caller.knows_children))
+        if entry.type == DOCUMENT:
+            given.append(idl.any_lsid(data, entry, path, children=caller.knows_children))
     found = Keys({}, [])
     uids: dict[bytes | None, bytes] = {}
     for number, one in enumerate(given):

@@ -31,6 +31,14 @@ _OWNERS: Final = "owners of an lsid without uid"
 #: Sessions that one listing may return; more stay a gap.
 _MAX_LISTED: Final = 10_000
 
+#: Bytes of an entry of a reply: somebody may have thousands of roles.
+_LONGEST: Final = 262_144
+
+#: Roles of all users together, and sessions of all listings, that are kept while one command is
+#: decided on; more stay a gap.
+_MAX_ROLES: Final = 500_000
+_MAX_OWNERS: Final = 100_000
+
 #: UUIDs that one command asks for.
 _MAX_ASKED: Final = 1_000
 
@@ -81,36 +89,40 @@ def note_gaps(ids: Collection[bytes], caller: Caller, learnt: Learnt) -> None:
 
 def learn(ask: Ask, replies: Sequence[bytes | None]) -> Learnt:
     """What the replies (documents, None where one never came) to ``ask`` tell."""
-    return in_one_go(learning(ask, replies))
-
-
-def learning(ask: Ask, replies: Sequence[bytes | None]) -> Steps[Learnt]:
-    """:func:`learn` in steps."""
     learnt = Learnt()
     for subject, reply in zip(ask.subjects, replies, strict=True):
-        try:
-            if reply is None:
-                raise ValueError("no reply")
-            fields = walk(reply, 0, len(reply))
-            outcome = _decoded(reply, fields, b"ok", b"errmsg")
-            if outcome.get("ok") != 1:
-                raise ValueError(str(outcome.get("errmsg", "no reply")))
-            if subject == _WITH_ROLES:
-                yield from _learn_roles(learnt, reply, fields)
-            else:
-                yield from _learn_owners(learnt, reply, fields)
-        except (BSONError, WireError, ValueError, KeyError, TypeError, AttributeError) as error:
-            gap = shortened(f"{subject}: {error}")
-            if gap not in learnt.gaps:
-                learnt.gaps.append(gap)
+        in_one_go(learning(subject, reply, learnt))
     return learnt
 
 
+def learning(subject: str, reply: bytes | None, learnt: Learnt) -> Steps[None]:
+    """Add in steps what a reply (a document) to one of the questions tells."""
+    try:
+        if reply is None:
+            raise ValueError("no reply")
+        fields = walk(reply, 0, len(reply))
+        outcome = _decoded(reply, fields, b"ok", b"errmsg")
+        if outcome.get("ok") != 1:
+            raise ValueError(str(outcome.get("errmsg", "no reply")))
+        if subject == _WITH_ROLES:
+            yield from _learn_roles(learnt, reply, fields)
+        else:
+            yield from _learn_owners(learnt, reply, fields)
+    except (BSONError, WireError, ValueError, KeyError, TypeError, AttributeError) as error:
+        gap = shortened(f"{subject}: {error}")
+        if gap not in learnt.gaps:
+            learnt.gaps.append(gap)
+
+
 def _learn_roles(learnt: Learnt, reply: bytes, fields: Fields) -> Steps[None]:
+    learnt_roles = 0
     for number, user in _documents(reply, _field(fields, "users")):
         if number % STEP == STEP - 1:
             yield
         roles = frozenset((str(r["role"]), str(r["db"])) for r in user["roles"])
+        learnt_roles += 1 + len(roles)
+        if learnt_roles > _MAX_ROLES:
+            raise ValueError(f"more than {_MAX_ROLES} roles")
         learnt.roles[user_digest(str(user["user"]), str(user["db"]))] = roles
 
 
@@ -121,8 +133,11 @@ def _learn_owners(learnt: Learnt, reply: bytes, fields: Fields) -> Steps[None]:
     for number, one in _documents(reply, _field(inner, "firstBatch")):
         if number % STEP == STEP - 1:
             yield
+        if learnt.listed == _MAX_OWNERS:
+            raise ValueError(f"more than {_MAX_OWNERS} sessions")
         owners = learnt.owners.setdefault(bytes(_raw(one["_id"]["id"])), set())
         owners.add(bytes(one["_id"]["uid"]))
+        learnt.listed += 1
         listed += 1
     if listed >= _MAX_LISTED or _decoded(reply, inner, b"id")["id"]:
         raise ValueError(f"more than {_MAX_LISTED} sessions")
@@ -136,8 +151,12 @@ def _field(fields: Fields, name: str) -> Element:
 
 
 def _decoded(reply: bytes, fields: Fields, *names: bytes) -> Mapping[str, Any]:
-    """Some elements, those of them that are there."""
-    found = [reply[one.start : one.end] for name in names if (one := fields.get(name))]
+    """Some elements, those of them that are there and no longer than any is."""
+    found = [
+        reply[one.start : one.end]
+        for name in names
+        if (one := fields.get(name)) and one.end - one.start <= _LONGEST
+    ]
     return bson.decode(bsonout.document(*found))
 
 
@@ -145,6 +164,8 @@ def _documents(reply: bytes, array: Element) -> Iterator[tuple[int, Mapping[str,
     for number, (_, one) in enumerate(elements(reply, array.value, array.end)):
         if one.type != DOCUMENT:
             raise ValueError("an entry is no document")
+        if one.end - one.value > _LONGEST:
+            raise ValueError("an entry is too long")
         yield number, bson.decode(reply[one.value : one.end])
 
 

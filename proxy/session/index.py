@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from proxy.counting import OTHER
 from proxy.session.children import Children
 from proxy.session.cursors import OpenCursors
-from proxy.session.ids import OpenTransaction, Origin
+from proxy.session.ids import Origin
 from proxy.session.promises import Promise, Promises
 from proxy.session.records import (
     Child,
     Ending,
-    Hit,
-    Open,
     OriginGroup,
     Owner,
-    Selection,
     Session,
 )
 from proxy.session.sharded import Sharded
@@ -41,14 +38,6 @@ class Page(NamedTuple):
 
     sessions: list[Session]
     next: int | None
-
-
-class _Selected(NamedTuple):
-    """What a selection means now: ``owners`` with all they have, None for everybody, and
-    ``others``, single sessions beside theirs."""
-
-    owners: list[Owner] | None
-    others: list[Session]
 
 
 class SessionIndex:
@@ -156,68 +145,6 @@ class SessionIndex:
             return Ending.KILLED, max(owner.killed_at, self._killed_at)
         return None if session.ended is None else (session.ended, session.ended_at)
 
-    def active(self, within: Selection) -> Iterator[Session]:
-        """The selected sessions that have operations, cursors or a transaction open."""
-        return self._active_in(self._selected(within))
-
-    def count(self, within: Selection) -> int:
-        """How many sessions are selected."""
-        return self._count_in(self._selected(within))
-
-    def _selected(self, within: Selection) -> _Selected:
-        if within.everything:
-            return _Selected(None, [])
-        get, uids = self.get, within.uids
-        owners = [owner for uid in uids for owner in self._by_uid.get(uid, ())]
-        found = [get(key) for key in within.keys if not uids or key.uid not in uids]
-        return _Selected(owners, [session for session in found if session is not None])
-
-    def _active_in(self, selected: _Selected) -> Iterator[Session]:
-        owners, others = selected
-        for owner in self._active if owners is None else owners:
-            yield from owner.active
-        for session in others:
-            tracker = session.transaction
-            if session.activity is not None or (tracker is not None and tracker.counts):
-                yield session
-
-    def _count_in(self, selected: _Selected) -> int:
-        owners, others = selected
-        if owners is None:
-            return self._count
-        return sum(owner.sessions.count for owner in owners) + len(others)
-
-    def hit(self, within: Selection) -> Hit:
-        """How much a kill of the selected sessions would hit, on all upstreams together."""
-        operations = cursors = transactions = 0
-        for session in self.active(within):
-            if session.activity is not None:
-                operations += len(session.activity.operations)
-                cursors += len(session.activity.cursors)
-            transactions += session.state is State.IN_PROGRESS
-            for child in session.children:
-                transactions += child.state is State.IN_PROGRESS
-        return Hit(self.count(within), operations, cursors, transactions)
-
-    def open_at(self, upstream: str, within: Selection) -> Open:
-        """What the selected sessions have open at ``upstream`` (an address)."""
-        found = Open({}, [], [])
-        for session in self.active(within):
-            uid = session.owner.uid
-            if session.activity is not None:
-                for operation in session.activity.operations:
-                    if operation.upstream == upstream:
-                        found.operations.append(operation.place)
-                for cursor, namespace in session.activity.cursors.items():
-                    if cursor.upstream == upstream:
-                        found.cursors.setdefault((uid, namespace), []).append(cursor.id)
-            for one in session.with_children:
-                tracker = one.transaction
-                if tracker is not None and tracker.may_be_open and tracker.open_at == upstream:
-                    number, api = tracker.open_number, tracker.open_api
-                    found.transactions.append(OpenTransaction(session.key, number, api, one.child))
-        return found
-
     def cursor_session(self, cursor: CursorId) -> Session | None:
         """The session that opened a cursor."""
         return self._cursors.session(cursor)
@@ -241,17 +168,6 @@ class SessionIndex:
     def origins(self) -> list[OriginGroup]:
         """All places that sessions which are known now come from."""
         return list(self._groups.values())
-
-    def open_transaction_sessions(self) -> Iterator[Session | Child]:
-        """The sessions and child sessions with a transaction in progress."""
-        for owner in self._active:
-            if owner.open_transactions:
-                for session in owner.active:
-                    if session.state is State.IN_PROGRESS:
-                        yield session
-                    for child in session.children:
-                        if child.state is State.IN_PROGRESS:
-                            yield child
 
     def transactions_to_watch(self) -> Iterator[list[Session]]:
         """The sessions whose transaction may be open, seen or not, in lists of each owner's.

@@ -123,11 +123,15 @@ def names_only(pattern: Pattern, caller: Caller) -> bool:
 
 @dataclass(slots=True)
 class Learnt:
-    """What upstream told the caller when asked; ``gaps`` says what it would not tell."""
+    """What upstream told the caller when asked; ``gaps`` says what it would not tell.
+
+    ``listed`` are the sessions whose owners it told.
+    """
 
     roles: dict[bytes, frozenset[Role]] = field(default_factory=dict)
     owners: dict[bytes, set[bytes]] = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
+    listed: int = 0
 
 
 def id_of_any_owner(pattern: Pattern) -> bytes | None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.session import bsonout
 from proxy.session.identity import NO_OWNER, user_digest
 from proxy.session.ids import LogicalSessionId, OpenTransaction, Origin, OwnedKeys
-from proxy.session.records import InFlight, Selection
+from proxy.session.records import Selection
+from proxy.session.steps import MANY, Steps, in_one_go
 
 if TYPE_CHECKING:
     from proxy.errors import CommandError
     from proxy.session.across import Control, Known
     from proxy.session.caller import Caller
+    from proxy.session.records import Hit, InFlight
 
 #: Sessions and owners that are looked up in one go.
-_LOOKED_UP: Final = 10_000
+_LOOKED_UP: Final = 5_000
 
 #: Tells nothing and changes nothing, but brings upstream's operationTime and $clusterTime.
 CARRIER: Final = "ping"
@@ -67,8 +69,10 @@ class Plan:
     lsids: Collection[LogicalSessionId] = ()
     own_lsid: LogicalSessionId | None = None
     unknown: str = ""
-    #: What :meth:`new_sessions` has found; 0 where nobody asked.
+    #: What :meth:`new_sessions` and :meth:`hits` have found; 0 and None where nobody asked.
     makes: int = 0
+    hit: Hit | None = None
+    weighed: bool = False
 
     @property
     def kills(self) -> bool:
@@ -94,11 +98,29 @@ class Plan:
 
     def new_sessions(self, store: Known) -> int:
         """How many sessions it brings into being that ``store`` does not know."""
-        if not self.kills:
-            self.makes = int(self.own_lsid is not None and self.own_lsid not in store)
-            if self.creates_sessions:
-                self.makes += sum(lsid not in store for lsid in self.lsids)
+        if not self.weighed:
+            in_one_go(self.weighing(store))
         return self.makes
+
+    def hits(self, store: Known) -> Hit:
+        """How much a kill hits, on all upstreams together."""
+        if self.hit is None:
+            self.hit = store.hit(self.selection)
+        return self.hit
+
+    def weighing(self, store: Known) -> Steps[None]:
+        """Find out in steps what :meth:`new_sessions` and :meth:`hits` say, for lists are long."""
+        if self.kills:
+            self.hit = yield from store.hitting(self.selection)
+        else:
+            makes = int(self.own_lsid is not None and self.own_lsid not in store)
+            if self.creates_sessions:
+                for number, lsid in enumerate(self.lsids):
+                    if number % MANY == MANY - 1:
+                        yield
+                    makes += lsid not in store
+            self.makes = makes
+        self.weighed = True
 
     def part(self, number: int) -> Plan:
         """What the command number ``number`` of ``upstream`` carries out."""
@@ -143,12 +165,31 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """A command (BSON) about what ``owner`` (a digest) has open: best sent on a connection of
-    theirs, where they have one, else on the caller's own in the other form."""
+    """A command about what ``owner`` (a digest) has open: best sent on a connection of theirs,
+    where they have one, else on the one of ``caller`` (a digest) in the other form.
+
+    It is made when it is asked for, as there may be very many.
+    """
 
     owner: bytes
-    as_owner: bytes
-    as_caller: bytes
+    caller: bytes | None
+    #: A transaction, or cursors of one ``db.collection``.
+    about: OpenTransaction | tuple[str, list[int]]
+
+    @property
+    def as_owner(self) -> bytes:
+        """The command (BSON) as the owner would send it."""
+        return self._command(self.owner)
+
+    @property
+    def as_caller(self) -> bytes:
+        """The command (BSON) as the caller has to send it."""
+        return self._command(self.caller)
+
+    def _command(self, own: bytes | None) -> bytes:
+        if isinstance(self.about, OpenTransaction):
+            return abort_command(self.about, own)
+        return kill_cursors_command(*self.about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +206,25 @@ class Emulation:
 
 def emulation(plan: Plan, store: Control, upstream: str) -> Emulation:
     """What the plan's kill comes to on ``upstream`` (an address). Nothing for other commands."""
+    return in_one_go(emulating(plan, store, upstream))
+
+
+def emulating(plan: Plan, store: Control, upstream: str) -> Steps[Emulation]:
+    """:func:`emulation` in steps."""
     if not plan.kills:
         return Emulation((), ())
-    found = store.open_at(upstream, plan.selection)
+    found = yield from store.opening_at(upstream, plan.selection)
+    caller = plan.caller.digest
     errands: list[Errand] = []
     for (owner, namespace), ids in found.cursors.items():
-        command = kill_cursors_command(namespace, ids)
-        errands.append(Errand(owner, command, command))
+        for start in range(0, len(ids), MANY):
+            if len(errands) % MANY == MANY - 1:
+                yield
+            errands.append(Errand(owner, caller, (namespace, ids[start : start + MANY])))
     for one in found.transactions:
-        as_owner = abort_command(one, one.key.uid)
-        as_caller = abort_command(one, plan.caller.digest)
-        errands.append(Errand(one.key.uid, as_owner, as_caller))
+        if len(errands) % MANY == MANY - 1:
+            yield
+        errands.append(Errand(one.key.uid, caller, one))
     return Emulation(tuple(errands), tuple(found.operations))
 
 
@@ -207,39 +256,28 @@ def commit(plan: Plan, store: Control, now: float, *, upstream: str | None, orig
     ``upstream`` is the address that carried it out: a kill closes cursors and transactions
     there only, as servers act on themselves.
     """
-    targets = _EFFECTS[plan.command](plan, store, now, upstream, origin)
-    if plan.own_lsid is not None and not plan.kills:
+    return in_one_go(committing(plan, store, now, upstream=upstream, origin=origin))
+
+
+def committing(
+    plan: Plan, store: Control, now: float, *, upstream: str | None, origin: Origin
+) -> Steps[int]:
+    """:func:`commit` in steps, of which only a kill takes several."""
+    if plan.kills:
+        return (yield from store.killing(plan.selection, now, upstream)) if plan.selection else 0
+    if plan.command == "endSessions":
+        store.end(plan.lsids, now)
+    else:
+        _use(plan, store, now, origin)
+    if plan.own_lsid is not None:
         store.use(plan.own_lsid, now, plan.caller.name, origin)
-    return targets
+    return len(plan.lsids)
 
 
-Effect = Callable[[Plan, "Control", float, "str | None", Origin], int]
-
-
-def _use(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> int:
+def _use(plan: Plan, store: Control, now: float, origin: Origin) -> None:
     own, name, lsids = plan.caller.digest, plan.caller.name, plan.lsids
     if isinstance(lsids, OwnedKeys):
         store.use_all(lsids, now, name if lsids.uid == own else "", origin)
     else:
         for lsid in lsids:
             store.use(lsid, now, name if lsid.uid == own else "", origin)
-    return len(lsids)
-
-
-def _end(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> int:
-    store.end(plan.lsids, now)
-    return len(plan.lsids)
-
-
-def _kill(plan: Plan, store: Control, now: float, upstream: str | None, origin: Origin) -> int:
-    return store.kill(plan.selection, now, upstream) if plan.selection else 0
-
-
-_EFFECTS: Final[dict[str, Effect]] = {
-    "startSession": _use,
-    "refreshSessions": _use,
-    "endSessions": _end,
-    "killSessions": _kill,
-    "killAllSessions": _kill,
-    "killAllSessionsByPattern": _kill,
-}

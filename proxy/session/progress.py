@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.session.counts import OUTCOME_OF, Counts
-from proxy.session.index import SessionIndex
 from proxy.session.records import Activity, Child
+from proxy.session.selected import SelectedSessions
 from proxy.session.transactions import Outcome, State, Step, Tracker
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from proxy.session.records import Session
 
 
-class TransactionStore(SessionIndex):
+class TransactionStore(SelectedSessions):
     """Sessions with their transactions. ``counts`` says what has happened to all of them."""
 
     def __init__(self) -> None:

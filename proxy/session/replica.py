@@ -28,6 +28,7 @@ from proxy.session.transactions import State, Tracker
 
 if TYPE_CHECKING:
     from proxy.session.info import OperationSessionInfo
+    from proxy.session.steps import Steps
     from proxy.session.transactions import Outcome, Step
 
 #: Sessions told of at a time: to take them in takes a few milliseconds.
@@ -293,13 +294,21 @@ class SharedStore(SessionStore):
             self._acts.append(("end", [tuple(key) for key in known], now))
             self.hurry()
 
-    def kill(self, within: Selection, now: float, upstream: str | None = None) -> int:
-        listening, self._listening = self._listening, True
-        try:
-            hit = super().kill(within, now, upstream)
-        finally:
-            self._listening = listening
-        if not listening:
+    def killing(self, within: Selection, now: float, upstream: str | None = None) -> Steps[int]:
+        steps = SessionStore.killing(self, within, now, upstream)
+        told = self._listening
+        hit = -1
+        while hit < 0:
+            listening, self._listening = self._listening, True
+            try:
+                next(steps)
+            except StopIteration as end:
+                hit = end.value
+            finally:
+                self._listening = listening
+            if hit < 0:
+                yield
+        if not told:
             keys = [tuple(key) for key in within.keys]
             what = (within.everything, list(within.uids), keys)
             self._acts.append(("kill", what, now, upstream))

@@ -23,6 +23,7 @@ from proxy.session.records import (
     Selection,
     Session,
 )
+from proxy.session.steps import MANY, Steps, in_one_go
 from proxy.session.transactions import State
 
 #: What every server says by default, in seconds.
@@ -34,6 +35,9 @@ DEFAULT_MAX_SESSIONS: Final = 1_000_000
 #: may wait in one list.
 _GONE: Final = -1
 _FEW_GONE: Final = 100
+
+#: What a kill closes in one step, of which a session may have a thousand more.
+_FEW_CLOSED: Final = 500
 
 
 class Swept(NamedTuple):
@@ -123,34 +127,59 @@ class SessionStore(TransactionStore):
         Operations in flight stay until they finish, as they do upstream. Returns how many
         sessions it has hit.
         """
-        selected = self._selected(within)
+        return in_one_go(self.killing(within, now, upstream))
+
+    def killing(self, within: Selection, now: float, upstream: str | None = None) -> Steps[int]:
+        """:meth:`kill` in steps. What is used meanwhile is not hit."""
+        selected = yield from self._selecting(within)
         hit = self._count_in(selected)
         self.counts.killed += hit
-        for session in list(self._active_in(selected)):
-            if session.activity is not None:
-                for cursor in [c for c in session.activity.cursors if upstream in (None, c[0])]:
-                    if (self._cursors.opened_at(cursor) or 0.0) <= now:
-                        self.cursor_closed(cursor)
-            for one in session.with_children:
-                tracker = one.transaction
-                if (
-                    tracker is not None
-                    and upstream in (None, tracker.open_at)
-                    and tracker.started <= now
-                ):
-                    self.abort_transaction(one, now, "killed")
         self._epoch += 1
+        epoch = self._epoch
         if within.everything:
-            self._killed_epoch = self._epoch
+            self._killed_epoch = epoch
             self._killed_at = now
         for owner in selected.owners or ():
-            owner.killed_epoch = self._epoch
+            owner.killed_epoch = epoch
             owner.killed_at = now
-        for session in selected.others:
-            session.ended = Ending.KILLED
-            session.ended_at = now
-            session.epoch = self._epoch
+        for number, session in enumerate(selected.others):
+            if number % MANY == MANY - 1:
+                yield
+            if session.last_use <= now:
+                session.ended = Ending.KILLED
+                session.ended_at = now
+                session.epoch = epoch
+        for sessions in self._active_in(selected):
+            closed = 0
+            for session in sessions:
+                closed += self._close_all(session, now, upstream)
+                if closed >= _FEW_CLOSED:
+                    closed = 0
+                    yield
+            yield
         return hit
+
+    def _close_all(self, session: Session, now: float, upstream: str | None) -> int:
+        """A session was killed: note what of it is closed; about how much there was to do."""
+        activity = session.activity
+        closed = 1
+        if activity is not None:
+            for cursor in [c for c in activity.cursors if upstream in (None, c[0])]:
+                closed += 1
+                if (self._cursors.opened_at(cursor) or 0.0) <= now:
+                    self.cursor_closed(cursor)
+        if session not in self.with_id(session.id):
+            return closed
+        for one in session.with_children:
+            closed += 1
+            tracker = one.transaction
+            if (
+                tracker is not None
+                and upstream in (None, tracker.open_at)
+                and tracker.started <= now
+            ):
+                self.abort_transaction(one, now, "killed")
+        return closed
 
     def forget(self, session: Session) -> bool:
         """Drop a session with all that belongs to it; False where that has happened already."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import trio
 
-from proxy.admin.summary import groups, summary
+from proxy.admin.summary import group_row, groups, summary
 from proxy.session.store import SessionStore
 from tests.admin.endpoint import FakeState
 
@@ -13,7 +13,7 @@ async def test_nothing_is_no_time_old() -> None:
 
 
 async def test_nobody_has_no_groups() -> None:
-    assert await groups(SessionStore(), 5, 5, 0.0) == []
+    assert await groups(SessionStore(), 5, 5) == []
 
 
 async def test_groups_differ_by_owner_application_driver_and_version_only() -> None:
@@ -23,7 +23,8 @@ async def test_groups_differ_by_owner_application_driver_and_version_only() -> N
     state.add(3, application="other")
     state.add(4, driver="nodejs")
     state.add(5, "bob@admin")
-    rows = await groups(state.store, 0, 0, trio.current_time())
+    now = trio.current_time()
+    rows = [group_row(one, now) for one in await groups(state.store, 0, 0)]
     assert [row["sessions"] for row in rows] == [2, 1, 1, 1]
     assert rows[0]["oldest_seconds"] >= 90
     assert [row["application_sessions"] for row in rows] == [4, 1, 4, 4]
@@ -32,5 +33,6 @@ async def test_groups_differ_by_owner_application_driver_and_version_only() -> N
 async def test_sessions_of_nobody_have_no_budget_of_a_users() -> None:
     state = FakeState()
     state.add(1, "")
-    (row,) = await groups(state.store, 5, 0, trio.current_time())
+    (group,) = await groups(state.store, 5, 0)
+    row = group_row(group, trio.current_time())
     assert (row["owner"], row["budget_used"]) == ("", None)

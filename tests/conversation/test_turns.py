@@ -13,8 +13,14 @@ import pytest
 
 from proxy.conversation.conversation import Conversation
 from proxy.session.identity import user_digest
+from proxy.session.ids import LogicalSessionId
+from proxy.session.info import OperationSessionInfo
+from proxy.session.records import CursorId
+from proxy.session.store import SessionStore
+from proxy.session.transactions import Outcome, Step
+from proxy.settings.rules import RuleTables
 from proxy.wire.opcodes import HEADER
-from tests.build import command, reply
+from tests.build import command, element, raw_document, reply
 from tests.effort import a_millisecond
 from tests.embedded.support import NOW, USERS, node
 from tests.proxied import ProxiedClient, Proxy
@@ -39,8 +45,10 @@ def no_collections() -> Iterator[None]:
     gc.enable()
 
 
-def client_of(user: str, database: str) -> ProxiedClient:
-    proxy = Proxy(node(authorization=True, users=USERS))
+def client_of(
+    user: str, database: str, tables: RuleTables | None = None, native: bool | None = None
+) -> ProxiedClient:
+    proxy = Proxy(node(authorization=True, users=USERS), tables, native)
     for number in range(20_000):
         proxy.sessions.known._roles[digest(number)] = frozenset((READ_WRITE,))
     client = proxy.connect()
@@ -125,6 +133,131 @@ def test_a_long_list_is_read_judged_and_carried_out_in_turns(
     if longest > MOST:
         longest, _ = turns(client_of(*user), frame)
     assert longest < MOST
+
+
+LIMITS = RuleTables.model_validate(
+    {
+        "kill_guard": {"mode": "enforce", "permission": "nobody", "max_sessions": 2},
+        "session_budget": {"mode": "enforce", "per_user": 10_000},
+    }
+)
+NULLS = raw_document(
+    element("refreshSessions", [None] * 2 * MANY), element("$db", "admin"), element("x", 1)
+)
+
+
+@pytest.mark.parametrize(
+    ("user", "document", "code"),
+    [
+        (ALICE_APP, {"killSessions": [{"id": uuid(n)} for n in range(2 * MANY)]}, 13),
+        (ALICE_APP, {"killSessions": [*OWN_KEYS, {"id": uuid(0), "uid": ALICE}]}, 13),
+        (ALICE_APP, {"refreshSessions": [{"id": uuid(n)} for n in range(MANY, 3 * MANY)]}, 261),
+        (ALICE_APP, {"refreshSessions": [{"id": uuid(n)} for n in range(2 * MANY)]}, 261),
+        (
+            ALICE_APP,
+            {"refreshSessions": [{"id": uuid(n), "uid": ALICE} for n in range(MANY)]},
+            None,
+        ),
+        (ROOT, {"killAllSessions": []}, 13),
+        (ALICE_APP, NULLS, None),
+        (ALICE_APP, {"refreshSessions": [None] * 40 * MANY}, 22),
+    ],
+    ids=[
+        "kill",
+        "kill-keys",
+        "refresh",
+        "refresh-half",
+        "known",
+        "everybody",
+        "nulls",
+        "more-nulls",
+    ],
+)
+def test_a_rule_that_counts_a_long_list_does_it_in_turns(
+    user: tuple[str, str], document: Any, code: int | None
+) -> None:
+    frame = command(document if isinstance(document, bytes) else {**document, "$db": "admin"}, 7)
+
+    def client() -> ProxiedClient:
+        made = client_of(*user, LIMITS)
+        for number in range(MANY):
+            made.conversation.desk.store.use(
+                LogicalSessionId(bytes(uuid(number)), ALICE), NOW, "alice@app"
+            )
+        return made
+
+    longest, answer = turns(client(), frame)
+    assert answer.get("code") == code
+    if longest > MOST:
+        longest, _ = turns(client(), frame)
+    assert longest < MOST
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["native", "emulated"])
+@pytest.mark.parametrize("what", ["cursors", "transactions"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"killAllSessions": []},
+        {"killAllSessions": [ME]},
+        {"killAllSessionsByPattern": [{"uid": ALICE}]},
+    ],
+    ids=["everybody", "users", "uid"],
+)
+def test_a_kill_of_very_many_that_have_something_open_takes_turns(
+    document: Any, what: str, native: bool
+) -> None:
+    frame = command({**document, "$db": "admin"}, 7)
+
+    def client() -> ProxiedClient:
+        made = client_of("root", "admin", native=native)
+        fill(made.conversation.desk.store, what)
+        return made
+
+    made = client()
+    longest, answer = turns(made, frame)
+    store = made.conversation.desk.store
+    assert answer["ok"] == 1
+    assert (store.open_cursors(), store.open_transactions) == (0, 0)
+    if longest > MOST:
+        longest, _ = turns(client(), frame)
+    assert longest < MOST
+
+
+def fill(store: SessionStore, what: str) -> None:
+    """Cursors, very many of some sessions, or transactions of very many."""
+    for number in range(MANY // 5):
+        session = store.use(LogicalSessionId(bytes(uuid(number)), ALICE), NOW, "alice@app")
+        assert session is not None
+        if what == "transactions":
+            info = OperationSessionInfo(session.key, 1, False, True)
+            store.transaction_step(session, Step.START, Outcome.OK, info, NOW, "upstream:27017")
+        elif not number % 200:
+            for cursor in range(1_000):
+                id_ = CursorId("upstream:27017", number * 1_000 + cursor + 1)
+                store.cursor_opened(id_, session, "app.c", NOW)
+
+
+def test_a_kill_is_noted_to_the_end_though_its_connection_is_over() -> None:
+    client = client_of("root", "admin")
+    conversation, store = client.conversation, client.conversation.desk.store
+    fill(store, "cursors")
+    conversation.on_request(command({"killAllSessions": [ME], "$db": "admin"}, 7), NOW)
+    while store.open_cursors() == MANY:
+        frames = list(conversation.to_upstream)
+        conversation.to_upstream.clear()
+        for one in frames:
+            for answer in client.connection.receive(one, client.now).frames:
+                conversation.on_upstream(answer, client.now, lambda: True)
+        if conversation.unfinished:
+            conversation.go_on(client.now, lambda: True)
+    assert store.open_cursors()
+    conversation.closed(NOW)
+    conversation.work = None
+    (rest,) = client.proxy.sessions.unfinished
+    for _ in rest:
+        pass
+    assert not store.open_cursors()
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ def held(running: Running) -> dict[str, Any]:
         "buffered": server.shared.budget.used,
         "operations": sum(
             len(session.activity.operations)
-            for session in store.active(EVERYTHING)
+            for some in store.active(EVERYTHING)
+            for session in some
             if session.activity is not None
         ),
         "tasks": len(server._serving.child_tasks) if server._serving is not None else 0,

@@ -104,7 +104,7 @@ def test_an_open_transaction_and_its_cursors() -> None:
     transact(store, session, 12.0)
     use(store, 2, 10.0)
     store.cursor_opened(CursorId("db:1", 2**62 + 1), session, "shop.orders", 13.0)
-    (found,) = listing.open_transactions(store)
+    ((found,),) = listing.open_transactions(store)
     row = listing.transaction_row(found, 20.0)
     assert (row["age_seconds"], row["idle_seconds"], row["statements"]) == (8.0, 8.0, 3)
     assert (row["upstream"], row["conn"], row["cursors"]) == ("db:1", 9, 1)

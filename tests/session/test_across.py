@@ -159,7 +159,7 @@ async def test_a_session_is_killed_over_a_connection_that_another_process_has(
         ("proxy/admin/overview.py", set()),
         ("proxy/admin/pages.py", set()),
         ("proxy/admin/kill.py", {"InFlight", "Selection"}),
-        ("proxy/session/plans.py", {"InFlight", "Selection"}),
+        ("proxy/session/plans.py", {"Hit", "InFlight", "Selection"}),
         ("proxy/session/commands.py", {"Selection"}),
         ("proxy/session/patterns.py", {"Selection"}),
         ("policies/session_budget.py", set()),

@@ -50,7 +50,11 @@ class Books:
         self.store.transaction_step(session, step, outcome, info, self.now, upstream)
 
     def open(self) -> dict[bytes, int]:
-        return {one.child: one.txn_number for one in self.store.open_transaction_sessions()}
+        return {
+            one.child: one.txn_number
+            for some in self.store.open_transaction_sessions()
+            for one in some
+        }
 
     def consistent(self) -> None:
         """What is counted is what is there."""

@@ -108,7 +108,7 @@ def test_a_retryable_write_ends_an_open_transaction_with_a_lower_number() -> Non
 
 def test_what_a_limit_ends_is_aborted_and_not_killed() -> None:
     played = Played().step(Step.START)
-    [session] = played.store.open_transaction_sessions()
+    [[session]] = played.store.open_transaction_sessions()
     assert played.store.abort_transaction(session, 6.0)
     assert (played.outcomes, played.seconds("aborted")) == ({"aborted": 1}, 5.0)
 

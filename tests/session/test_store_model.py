@@ -273,7 +273,9 @@ class StoreMachine(RuleBasedStateMachine):
         assert {user: self.store.owner_transactions(user) for user in USERS} == {
             user: opened.get(user, 0) for user in USERS
         }
-        in_progress = {session.key for session in self.store.open_transaction_sessions()}
+        in_progress = {
+            session.key for some in self.store.open_transaction_sessions() for session in some
+        }
         assert in_progress == {
             key for key, model in self.model.items() if model.state is State.IN_PROGRESS
         }
@@ -323,7 +325,7 @@ class StoreMachine(RuleBasedStateMachine):
     def selections_agree(self, within: Selection) -> None:
         chosen = self.chosen(within)
         assert self.store.count(within) == len(chosen)
-        active = [session.key for session in self.store.active(within)]
+        active = [session.key for some in self.store.active(within) for session in some]
         assert len(active) == len(set(active))
         assert set(active) == {
             key

@@ -165,7 +165,7 @@ def test_a_childs_transaction_is_a_row_of_its_own_and_its_parents_too() -> None:
     child = child_fields(7, bytes(15) + b"\x09")
     info = OperationSessionInfo(parent.key, 0, False, True, child=child)
     store.transaction_step(parent, Step.START, Outcome.OK, info, 12.0, "db:1", 9)
-    (found,) = listing.open_transactions(store)
+    ((found,),) = listing.open_transactions(store)
     row = listing.transaction_row(found, 20.0)
     assert row["child"] == "7 - 00000000-0000-0000-0000-000000000009"
     assert (row["txn_number"], row["age_seconds"], row["upstream"]) == (0, 8.0, "db:1")
@@ -181,5 +181,6 @@ def test_a_childs_transaction_is_a_row_of_its_own_and_its_parents_too() -> None:
     assert listing.session_row(parent, None, 20.0)["child_transactions"] == 1
     assert "child_transactions" not in listing.session_row(other, None, 20.0)
     transact(store, parent, 11.0)
-    assert len({kind.identity(one) for one in listing.open_transactions(store)}) == 2
+    (both,) = listing.open_transactions(store)
+    assert len({kind.identity(one) for one in both}) == 2
     assert sessions.orders["transaction"](parent) == -11.0

@@ -33,6 +33,7 @@ UPSTREAMS = {
     "replica set": embedded,
     "authorization": partial(embedded, authorization=True),
     "standalone": partial(embedded, set_name=None),
+    "8.0": partial(embedded, version="8.0"),
     # Some drivers' floor is above the 8 that it would announce by itself.
     "mongo-java-server": partial(java_server, 9),
     "SecantusDB": secantus,
@@ -76,8 +77,12 @@ JUDGED_FOR_FERRETDB = {
 #: up. Its features it lists in another order each time.
 ODD_IN_FERRETDB = {"02_build_info", "30_unacknowledged", "31_unacknowledged_then_closed"}
 
-#: SecantusDB takes what every mongod refuses: entries of killSessions that are no session ids.
-ADDED_TO_SECANTUSDB = {"65_bad_session_list", "badSessionList", "bad session list"}
+#: SecantusDB takes what every mongod refuses: entries of killSessions that are no session ids. What
+#: it refuses for the Stable API comes without the cluster's times.
+ADDED_TO_SECANTUSDB = {
+    "65_bad_session_list", "badSessionList", "bad session list",
+    "modern_21_outside_the_stable_api",
+}  # fmt: skip
 
 #: What servers that others wrote leave to the proxy, or do by chance.
 TABLED = {
@@ -197,9 +202,16 @@ def test_hello_passed_on_is_the_upstream_s_own(deployments):
     check(deployments, PYMONGO, "standalone", proxy=("--hello", "pass"))
 
 
-def test_failures_on_the_way_are_judged_alike(deployments):
+@pytest.mark.parametrize("kind", ["replica set", "8.0"])
+def test_failures_on_the_way_are_judged_alike(deployments, kind):
     """Commands that fail, hang up or are late: retries and the drivers' view of the server."""
-    check(deployments, PYMONGO, "replica set", "failing")
+    check(deployments, PYMONGO, kind, "failing")
+
+
+@pytest.mark.parametrize("kind", ["8.0", "SecantusDB"])
+def test_what_drivers_and_servers_got_since(deployments, kind):
+    """Writes to several collections, the Stable API, snapshots, change streams where there are."""
+    check(deployments, PYMONGO, kind, "modern")
 
 
 def test_100_000_documents_and_messages_of_48_megabytes(deployments):

@@ -1,6 +1,6 @@
 """What PyMongo sees of a deployment: one JSON line per step, for comparison.
 
-usage: python scenario.py URI [light|heavy|failing|topology]
+usage: python scenario.py URI [light|heavy|failing|modern|topology]
 
 Run once directly and once through a proxy: after normalising what differs by nature (addresses,
 times, generated ids) the lines must be equal. Every step catches its own error and prints it.
@@ -20,10 +20,12 @@ import bson
 import pymongo
 from bson import Binary, Int64, json_util
 from bson.binary import UuidRepresentation
+from failing import Failing
+from modern import Modern
 from pymongo import monitoring
 from pymongo.client_session import TransactionOptions
 from pymongo.cursor import CursorType
-from pymongo.errors import AutoReconnect, PyMongoError
+from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -71,29 +73,11 @@ class Heartbeats(monitoring.ServerHeartbeatListener):
         self.kinds.add(f"failed {event.reply!r}")
 
 
-class Servers(monitoring.ServerListener):
-    """The server types that the driver goes through."""
-
-    def __init__(self) -> None:
-        self.changes: list[str] = []
-
-    def opened(self, event: monitoring.ServerOpeningEvent) -> None:
-        pass
-
-    def description_changed(self, event: monitoring.ServerDescriptionChangedEvent) -> None:
-        old, new = event.previous_description, event.new_description
-        if old.server_type_name != new.server_type_name:
-            self.changes.append(f"{old.server_type_name} to {new.server_type_name}")
-
-    def closed(self, event: monitoring.ServerClosedEvent) -> None:
-        pass
-
-
 def emit(step: str, saw: object) -> None:
     print(json_util.dumps({"step": step, "saw": saw}, json_options=LINES, default=repr), flush=True)
 
 
-class Scenario:
+class Scenario(Failing, Modern):
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.commands = Commands()
@@ -150,37 +134,8 @@ class Scenario:
             length, _, response_to, opcode = struct.unpack("<iiii", header)
             return [response_to, opcode, bson.decode(stream.read(length - 16)[5:])]
 
-    def failing(
-        self,
-        run: Callable[[Any], object],
-        times: int = 1,
-        options: dict[str, Any] | None = None,
-        **fault: Any,
-    ) -> object:
-        """What a client of its own sees, and how it judges the server, while commands fail."""
-        servers = Servers()
-        with self.connect(
-            event_listeners=[servers],
-            appname="failing",
-            heartbeatFrequencyMS=500,
-            **(options or {}),
-        ) as client:
-            client.admin.command("ping")
-            self.client.admin.command(
-                "configureFailPoint", "failCommand", mode={"times": times},
-                data={"appName": "failing"} | fault,
-            )  # fmt: skip
-            try:
-                saw = run(client["app"]["c"])
-            except PyMongoError as error:
-                saw = [type(error).__name__, getattr(error, "details", None)]
-                saw.append(sorted(error._error_labels))
-            finally:
-                self.client.admin.command("configureFailPoint", "failCommand", mode="off")
-        return [saw, servers.changes]
-
     def run(self, weight: str) -> None:
-        prefix = "failing_" if weight == "failing" else "on_"
+        prefix = f"{weight}_" if weight in ("failing", "modern") else "on_"
         names = [name for name in dir(self) if name.startswith(prefix)]
         if weight == "topology":
             names = names[:1]
@@ -194,7 +149,8 @@ class Scenario:
         self.client.close()
         emit("closed", self.commands.take())
 
-    # The steps run in the order of their names: on_ always, heavy_ and failing_ where asked for.
+    # The steps run in the order of their names: on_ always, heavy_, failing_ and modern_ where
+    # asked for.
 
     def on_00_topology(self) -> object:
         self.client.admin.command("ping")
@@ -597,79 +553,6 @@ class Scenario:
             thread.join()
         self.commands.take()
         return found
-
-    def failing_80_write_retried_after_hang_up(self) -> object:
-        return self.failing(
-            lambda c: c.insert_one({"_id": "f1"}).acknowledged,
-            failCommands=["insert"],
-            closeConnection=True,
-        )
-
-    def failing_81_write_retried_after_not_primary(self) -> object:
-        return self.failing(
-            lambda c: c.insert_one({"_id": "f2"}).acknowledged,
-            failCommands=["insert"],
-            errorCode=10107,
-            errorLabels=["RetryableWriteError"],
-        )
-
-    def failing_83_read_retried_after_hang_up(self) -> object:
-        return self.failing(
-            lambda c: c.find_one({"_id": 1}), failCommands=["find"], closeConnection=True
-        )
-
-    def failing_84_get_more_not_retried(self) -> object:
-        return self.failing(
-            lambda c: len(list(c.find({}, batch_size=3))),
-            failCommands=["getMore"],
-            closeConnection=True,
-        )
-
-    def failing_85_write_concern_error(self) -> object:
-        error = {"code": 64, "codeName": "WriteConcernFailed", "errmsg": "waiting timed out"}
-        return self.failing(
-            lambda c: c.insert_one({"_id": "f4"}).acknowledged,
-            failCommands=["insert"],
-            writeConcernError=error,
-        )
-
-    def failing_86_commit_retried_after_hang_up(self) -> object:
-        return self.failing(
-            self.transaction, failCommands=["commitTransaction"], closeConnection=True
-        )
-
-    def failing_87_transaction_retried_after_hang_up(self) -> object:
-        return self.failing(self.transaction, failCommands=["update"], closeConnection=True)
-
-    def failing_89_slow_reply_timed_out(self) -> object:
-        # A slow machine, where the second attempt or a ping is not in time either, gets more of it.
-        saw: object = None
-        for patience in (300, 3_000, 30_000, 90_000):
-            self.commands.take()
-            try:
-                saw = self.failing(
-                    lambda c: c.update_one({"_id": 1}, {"$set": {"slow": 1}}).acknowledged,
-                    options={"socketTimeoutMS": patience},
-                    failCommands=["update"],
-                    blockConnection=True,
-                    blockTimeMS=patience * 3,
-                )
-            except AutoReconnect as error:
-                saw = repr(error)
-            if isinstance(saw, list) and saw[0] is True:
-                break
-        return saw
-
-    def transaction(self, c: Any) -> object:
-        attempts: list[int] = []
-
-        def body(session: Any) -> None:
-            attempts.append(1)
-            c.update_one({"_id": 1}, {"$inc": {"t": 1}}, session=session)
-
-        with c.database.client.start_session() as session:
-            session.with_transaction(body)
-        return [len(attempts), c.find_one({"_id": 1}, {"t": 1})]
 
     def on_78_insert_5k(self) -> object:
         docs = [{"_id": n, "a": n % 10} for n in range(5_000)]

@@ -6,6 +6,7 @@ Every line of a client connection carries its ``conn`` id: log through
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -198,6 +199,10 @@ def configure(format: str = "text", level: str = "info", stream: TextIO | None =
     )
 
 
+#: Between two lines that strangers can bring about.
+SELDOM_SECONDS: Final = 10.0
+
+
 def logger() -> structlog.typing.FilteringBoundLogger:
     """The process's logger, for what belongs to no connection."""
     bound: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind()
@@ -208,3 +213,25 @@ def connection_logger(conn: int) -> structlog.typing.FilteringBoundLogger:
     """A logger whose every line carries the connection's id."""
     bound: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind(conn=conn)
     return bound
+
+
+class Seldom:
+    """A warning that strangers can bring about as often as they like: one line in so many seconds,
+    which says how many were left out before it."""
+
+    __slots__ = ("_again", "_event", "_left_out", "_log")
+
+    def __init__(self, log: structlog.typing.FilteringBoundLogger, event: str) -> None:
+        self._log = log
+        self._event = event
+        self._again = -math.inf
+        self._left_out = 0
+
+    def warn(self, now: float, **what: str) -> None:
+        """Log it, or count it; ``now`` is in seconds."""
+        if now < self._again:
+            self._left_out += 1
+            return
+        more = {"left_out": self._left_out} if self._left_out else {}
+        self._again, self._left_out = now + SELDOM_SECONDS, 0
+        self._log.warning(self._event, **what, **more)

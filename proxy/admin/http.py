@@ -110,20 +110,21 @@ async def serve(
     where: str | Listener,
     table: Mapping[str, Page],
     token: str | None = None,
+    refused: Callable[[], None] = lambda: None,
     *,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer on an address (host:port) or an open listener until cancelled, and close that.
 
     ``started`` gets the actual address. On loopback ``token`` is asked of whoever changes
-    something; elsewhere, of everybody.
+    something; elsewhere, of everybody. ``refused`` is called for each that is wrong.
 
     Raises:
         OSError: nothing can listen there; ``filename`` is the address.
     """
     listener = await listen(where) if isinstance(where, str) else where
     host, port = listener.sockets[0].getsockname()[:2]
-    site = Site(table, local_only=ip_address(host).is_loopback, token=token)
+    site = Site(table, local_only=ip_address(host).is_loopback, token=token, refused=refused)
     listeners = [
         trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in listener.sockets
     ]
@@ -136,7 +137,12 @@ class Site:
     """Serves connections; nothing that goes wrong on one of them leaves :meth:`handle`."""
 
     def __init__(
-        self, table: Mapping[str, Page], *, local_only: bool, token: str | None = None
+        self,
+        table: Mapping[str, Page],
+        *,
+        local_only: bool,
+        token: str | None = None,
+        refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._table = table
         self._local_only = local_only
@@ -145,6 +151,8 @@ class Site:
         #: Connections on which a request is awaited, longest first: who it is, and how to end it.
         self._waiting: dict[trio.SocketStream, tuple[str, trio.CancelScope]] = {}
         self._log = logs.logger()
+        self._refused = refused
+        self._warning = logs.Seldom(self._log, "admin token refused")
 
     async def handle(self, stream: trio.SocketStream) -> None:
         """Answer requests on ``stream`` until either side has enough, then close it."""
@@ -272,7 +280,8 @@ class Site:
             return False
         if hmac.compare_digest(given.strip().encode("latin-1"), self._token):
             return True
-        self._log.warning("admin token refused", client=client)
+        self._refused()
+        self._warning.warn(trio.current_time(), client=client)
         return False
 
     def _may_post(self, authorized: bool) -> bool:

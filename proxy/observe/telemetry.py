@@ -100,6 +100,11 @@ class Telemetry:
         self._closes = declared.counter(
             "client_connections_closed_total", "Client connections that ended.", "reason"
         )
+        self._tokens = declared.counter(
+            "admin_tokens_refused_total",
+            "Requests to the admin endpoint with a wrong token.",
+            start=((),),
+        )
         self._connects = declared.counter(
             "upstream_connects_total",
             "Attempts to reach upstream for a client.",
@@ -203,6 +208,10 @@ class Telemetry:
     def rejected(self, reason: str) -> None:
         """A client connection was rejected; it is not counted as accepted."""
         self._rejections[(self._rejection[reason],)] += 1
+
+    def token_refused(self) -> None:
+        """Somebody came to the admin endpoint with a wrong token."""
+        self._tokens[()] += 1
 
     def connected(self, seconds: float) -> None:
         """A connection to upstream stands."""

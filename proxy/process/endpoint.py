@@ -40,12 +40,14 @@ class Endpoint:
     async def serve(
         self,
         make_overview: Callable[..., Overview],
+        refused: Callable[[], None],
         *,
         task_status: trio.TaskStatus[str | None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Answer until cancelled or closed; ``started`` gets the address, None without one.
 
-        ``make_overview`` is told by keyword whether it ``executes`` kills.
+        ``make_overview`` is told by keyword whether it ``executes`` kills; ``refused`` is called
+        for each wrong token.
         """
         if self._listener is None:
             task_status.started(None)
@@ -53,7 +55,7 @@ class Endpoint:
         token = self._settings.secret()
         table = admin.pages(make_overview(executes=token is not None))
         with self._scope:
-            await admin.serve(self._listener, table, token, task_status=task_status)
+            await admin.serve(self._listener, table, token, refused, task_status=task_status)
 
     def close(self) -> None:
         """Answer nobody any more."""

@@ -106,6 +106,7 @@ class Server:
         self._beginnings = beginnings or Beginnings()
         self._reload = reload
         self.log = logs.logger()
+        self._rejected = logs.Seldom(self.log, "client rejected")
         self.telemetry = Telemetry(VERSION, RULES)
         self.telemetry.reloaded(True, time.time())
         uri = parse_upstream(config.upstream.address)
@@ -245,7 +246,9 @@ class Server:
                         self._numbers = itertools.count(told.get("numbers", 1))
                         pidfile.write(self.config.process.pid_file)
                         self._listeners.accept()
-                        where = await services.start(self._endpoint.serve, self._make_overview)
+                        where = await services.start(
+                            self._endpoint.serve, self._make_overview, self.telemetry.token_refused
+                        )
                         self._announce(where)
                         self._notifier.ready()
                         services.start_soon(self._notifier.keep_alive)
@@ -363,7 +366,7 @@ class Server:
         elif not self.places.admit():
             sock.close()
             self.telemetry.rejected("connection limit")
-            self.log.warning("client rejected", client=peer, reason="connection limit")
+            self._rejected.warn(trio.current_time(), client=peer, reason="connection limit")
         else:
             number = next(self._numbers)
             connection = Connection(self.shared, number, sock, peer, listener.upstream)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from contextlib import AsyncExitStack, suppress
 
 import pytest
@@ -134,6 +135,25 @@ async def test_a_wrong_token_is_logged_without_it() -> None:
         await client.ask("/sessions", authorization="Bearer hunter2hunter2hunter2")
     assert '"client": "127.0.0.1"' in log.getvalue()
     assert "hunter2" not in log.getvalue()
+
+
+async def test_wrong_tokens_fill_no_log(autojump_clock: trio.testing.MockClock) -> None:
+    log = io.StringIO()
+    logs.configure("json", "info", log)
+    refused: list[None] = []
+    site = Site({}, local_only=True, token="x", refused=lambda: refused.append(None))
+    for _ in range(1_000):
+        assert not site._authorized("Bearer y", IP)
+    await trio.sleep(logs.SELDOM_SECONDS)
+    site._authorized("Bearer y", "127.0.0.2")
+    await trio.sleep(logs.SELDOM_SECONDS)
+    site._authorized("Bearer y", IP)
+    first, second, third = map(json.loads, log.getvalue().splitlines())
+    assert (first["client"], second["client"]) == (IP, "127.0.0.2")
+    assert "left_out" not in first
+    assert second["left_out"] == 999
+    assert "left_out" not in third
+    assert len(refused) == 1_002
 
 
 # ---------------------------------------------------------------------- bodies

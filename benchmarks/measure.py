@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import resource
 import statistics
 import time
@@ -96,7 +97,7 @@ def _round(
     used = contender.cpu_seconds() - before
     round_ = load.result(seconds)
     p50, p95, p99 = percentiles(round_)
-    cpu = used / round_.requests * 1e6 if contender.pid is not None else None
+    cpu = used / max(1, round_.requests) * 1e6 if contender.pid is not None else None
     name = contender.name
     rate = round_.requests / seconds
     return Figures(name, workload, connections, rate, p50, p95, p99, cpu, lag)
@@ -104,7 +105,8 @@ def _round(
 
 def percentiles(round_: Round) -> tuple[float, float, float]:
     """The 50th, 95th and 99th percentile of a round's latencies in microseconds."""
-    ordered = sorted(round_.latencies)
+    # On a machine with much else to do there may be none.
+    ordered = sorted(round_.latencies) or [math.nan]
     p50, p95, p99 = (ordered[int(len(ordered) * p)] * 1e6 for p in (0.5, 0.95, 0.99))
     return p50, p95, p99
 

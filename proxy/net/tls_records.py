@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 #: The most that one record can hold, and so the most that OpenSSL has decrypted at a time.
 _RECORD: Final = 16_384
 
-#: Bytes that are in OpenSSL's buffers at a time: those keep the size that they once had.
-_PIECE: Final = 65_536
+#: Bytes that OpenSSL is given at a time, two records and what is around them. Its buffers keep the
+#: size that they once had, and many connections' large ones do not fit the processor's caches: with
+#: 64 KiB (and as many encrypted at a time) replies of 100 KB cost a tenth more.
+_PIECE: Final = 32_812
 
 #: Bytes that are encrypted before the peer may begin to read them.
 _GROUP: Final = 262_144
@@ -210,9 +212,7 @@ class Records:
                 break
             group = min(len(data), made + _GROUP)
             while made < group:
-                piece = min(group, made + _PIECE)
-                while made < piece:
-                    made += write(data[made : min(piece, made + _RECORD)])
+                made += write(data[made : min(group, made + _RECORD)])
                 self._unsent.append(outgoing.read())
         self._ahead = made - sent
         return sent

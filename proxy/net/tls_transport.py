@@ -31,6 +31,9 @@ class TlsTransport(SocketTransport):
 
     #: A read of the socket that was full may end within a record, which is then to follow.
     _MUCH: ClassVar = RECEIVE_SIZE - 25_000
+    #: Every byte is moved several times more than without TLS, and best where it still is in the
+    #: processor's caches: with 1 MiB replies of 1 MB cost a tenth more.
+    _BULK: ClassVar = 262_144
 
     def __init__(
         self,

@@ -142,8 +142,9 @@ class SocketTransport:
         "_watching",
     )
 
-    #: From a read that brought so many bytes on, more is asked for.
+    #: From a read that brought so many bytes on, so many are asked for.
     _MUCH: ClassVar = RECEIVE_SIZE
+    _BULK: ClassVar = BULK_SIZE
 
     def __init__(self, sock: socket.socket, channel: Channel | None = None) -> None:
         sock.setblocking(False)
@@ -209,7 +210,7 @@ class SocketTransport:
             if len(data) < _LITTLE:
                 self._size = RECEIVE_SIZE
             return True
-        self._size = BULK_SIZE
+        self._size = self._BULK
         # While it is in the processor's caches, and before more of that size is held.
         self._on_taken()
         return False

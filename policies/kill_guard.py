@@ -43,6 +43,7 @@ class KillGuard:
         self._permission = settings.permission
         self._max = settings.max_sessions
         self.idle = not (settings.permission or settings.max_sessions)
+        self.judges_privileges = bool(settings.permission)
 
     def refuse(self, context: Context) -> CommandError | None:
         plan = context.plan

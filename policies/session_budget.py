@@ -38,6 +38,7 @@ class SessionBudget:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.idle = not (settings.per_user or settings.per_application or settings.reserved)
+        self.judges_privileges = bool(settings.reserved)
 
     def refuse(self, context: Context) -> CommandError | None:
         settings, store = self._settings, context.store

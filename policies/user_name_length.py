@@ -21,6 +21,7 @@ class UserNameLength:
     """
 
     name: ClassVar[str] = "user_name_length"
+    judges_privileges: ClassVar[bool] = False
 
     @dataclass(frozen=True, slots=True)
     class Settings:

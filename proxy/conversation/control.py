@@ -3,6 +3,7 @@
 Upstream is first asked who the caller is, since privileges may have changed since the login;
 then the decision is made, its commands are sent on the caller's own connection, and the answer
 goes out when they have succeeded. What upstream refuses, the client gets in upstream's words.
+Where no privilege decides, the question and the command go together.
 """
 
 from __future__ import annotations
@@ -13,57 +14,37 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import bson
-from bson.codec_options import CodecOptions, DatetimeConversion
-from bson.errors import BSONError
 
 from proxy.conversation.doubt import forward_doubted
-from proxy.conversation.handshake import ask_identity
+from proxy.conversation.envelope import broken, wrong_form
+from proxy.conversation.question import ask_along, ask_identity
 from proxy.conversation.tracking import Doubted, tracked_of
-from proxy.errors import CommandError, WireError
+from proxy.errors import CommandError
 from proxy.session import bsonout, stable_api
 from proxy.session.asking import learning
-from proxy.session.commands import SESSION_COMMANDS, deciding
+from proxy.session.commands import SESSION_COMMANDS, decide, deciding
 from proxy.session.dialect import said_by
 from proxy.session.info import read_operation_session_info
 from proxy.session.patterns import Learnt
 from proxy.session.plans import Ask, Errand, Forward, Plan, Refusal, emulating
-from proxy.session.refusals import FOREIGN_DIGEST, duplicate_field, requires_authentication
-from proxy.session.steps import MANY, STEP, Steps
-from proxy.texts import decoded
-from proxy.wire.around import (
-    documents_of,
-    is_wrapped_beside,
-    numbers_to_return,
-    repeated_in_metadata,
-)
+from proxy.session.refusals import FOREIGN_DIGEST, requires_authentication
+from proxy.session.steps import MANY, STEP, Steps, in_one_go
 from proxy.wire.messages import with_body
-from proxy.wire.opcodes import KNOWN_REQUIRED, OP_COMMAND, OP_MSG, OP_QUERY, QUERY_EXHAUST
 from proxy.wire.replies import error_document
-from proxy.wire.sections import has_token
 
 if TYPE_CHECKING:
     from proxy.conversation.conversation import Conversation, RequestHandler
+    from proxy.conversation.facts import UpstreamFacts
     from proxy.conversation.pending import Pending
     from proxy.wire.messages import Request
     from proxy.wire.replies import Reply
-
-#: Of a longer body only the top level and what decides are looked at: upstream gets nothing else,
-#: or judges it.
-_DECODED: Final = 65_536
 
 #: Times that an emulated kill looks for a connection of an owner's; the rest of what is to be
 #: closed is asked for on the caller's own. Each time takes as long as there are connections.
 _LOOKED_FOR: Final = 1_000
 
-#: Servers take any text, and dates beyond the year 9999.
-_ANY_VALUE: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
-    unicode_decode_error_handler="replace", datetime_conversion=DatetimeConversion.DATETIME_MS
-)
-
-#: From which version on (4.2, 5.1, by maxWireVersion) servers close where OP_COMMAND comes, and
-#: take by OP_QUERY no more than what begins a connection.
-_NO_OP_COMMAND_FROM: Final = 8
-_NO_OP_QUERY_FROM: Final = 14
+#: Bytes of a request that is decided on in one go where it may not have to wait.
+_SHORT: Final = 2_048
 
 _OPERATION_TIME: Final = b"operationTime"
 _CLUSTER_TIME: Final = b"$clusterTime"
@@ -72,62 +53,15 @@ _CLUSTER_TIME: Final = b"$clusterTime"
 def on_session_control(conversation: Conversation, request: Request, now: float) -> None:
     """Handle one of :data:`SESSION_COMMANDS`."""
     version = conversation.desk.upstream_facts.wire_version or 0
-    problem = ""
-    if not request.has_valid_checksum():
-        problem = "the checksum is wrong"
-    elif request.opcode == OP_MSG and request.flags & 0xFFFF & ~KNOWN_REQUIRED:
-        problem = "a required flag is unknown"
-    elif request.opcode == OP_COMMAND and version >= _NO_OP_COMMAND_FROM:
-        problem = "OP_COMMAND, which upstream does not know"
+    problem = broken(request, version)
     if problem:
         conversation.end("client message", problem)
         return
-    wrong = _wrong_form(request, version)
+    wrong = wrong_form(request, version)
     if wrong is not None:
         conversation.refuse(request, wrong, now)
         return
     _Command(conversation, request, now).begin(now)
-
-
-def _wrong_form(request: Request, version: int) -> CommandError | None:
-    """What servers have against the message around the command, as none will see it here.
-
-    ``version`` is upstream's maxWireVersion, 0 where unknown.
-    """
-    if request.opcode == OP_MSG and has_token(request.message, request.flags):
-        return CommandError(40432, "Location40432", "Unknown section kind 2")
-    if request.opcode == OP_COMMAND:
-        repeated = b"$db" if b"$db" in request.fields else repeated_in_metadata(request)
-        if repeated is not None:
-            return duplicate_field(f"OperationSessionInfo.{decoded(repeated)}")
-    if request.opcode == OP_QUERY:
-        if version >= _NO_OP_QUERY_FROM:
-            text = (
-                f"Unsupported OP_QUERY command: {request.command}. The client driver may require an"
-                " upgrade. For more details see"
-                " https://dochub.mongodb.org/core/legacy-opcode-removal"
-            )
-            return CommandError(352, "UnsupportedOpQueryCommand", text)
-        if request.flags & QUERY_EXHAUST:
-            text = "The 'exhaust' OP_QUERY flag is invalid for commands"
-            return CommandError(18527, "Location18527", text)
-        count = numbers_to_return(request.message)
-        if count not in (1, -1):
-            text = f"bad numberToReturn ({count}) for $cmd type ns - can only be 1 or -1"
-            return CommandError(16979, "Location16979", text)
-        if is_wrapped_beside(request, b"$maxTimeMS"):
-            text = "cannot use $maxTimeMS query option with commands; use maxTimeMS command option"
-            return CommandError(72, "InvalidOptions", f"{text} instead")
-        if b"$db" in request.fields:
-            text = "$db is not allowed in OP_QUERY requests"
-            return CommandError(40621, "Location40621", text)
-    try:
-        for document in documents_of(request):
-            if len(document) <= _DECODED:
-                bson.decode(document, _ANY_VALUE)
-    except (WireError, BSONError) as error:
-        return CommandError(22, "InvalidBSON", str(error))
-    return None
 
 
 @dataclass(slots=True)
@@ -179,13 +113,71 @@ class _Command:
         self._times: dict[bytes, bytes] = {}
         #: Sessions that are known, of those that the command has reached.
         self._targets = 0
+        #: What upstream should say, where it has just said that nobody is authenticated.
+        self._unexpected: CommandError | None = None
 
     def begin(self, now: float) -> None:
+        if not self._goes_at_once(now):
+            self._ask(self._identified, now)
+
+    def _ask(self, then: Callable[[Reply, float], None], now: float) -> None:
         conversation = self._conversation
         # Without authorization upstream would carry it out, for whoever it is.
         demands = conversation.desk.upstream_facts.authorization is True
         expired = self._expired if demands else None
-        ask_identity(conversation, now, self._identified, refused=self._later, expired=expired)
+        ask_identity(conversation, now, then, refused=self._later, expired=expired)
+
+    def _goes_at_once(self, now: float) -> bool:
+        """Send the command right behind the question, where the answer could change nothing.
+
+        That is where it means sessions that are the caller's own, which hangs on the users alone.
+        Those do not change without a login that is seen here; they can only expire, and what a
+        server does for nobody then is nothing, if it asks for logins.
+        """
+        conversation, request = self._conversation, self._request
+        desk = conversation.desk
+        facts, caller = desk.upstream_facts, desk.caller
+        if (
+            not desk.told
+            or desk.judges_privileges
+            or not facts.native
+            or (caller.authorization is not True and caller.identity.users)
+            or caller.anonymous
+            or caller.is_server
+            or len(request.message) > _SHORT
+            or stable_api.refusal(request, facts.wire_version, facts.needs_api_version) is not None
+        ):
+            return False
+        info = read_operation_session_info(request, caller)
+        if info.malformed is not None:
+            return False
+        plan = decide(request, info, desk.facts(None))
+        if not isinstance(plan, Plan) or not plan.means_own or len(plan.upstream) > 1:
+            return False
+        self._note_version(facts)
+        in_one_go(desk.weighing(plan))
+        refusal = desk.refusal(request, info, now, plan)
+        if refusal is not None:
+            self._ask(partial(self._refuse_after, refusal), now)
+            return True
+        desk.promise(plan)
+        ask_along(conversation, now, self._expired_along)
+        self._effect(plan, None, now)
+        return True
+
+    def _refuse_after(self, error: CommandError, reply: Reply, now: float) -> None:
+        """Refuse in upstream's times."""
+        self._times = _times(reply)
+        self._refuse(error, now)
+
+    def _expired_along(self) -> None:
+        """As :meth:`_expired`, but the command is on its way already."""
+        self._unexpected = requires_authentication(self._request.command)
+
+    def _note_version(self, facts: UpstreamFacts) -> None:
+        """What is asked from now on carries an API version, where the client's commands do."""
+        if stable_api.names_version(self._request) and stable_api.is_known(facts.wire_version):
+            self._conversation.versioned = True
 
     def _later(self, reply: Reply, now: float) -> None:
         """Upstream has too much to do: the client, too, may ask again."""
@@ -209,8 +201,7 @@ class _Command:
             conversation.desk.decided(request.command, "refused", 0, reason=str(error))
             self._refuse(error, now)
             return
-        if stable_api.names_version(request) and stable_api.is_known(facts.wire_version):
-            conversation.versioned = True
+        self._note_version(facts)
         self._decide(None, now)
 
     def _pass_on(self, now: float) -> None:
@@ -310,6 +301,8 @@ class _Command:
         if not reply.ok():
             return False
         desk, part = self._conversation.desk, plan.part(number)
+        if self._unexpected is not None:
+            desk.surprised(self._unexpected, self._request.command)
         targets = yield from desk.doing(part, now)
         if number + 1 < len(plan.upstream):
             desk.sends(plan.part(number + 1))

@@ -15,7 +15,7 @@ from proxy.conversation.tracking import Doubted, Tracked, Tracking
 from proxy.session import passed_on
 from proxy.session.caller import Caller
 from proxy.session.commands import Facts
-from proxy.session.identity import NOBODY, Identity
+from proxy.session.identity import NOBODY, Identities, Identity
 from proxy.session.ids import Origin
 from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
 from proxy.session.known import KnownUsers
@@ -81,6 +81,7 @@ class Sessions:
     recorder: Recorder
     store: SessionStore = field(default_factory=SessionStore)
     known: KnownUsers = field(default_factory=KnownUsers)
+    identities: Identities = field(default_factory=Identities)
     #: Off: ordinary requests are neither judged nor tracked. Session control always is.
     enabled: bool = True
     #: Refuse here what upstream would refuse itself, in the words of a server 4.2.
@@ -115,6 +116,8 @@ class Desk:
         self.connection = connection
         self.upstream = upstream
         self.identity: Identity = NOBODY
+        #: Whether upstream has said so when it was asked last.
+        self.told = False
         self._surprised = False
         #: What a session command is about to make, and which part of it waits for its reply.
         self._promised: Promise | None = None
@@ -275,6 +278,16 @@ class Desk:
         return here if error is None else error
 
     # ------------------------------------------------------------------ session control
+
+    @property
+    def identities(self) -> Identities:
+        """What upstream has said of connections lately."""
+        return self._sessions.identities
+
+    @property
+    def judges_privileges(self) -> bool:
+        """Whether some rule looks at what the caller may do."""
+        return self._sessions.rules.judge_privileges
 
     def facts(self, learnt: Learnt | None) -> Facts:
         """What deciding a session command needs to know."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from proxy.conversation.handshake import ask_identity
+from proxy.conversation.question import ask_identity
 from proxy.conversation.tracking import Doubted
 from proxy.errors import CommandError
 from proxy.session.refusals import too_long

@@ -7,9 +7,7 @@ goes out; no further request is read meanwhile.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -23,15 +21,9 @@ from proxy.conversation.hello import (
     names_in_reply,
     names_x509,
 )
-from proxy.conversation.overload import ATTEMPTS, is_overload, pause
+from proxy.conversation.question import ask_identity
 from proxy.conversation.tracking import tracked_of
 from proxy.errors import CommandError
-from proxy.session.identity import (
-    CONNECTION_STATUS,
-    IdentityUnknownError,
-    reading_connection_status,
-)
-from proxy.session.stable_api import REQUIRED
 from proxy.wire.fields import BOOL, DOCUMENT, Element, walk
 
 if TYPE_CHECKING:
@@ -39,8 +31,6 @@ if TYPE_CHECKING:
     from proxy.conversation.pending import Pending
     from proxy.wire.messages import Request
     from proxy.wire.replies import Reply
-
-    Continuation = Callable[[Reply, float], None]
 
 #: What a server without a client certificate to look at answers to MONGODB-X509.
 _NO_CLIENT_CERTIFICATE: Final = CommandError(
@@ -151,79 +141,6 @@ def _release_or_ask(
     else:
         release = partial(conversation.release, pending, frame, ok)
         ask_identity(conversation, now, lambda _reply, now: release(now))
-
-
-def ask_identity(
-    conversation: Conversation,
-    now: float,
-    then: Continuation,
-    *,
-    refused: Continuation | None = None,
-    expired: Continuation | None = None,
-) -> None:
-    """Ask upstream who is authenticated on this connection, bind that, go on with ``then``.
-
-    An answer that does not say it closes the connection. Where upstream only says "later", it is
-    asked again, or its refusal handed to ``refused``. With ``expired`` somebody of whom upstream
-    says nobody stays bound and that is called instead: a token that expired looks like this.
-    """
-
-    _Question(conversation, then, 0, refused, expired).put(now)
-
-
-@dataclass(slots=True)
-class _Question:
-    """Who is authenticated, on its way to upstream and back; what :func:`ask_identity` is given.
-
-    A class, as functions that name each other would be left behind as a cycle
-    (:mod:`proxy.memory`).
-    """
-
-    conversation: Conversation
-    then: Continuation
-    attempt: int
-    refused: Continuation | None
-    expired: Continuation | None
-
-    def put(self, now: float) -> None:
-        if not self.conversation.close:
-            self.conversation.blocked = True
-            self.conversation.ask(CONNECTION_STATUS, self.answered, now)
-
-    def answered(self, _pending: Pending, reply: Reply, now: float) -> None:
-        conversation = self.conversation
-        if reply.integer(b"code") == REQUIRED and not conversation.versioned:
-            conversation.versioned = True
-            self.put(now)
-            return
-        if is_overload(reply):
-            if self.refused is not None:
-                conversation.blocked = False
-                self.refused(reply, now)
-                return
-            if self.attempt + 1 < ATTEMPTS:
-                seconds = pause(reply, self.attempt, random.random())
-                self.attempt += 1
-                conversation.observer.later(seconds, self.put)
-                return
-        conversation.do(self._reading(reply, now))
-
-    def _reading(self, reply: Reply, now: float) -> Iterator[None]:
-        conversation = self.conversation
-        try:
-            identity = yield from reading_connection_status(reply.body_bytes())
-        except IdentityUnknownError as error:
-            conversation.upstream_broke("upstream identity", str(error))
-            return
-        if self.expired is not None and conversation.desk.identity.users and not identity.users:
-            conversation.blocked = False
-            self.expired(reply, now)
-            return
-        if identity != conversation.desk.identity:
-            conversation.desk.identified(identity)
-            conversation.observer.identified(identity)
-        conversation.blocked = False
-        self.then(reply, now)
 
 
 #: How requests are handled that are more to the proxy than bytes to pass on.

@@ -7,8 +7,10 @@ refusal or None, never waits and never changes anything. Rules of one's own are 
 
 A rule that has nothing to say about *routine* requests (see :func:`is_routine`) may have an
 attribute ``judges_routine = False``. Where no rule judges them, none is asked, which saves a
-seventh of what a request costs. A rule that can refuse nothing as it is set may say so with an
-attribute ``idle = True``: it is never asked. One that asks a plan how much it hits or makes says
+seventh of what a request costs. One whose answer does not hang on the caller's roles or privileges
+may have an attribute ``judges_privileges = False``: a session command need not wait then until
+upstream has said what they are by now. A rule that can refuse nothing as it is set may say so with
+an attribute ``idle = True``: it is never asked. One that asks a plan how much it hits or makes says
 ``weighs_plans = True``, so that a long list was looked up before, in turns with other work.
 """
 
@@ -119,15 +121,20 @@ class Decision:
 class Rules:
     """The rules in order; the first that refuses decides."""
 
-    __slots__ = ("_asked", "_rules", "judge_routine", "weigh_plans")
+    __slots__ = ("_asked", "_rules", "judge_privileges", "judge_routine", "weigh_plans")
 
     def __init__(self, rules: Iterable[tuple[Rule, Mode]]) -> None:
         self._rules: Final = [(rule, mode) for rule, mode in rules if mode is not Mode.OFF]
         self._asked: Final = [one for one in self._rules if not getattr(one[0], "idle", False)]
         #: Whether any rule has to be asked about routine requests.
-        self.judge_routine = any(getattr(rule, "judges_routine", True) for rule, _ in self._asked)
+        self.judge_routine = self._any("judges_routine")
+        #: Whether any looks at what the caller may do.
+        self.judge_privileges = self._any("judges_privileges")
         #: Whether any wants to know how much a session command hits or makes.
         self.weigh_plans = any(getattr(rule, "weighs_plans", False) for rule, _ in self._asked)
+
+    def _any(self, attribute: str) -> bool:
+        return any(getattr(rule, attribute, True) for rule, _ in self._asked)
 
     def decide(self, context: Context) -> list[Decision]:
         """What the rules say: nothing, or reports and at most one refusal, which comes last.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from proxy import logs
-from proxy.texts import shown
+from proxy.texts import MOST_SHOWN, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,15 @@ MAX_WAITING: Final = 10_000
 #: And characters in all of them, however strange the names in them are.
 MAX_CHARACTERS: Final = 16_000_000
 
+#: Seconds from one write to the next: to wake the thread takes as long as thirty lines.
+_PAUSE: Final = 0.02
+
 #: Seconds in which what is left at the end has to be written.
 _LAST_SECONDS: Final = 5.0
+
+
+#: As json.dumps, which makes an encoder each time.
+_encode: Final = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 class AuditLog:
@@ -48,7 +55,7 @@ class AuditLog:
         self._characters = 0
         self._filled = trio.Event()
         self._failing = False
-        self._ending = False
+        self._ending = trio.Event()
         #: The one thread that writes. Slow name look-ups may have all of those that trio lends.
         self._thread: Final = trio.CapacityLimiter(1)
 
@@ -76,7 +83,7 @@ class AuditLog:
                 try:
                     await trio.sleep_forever()
                 finally:
-                    self._ending = True
+                    self._ending.set()
                     self._filled.set()
                     writing.deadline = trio.current_time() + _LAST_SECONDS
         finally:
@@ -90,8 +97,10 @@ class AuditLog:
                 await self._filled.wait()
                 self._filled = trio.Event()
                 await self._write()
-                if self._ending and not self._waiting:
+                if self._ending.is_set() and not self._waiting:
                     return
+                with trio.move_on_after(_PAUSE):
+                    await self._ending.wait()
 
     async def _write(self) -> None:
         lines = len(self._waiting)
@@ -119,8 +128,9 @@ def _line(what: Mapping[str, Any]) -> str:
     line: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")}
     for name, value in what.items():
         # Clients choose most of these. A line stays a few hundred bytes, and steers no terminal.
-        line[name] = shown(value) if isinstance(value, str) else value
-    return json.dumps(line, ensure_ascii=False, default=str) + "\n"
+        odd = isinstance(value, str) and not (len(value) <= MOST_SHOWN and value.isprintable())
+        line[name] = shown(value) if odd else value
+    return _encode(line) + "\n"
 
 
 def _append(path: Path, text: str) -> None:

@@ -148,9 +148,10 @@ class Batches(Sequence[bytes], Generic[E]):
         self._entries = entries
         self._forms = forms
         self._rest = list(rest)
+        self._size = max(1, -(-len(entries) // BATCH))
 
     def __len__(self) -> int:
-        return max(1, -(-len(self._entries) // BATCH))
+        return self._size
 
     @overload
     def __getitem__(self, index: int) -> bytes: ...
@@ -159,10 +160,12 @@ class Batches(Sequence[bytes], Generic[E]):
     def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
+        if not 0 <= index < self._size:
             raise IndexError(index)
         return document(array(self._name, self._forms(self.entries(index))), *self._rest)
 
     def entries(self, index: int) -> Collection[E]:
         """What the command number ``index`` is about."""
+        if self._size == 1:
+            return self._entries[:]
         return self._entries[index * BATCH : (index + 1) * BATCH]

@@ -64,16 +64,38 @@ class Identity:
 
 NOBODY = Identity()
 
-#: What is asked.
+#: What is asked, and the same as BSON.
 CONNECTION_STATUS: Mapping[str, Any] = {
     "connectionStatus": 1,
     "showPrivileges": True,
     "$db": "admin",
 }
+QUESTION: Final = bson.encode(CONNECTION_STATUS)
+
+#: Answers that are remembered, none of them longer than ``_AT_ONCE``.
+_REMEMBERED: Final = 100
 
 
 class IdentityUnknownError(Exception):
     """Upstream's answer does not say who is authenticated."""
+
+
+class Identities:
+    """Answers that were read lately, by their bytes: most are what they were the last time."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Identity] = {}
+
+    def get(self, told: bytes) -> Identity | None:
+        """Whom ``told`` (all of ``authInfo``) names; None where it was not read lately."""
+        return self._known.get(told)
+
+    def learn(self, told: bytes, identity: Identity) -> None:
+        """Remember what was read."""
+        if 0 < len(told) <= _AT_ONCE:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[told] = identity
 
 
 def read_connection_status(body: bytes) -> Identity:

@@ -83,6 +83,22 @@ class Plan:
         return self.command in ("startSession", "refreshSessions")
 
     @property
+    def means_own(self) -> bool:
+        """Whether all sessions it means are the caller's own, and so whatever the caller may do.
+
+        Where it names them, without saying whose they are.
+        """
+        caller = self.caller
+        if caller.digest is None or (
+            self.own_lsid is not None and self.own_lsid.uid != caller.digest
+        ):
+            return False
+        if self.command == "startSession":
+            return True
+        keys = self.selection.keys if self.kills else self.lsids
+        return isinstance(keys, OwnedKeys) and len(keys) > 0 and keys.uid == caller.digest
+
+    @property
     def names_sessions(self) -> bool:
         """Whether the client gave session ids."""
         return self.command != "startSession" and bool(self.lsids or self.selection.keys)

@@ -231,3 +231,18 @@ def test_long_answers_are_read_as_short_ones_are(users, roles, privileges, ok):
                 return None
 
     assert read(0) == read(65_536)
+
+
+def test_answers_that_were_read_are_known_again_as_long_as_there_are_few():
+    known = identity.Identities()
+    alice = identity.Identity((("alice", "app"),))
+    known.learn(b"alice", alice)
+    assert known.get(b"alice") is alice
+    assert known.get(b"alicf") is None
+    known.learn(bytes(identity._AT_ONCE + 1), alice)
+    known.learn(b"", alice)
+    assert len(known._known) == 1
+    for number in range(1000):
+        known.learn(b"%d" % number, alice)
+    assert len(known._known) <= identity._REMEMBERED
+    assert known.get(b"999") is alice

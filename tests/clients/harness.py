@@ -147,7 +147,8 @@ def _secantusd(data: str, *options: str) -> Iterator[Deployment]:
     if not program.exists():
         lacking("SecantusDB")
     port = free_port()
-    command = [program, "--port", str(port), "--storage-path", data, *options]
+    command = [program, "--port", str(port), "--storage-path", data]
+    command += ["--enable-test-commands", *options]
     with process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         wait_until_open(child, port)
         yield Deployment("SecantusDB", f"127.0.0.1:{port}", "secantus")

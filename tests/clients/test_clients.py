@@ -81,7 +81,7 @@ ODD_IN_FERRETDB = {"02_build_info", "30_unacknowledged", "31_unacknowledged_then
 #: it refuses for the Stable API comes without the cluster's times.
 ADDED_TO_SECANTUSDB = {
     "65_bad_session_list", "badSessionList", "bad session list",
-    "modern_21_outside_the_stable_api",
+    "modern_21_outside_the_stable_api", "outsideStableApi",
 }  # fmt: skip
 
 #: What servers that others wrote leave to the proxy, or do by chance.
@@ -202,16 +202,17 @@ def test_hello_passed_on_is_the_upstream_s_own(deployments):
     check(deployments, PYMONGO, "standalone", proxy=("--hello", "pass"))
 
 
-@pytest.mark.parametrize("kind", ["replica set", "8.0"])
+@pytest.mark.parametrize("kind", ["replica set", "8.0", "SecantusDB"])
 def test_failures_on_the_way_are_judged_alike(deployments, kind):
     """Commands that fail, hang up or are late: retries and the drivers' view of the server."""
     check(deployments, PYMONGO, kind, "failing")
 
 
 @pytest.mark.parametrize("kind", ["8.0", "SecantusDB"])
-def test_what_drivers_and_servers_got_since(deployments, kind):
+@pytest.mark.parametrize("client", [PYMONGO, NODE], ids=lambda c: c.name)
+def test_what_drivers_and_servers_got_since(deployments, client, kind):
     """Writes to several collections, the Stable API, snapshots, change streams where there are."""
-    check(deployments, PYMONGO, kind, "modern")
+    check(deployments, client, kind, "modern")
 
 
 def test_100_000_documents_and_messages_of_48_megabytes(deployments):

@@ -1,9 +1,10 @@
 // What the Node driver sees of a deployment: one JSON line per step, for comparison.
-// usage: NODE_PATH=… node scenario.cjs URI
+// usage: NODE_PATH=… node scenario.cjs URI [light|modern]
 "use strict";
 
 const { MongoClient, BSON, UUID, Long, ObjectId, Decimal128, Timestamp } = require("mongodb");
 const { EJSON } = BSON;
+const { modern } = require("./modern.cjs");
 
 const uri = process.argv[2];
 const leftOut = new Set((process.env.LEAVING_OUT ?? "").split(","));
@@ -297,7 +298,10 @@ async function main() {
   client.on("serverHeartbeatFailed", (event) => heartbeats.add(`failed ${event.failure}`));
   const db = client.db("app");
   const context = { client, db, c: db.collection("n") };
-  for (const [name, run] of Object.entries(steps)) {
+  const forget = () => (commands.length = 0);
+  const chosen =
+    process.argv[3] === "modern" ? modern({ connect, told, failing, forget }) : steps;
+  for (const [name, run] of Object.entries(chosen)) {
     if (leftOut.has(name)) continue;
     commands.length = 0;
     let saw;

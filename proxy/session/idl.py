@@ -242,8 +242,10 @@ def lsid(data: bytes, element: Element, path: str) -> tuple[bytes, bytes | None]
     return found.id, found.uid
 
 
-def any_lsid(data: bytes, element: Element, path: str, *, children: bool = False) -> Lsid:
+def any_lsid(data: bytes, element: Element, path: str, *, children: bool | None = False) -> Lsid:
     """``{id: UUID, uid?: digest}``; with ``children`` also ``txnNumber?: long, txnUUID?: UUID``.
+
+    None for ``children`` takes these where they are null: some versions see an ordinary session.
 
     An ``id`` of null counts as missing, as on servers from 4.2 on: older ones take it for the
     all-zero UUID, which would be one session shared by everybody.
@@ -257,13 +259,16 @@ def any_lsid(data: bytes, element: Element, path: str, *, children: bool = False
     uid: bytes | None = None
     number: int | None = None
     txn_uuid: bytes | None = None
-    for name, field in struct(data, element, path, _OF_CHILDREN if children else _OF_SESSIONS):
+    known = _OF_SESSIONS if children is False else _OF_CHILDREN
+    for name, field in struct(data, element, path, known):
         if is_absent(field):
             continue
         if name == b"id":
             session_id = uuid(data, field, f"{path}.id")
         elif name == b"uid":
             uid = digest(data, field, f"{path}.uid")
+        elif children is None:
+            raise refusals.unknown_field(f"{path}.{decoded(name)}")
         elif name == b"txnNumber":
             number = long(data, field, f"{path}.txnNumber")
         else:

@@ -255,7 +255,8 @@ def _parse(
         path = f"{_STRUCT}.{name.decode()}"
         try:
             if name == b"lsid":
-                lsid = idl.any_lsid(data, element, path, children=caller.knows_children)
+                children = caller.knows_children or (None if caller.wire_version is None else False)
+                lsid = idl.any_lsid(data, element, path, children=children)
             elif name == b"txnNumber":
                 info.txn_number = idl.long(data, element, path)
             elif name == b"autocommit":

@@ -109,10 +109,11 @@ def look(frame: bytes, known: int | None = None) -> Seen:
         seen.answers = len(conversation.to_client)
         seen.forwarded = sent[0] if sent else None
         seen.expects = bool(conversation.in_flight) if sent else bool(seen.answers)
+        seen.sessions = frozenset(_noted(store))
         return seen
     seen.forwarded = sent[0]
     seen.expects = conversation.in_flight > (len(sent) > 1)
-    seen.sessions = frozenset(_noted(store)) if len(store) else frozenset()
+    seen.sessions = frozenset(_noted(store))
     if not seen.expects:
         seen.is_login = len(sent) > 1
         return seen

@@ -36,8 +36,12 @@ def logged_in(proxy: Proxy, name: str, database: str) -> ProxiedClient:
     return client
 
 
+def in_progress(proxy: Proxy) -> list[Any]:
+    return [one for some in open_transactions(proxy.sessions.store) for one in some]
+
+
 def rows(proxy: Proxy) -> list[dict[str, Any]]:
-    return [transaction_row(one, NOW) for one in open_transactions(proxy.sessions.store)]
+    return [transaction_row(one, NOW) for one in in_progress(proxy)]
 
 
 def states(proxy: Proxy) -> list[State]:
@@ -70,7 +74,7 @@ def test_each_open_transaction_is_one_row(version: str) -> None:
         (f" - {tee}", 0, 0),
         (f"7 - {you}", 0, 1),
     ]
-    items = open_transactions(store)
+    items = in_progress(proxy)
     assert len({TRANSACTIONS.identity(one) for one in items}) == 3
     assert system.run("commitTransaction", lsid=CHILD, **TXN)["ok"]
     assert system.run("abortTransaction", lsid=RETRIED, **TXN)["ok"]

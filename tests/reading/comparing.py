@@ -19,7 +19,7 @@ from proxy.conversation.facts import UpstreamFacts
 from proxy.conversation.rule import Mode
 from proxy.errors import WireError
 from proxy.session.identity import NO_OWNER
-from proxy.session.ids import LogicalSessionId
+from proxy.session.ids import LogicalSessionId, child_fields
 from proxy.session.info import OperationSessionInfo, read_operation_session_info
 from proxy.session.store import SessionStore
 from proxy.wire.messages import read_request
@@ -262,9 +262,16 @@ def _of_sessions(reading: Reading, version: int, seen: Seen) -> Iterator[str]:
         return
     info = seen.info
     assert info is not None
-    child = reading.session is not None and reading.session.txn_uuid is not None
-    if reading.recorded != "yes" or reading.help != "no" or child:
-        # The numbers of a child have nothing to do with its parent's, which is what is noted.
+    if reading.recorded != "yes" or reading.help != "no":
+        return
+    assert reading.session is not None
+    child = b""
+    if reading.session.txn_uuid is not None:
+        child = child_fields(reading.session.txn_number, reading.session.txn_uuid)
+    if info.malformed is None and info.child != child:
+        # Its numbers have nothing to do with its parent's.
+        yield "child session"
+    if child and info.malformed is not None:
         return
     if info.malformed is not None:
         # Not expected to be carried out, and noted where it is: a lower bound is enough.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import bson
 
-from proxy.conversation.hello import HELLO_COMMANDS, ClientMetadata
+from proxy.conversation.hello import AUTHENTICATION_COMMANDS, HELLO_COMMANDS, ClientMetadata
 from proxy.conversation.passing import PASS_ABOVE, Passing
 from proxy.conversation.pending import Pending
 from proxy.conversation.tracking import Doubted
@@ -60,6 +60,14 @@ if TYPE_CHECKING:
 #: A compressed reply that inflates to more than this is not looked into for its cursor, as one
 #: that is not compressed is not either.
 _INFLATE_UP_TO: Final = PASS_ABOVE
+
+#: The longest reply to a hello or to a login, of which real servers' have a few KiB, and the
+#: longest that a compressed one may be that has to be looked into: what the proxy asks itself is
+#: not compressed, and what upstream must refuse has a short answer.
+_LONGEST_HELD: Final = 1 << 20
+
+#: Bytes of a long reply that every connection may hold.
+_LITTLE: Final = 16_384
 
 _header = HEADER.unpack_from
 
@@ -399,7 +407,10 @@ class Conversation:
     def _begin_passing(self) -> None:
         """Pass on the long reply that has begun, if nobody has to see it whole."""
         pending = self._pending[0] if self._pending else None
-        if pending is None or pending.handler is not None or self._replies.buffered < 64:
+        if pending is None or self._replies.buffered < 64:
+            return
+        if pending.handler is not None:
+            self._collects(pending, self._replies.declared)
             return
         head = self._replies.peek()
         _, request_id, response_to, opcode = _header(head)
@@ -412,6 +423,22 @@ class Conversation:
         begun = self._replies.take()
         self._passing = Passing(begun, length)
         self.to_client.append(begun)
+
+    def _collects(self, pending: Pending, length: int, inflates: bool = False) -> bool:
+        """Whether a reply of ``length`` bytes is held until it is whole; else both sides close."""
+        greeting = pending.command in HELLO_COMMANDS or pending.command in AUTHENTICATION_COMMANDS
+        if length <= _LONGEST_HELD or not (greeting or inflates):
+            return True
+        self.upstream_broke("upstream message", f"{length} bytes, which no such reply has")
+        return False
+
+    @property
+    def collecting(self) -> int:
+        """Bytes held of a long reply that is not passed on while it arrives."""
+        replies = self._replies
+        if replies.declared <= PASS_ABOVE or replies.buffered < _LITTLE:
+            return 0
+        return replies.buffered
 
     def _pass_on(self, passing: Passing, data: bytes, now: float) -> bytes:
         """Send the client what of ``data`` is the long reply's; the rest is returned."""
@@ -434,6 +461,11 @@ class Conversation:
         if pending is None:
             return
         if pending.handler is not None:
+            inflates = opcode == OP_COMPRESSED
+            if not self._collects(
+                pending, declared_size(frame) if inflates else len(frame), inflates
+            ):
+                return
             reply = read_reply(frame)
             self.streaming = pending.goes_on_after(reply, request_id)
             if not self.streaming:

@@ -63,6 +63,7 @@ class Intake:
         "_kept",
         "_share",
         "_turn",
+        "beside",
         "buffer",
         "frames",
         "garbage",
@@ -89,6 +90,8 @@ class Intake:
         #: that is still needed here.
         self._inflates_to = 0
         self._kept = 0
+        #: Bytes of replies that are held for the client, and count with what it sent.
+        self.beside = 0
         #: The client's time for its message. One scope as long as it is read, armed only until
         #: its first message is whole and while one is half received: the idle cost no timer.
         self.patience = trio.CancelScope()
@@ -217,13 +220,23 @@ class Intake:
     def count(self) -> None:
         """Tell the budget what is held here for the client."""
         share = self._share
-        held = self.buffer.buffered + self._kept
+        held = self.buffer.buffered + self._kept + self.beside
         if self.frames:
             held += sum(map(len, self.frames))
         if self.outlet is not None:
             held += self.outlet.held
         if held or share.held:
             share.count(held, self.buffer.declared)
+
+    async def hold(self, beside: int) -> bool:
+        """Count so many bytes of a reply that somebody here has to see whole; False if there is no
+        room for them, and none comes."""
+        share = self._share
+        self.beside = beside
+        self.count()
+        if not beside and share.held and self.unblocked is not None:
+            share.rest(self._frame_seconds)
+        return not beside or await share.fits()
 
     async def unread(self, wait: Callable[[], Awaitable[object]]) -> None:
         """Wait for something that the client cannot hasten; nothing of it is read meanwhile."""

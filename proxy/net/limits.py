@@ -300,6 +300,17 @@ class Share:
         if self.give_way is not None:
             self.give_way()
 
+    async def fits(self) -> bool:
+        """Wait until there is room for what is held already; False if it has to give way."""
+        budget = self._budget
+        until = trio.current_time() + _PATIENCE
+        while budget.used > budget.limit:
+            if trio.current_time() >= until:
+                budget.gave_way += 1
+                return False
+            await trio.sleep(_TURN_SECONDS)
+        return True
+
     def release(self) -> None:
         """Count nothing any more."""
         budget = self._budget

@@ -343,6 +343,9 @@ class Relay:
 
     async def _flush_replies(self, to_upstream: Outlet, nursery: trio.Nursery) -> None:
         """Send what was decided on upstream's replies."""
+        collecting = self.conversation.collecting
+        if (collecting or self._intake.beside) and not await self._intake.hold(collecting):
+            self._give_way()
         await self._flush_to_client()
         if to_upstream.busy or to_upstream.push():
             self._replied()
@@ -376,7 +379,8 @@ class Relay:
         self._reply_seconds.observe(perf_counter() - self._reply_came)
         if sent:
             self._replied()
-        return sent and not self.conversation.unfinished
+        conversation, holds = self.conversation, self._intake.beside
+        return sent and not (conversation.unfinished or holds or conversation.collecting)
 
     def _replied(self) -> None:
         """See what may happen now that upstream has answered."""

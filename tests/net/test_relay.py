@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bson
 import pytest
 import trio
@@ -706,3 +708,90 @@ async def test_draining_does_not_wait_for_a_monitors_hello():
         await rig.says(hello)
         rig.relay.drain()
         await rig.ended("draining")
+
+
+# ---------------------------------------------------------------------- replies that are held
+
+
+def _status(size: int) -> dict[str, Any]:
+    """An answer to who is there that is about so long."""
+    status = connection_status(("alice", "app"))
+    privilege = {"resource": {"db": "app", "collection": "c"}, "actions": ["find", "insert"]}
+    count = size // len(bson.encode(privilege))
+    status["authInfo"]["authenticatedUserPrivileges"] = [privilege] * count
+    return status
+
+
+async def _asked_who_is_there(rig: Rig) -> int:
+    """A session command is under way; the id of the proxy's own question."""
+    question = await rig.says(command({"killSessions": [], "$db": "admin"}, 7))
+    return int(HEADER.unpack_from(question)[1])
+
+
+async def test_a_reply_that_is_read_whole_counts_while_it_arrives():
+    async with rigged() as rig:
+        answer = reply(_status(300_000), await _asked_who_is_there(rig))
+        await rig.answers(answer[:100_000])
+        assert rig.budget.used == 100_000
+        await rig.answers(answer[100_000:200_000])
+        assert rig.budget.used == 200_000
+        await rig.answers(answer[200_000:])
+        assert rig.budget.used == 0
+        await rig.running()
+    assert rig.budget.gave_way == 0
+
+
+async def test_without_room_it_waits_and_then_gives_way(autojump_clock):
+    async with rigged(budget=150_000) as rig:
+        answer = reply(_status(300_000), await _asked_who_is_there(rig))
+        rig.upstream.feed(answer[:200_000])
+        await trio.sleep(1.9)
+        assert not rig.finished.is_set()
+        await trio.sleep(0.2)
+        await rig.ended("gave way to others")
+    assert (rig.budget.gave_way, rig.budget.used) == (1, 0)
+
+
+async def test_where_room_comes_it_goes_on(autojump_clock):
+    async with rigged(budget=150_000) as rig:
+        answer = reply(_status(300_000), await _asked_who_is_there(rig))
+        rig.upstream.feed(answer[:200_000])
+        await trio.sleep(1)
+        assert rig.budget.used == 200_000
+        rig.budget.limit = 1_000_000
+        rig.upstream.feed(answer[200_000:])
+        await trio.sleep(1)
+        assert rig.budget.used == 0
+        await rig.running()
+
+
+async def test_a_long_reply_that_is_passed_on_does_not_count():
+    async with rigged(budget=20_000) as rig:
+        await rig.says(ONE)
+        answer = reply({"ok": 1.0, "b": bytes(300_000)}, 1)
+        for start in range(0, len(answer), 70_000):
+            assert await rig.answers(answer[start : start + 70_000])
+            assert rig.budget.used == 0
+        await rig.running()
+
+
+LONG = reply({"ok": 1.0, "b": bytes(1 << 20)}, 1)
+
+
+@pytest.mark.parametrize("parts", [[LONG], [LONG[:1_000], LONG[1_000:]]], ids=["whole", "parts"])
+@pytest.mark.parametrize(
+    "request_", [{"hello": 1}, {"saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": b""}]
+)
+async def test_a_greeting_is_not_longer_than_any(request_, parts):
+    async with rigged() as rig:
+        await rig.says(command({**request_, "$db": "admin"}, 1))
+        for part in parts:
+            await rig.answers(part)
+        await rig.ended("upstream message: 1048")
+
+
+async def test_a_compressed_greeting_is_not_inflated_to_more():
+    async with rigged() as rig:
+        await rig.says(command({"hello": 1, "$db": "admin"}, 1))
+        await rig.answers(deflate(LONG, 2))
+        await rig.ended("upstream message: 1048")

@@ -97,12 +97,12 @@ def look(frame: bytes, known: int | None = None) -> Seen:
     asked_about = conversation.blocked
     if not sent:
         return seen
-    if asked_about and _is_own(sent[0]):
+    if asked_about and is_own(sent[0]):
         seen.is_control = True
         conversation.to_client.clear()
-        while sent and _is_own(sent[0]):
+        while sent and is_own(sent[0]):
             seen.acted += sent
-            conversation.on_upstream(_answer_to(sent[-1]), 0.0)
+            conversation.on_upstream(answer_to(sent[-1], _REPLY), 0.0)
             sent = _taken(conversation.to_upstream)
             seen.closed = bool(conversation.close)
         seen.acted = seen.acted[1:]
@@ -118,10 +118,10 @@ def look(frame: bytes, known: int | None = None) -> Seen:
         seen.is_login = len(sent) > 1
         return seen
     conversation.to_client.clear()
-    conversation.on_upstream(_answer_to(frame), 0.0)
-    seen.is_login = any(_is_own(one) for one in conversation.to_upstream)
+    conversation.on_upstream(answer_to(frame, _REPLY), 0.0)
+    seen.is_login = any(is_own(one) for one in conversation.to_upstream)
     for one in _taken(conversation.to_upstream):
-        conversation.on_upstream(_answer_to(one), 0.0)
+        conversation.on_upstream(answer_to(one, _REPLY), 0.0)
     seen.is_hello = b"shown.example" in b"".join(conversation.to_client)
     return seen
 
@@ -137,21 +137,22 @@ def _taken(queue: list[bytes]) -> list[bytes]:
     return sent
 
 
-def _is_own(frame: bytes) -> bool:
+def is_own(frame: bytes) -> bool:
     """Whether the proxy made this up: its own ids are from a range of their own."""
     return 0x4D53 <= int.from_bytes(frame[6:8], "little") < 0x8000 and frame[8:12] == bytes(4)
 
 
-def _answer_to(frame: bytes) -> bytes:
+def answer_to(frame: bytes, document: bytes, request_id: int = 1000) -> bytes:
+    """The reply to a frame, in its form."""
     number = int.from_bytes(frame[4:8], "little", signed=True)
     opcode = int.from_bytes(frame[12:16], "little", signed=True)
     if opcode == 2012:
         opcode = int.from_bytes(frame[16:20], "little", signed=True)
     if opcode == OP_MSG:
-        return build.reply(_REPLY, number)
+        return build.reply(document, number, request_id)
     if opcode == OP_COMMAND:
-        return build.frame(2011, _REPLY + b"\5\0\0\0\0", 1000, number)
-    return build.op_reply(_REPLY, response_to=number)
+        return build.frame(2011, document + b"\5\0\0\0\0", request_id, number)
+    return build.op_reply(document, response_to=number, request_id=request_id)
 
 
 # ---------------------------------------------------------------------- agreement

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import struct
 import sys
 import tempfile
 import time
@@ -37,7 +36,7 @@ else:
     from tests.reading.comparing import VERSIONS, read_differently
 
 from tests.reading.known import KNOWN
-from tests.reading.mutations import mutated
+from tests.reading.mutations import framed, mutated
 from tests.reading.seeds import seeds
 
 _LONGEST = 8_192
@@ -81,14 +80,6 @@ class Tally:
         speed = self.messages / (time.monotonic() - self.began)
         found = f"{len(self.found)} kinds of disagreement"
         return f"{self.messages} messages, {speed:.0f} a second, {found}"
-
-
-def framed(data: bytes) -> bytes:
-    """Any bytes as a frame whose length is right: servers close on others."""
-    head = data[:16].ljust(16, b"\0")
-    # Ids in the range of the proxy's own questions would be taken for those.
-    number = bytes((*head[4:7], head[7] & 0x3F))
-    return struct.pack("<i", max(16, len(data))) + number + head[8:] + data[16:]
 
 
 def mutate(data: bytes, longest: int, seed: int) -> bytes:

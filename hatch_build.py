@@ -50,6 +50,8 @@ COMPILED: Final = (
     "proxy/net/relay.py",
     "proxy/observe/telemetry.py",
     "proxy/conversation/tracking.py",
+    "proxy/net/tls_records.py",
+    "proxy/net/tls_transport.py",
     "proxy/net/transport.py",
 )
 

@@ -212,7 +212,8 @@ class Records:
                 break
             group = min(len(data), made + _GROUP)
             while made < group:
-                made += write(data[made : min(group, made + _RECORD)])
+                end = min(group, made + _RECORD)
+                made += write(data[made:end])
                 self._unsent.append(outgoing.read())
         self._ahead = made - sent
         return sent

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 import idna
 import trio
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 _NOTHING_SAID: Final = "closed by the other side, which may not speak TLS"
 
 
+#: A read of the socket that was full may end within a record, which is then to follow.
+_MUCH: Final = RECEIVE_SIZE - 25_000
+
+#: Every byte is moved several times more than without TLS, and best where it still is in the
+#: processor's caches: with 1 MiB replies of 1 MB cost a tenth more.
+_BULK: Final = 262_144
+
+
 class TlsTransport(SocketTransport):
     """TLS around a non-blocking socket; create with :func:`start_tls`."""
 
     __slots__ = ("_keep", "_records", "_server_side")
-
-    #: A read of the socket that was full may end within a record, which is then to follow.
-    _MUCH: ClassVar = RECEIVE_SIZE - 25_000
-    #: Every byte is moved several times more than without TLS, and best where it still is in the
-    #: processor's caches: with 1 MiB replies of 1 MB cost a tenth more.
-    _BULK: ClassVar = 262_144
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class TlsTransport(SocketTransport):
         server_side: bool,
         keep: Callable[[ssl.SSLSession], None] | None = None,
     ) -> None:
-        super().__init__(sock, records)
+        super().__init__(sock, records, _MUCH, _BULK)
         self._records = records
         self._server_side = server_side
         #: Given the session when the first bytes were read: with TLS 1.3 it is there only then.

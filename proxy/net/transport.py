@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -131,6 +131,8 @@ class SocketTransport:
     """
 
     __slots__ = (
+        "_bulk",
+        "_much",
         "_outcome",
         "_parked",
         "_recv",
@@ -142,13 +144,18 @@ class SocketTransport:
         "_watching",
     )
 
-    #: From a read that brought so many bytes on, so many are asked for.
-    _MUCH: ClassVar = RECEIVE_SIZE
-    _BULK: ClassVar = BULK_SIZE
-
-    def __init__(self, sock: socket.socket, channel: Channel | None = None) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        channel: Channel | None = None,
+        much: int = RECEIVE_SIZE,
+        bulk: int = BULK_SIZE,
+    ) -> None:
         sock.setblocking(False)
         self._sock = sock
+        #: From a read that brought so many bytes on, so many are asked for.
+        self._much = much
+        self._bulk = bulk
         self._recv: Callable[[int], bytes] = (channel or sock).recv
         self._send: Callable[[bytes | memoryview], int] = (channel or sock).send
         self._watching = readiness.current()
@@ -206,11 +213,11 @@ class SocketTransport:
                 self._wake(False)
         except Exception as problem:
             self._wake(problem)
-        if len(data) < self._MUCH:
+        if len(data) < self._much:
             if len(data) < _LITTLE:
                 self._size = RECEIVE_SIZE
             return True
-        self._size = self._BULK
+        self._size = self._bulk
         # While it is in the processor's caches, and before more of that size is held.
         self._on_taken()
         return False

@@ -125,7 +125,8 @@ def _index(name: bytes) -> int | None:
     digits = name[1:] if name[:1] == b"+" else name
     try:
         if digits[:2] in (b"0x", b"0X"):
-            number = int(digits[2:], 16)
+            # Python reads more than servers do: blanks, signs and underscores.
+            number = int(digits[2:], 16) if digits.isalnum() else -1
         elif not digits.isdigit():
             return None
         elif digits[:1] == b"0" and len(digits) > 1:
@@ -136,7 +137,7 @@ def _index(name: bytes) -> int | None:
             number = int(digits)
     except ValueError:
         return None
-    return number if number < 1 << 32 else None
+    return number if 0 <= number < 1 << 32 else None
 
 
 def entries(data: bytes, element: Element, name: str, path: str) -> Iterator[tuple[int, Element]]:

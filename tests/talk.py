@@ -50,8 +50,8 @@ class Watching:
     def meter(self) -> Watching:
         return self
 
-    def request(self, command: str) -> None:
-        self.seen.append(("request", command))
+    def request(self, command: str, count: int = 1) -> None:
+        self.seen += [("request", command)] * count
 
     def replied(self, command: str, seconds: float, ok: bool) -> None:
         self.seen.append(("replied", command, seconds, ok))

@@ -23,6 +23,7 @@ from proxy.session.dialect import said_by
 from proxy.session.records import Operation
 from proxy.session.refusals import INTERRUPTED
 from proxy.session.stable_api import versioned
+from proxy.wire.bursts import burst_of
 from proxy.wire.compression import declared_size, inflate_start
 from proxy.wire.frames import FrameBuffer, FramingError
 from proxy.wire.messages import Request, read_request
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from proxy.conversation.pending import ReplyHandler
     from proxy.conversation.tracking import Tracked
     from proxy.session.records import InFlight
+    from proxy.wire.bursts import Burst
 
     RequestHandler = Callable[["Conversation", Request, float], None]
 
@@ -93,6 +95,7 @@ class Conversation:
         "_replies",
         "answers",
         "blocked",
+        "burst",
         "close",
         "desk",
         "ending",
@@ -151,6 +154,8 @@ class Conversation:
         #: What the client said of itself; None before its first hello.
         self.metadata: ClientMetadata | None = None
         self.requests = 0
+        #: What the last request may be followed by that :meth:`repeat` takes.
+        self.burst: Burst | None = None
         #: How many of them were a hello.
         self.hellos = 0
         #: What is asked here carries an API version, because the client's own commands do or
@@ -210,6 +215,21 @@ class Conversation:
             self._doubted(self, request, verdict, now)
         else:
             self.forward(request, now, tracked=verdict)
+            if verdict is None and not request.expects_reply:
+                self.burst = burst_of(request)
+
+    def repeat(self, frames: deque[bytes]) -> None:
+        """Take those in front that say the same as the last request: they go upstream as it did."""
+        burst, out = self.burst, self.to_upstream
+        self.burst = None
+        if burst is None:
+            return
+        before = len(out)
+        while frames and burst.takes(frames[0]):
+            out.append(frames.popleft())
+        count = len(out) - before
+        self.requests += count
+        self.meter.request(burst.command, count)
 
     def on_garbage(self, problem: str) -> None:
         """The client's bytes cannot be framed any more."""

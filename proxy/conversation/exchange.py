@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Meter(Protocol):
     """What counts the requests of all conversations; must not raise or wait."""
 
-    def request(self, command: str) -> None:
+    def request(self, command: str, count: int = 1) -> None:
         """A request was read; ``command`` is "" for what is none."""
 
     def replied(self, command: str, seconds: float, ok: bool) -> None:

@@ -127,6 +127,8 @@ class Intake:
             frames.popleft()
             conversation.on_request(frame, now, self.inflated)
             self.inflated = None
+            if conversation.burst is not None:
+                conversation.repeat(frames)
             if frames and perf_counter() > until:
                 break
 

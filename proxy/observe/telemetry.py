@@ -231,9 +231,9 @@ class Telemetry:
 
     # ------------------------------------------------------------------ requests
 
-    def request(self, command: str) -> None:
-        """A client's request; an unknown or unreadable command counts as ``other``."""
-        self._commands[command][0] += 1
+    def request(self, command: str, count: int = 1) -> None:
+        """Clients' requests; an unknown or unreadable command counts as ``other``."""
+        self._commands[command][0] += count
 
     def replied(self, command: str, seconds: float, ok: bool) -> None:
         """A request has its whole answer, ``seconds`` after it came."""

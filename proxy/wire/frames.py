@@ -79,28 +79,40 @@ class FrameBuffer:
         elif self._declared > len(data) + len(chunk):
             data += chunk
             return []
-        data += chunk
         frames: list[bytes] = []
-        start, end = 0, len(data)
-        self.more = False
-        with memoryview(data) as view:
-            while True:
-                self._declared = 0
-                if end - start < 4:
-                    break
-                declared = self._declared = _length(data, start)[0]
-                if not HEADER_SIZE <= declared <= self.max_length and not self.allows(declared):
-                    raise FramingError(f"message length {declared} is out of range", frames)
-                if end - start < declared:
-                    break
-                if len(frames) == MOST_AT_ONCE:
-                    self._declared = 0
-                    self.more = True
-                    break
-                frames.append(bytes(view[start : start + declared]))
-                start += declared
-        del data[:start]
+        if data:
+            data += chunk
+            with memoryview(data) as view:
+                start = self._cut(view, frames)
+            del data[:start]
+        else:
+            # Many in one read are cut out of it as they are.
+            start = self._cut(chunk, frames)
+            if start < len(chunk):
+                data += chunk[start:]
         return frames
+
+    def _cut(self, data: bytes | memoryview, frames: list[bytes]) -> int:
+        """Add the frames that are whole; returns where the unfinished one begins."""
+        start, end = 0, len(data)
+        most = self.max_length
+        self.more = False
+        self._declared = 0
+        while end - start >= 4:
+            (declared,) = _length(data, start)
+            if not HEADER_SIZE <= declared <= most:
+                if not self.allows(declared):
+                    raise FramingError(f"message length {declared} is out of range", frames)
+                most = self.max_length
+            if end - start < declared:
+                self._declared = declared
+                break
+            if len(frames) == MOST_AT_ONCE:
+                self.more = True
+                break
+            frames.append(bytes(data[start : start + declared]))
+            start += declared
+        return start
 
     def peek(self) -> bytes:
         """A copy of the unfinished frame's first bytes, 64 at the most."""

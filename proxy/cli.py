@@ -90,6 +90,11 @@ _SETTINGS: Final = {
         "FILE",
         "holds the token that is needed to kill sessions and, elsewhere than on loopback, to look",
     ),
+    "--workers": (
+        "process.workers",
+        "NUMBER",
+        "processes that serve clients (1), or auto for one for each processor",
+    ),
     "--embedded-version": (
         "embedded.version",
         "VERSION",
@@ -282,6 +287,7 @@ def _run(config: Config, reload: Callable[[], Config], before: Beginnings) -> in
     import trio
 
     from proxy import logs, memory
+    from proxy.process.starting import clock, serve
 
     logs.configure(config.log.format, config.log.level)
     status = _OK
@@ -290,12 +296,12 @@ def _run(config: Config, reload: Callable[[], Config], before: Beginnings) -> in
     try:
         if config.embedded is None:
             from proxy.process.program import command
-            from proxy.process.server import serve
 
             memory.settle()
-            trio.run(serve, config, reload, before, command())
+            trio.run(serve, config, reload, before, command(), clock=clock(config))
         else:
-            trio.run(_try_out, config, config.embedded.set_name, _demonstration())
+            demonstration = _demonstration()
+            trio.run(_try_out, config, config.embedded.set_name, demonstration, clock=clock(config))
     except* KeyboardInterrupt:
         status = _INTERRUPTED
     except* ConfigError as group:

@@ -11,11 +11,13 @@ from pymongo.errors import PyMongoError
 
 from proxy import logs
 from proxy.embedded import EmbeddedUpstream, EmbeddedUser
-from proxy.process.server import Running, Server, serve
+from proxy.process.starting import serve
 from proxy.settings.config import Config, Embedded, load
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
+
+    from proxy.process.server import Running, Server
 
 Document = dict[str, Any]
 Client = pymongo.MongoClient[Document]

@@ -158,6 +158,7 @@ def test_flags_reach_the_settings_they_name(tmp_path: Path) -> None:
         "--compression": "strip",
         "--admin": "",
         "--admin-token-file": str(token),
+        "--workers": "3",
         "--log-format": "json",
         "--log-level": "debug",
     }
@@ -170,6 +171,7 @@ def test_flags_reach_the_settings_they_name(tmp_path: Path) -> None:
     assert (config.log.format, config.log.level) == ("json", "debug")
     assert config.admin.secret() == "0123456789abcdef"
     assert config.embedded is None
+    assert config.process.workers == 3
 
 
 def test_flags_override_the_file(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Process:
     def __init__(self, state: State, telemetry: Telemetry, *, executes: bool) -> None:
         self._state = state
         self._telemetry = telemetry
-        self._executes = executes
+        self.executes = executes
         # One at a time: many at once would each have their slice before others get their turn.
         self._looking = trio.Lock()
         self._kinds = {
@@ -112,7 +112,7 @@ class Process:
         about = state.about() | {
             "ready": yes and not state.draining(),
             "reason": "draining" if state.draining() else reason,
-            "kill": "on" if self._executes else "off",
+            "kill": "on" if self.executes else "off",
             "sessions_per_user": per_user,
             "sessions_per_application": per_application,
         }
@@ -191,7 +191,7 @@ class Process:
     async def kill(self, body: bytes, client: str) -> dict[str, Any]:
         store = self._state.store
         meant = read_kill(body, listing.session_listing(store), trio.current_time())
-        if not meant.dry_run and not self._executes:
+        if not meant.dry_run and not self.executes:
             self._audit(client, meant, "refused", "no admin.token is configured", 0)
             raise KillingIsOffError("killing is off: configure admin.token or admin.token_file")
         async with self._looking:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from proxy.net.limits import BufferBudget
     from proxy.observe.families import Page
     from proxy.observe.telemetry import Telemetry
+    from proxy.session.counts import Counts
     from proxy.session.known import KnownUsers
     from proxy.session.store import SessionStore
     from proxy.settings.config import Config
@@ -54,12 +55,14 @@ class Served(Protocol):
 @dataclass(slots=True)
 class Sources:
     """Where the figures are. ``up`` says of each upstream process whether it answers,
-    ``lingered`` for how many seconds was waited awake in vain;
-    ``clock`` gives the sessions' time and the same moment in seconds since 1970."""
+    ``lingered`` for how many seconds was waited awake in vain; ``counts`` is what has happened to
+    sessions in all processes, ``clock`` gives the sessions' time and the same moment in seconds
+    since 1970; ``workers`` is how many processes serve clients and how often one was replaced."""
 
     telemetry: Telemetry
     store: SessionStore
     known: KnownUsers
+    counts: Callable[[], Counts]
     topology: Topology
     budget: BufferBudget
     config: Callable[[], Config]
@@ -68,13 +71,15 @@ class Sources:
     draining: Callable[[], bool]
     lingered: Callable[[], float]
     clock: Callable[[], tuple[float, float]]
+    workers: Callable[[], tuple[int, int]] = lambda: (1, 0)
 
 
 def read(sources: Sources, page: Page) -> Iterator[None]:
     """Append all families to ``page``, stopping between slices."""
     now, wall = sources.clock()
     reading = _Reading(sources, page)
-    sessions = SessionReading(sources.store, sources.config().policies.session_budget, page)
+    budget = sources.config().policies.session_budget
+    sessions = SessionReading(sources.store, budget, page, sources.counts())
     yield from reading.connections()
     yield from sessions.owners()
     yield from sessions.origins()
@@ -159,6 +164,9 @@ class _Reading:
     def process(self) -> None:
         """The process itself."""
         sources, telemetry = self._sources, self._sources.telemetry
+        workers, restarts = sources.workers()
+        self._page.number("workers", "Processes that serve clients.", workers)
+        self._page.total("worker_restarts_total", "Workers that died and were replaced.", restarts)
         self._page.number("draining", "1 while the process drains, else 0.", sources.draining())
         self._page.number(
             "buffered_bytes", "Bytes held of messages that cannot go on.", sources.budget.used

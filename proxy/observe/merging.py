@@ -27,7 +27,7 @@ _CHOSEN: Final[dict[str, Callable[[float, float], float]]] = {
         _PREFIX + name: max
         for name in (
             *("build_info", "rule_info", "draining", "connections_limit", "buffered_bytes_limit"),
-            *("config_last_reload_success_timestamp_seconds", "workers"),
+            *("config_last_reload_success_timestamp_seconds",),
         )
     },
     _PREFIX + "config_last_reload_successful": min,

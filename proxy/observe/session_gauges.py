@@ -18,6 +18,7 @@ from proxy.observe.labels import clean
 
 if TYPE_CHECKING:
     from proxy.observe.families import Page
+    from proxy.session.counts import Counts
     from proxy.session.records import Owner
     from proxy.session.store import SessionStore
 
@@ -44,10 +45,18 @@ _MOST_SLICES: Final = 200
 
 
 class SessionReading:
-    """One reading on its way through the store. ``budget`` are the budget rule's settings."""
+    """One reading on its way through the store. ``budget`` are the budget rule's settings,
+    ``counts`` what has happened to all of the sessions, if it is not only what the store says."""
 
-    def __init__(self, store: SessionStore, budget: Any, page: Page) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        store: SessionStore,
+        budget: Any,  # noqa: ANN401 - the rule's own
+        page: Page,
+        counts: Counts | None = None,
+    ) -> None:
         self._store = store
+        self._counts = counts or store.counts
         self._settings = budget
         self._page = page
         self._limits: dict[tuple[str, ...], float] = {}
@@ -163,8 +172,7 @@ class SessionReading:
 
     def counts(self, now: float) -> None:
         """What the store counts itself."""
-        store = self._store
-        counts = store.counts
+        store, counts = self._store, self._counts
         self._page.number("sessions", "Sessions that are tracked.", len(store))
         self._page.total("sessions_started_total", "Sessions that came into being.", counts.started)
         self._page.append(

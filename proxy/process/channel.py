@@ -53,6 +53,8 @@ class Channel:
         self._asked: dict[int, tuple[trio.Event, list[Any]]] = {}
         self._number = 0
         self._closed = False
+        #: Set when nothing more will be heard.
+        self.ended = trio.Event()
 
     @classmethod
     def pair(cls) -> tuple[Channel, socket.socket]:
@@ -115,6 +117,7 @@ class Channel:
         self._out.clear()
         self._waiting = 0
         self._filled.set()
+        self.ended.set()
         for arrived, _ in self._asked.values():
             arrived.set()
 

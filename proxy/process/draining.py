@@ -22,10 +22,14 @@ _LOOK_SECONDS: Final = 0.05
 
 
 class Draining:
-    """Lets go of ``connections``, by their numbers, once it is :meth:`begin`'s time."""
+    """Lets go of ``connections``, by their numbers, once it is :meth:`begin`'s time.
 
-    def __init__(self, connections: Mapping[int, Connection]) -> None:
+    Unless the process is ``alone``, others have connections by which its clients watch.
+    """
+
+    def __init__(self, connections: Mapping[int, Connection], *, alone: bool = True) -> None:
         self._connections = connections
+        self._alone = alone
         self.begun = False
         #: Those that clients may leave by themselves.
         self._awaited: set[int] = set()
@@ -45,7 +49,7 @@ class Draining:
             if one.works or (replaced and not one.monitors)
         }
         greets = any(one.greets for one in self._connections.values())
-        if (greets or replaced) and self._awaited:
+        if (greets or replaced or not self._alone) and self._awaited:
             idle = limits.drain_idle_seconds
             idle = max(idle, limits.drain_seconds / 2) if replaced else idle
             serving.start_soon(self._drain_the_rest, idle)

@@ -43,6 +43,9 @@ _PATIENCE: Final = 10.0
 _MOST_REFUSALS: Final = 5
 _PAUSE: Final = 1.0
 
+#: Seconds for which another process's transactions are left to it.
+_HELP_AFTER: Final = 2.0
+
 #: NoSuchTransaction, TransactionCommitted: it was over already.
 _GONE: Final = 251
 _COMMITTED: Final = 256
@@ -68,9 +71,17 @@ class Asker(Protocol):
         """Send commands (BSON); ``handler`` gets each one's number and reply, if they come."""
 
 
-async def end_overdue(sessions: Sessions, connections: Callable[[], Collection[Asker]]) -> None:
-    """Every :data:`INTERVAL` end what is overdue, until cancelled."""
-    rounds = _Rounds(sessions)
+async def end_overdue(
+    sessions: Sessions,
+    connections: Callable[[], Collection[Asker]],
+    own: Callable[[int], bool] = lambda _: True,
+) -> None:
+    """Every :data:`INTERVAL` end what is overdue, until cancelled.
+
+    With several processes each begins with transactions of its ``own`` connections, and the
+    others help where it has nobody who could ask.
+    """
+    rounds = _Rounds(sessions, own)
     while True:
         await trio.sleep(INTERVAL)
         for rule in sessions.rules.enforced(TransactionGuard):
@@ -98,8 +109,11 @@ class _Refused(NamedTuple):
 
 
 class _Rounds:
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, own: Callable[[int], bool]) -> None:
         self._sessions = sessions
+        self._own = own
+        #: Since when another process's is seen to be overdue.
+        self._others: dict[Session, float] = {}
         #: Since when an answer is awaited.
         self._asked: dict[Session, float] = {}
         self._refused: dict[Session, _Refused] = {}
@@ -109,6 +123,7 @@ class _Rounds:
     async def find(self, rule: TransactionGuard) -> dict[Place, deque[Overdue]]:
         """All that is overdue and not asked about yet, by where and as whom to ask."""
         found: dict[Place, deque[Overdue]] = {}
+        others: dict[Session, float] = {}
         for watched in self._sessions.store.transactions_to_watch():
             for some in in_slices(watched):
                 now = trio.current_time()
@@ -121,9 +136,14 @@ class _Rounds:
                         continue
                     tracker = session.transaction
                     assert tracker is not None
+                    if not self._own(tracker.connection):
+                        since = others[session] = self._others.get(session, now)
+                        if now - since < _HELP_AFTER:
+                            continue
                     place = tracker.open_at, session.owner.uid
                     found.setdefault(place, deque()).append(overdue)
                 await trio.lowlevel.checkpoint()
+        self._others = others
         await self._forget_refusals()
         return found
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
 
@@ -47,13 +47,17 @@ from proxy.upstream.watcher import Watcher
 if TYPE_CHECKING:
     import socket
 
+    from proxy.admin.kill import Asker
     from proxy.conversation.facts import UpstreamFacts
     from proxy.conversation.rule import Rules
     from proxy.net.inherited import Inherited
     from proxy.net.listeners import Listener
     from proxy.observe.families import Page
+    from proxy.session.counts import Counts
     from proxy.session.records import InFlight
     from proxy.settings.config import Config
+
+Opened = TypeVar("Opened", bound=MemberListeners)
 
 #: Connections shown between two turns of other work: some 2 ms.
 _SLICE: Final = 250
@@ -172,6 +176,7 @@ class Server:
             telemetry=self.telemetry,
             store=self.sessions_shared.store,
             known=self.sessions_shared.known,
+            counts=self._counts,
             topology=self.topology,
             budget=self.shared.budget,
             config=lambda: self.config,
@@ -180,6 +185,7 @@ class Server:
             draining=self.draining,
             lingered=lambda: readiness.current().lingered,
             clock=lambda: (trio.current_time(), time.time()),
+            workers=self.workers,
         )
         self.telemetry.present = partial(self._read_gauges, sources)
         if passes:
@@ -196,9 +202,12 @@ class Server:
         return KnownUsers()
 
     def _make_listeners(self, inherited: Inherited) -> Listeners:
+        return self._open_listeners(MemberListeners, inherited)
+
+    def _open_listeners(self, kind: type[Opened], inherited: Inherited) -> Opened:
         config = self.config
         members = config.upstream.members
-        return MemberListeners(
+        return kind(
             self.topology,
             config.listen,
             parse_address(config.listen.address),
@@ -213,6 +222,20 @@ class Server:
 
     def _read_gauges(self, sources: gauges.Sources, page: Page) -> Iterator[None]:
         return gauges.read(sources, page)
+
+    def _counts(self) -> Counts:
+        return self.sessions_shared.store.counts
+
+    def _owns(self, _connection: int) -> bool:
+        """Whether a connection of this number is, or was, this process's."""
+        return True
+
+    def _number_from(self, first: int) -> None:
+        """Number connections from here on."""
+        self._numbers = itertools.count(first)
+
+    def _next_number(self) -> int:
+        return next(self._numbers)
 
     async def _begin(self, services: trio.Nursery, serving: trio.Nursery) -> None:
         """What has to be done before clients can be accepted."""
@@ -230,7 +253,7 @@ class Server:
             services.start_soon(self._audit.run)
             services.start_soon(watch_the_loop, self.telemetry)
             services.start_soon(keep_house, self.sessions_shared, self.upstreams)
-            services.start_soon(end_overdue, self.sessions_shared, self._open.values)
+            services.start_soon(end_overdue, self.sessions_shared, self._open.values, self._owns)
             try:
                 async with trio.open_nursery() as serving:
                     self._serving = serving
@@ -243,7 +266,7 @@ class Server:
                         told = await relieve(
                             self._beginnings.predecessor, self._watcher.ready, self._stop
                         )
-                        self._numbers = itertools.count(told.get("numbers", 1))
+                        self._number_from(told.get("numbers", 1))
                         pidfile.write(self.config.process.pid_file)
                         self._listeners.accept()
                         where = await services.start(
@@ -257,10 +280,8 @@ class Server:
                         await self._stay()
                         self._listeners.close()
                         accepting.cancel_scope.cancel()
-                    self._handover.release(numbers=next(self._numbers))
-                    self.log.info("draining", connections=len(self._open))
-                    replaced = self._handover.done
-                    self._draining.begin(serving, self.config.limits, replaced=replaced)
+                    self._handover.release(numbers=self._next_number())
+                    self._drain(serving)
             finally:
                 self._listeners.close()
                 if not self._handover.done:  # then it is the successor's, or soon will be
@@ -292,6 +313,10 @@ class Server:
             signal.SIGHUP: read_again,
             signal.SIGUSR2: replace,
         }
+
+    def _drain(self, serving: trio.Nursery) -> None:
+        self.log.info("draining", connections=self.about()["connections"])
+        self._draining.begin(serving, self.config.limits, replaced=self._handover.done)
 
     def stop(self) -> None:
         """Drain and end; the second call ends at once.
@@ -417,7 +442,7 @@ class Server:
         """One row per rule, with its mode and settings."""
         return rule_rows(self.config.policies)
 
-    async def askers(self) -> dict[str, dict[bytes, list[Connection]]]:
+    async def askers(self) -> Mapping[str, Mapping[bytes, Sequence[Asker]]]:
         """By upstream address and owner's digest, the connections that can ask right now."""
         return by_owner(self._open.values())
 
@@ -453,6 +478,10 @@ class Server:
             rows += some
             await trio.lowlevel.checkpoint()
         return rows
+
+    def workers(self) -> tuple[int, int]:
+        """How many processes serve clients, and how often one of them was replaced."""
+        return 1, 0
 
     def sessions(self) -> Iterable[dict[str, Any]]:
         """One row per session that is known."""

@@ -15,9 +15,9 @@ async def obey(
 ) -> None:
     """Call for each signal what ``orders`` have for it, until cancelled.
 
-    Does nothing in a thread that is not the main one, which gets no signals.
+    Does nothing without orders, and in a thread that is not the main one, which gets no signals.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not orders or threading.current_thread() is not threading.main_thread():
         task_status.started()
         return
     with trio.open_signal_receiver(*orders) as signals:

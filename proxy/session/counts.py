@@ -21,6 +21,16 @@ TRANSACTION_BOUNDS: Final = (
 OUTCOMES: Final = ("committed", "aborted", "killed", "expired", "prepared", "unknown")
 
 
+#: What adds up over several processes; the others are of sessions, which all of them know.
+SUMMED: Final = (
+    *("cursors_dropped", "refused", "replays", "retryable_writes", "statements"),
+    "transactions_started",
+)
+
+#: Those by name, transactions by outcome, and their durations as (counts, sum).
+Told = tuple[dict[str, int], dict[str, int], dict[str, tuple[list[int], float]]]
+
+
 class Counts:
     """Numbers that only grow.
 
@@ -61,6 +71,26 @@ class Counts:
         self.retryable_writes = 0
         self.replays = 0
 
+    def told(self) -> Told:
+        """What one of several processes has counted that no other has, as plain data."""
+        return (
+            {name: getattr(self, name) for name in SUMMED},
+            dict(self.transactions),
+            {name: (list(one.counts), one.sum) for name, one in self.durations.items()},
+        )
+
+    def add(self, told: Told) -> None:
+        """Add what another process has counted."""
+        numbers, transactions, durations = told
+        for name, count in numbers.items():
+            setattr(self, name, getattr(self, name) + count)
+        for outcome, count in transactions.items():
+            self.transactions[outcome] += count
+        for outcome, (counts, seconds) in durations.items():
+            one = self.durations[outcome]
+            one.counts[:] = map(sum, zip(one.counts, counts, strict=True))
+            one.sum += seconds
+
     def finished(self, outcome: str, seconds: float) -> None:
         """An open transaction has ended after so many seconds."""
         self.transactions[outcome] += 1
@@ -79,10 +109,6 @@ class Counts:
             self.retryable_writes += outcome is Outcome.OK
         elif outcome is Outcome.OK and step in (Step.START, Step.CONTINUE):
             self.statements += 1
-        self.moved(tracker, before, now)
-
-    def moved(self, tracker: Tracker, before: tuple[State, int, float], now: float) -> None:
-        """A tracker has changed; ``before`` are its state, number and start until then."""
         state, number, started = before
         same = tracker.number == number
         if state is State.IN_PROGRESS and not (same and tracker.state is state):
@@ -99,3 +125,26 @@ OUTCOME_OF: Final = {
     State.ABORTED: "aborted",
     State.PREPARED: "prepared",
 }
+
+
+class SharedCounts(Counts):
+    """The numbers of one of several processes: a transaction is counted where it begins and where
+    it ends, which other processes may see nothing of."""
+
+    __slots__ = ()
+
+    def stepped(
+        self,
+        tracker: Tracker,
+        step: Step,
+        outcome: Outcome,
+        before: tuple[State, int, float],
+        now: float,
+    ) -> None:
+        begun = self.transactions_started
+        super().stepped(tracker, step, outcome, before, now)
+        if step is not Step.START:
+            self.transactions_started = begun
+        if step in (Step.COMMIT, Step.ABORT) and tracker.number > before[1]:
+            # It was begun elsewhere, and nobody has told yet when.
+            self.transactions[OUTCOME_OF.get(tracker.state, "unknown")] += 1

@@ -3,22 +3,33 @@ each has to hear of the others; see :mod:`proxy.session.replica`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from proxy.session.counts import Counts
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
 from proxy.session.ids import make_key
-from proxy.session.records import Activity, Operation
-from proxy.session.replica import Matters, SharedStore, Told
+from proxy.session.records import Activity, Child, Operation
+from proxy.session.replica import Matters, SharedStore, Told, fill
 from proxy.session.store import DEFAULT_MAX_SESSIONS, DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
+    from proxy.session.counts import Told as Counted
     from proxy.session.ids import LogicalSessionId
     from proxy.session.records import Session
     from proxy.session.replica import Record
 
 #: Sessions with nothing new but a retryable write, passed on at a time; others follow later.
 _WRITES_AT_ONCE: Final = 200
+
+
+class _Busy(NamedTuple):
+    """What one process has going on in a session: operations, and child sessions by their
+    fields."""
+
+    operations: list[Operation]
+    children: dict[bytes, Child]
 
 
 class Hub(SharedStore):
@@ -35,7 +46,7 @@ class Hub(SharedStore):
         max_cursors: int = DEFAULT_MAX_CURSORS,
     ) -> None:
         super().__init__(timeout, max_sessions, max_cursors)
-        self._running: dict[int, dict[Session, list[Operation]]] = {}
+        self._running: dict[int, dict[Session, _Busy]] = {}
         self._sometime: dict[Session, None] = {}
 
     def heard(self, told: Told, process: int) -> Told:
@@ -43,12 +54,13 @@ class Hub(SharedStore):
         that :func:`acts_of` what ``process`` should: it may have heard of more in the meantime.
         """
         passed = told._replace(records=[])
-        self._listening = True
-        try:
+        with self._listens():
             for key in told.dropped:
                 dropped = self.get(make_key(key))
                 if dropped is not None:
-                    self._over(dropped, self._running.get(process, {}).pop(dropped, []))
+                    busy = self._running.get(process, {}).pop(dropped, None)
+                    if busy is not None:
+                        self._over(dropped, busy)
                     # Unless somebody else uses it; then all have to know it after all.
                     self._sometime[dropped] = None
             self._take_acts(told)
@@ -59,13 +71,22 @@ class Hub(SharedStore):
                     continue
                 self._runs(session, record, process)
                 if matters is Matters.SOON:
-                    passed.records.append(record._replace(operations=()))
+                    passed.records.append(record._replace(operations=(), children=()))
                 elif matters is Matters.SOMETIME:
                     self._sometime[session] = None
             self._take_cursors(told)
-        finally:
-            self._listening = False
         return passed
+
+    def whole_counts(self, told: Iterable[Counted]) -> Counts:
+        """What has happened to all sessions; of what each process counts for itself, those have
+        ``told`` that live and that lived."""
+        whole = Counts()
+        whole.add(self.counts.told())
+        for one in told:
+            whole.add(one)
+        for name in ("started", "ended", "killed", "expired"):
+            setattr(whole, name, getattr(self.counts, name) + getattr(self.heard_counts, name))
+        return whole
 
     def sometime(self) -> Told:
         """What everybody should hear and need not hear at once; a part of it where it is much."""
@@ -87,31 +108,50 @@ class Hub(SharedStore):
     def gone(self, process: int) -> int:
         """A process is no more, and nothing of it is in flight; returns how much was."""
         running = self._running.pop(process, {})
-        for session, operations in running.items():
-            self._over(session, operations)
-        return sum(map(len, running.values()))
+        for session, busy in running.items():
+            self._over(session, busy)
+        return sum(len(busy.operations) for busy in running.values())
 
     def _runs(self, session: Session, record: Record, process: int) -> None:
+        """What a process has going on in a session, instead of what it had."""
         running = self._running.setdefault(process, {})
         before = running.pop(session, None)
-        if record.operations:
-            activity = session.activity
-            if activity is None:
-                activity = session.activity = Activity()
-                self._activate(session)
-            running[session] = []
-            for connection, request_id, command, upstream, started in record.operations:
-                operation = Operation(
-                    session, connection, request_id, command, upstream, started, vivified=False
-                )
-                activity.operations[operation] = None
-                running[session].append(operation)
+        if record.operations or record.children:
+            busy = running[session] = _Busy([], {})
+            for fields, told in record.children:
+                child = busy.children[fields] = self._child(session, fields, session.last_use)
+                tracker = child.transaction
+                known, counted = tracker.state, tracker.counts
+                fill(tracker, told)
+                self._count_transaction(child, tracker, known, counted)
+            self._run(session, record, busy)
         if before is not None:
-            self._over(session, before)
+            self._over(session, before, running.get(session))
 
-    def _over(self, session: Session, operations: list[Operation]) -> None:
+    def _run(self, session: Session, record: Record, busy: _Busy) -> None:
+        if not record.operations:
+            return
+        activity = session.activity
+        if activity is None:
+            activity = session.activity = Activity()
+            self._activate(session)
+        for connection, request_id, command, upstream, started in record.operations:
+            operation = Operation(
+                session, connection, request_id, command, upstream, started, vivified=False
+            )
+            activity.operations[operation] = None
+            busy.operations.append(operation)
+
+    def _over(self, session: Session, before: _Busy, now: _Busy | None = None) -> None:
+        """What was going on is over, but for what goes on ``now``."""
+        for fields, child in before.children.items():
+            if now is None or fields not in now.children:
+                tracker = child.transaction
+                known, counted = tracker.state, tracker.counts
+                tracker.give_up()
+                self._count_transaction(child, tracker, known, counted)
         activity = session.activity
         if activity is not None:
-            for operation in operations:
+            for operation in before.operations:
                 activity.operations.pop(operation, None)
             self._settle(session)

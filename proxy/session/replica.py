@@ -16,10 +16,12 @@ of the same number, what was learnt last.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from proxy.session.counts import Counts, SharedCounts
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
 from proxy.session.ids import LogicalSessionId, Origin, make_key
 from proxy.session.records import Child, CursorId, Ending, Operation, Selection, Session
@@ -55,7 +57,8 @@ class Matters(IntEnum):
 class Record(NamedTuple):
     """One session as plain data. ``ending`` is how and when it was cut short, ``tracker`` the
     values of a :class:`Tracker`, ``operations`` those of one process that are in flight, as
-    (connection, request id, command, upstream, start)."""
+    (connection, request id, command, upstream, start), and ``children`` its child sessions that
+    have a transaction open, as (fields, values of a :class:`Tracker`)."""
 
     key: tuple[bytes, bytes]
     owner: str
@@ -65,6 +68,7 @@ class Record(NamedTuple):
     ending: tuple[str, float] | None
     tracker: tuple[Any, ...] | None
     operations: tuple[tuple[int, int, str, str, float], ...]
+    children: tuple[tuple[bytes, tuple[Any, ...]], ...] = ()
 
 
 class Told(NamedTuple):
@@ -90,6 +94,17 @@ def acts_of(told: Told) -> Told:
     return Told(told.acts, [], [], [], [])
 
 
+def values(tracker: Tracker) -> tuple[Any, ...]:
+    """What is told of a transaction."""
+    return tuple(getattr(tracker, name) for name in TOLD)
+
+
+def fill(tracker: Tracker, told: tuple[Any, ...]) -> None:
+    """Have a tracker know what was told."""
+    for name, value in zip(TOLD, told, strict=True):
+        setattr(tracker, name, value)
+
+
 class SharedStore(SessionStore):
     """A store that remembers what others have to be told, and takes in what they tell.
 
@@ -111,6 +126,9 @@ class SharedStore(SessionStore):
         self._closed: list[tuple[str, int]] = []
         #: While others' news are taken in, which nobody has to be told again.
         self._listening = False
+        self.counts = SharedCounts()
+        #: What has come of that, which others count.
+        self.heard_counts = Counts()
 
     # ------------------------------------------------------------------ what to tell
 
@@ -159,8 +177,11 @@ class SharedStore(SessionStore):
             session.first_use,
             session.last_use,
             None if ending is None else (ending[0].value, ending[1]),
-            None if tracker is None else tuple(getattr(tracker, name) for name in TOLD),
+            None if tracker is None else values(tracker),
             operations,
+            tuple((one.child, values(one.transaction)) for one in session.children)
+            if whole
+            else (),
         )
 
     def _open_cursors(
@@ -178,14 +199,21 @@ class SharedStore(SessionStore):
 
     def take_in(self, told: Told) -> None:
         """Learn from what another process has told."""
-        self._listening = True
-        try:
+        with self._listens():
             self._take_acts(told)
             for record in told.records:
                 self._take(record)
             self._take_cursors(told)
+
+    @contextmanager
+    def _listens(self) -> Iterator[None]:
+        own, self.counts = self.counts, self.heard_counts
+        self._listening = True
+        try:
+            yield
         finally:
             self._listening = False
+            self.counts = own
 
     def _take_acts(self, told: Told) -> None:
         for kind, what, now, *where in told.acts:
@@ -268,21 +296,18 @@ class SharedStore(SessionStore):
     def _take_transaction(self, session: Session, told: tuple[Any, ...]) -> Matters:
         """Join what is said of a session's transaction with what is known."""
         other = Tracker()
-        for name, value in zip(TOLD, told, strict=True):
-            setattr(other, name, value)
+        fill(other, told)
         tracker = session.transaction
         if tracker is None:
             tracker = session.transaction = Tracker()
         if (other.number, other.changed) <= (tracker.number, tracker.changed):
             return Matters.NOT
-        counted, before = tracker.counts, (tracker.state, tracker.number, tracker.started)
+        counted, before = tracker.counts, tracker.state
         if other.number == tracker.number and tracker.state is not State.NONE:
             other.started = min(tracker.started, other.started)
-        for name in TOLD:
-            setattr(tracker, name, getattr(other, name))
-        self.counts.moved(tracker, before, other.last_use)
-        self._count_transaction(session, tracker, before[0], counted)
-        plain = before[0] is State.NONE and tracker.state is State.NONE and tracker.doubt < 0
+        fill(tracker, values(other))
+        self._count_transaction(session, tracker, before, counted)
+        plain = before is State.NONE and tracker.state is State.NONE and tracker.doubt < 0
         return Matters.SOMETIME if plain else Matters.SOON
 
     # ------------------------------------------------------------------ what happens here
@@ -350,13 +375,19 @@ class SharedStore(SessionStore):
         super().transaction_step(
             session, step, outcome, info, now, upstream, connection, statements, api
         )
-        self._learnt(session, now)
+        if info.child:
+            self._mark(session)
+        else:
+            self._learnt(session, now)
 
     def abort_transaction(
         self, session: Session | Child, now: float, outcome: str = "aborted"
     ) -> bool:
         aborted = super().abort_transaction(session, now, outcome)
-        self._learnt(session.parent if isinstance(session, Child) else session, now)
+        if isinstance(session, Child):
+            self._mark(session.parent)
+        else:
+            self._learnt(session, now)
         return aborted
 
     def settle_transaction(

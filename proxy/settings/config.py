@@ -11,11 +11,12 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -33,6 +34,17 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _DAY = 86_400.0
+
+#: More than machines have processors that a proxy could use.
+MOST_WORKERS: Final = 64
+
+
+def _workers(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Flags bring a number as text."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if value == "auto" or (type(number) is int and 1 <= number <= MOST_WORKERS):
+        return number
+    raise ValueError(f'should be a number from 1 to {MOST_WORKERS}, or "auto"')
 
 
 def _address(value: str) -> str:
@@ -255,8 +267,12 @@ class Limits(Settings):
 
 
 class Process(Settings):
-    """How the process uses the machine that it shares with others."""
+    """How the process uses the machine that it shares with others.
 
+    ``workers`` are processes that serve clients; "auto" is one for each processor.
+    """
+
+    workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = 1
     busy_poll_seconds: Annotated[float, Field(ge=0, le=0.01, strict=True)] = 0.0005
     pid_file: OutputFile | None = None
 
@@ -372,3 +388,13 @@ def _describe(problem: ErrorDetails) -> str:
         shown = str(given).lower() if isinstance(given, bool) else repr(given)
         text = f"{problem['msg'].removeprefix('Input ')}, not {shown}"
     return f"{path}: {text}" if path else text
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """A configuration as data for another process, where :func:`restored` makes it anew."""
+    return config.model_dump(exclude_unset=True)
+
+
+def restored(data: Mapping[str, Any]) -> Config:
+    """The configuration that :func:`plain` has taken apart."""
+    return Config.model_validate(data)

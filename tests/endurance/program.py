@@ -74,6 +74,7 @@ class Program:
         settings: str = "",
         *,
         listen: str = "",
+        admin: str = "",
         environ: Mapping[str, str] | None = None,
         command: Sequence[str] = (sys.executable, "-m", "proxy"),
         ports: tuple[int, int] | None = None,
@@ -87,15 +88,17 @@ class Program:
         self._config = folder / "config.toml"
         self._environ = {**os.environ, "PYTHONPATH": str(ROOT), **(environ or {})}
         self._command = command
-        self.configure(settings, listen)
+        self.configure(settings, listen, admin)
         self.process = self._start()
 
-    def configure(self, settings: str, listen: str = "") -> None:
-        """Write the settings that are read from now on; ``listen`` is an address."""
+    def configure(self, settings: str, listen: str = "", admin: str = "") -> None:
+        """Write the settings that are read from now on; ``listen`` is an address, ``admin`` more
+        lines of that table."""
         self._config.write_text(
             f'[listen]\naddress = "{listen or f"127.0.0.1:{self.port}"}"\n'
             f'[upstream]\naddress = "127.0.0.1:{self._behind}"\n'
-            f'[admin]\naddress = "127.0.0.1:{self.admin}"\n[log]\nformat = "json"\n'
+            f'[admin]\naddress = "127.0.0.1:{self.admin}"\n{admin}'
+            '[log]\nformat = "json"\n'
             f'[process]\npid_file = "{self._pid_file}"\n{settings}'
         )
 

@@ -245,6 +245,32 @@ def test_operations_are_known_to_the_hub_alone_and_go_with_their_process() -> No
     assert fleet.hub.gone(0) == 0
 
 
+def test_transactions_of_child_sessions_are_known_to_the_hub_alone() -> None:
+    fleet = Fleet(2)
+    for number, store in enumerate(fleet.stores):
+        session = store.use(KEYS[0], 1.0, "alice@app", SHOP)
+        assert session is not None
+        info = OperationSessionInfo(KEYS[0], 0, False, True)
+        info.child = b"child%d" % number
+        store.transaction_step(session, Step.START, Outcome.OK, info, 1.0, UPSTREAM, number)
+    fleet.talk()
+    assert fleet.hub.open_transactions == 2
+    assert [store.open_transactions for store in fleet.stores] == [1, 1]
+    step(fleet.stores[0], KEYS[0], Step.START, Outcome.OK, 7, 2.0)
+    info = OperationSessionInfo(KEYS[0], 0, False, False)
+    info.child = b"child0"
+    session = fleet.stores[0].get(KEYS[0])
+    assert session is not None
+    fleet.stores[0].transaction_step(session, Step.COMMIT, Outcome.OK, info, 2.0, UPSTREAM, 0)
+    fleet.talk()
+    assert fleet.hub.open_transactions == 2  # the parent's, and the other child's
+    assert fleet.hub.gone(1) == 0
+    assert fleet.hub.open_transactions == 1
+    fleet.stores[0].kill(Selection(everything=True), 3.0)
+    fleet.talk()
+    assert (fleet.hub.open_transactions, fleet.hub.owner_transactions("alice@app")) == (0, 0)
+
+
 def test_uses_of_a_known_session_are_passed_on_twice_a_minute() -> None:
     fleet = Fleet(2)
     for now in range(300):
@@ -288,7 +314,7 @@ def test_a_transaction_that_two_processes_carry_is_counted_once() -> None:
     step(fleet.stores[1], KEYS[0], Step.CONTINUE, Outcome.OK, 3, 2.0)
     step(fleet.stores[1], KEYS[0], Step.COMMIT, Outcome.OK, 3, 3.0)
     fleet.talk()
-    counts = fleet.hub.counts
+    counts = fleet.hub.whole_counts(store.counts.told() for store in fleet.stores)
     assert (counts.transactions_started, counts.transactions["committed"]) == (1, 1)
     assert counts.durations["committed"].sum == 2.0
     assert [store.open_transactions for store in fleet.stores] == [0, 0]

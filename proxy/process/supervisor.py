@@ -1,0 +1,435 @@
+"""The process that several workers serve clients for: one program to whoever started it.
+
+It has the listeners, the view of upstream they follow from, the admin endpoint and all sessions
+(:mod:`proxy.session.hub`), but no clients. Workers are processes of their own, each with the same
+listening sockets. One that dies is replaced, and the others go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from proxy.errors import ConfigError
+from proxy.process.channel import AnswerError, Channel, ChannelClosedError
+from proxy.process.server import Server
+from proxy.process.together import Together
+from proxy.process.worker import TELLING, Orders, command
+from proxy.session.hub import Hub
+from proxy.session.known import SharedUsers
+from proxy.session.records import InFlight
+from proxy.session.replica import acts_of
+from proxy.settings.config import plain
+from proxy.upstream.members import MemberListeners
+from proxy.wire.replies import read_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.addresses import Address
+    from proxy.conversation.rule import Rules
+    from proxy.net.inherited import Inherited
+    from proxy.net.listeners import Listener
+    from proxy.process.beginnings import Beginnings
+    from proxy.process.channel import Handler
+    from proxy.session.counts import Counts
+    from proxy.session.known import User
+    from proxy.session.replica import Told
+    from proxy.settings.config import Config
+    from proxy.wire.replies import Reply
+
+#: Seconds that a worker may take until it serves, and for an answer.
+_START: Final = 60.0
+_ANSWER: Final = 5.0
+
+#: Seconds before a worker that died is replaced: the first time at once, then longer and longer
+#: where each new one lives for less than a while.
+_PAUSES: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+_A_WHILE: Final = 30.0
+
+#: Seconds beyond the drain's own for which a worker may go on before it is ended.
+_GRACE: Final = 5.0
+
+#: Numbers of connections that a new worker leaves out behind those it has heard of.
+_LEFT_OUT: Final = 100_000
+
+
+@dataclass(eq=False, slots=True)
+class Link:
+    """A worker that runs. ``connections`` is how many it has, by what it told last."""
+
+    slot: int
+    channel: Channel
+    ready: trio.Event = field(default_factory=trio.Event)
+    since: float = field(default_factory=trio.current_time)
+    connections: int = 0
+    #: What it could not begin for.
+    problems: list[str] = field(default_factory=list)
+
+
+class _HandedListeners(MemberListeners):
+    """Listeners that are opened here and accept elsewhere."""
+
+    hand: Callable[[Listener], None]
+    withdraw: Callable[[Address], None]
+
+    def _accept(self, listener: Listener, _nursery: trio.Nursery) -> None:
+        self.hand(listener)
+
+    def accepting(self) -> list[Listener]:
+        """Those that accept by now."""
+        return list(self._open.values()) if self._accepting else []
+
+    async def reconcile(self) -> None:
+        before = set(self._open)
+        await super().reconcile()
+        for upstream in before - set(self._open):
+            self.withdraw(upstream)
+
+
+class _Asker:
+    """A connection of a worker's that can put a question to its upstream."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        nursery: trio.Nursery,
+        link: Link,
+        connection: int,
+        owner: bytes,
+    ) -> None:
+        self.speaks_for: bytes | None = owner
+        self._supervisor = supervisor
+        self._nursery = nursery
+        self._link = link
+        self._connection = connection
+        self._owner = owner
+
+    def ask(self, question: bytes, handler: Callable[[Reply, float], None]) -> None:
+        """Send a command (BSON); ``handler`` gets the reply, if one comes."""
+        self._nursery.start_soon(self._ask, question, handler)
+
+    async def _ask(self, question: bytes, handler: Callable[[Reply, float], None]) -> None:
+        with contextlib.suppress(ChannelClosedError, AnswerError):
+            answer = await self._link.channel.ask("ask as", self._connection, self._owner, question)
+            if answer is not None:
+                handler(read_reply(answer), trio.current_time())
+
+
+class Supervisor(Server):
+    """The process of several that is the proxy's own."""
+
+    def __init__(
+        self,
+        config: Config,
+        workers: int,
+        reload: Callable[[], Config] | None = None,
+        beginnings: Beginnings | None = None,
+        successor: Sequence[str] | None = None,
+    ) -> None:
+        self._workers = workers
+        self._links: dict[int, Link] = {}
+        #: By slot: where the numbers of its next worker's connections begin.
+        self._first = {slot: slot + 1 for slot in range(workers)}
+        self._services: trio.Nursery | None = None
+        self._news = trio.Event()
+        self.restarts = 0
+        super().__init__(config, reload, beginnings, successor)
+        self._together = Together(self, self.telemetry, self._hub, self.ask_each)
+
+    # ------------------------------------------------------------------ what it does otherwise
+
+    def _make_store(self) -> Hub:
+        sessions = self.config.sessions
+        self._hub = Hub(max_sessions=sessions.max_sessions, max_cursors=sessions.max_cursors)
+        self._hub.hurry = lambda: self._news.set()
+        return self._hub
+
+    def _make_known(self) -> SharedUsers:
+        self._users = SharedUsers()
+        return self._users
+
+    def _make_listeners(self, inherited: Inherited) -> _HandedListeners:
+        made = self._handed = self._open_listeners(_HandedListeners, inherited)
+        made.hand = self._hand
+        made.withdraw = lambda upstream: self.tell("no listener", upstream)
+        return made
+
+    def _make_overview(self, *, executes: bool) -> Together:
+        self._together.executes = executes
+        return self._together
+
+    def _counts(self) -> Counts:
+        return self._hub.whole_counts(self._together.counts())
+
+    async def _begin(self, services: trio.Nursery, serving: trio.Nursery) -> None:
+        self._services = services
+        services.start_soon(self._pass_on)
+        async with trio.open_nursery() as starting:
+            for slot in range(self._workers):
+                starting.start_soon(serving.start, self._keep, slot)
+
+    def ready(self) -> tuple[bool, str]:
+        if not any(link.ready.is_set() for link in self._links.values()):
+            return False, "no worker is ready"
+        return super().ready()
+
+    def about(self) -> dict[str, Any]:
+        connections = sum(link.connections for link in self._links.values())
+        return super().about() | {"connections": connections, "workers": len(self._links)}
+
+    def workers(self) -> tuple[int, int]:
+        ready = sum(link.ready.is_set() for link in self._links.values())
+        return ready, self.restarts
+
+    def stop(self) -> None:
+        again = self._stop.is_set()
+        super().stop()
+        if again:
+            self.tell("stop", self._handover.done)
+
+    def _drain(self, serving: trio.Nursery) -> None:
+        """The workers drain, each its own clients, and end by themselves."""
+        super()._drain(serving)
+        serving.cancel_scope.deadline += _GRACE
+        self.tell("stop", self._handover.done)
+
+    def _number_from(self, first: int) -> None:
+        super()._number_from(first)
+        self._first = {slot: first + slot for slot in self._first}
+        self.tell("numbers", first)
+
+    def _next_number(self) -> int:
+        return max(self._first.values())
+
+    def _take_over(self, config: Config, rules: Rules) -> None:
+        super()._take_over(config, rules)
+        self.tell("settings", self._for_worker(config))
+
+    def reload(self) -> None:
+        super().reload()
+        self.tell("certificates")
+
+    def _for_worker(self, config: Config) -> dict[str, Any]:
+        """What one of several is to hold to: it has a share of the memory, and stops when told."""
+        limits = config.limits.model_copy(
+            update={
+                "buffered_bytes": max(1, config.limits.buffered_bytes // self._workers),
+                "drain_delay_seconds": 0.0,
+            }
+        )
+        admin = config.admin.model_copy(update={"address": None})
+        process = config.process.model_copy(update={"pid_file": None})
+        others = {"admin": admin, "process": process, "limits": limits, "embedded": None}
+        return plain(config.model_copy(update=others))
+
+    async def connection_rows(self) -> list[dict[str, Any]]:
+        return [row for rows in await self.ask("connection rows") for row in rows]
+
+    async def askers(self) -> Mapping[str, Mapping[bytes, Sequence[_Asker]]]:
+        assert self._services is not None
+        found: dict[str, dict[bytes, list[_Asker]]] = {}
+        for link, answer in await self.ask_each("askers"):
+            for upstream, owners in answer.items():
+                for owner, connections in owners.items():
+                    found.setdefault(upstream, {}).setdefault(owner, []).extend(
+                        _Asker(self, self._services, link, number, speaks)
+                        for number, speaks in connections
+                    )
+        return found
+
+    def end_operation(self, operation: InFlight) -> None:
+        link = self._links.get((operation.connection - 1) % self._workers)
+        if link is not None:
+            link.channel.tell("end operation", tuple(operation))
+
+    # ------------------------------------------------------------------ speaking to workers
+
+    def tell(self, what: str, *arguments: object, but: Link | None = None) -> None:
+        """Tell all workers that serve."""
+        for link in self._links.values():
+            if link.ready.is_set() and link is not but:
+                link.channel.tell(what, *arguments)
+
+    async def ask(self, what: str, *arguments: object) -> list[Any]:
+        """What all workers answer; without those that do not in time."""
+        return [answer for _, answer in await self.ask_each(what, *arguments)]
+
+    async def ask_each(self, what: str, *arguments: object) -> list[tuple[Link, Any]]:
+        """As :meth:`ask`, with who has answered."""
+        answers: list[tuple[Link, Any]] = []
+
+        async def one(link: Link) -> None:
+            try:
+                with trio.fail_after(_ANSWER):
+                    answers.append((link, await link.channel.ask(what, *arguments)))
+            except (ChannelClosedError, AnswerError, trio.TooSlowError) as error:
+                self.log.warning("no answer", worker=link.slot, what=what, problem=repr(error))
+
+        async with trio.open_nursery() as nursery:
+            for link in list(self._links.values()):
+                if link.ready.is_set():
+                    nursery.start_soon(one, link)
+        return sorted(answers, key=lambda pair: pair[0].slot)
+
+    def _hand(self, listener: Listener) -> None:
+        for link in self._links.values():
+            if link.ready.is_set():
+                self._give(link, listener)
+
+    def _give(self, link: Link, listener: Listener) -> None:
+        link.channel.tell("listener", listener.upstream, listener.address, sockets=listener.sockets)
+
+    async def _pass_on(self) -> None:
+        """Tell everybody what need not be told at once, and what an operator has done."""
+        while True:
+            with trio.move_on_after(TELLING):
+                await self._news.wait()
+            self._news = trio.Event()
+            while told := self._hub.news():
+                self.tell("sessions", acts_of(told))
+            while told := self._hub.sometime():
+                self.tell("sessions", told)
+                await trio.lowlevel.checkpoint()
+
+    # ------------------------------------------------------------------ being told by workers
+
+    def _handlers(self, link: Link) -> dict[str, Handler]:
+        def sessions(told: Told) -> None:
+            passed = self._hub.heard(told, link.slot)
+            if passed:
+                self.tell("sessions", passed, but=link)
+            if passed.acts:
+                link.channel.tell("sessions", acts_of(passed))
+
+        def users(told: list[User]) -> None:
+            self._users.take_in(told)
+            self.tell("users", told, but=link)
+
+        def connections(number: int, last: int) -> None:
+            link.connections = number
+            self._first[link.slot] = last + self._workers * _LEFT_OUT
+            self._count_connections()
+
+        return {
+            "ready": lambda: self._admit(link),
+            "failed": link.problems.extend,
+            "sessions": sessions,
+            "users": users,
+            "connections": connections,
+            "end operation": lambda operation: self.end_operation(InFlight(*operation)),
+            "bye": lambda metrics: self._together.keep(link.slot, *metrics),
+        }
+
+    def _count_connections(self) -> None:
+        everywhere = sum(link.connections for link in self._links.values())
+        for link in self._links.values():
+            if link.ready.is_set():
+                link.channel.tell("elsewhere", everywhere - link.connections)
+
+    def _admit(self, link: Link) -> None:
+        """A worker can begin: tell it all there is to know, and what to accept on."""
+        for told in self._hub.all_news():
+            link.channel.tell("sessions", told)
+        link.channel.tell("users", self._users.everybody())
+        link.ready.set()
+        self._count_connections()
+        for listener in self._handed.accepting():
+            self._give(link, listener)
+
+    # ------------------------------------------------------------------ keeping workers
+
+    async def _keep(
+        self, slot: int, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Have a worker in this place until the proxy ends."""
+        deaths = 0
+        first = True
+        while not self._stop.is_set() or first:
+            started = trio.current_time()
+            ended = await self._work(slot, task_status if first else None)
+            first = False
+            if self._stop.is_set():
+                return
+            lived = trio.current_time() - started
+            deaths = 0 if lived > _A_WHILE else deaths + 1
+            pause = _PAUSES[min(deaths, len(_PAUSES) - 1)]
+            self.restarts += 1
+            self.log.error("worker died", worker=slot, **ended, pause_seconds=pause)
+            with trio.move_on_after(pause):
+                await self._stop.wait()
+
+    async def _work(self, slot: int, task_status: trio.TaskStatus[None] | None) -> dict[str, Any]:
+        """Run one worker until it ends; says how, and what went with it.
+
+        Raises:
+            ConfigError: the first one in its place could not begin.
+        """
+        channel, theirs = Channel.pair()
+        link = Link(slot, channel)
+        with theirs:
+            process = await trio.lowlevel.open_process(
+                command(theirs.fileno()), pass_fds=[theirs.fileno()], env=_environment()
+            )
+        self._links[slot] = link
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(channel.run, self._handlers(link))
+                channel.tell(
+                    "begin",
+                    Orders(self._for_worker(self.config), slot, self._first[slot], self._workers),
+                )
+                if task_status is not None:
+                    nursery.start_soon(self._await_ready, link, task_status)
+                await process.wait()
+                await self._heard_out(channel)
+                nursery.cancel_scope.cancel()
+        finally:
+            await self._end(process, channel)
+            del self._links[slot]
+            operations = self._hub.gone(slot)
+            self._together.lost(slot)
+            self._count_connections()
+        if not link.ready.is_set() and task_status is not None:
+            status = f"it ended with status {process.returncode}"
+            raise ConfigError(link.problems or [f"a worker could not be started: {status}"])
+        return {
+            "status": process.returncode,
+            "connections_lost": link.connections,
+            "operations_lost": operations,
+            "problems": link.problems,
+        }
+
+    async def _await_ready(self, link: Link, task_status: trio.TaskStatus[None]) -> None:
+        with trio.move_on_after(_START):
+            await link.ready.wait()
+            task_status.started()
+
+    async def _heard_out(self, channel: Channel) -> None:
+        """What a process has said arrives although it has ended."""
+        with trio.move_on_after(1.0):
+            await channel.ended.wait()
+
+    async def _end(self, process: trio.Process, channel: Channel) -> None:
+        """See to it that a worker ends: it does when it is told twice, or nobody tells it more."""
+        if process.returncode is None:
+            channel.tell("stop", self._handover.done)
+            channel.tell("stop", self._handover.done)
+            with trio.CancelScope(shield=True), trio.move_on_after(_GRACE):
+                await process.wait()
+        if process.returncode is None:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+        channel.close()
+
+
+def _environment() -> dict[str, str]:
+    """A worker has nothing to say to the service manager."""
+    spoken = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+    return {name: value for name, value in os.environ.items() if name not in spoken}

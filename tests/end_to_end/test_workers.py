@@ -1,0 +1,288 @@
+"""Several workers are one program to whoever uses, watches or signals it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+from pymongo.errors import PyMongoError
+
+from tests.endurance.program import Program, ended, upstream
+from tests.patience import PATIENCE, wait_until
+
+TOKEN = "a-token-that-nobody-guesses"
+#: The first line belongs to the table in front of it, which is [process].
+SETTINGS = """workers = 2
+[policies.session_budget]
+mode = "enforce"
+per_application = 30
+"""
+
+
+class Workers(Program):
+    """A proxy with two workers."""
+
+    def asked(self, path: str) -> Any:
+        where = f"http://127.0.0.1:{self.admin}/{path}"
+        one = urllib.request.Request(where, headers={"authorization": f"Bearer {TOKEN}"})
+        with urllib.request.urlopen(one, timeout=PATIENCE) as page:
+            return json.load(page)
+
+    def kill(self, document: dict[str, Any]) -> Any:
+        one = urllib.request.Request(
+            f"http://127.0.0.1:{self.admin}/kill",
+            json.dumps(document).encode(),
+            {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"},
+        )
+        with urllib.request.urlopen(one, timeout=PATIENCE) as page:
+            return json.load(page)
+
+    def pids(self) -> set[int]:
+        """The workers' processes."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
+        return {int(pid) for task in tasks for pid in task.read_text().split()}
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in found if line["event"] == event]
+
+    def client(self, application: str = "shop", **options: Any) -> pymongo.MongoClient[Any]:
+        return pymongo.MongoClient(
+            f"mongodb://127.0.0.1:{self.port}/?replicaSet=rs", appname=application, **options
+        )
+
+
+@pytest.fixture(scope="module")
+def behind() -> Iterator[int]:
+    with upstream() as port:
+        yield port
+
+
+@pytest.fixture
+def proxy(behind: int, tmp_path: Path) -> Iterator[Workers]:
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    settings = SETTINGS + f'[audit]\nfile = "{tmp_path}/audit"\n'
+    program = Workers(behind, tmp_path, settings, admin=f'token_file = "{token}"\n')
+    try:
+        yield program
+        assert program.bugs() == []
+    finally:
+        if program._pid_file.exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(program.pid, signal.SIGKILL)
+        program.process.kill()
+        program.process.wait()
+
+
+def spread(proxy: Workers, **options: Any) -> pymongo.MongoClient[Any]:
+    """A client with connections to both workers, by what their numbers say."""
+    client = proxy.client(maxPoolSize=50, **options)
+    for many in range(8, 50, 4):
+        threads = [
+            threading.Thread(target=client.shop.command, args=({"find": "orders", "limit": 1},))
+            for _ in range(many)
+        ]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        rows = proxy.asked("connections?application=shop")["connections"]
+        if len({row["conn"] % 2 for row in rows}) == 2:
+            return client
+    raise AssertionError("one worker has all connections")
+
+
+def test_a_session_used_through_both_is_one(proxy: Workers) -> None:
+    with spread(proxy) as client, client.start_session() as session:
+        with session.start_transaction():
+            for number in range(12):
+                client.shop.orders.insert_one({"n": number}, session=session)
+            expected = session.session_id["id"].as_uuid()
+
+            def seen() -> Any:
+                rows = proxy.asked("transactions")["transactions"]
+                return [row for row in rows if row["session"] == str(expected)]
+
+            wait_until(lambda: len(seen()) == 1)
+            assert proxy.asked("summary")["transactions"] == 1
+
+        def settled() -> bool:
+            series = proxy.series()
+            ended = series['mongo_session_proxy_transactions_ended_total{outcome="committed"}']
+            return ended == series["mongo_session_proxy_transactions_started_total"] == 1
+
+        wait_until(settled)
+        wait_until(lambda: proxy.asked("summary")["transactions"] == 0)
+        rows = proxy.asked("sessions?application=shop")["sessions"]
+        assert len({row["session"] for row in rows}) == len(rows)
+
+
+def test_a_budget_is_of_both_together(proxy: Workers) -> None:
+    with spread(proxy) as client:
+        wait_until(lambda: len(proxy.asked("sessions?application=shop")["sessions"]) > 0)
+        refused = 0
+        for _ in range(60):
+            with client.start_session() as session:
+                session._server_session = None  # so that each is a new one to the server
+            try:
+                client.admin.command("startSession")
+            except PyMongoError:
+                refused += 1
+            time.sleep(0.02)  # one after the other, slower than news travel
+        known = proxy.asked("summary")["sessions"]
+        assert refused >= 60 - 31
+        assert known <= 31
+
+
+def test_a_kill_through_one_is_known_to_the_other(proxy: Workers) -> None:
+    with spread(proxy) as client:
+        cursor = client.shop.orders.aggregate(
+            [{"$match": {}}], batchSize=0, session=(session := client.start_session())
+        )
+        wait_until(lambda: proxy.asked("summary")["cursors"] == 1)
+        client.admin.command({"killSessions": [{"id": session.session_id["id"]}]})
+        wait_until(lambda: proxy.asked("summary")["cursors"] == 0)
+        with pytest.raises(PyMongoError):
+            next(cursor)
+
+
+def test_an_operator_kills_over_a_worker_s_connection(proxy: Workers) -> None:
+    with spread(proxy) as client:
+        client.shop.orders.insert_many([{"n": number} for number in range(10)])
+        cursor = client.shop.orders.find({}, batch_size=2)
+        next(cursor)
+        wait_until(lambda: proxy.asked("summary")["cursors"] == 1)
+        preview = proxy.kill({"patterns": [{"application": "shop"}], "dry_run": True})
+        assert preview["cursors"] == 1
+        result = proxy.kill({"patterns": [{"application": "shop"}], "dry_run": False})
+        assert result["killed"] == result["matched"] > 0
+        assert proxy.asked("summary")["cursors"] == 0
+        with pytest.raises(PyMongoError):
+            list(cursor)
+
+
+def test_one_that_dies_is_replaced_and_the_others_go_on(proxy: Workers) -> None:
+    with spread(proxy) as client:
+        errors: list[BaseException] = []
+        done = 0
+        stop = threading.Event()
+
+        def work() -> None:
+            nonlocal done
+            while not stop.is_set():
+                try:
+                    client.shop.orders.find_one({})
+                    client.shop.orders.insert_one({})
+                    done += 1
+                except PyMongoError as error:
+                    errors.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for _ in range(2):
+            before = proxy.pids()
+            os.kill(min(before), signal.SIGKILL)
+            wait_until(lambda before=before: len(proxy.pids() - before) == 1)
+            wait_until(lambda: proxy.series()["mongo_session_proxy_workers"] == 2)
+            reached = done
+            wait_until(lambda reached=reached: done > reached + 20)
+        stop.set()
+        for one in threads:
+            one.join()
+        # Reads and writes are run again by the driver.
+        assert errors == []
+        assert proxy.series()["mongo_session_proxy_worker_restarts_total"] == 2
+        assert [line["worker"] in (0, 1) for line in proxy.lines("worker died")] == [True, True]
+        numbers = [line["conn"] for line in proxy.lines("client connected")]
+        assert len(set(numbers)) == len(numbers)
+
+
+def test_counters_do_not_fall_when_a_worker_dies(proxy: Workers) -> None:
+    with spread(proxy):
+        name = "mongo_session_proxy_client_connections_accepted_total"
+        before = proxy.series()[name]
+        pids = proxy.pids()
+        os.kill(min(pids), signal.SIGKILL)
+        wait_until(lambda: len(proxy.pids() - pids) == 1)
+        wait_until(lambda: proxy.series()["mongo_session_proxy_workers"] == 2)
+        assert proxy.series()[name] >= before
+
+
+def test_settings_are_read_again_by_all(proxy: Workers) -> None:
+    with spread(proxy) as client:
+        path = proxy.log.with_name("config.toml")
+        path.write_text(path.read_text().replace("per_application = 30", "per_application = 1"))
+        proxy.reload()
+        wait_until(lambda: len(proxy.lines("configuration reloaded")) == 3)  # and the supervisor
+        for _ in range(10):
+            with pytest.raises(PyMongoError, match="session"):
+                client.admin.command("startSession")
+
+
+def test_what_is_wrong_is_said_once_and_ends_it(behind: int, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="it ended"):
+        Workers(behind, tmp_path, 'workers = 2\n[[policies.custom]]\nrule = "no:thing"\n')
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_the_program_is_replaced_with_all_its_workers(proxy: Workers) -> None:
+    with spread(proxy) as client:
+        errors: list[BaseException] = []
+        done = 0
+        stop = threading.Event()
+
+        def work() -> None:
+            nonlocal done
+            while not stop.is_set():
+                try:
+                    client.shop.command({"find": "orders", "limit": 1})
+                    done += 1
+                except PyMongoError as error:
+                    errors.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for one in threads:
+            one.start()
+        before = proxy.pids()
+        old = proxy.replace()
+        wait_until(lambda: ended(old), "the old one's end")
+        reached = done
+        wait_until(lambda: done > reached + 20)
+        stop.set()
+        for one in threads:
+            one.join()
+        assert errors == []
+        assert len(proxy.pids()) == 2
+        assert not proxy.pids() & before
+        numbers = [line["conn"] for line in proxy.lines("client connected")]
+        assert len(set(numbers)) == len(numbers)
+
+
+def test_it_drains_as_one(proxy: Workers) -> None:
+    with spread(proxy, serverSelectionTimeoutMS=500):
+        pids = proxy.pids()
+        proxy.stop()
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        assert len(proxy.lines("listening")) == 1
+        assert [line.get("worker") for line in proxy.lines("stopped")][-1] is None
+
+
+def test_no_worker_outlives_the_supervisor(proxy: Workers) -> None:
+    with spread(proxy, serverSelectionTimeoutMS=500):
+        pids = proxy.pids()
+        proxy.process.kill()
+        proxy.process.wait()
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))

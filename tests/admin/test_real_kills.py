@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import bson
 import pymongo
 import pytest
 import trio
@@ -67,26 +66,20 @@ def _kill_for_another(running: Running) -> None:
     endpoint = Endpoint(running.admin, TOKEN)
     with _connect(running, "victim", ALICE) as victim:
         victim.shop.orders.insert_many({"_id": number} for number in range(50))
-        reply = victim.shop.command(
-            {"find": "orders", "batchSize": 5, "lsid": {"id": bson.Binary(bytes(16), 4)}}
-        )
-        cursor = reply["cursor"]["id"]
+        session = victim.start_session()
+        cursor = victim.shop.command("find", "orders", batchSize=5, session=session)["cursor"]["id"]
     pattern = {"patterns": [{"application": "victim"}], "dry_run": False}
     done = endpoint.post("kill", pattern)
     assert (done["killed"], done["unreachable"]) == (0, done["matched"])
+    assert endpoint.get("summary")["cursors"] == 1
     with _connect(running, "administration", ADMIN) as admin:
         admin.admin.command("ping")
         done = endpoint.post("kill", pattern)
         assert (done["killed"], done["unreachable"], done["failed"]) == (done["matched"], 0, 0)
+    assert endpoint.get("summary")["cursors"] == 0
     with _connect(running, "victim", ALICE) as victim:
         with pytest.raises(OperationFailure) as caught:
-            victim.shop.command(
-                {
-                    "getMore": Int64(cursor),
-                    "collection": "orders",
-                    "lsid": {"id": bson.Binary(bytes(16), 4)},
-                }
-            )
+            victim.shop.command("getMore", Int64(cursor), collection="orders")
         assert caught.value.code == 43
 
 

@@ -17,6 +17,9 @@ class Odds:
     _ENOUGH: Final = 0.85
     _MEMORY: Final = 32
 
+    #: What :meth:`give_chance` makes of it: two waits in vain end that.
+    _CHANCE: Final = 0.9
+
     #: Tried again all the same, once in so many times.
     _TRY_AGAIN: Final = 16
 
@@ -31,6 +34,10 @@ class Odds:
         self._asked += 1
         return self._share > self._ENOUGH or self._asked % self._TRY_AGAIN == 0
 
+    def give_chance(self) -> None:
+        """Wait from now on as long as waits end with a message, however the last ones ended."""
+        self._share = max(self._share, self._CHANCE)
+
     def waited(self, came: bool) -> None:
         """Note how a wait ended."""
         self._share += (came - self._share) / self._MEMORY
@@ -44,7 +51,8 @@ class Others:
     as long again. So it is tried for a moment now and then, and kept up while nobody starves.
 
     ``starved`` gives the seconds for which somebody had to wait for a processor, counted from any
-    point on.
+    point on. ``begin`` is called when a trial begins: it sees to it that there are waits to judge,
+    as those who sleep make each other wait too, and more than one that does not.
     """
 
     #: The share of time in which somebody waits for a processor, from which on it is too much.
@@ -57,10 +65,11 @@ class Others:
     _TERM: Final = 0.1
     _PAUSE: Final = 1.0
 
-    __slots__ = ("_awake", "_before", "_began", "_starved", "_until")
+    __slots__ = ("_awake", "_before", "_began", "_begin", "_starved", "_until")
 
-    def __init__(self, starved: Callable[[], float]) -> None:
+    def __init__(self, starved: Callable[[], float], begin: Callable[[], None]) -> None:
         self._starved = starved
+        self._begin = begin
         self._awake = False
         self._began = self._before = 0.0
         self._until = 0.0
@@ -80,6 +89,7 @@ class Others:
             term = self._TERM if self._awake else self._PAUSE
         else:
             self._awake = True
+            self._begin()
         self._began, self._before, self._until = now, starved, now + term
 
 

@@ -94,7 +94,7 @@ class Readiness:
         self._patience = seconds if len(os.sched_getaffinity(0)) > 1 else 0.0
         if self._patience and self._starved is None:
             self._starved = Starved()
-            self._others = Others(self._starved.seconds)
+            self._others = Others(self._starved.seconds, self._odds.give_chance)
 
     async def run(self) -> None:
         """Serve until cancelled."""

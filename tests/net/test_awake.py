@@ -34,13 +34,27 @@ def test_waiting_that_pays_four_times_of_five_is_not_worth_it():
     assert sum(waited) == len(ends) / 16
 
 
+def test_a_chance_is_taken_while_messages_come_and_ends_where_they_do_not():
+    odds = Odds()
+    odds.give_chance()
+    assert sum(outcomes(odds, False, 16)) == 3  # two, and the one that is always tried
+    odds.give_chance()
+    assert all(outcomes(odds, True, 100))
+    odds.give_chance()
+    assert sum(outcomes(odds, False, 15)) >= 2
+
+
 class Processor:
     """A clock, and others that starve for a ``share`` of the time while somebody waits awake."""
 
     def __init__(self, share: float) -> None:
         self.share = share
         self.now = 1000.0
+        self.trials = 0
         self._starved = 0.0
+
+    def begin(self) -> None:
+        self.trials += 1
 
     def starved(self) -> float:
         return self._starved
@@ -59,18 +73,20 @@ class Processor:
 
 def test_it_is_waited_awake_while_nobody_starves():
     processor = Processor(0.25)
-    assert processor.awake_for(Others(processor.starved), 10) == 1
+    assert processor.awake_for(Others(processor.starved, processor.begin), 10) == 1
+    assert processor.trials == 1
 
 
 def test_where_others_starve_it_is_only_tried_now_and_then():
     processor = Processor(0.9)
-    others = Others(processor.starved)
+    others = Others(processor.starved, processor.begin)
     assert 0 < processor.awake_for(others, 60) < 0.025
+    assert 55 < processor.trials < 61
 
 
 def test_it_ends_soon_after_others_begin_to_starve_and_begins_soon_after_they_have_ended():
     processor = Processor(0.1)
-    others = Others(processor.starved)
+    others = Others(processor.starved, processor.begin)
     processor.awake_for(others, 5)
     processor.share = 0.9
     assert processor.awake_for(others, 1) < 0.3
@@ -82,7 +98,7 @@ def test_it_ends_soon_after_others_begin_to_starve_and_begins_soon_after_they_ha
 
 def test_what_others_did_without_in_a_pause_is_not_held_against_it():
     processor = Processor(0.0)
-    others = Others(processor.starved)
+    others = Others(processor.starved, processor.begin)
     processor.awake_for(others, 1)
     processor.share = 1.0
     for _ in range(3600):  # without a message, so that nobody asks

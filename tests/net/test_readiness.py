@@ -159,7 +159,8 @@ def sleepers() -> int:
     return trio.lowlevel.current_statistics().io_statistics.tasks_waiting_read
 
 
-async def test_it_goes_to_sleep_where_nothing_comes(pairs):
+async def test_it_goes_to_sleep_where_nothing_comes(pairs, monkeypatch):
+    monkeypatch.setattr(awake.Others, "allow", lambda _self, _now: True)
     watching = readiness.current()
     watching.be_patient(1e-9)
     ours, theirs = pairs[0]
@@ -170,6 +171,16 @@ async def test_it_goes_to_sleep_where_nothing_comes(pairs):
         theirs.send(b"x")
         await wait_all_tasks_blocked()
         assert len(served) == number + 1
+    assert watching.lingered > 0
+
+
+async def test_what_it_costs_others_is_tried_with_the_first_message(pairs):
+    watching = readiness.current()
+    watching.be_patient(1e-9)
+    ours, theirs = pairs[0]
+    watching.watch(ours.fileno(), lambda: not ours.recv(1), nothing)
+    theirs.send(b"x")
+    await wait_all_tasks_blocked()
     assert watching.lingered > 0
 
 

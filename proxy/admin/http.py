@@ -148,7 +148,8 @@ class Site:
         self._local_only = local_only
         self._token = None if token is None else token.encode()
         self._open = 0
-        #: Connections on which a request is awaited, longest first: who it is, and how to end it.
+        #: Connections whose clients are awaited, to ask or to read their answer, longest first: who
+        #: it is, and how to end it.
         self._waiting: dict[trio.SocketStream, tuple[str, trio.CancelScope]] = {}
         self._log = logs.logger()
         self._refused = refused
@@ -158,9 +159,10 @@ class Site:
         """Answer requests on ``stream`` until either side has enough, then close it."""
         self._open += 1
         try:
-            crowded = self._open > _MOST_CONNECTIONS and not self._make_room()
-            if self._open <= _MOST_CONNECTIONS + _RESERVED:
-                await self._converse(stream, crowded)
+            # Whoever makes room is still there for a moment.
+            room = self._open <= _MOST_CONNECTIONS or self._make_room()
+            if room or self._open <= _MOST_CONNECTIONS + _RESERVED:
+                await self._converse(stream, crowded=not room)
         except (trio.BrokenResourceError, trio.ClosedResourceError, h11.LocalProtocolError):
             pass
         except Exception:
@@ -179,7 +181,7 @@ class Site:
         self._waiting.pop(victim)[1].cancel()
         return True
 
-    async def _converse(self, stream: trio.SocketStream, crowded: bool) -> None:
+    async def _converse(self, stream: trio.SocketStream, *, crowded: bool) -> None:
         connection = h11.Connection(h11.SERVER)
         alive = True
         while alive:
@@ -215,9 +217,14 @@ class Site:
                 return
             answer = await self._make(work, path)
             alive = False
-            with trio.move_on_after(_PATIENCE):
-                await _send(stream, connection, answer, head=head)
-                alive = connection.our_state is h11.DONE
+            with trio.move_on_after(_PATIENCE) as sending:
+                # Nor does it keep others out who does not read.
+                self._waiting[stream] = _peer(stream), sending
+                try:
+                    await _send(stream, connection, answer, head=head)
+                    alive = connection.our_state is h11.DONE
+                finally:
+                    self._waiting.pop(stream, None)
             alive = alive and not crowded
             if alive:
                 connection.start_next_cycle()

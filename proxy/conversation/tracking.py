@@ -7,12 +7,14 @@ are known only by their edges or not at all: the view is a lower bound.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import bson
 from bson.errors import BSONError
 
 from proxy.conversation.overload import is_overload
+from proxy.errors import WireError
 from proxy.session.records import Attempt, CursorId, Operation
 from proxy.session.stable_api import parameters
 from proxy.session.transactions import (
@@ -25,7 +27,7 @@ from proxy.session.transactions import (
 )
 from proxy.texts import decoded
 from proxy.wire.edges import Edges, cursor
-from proxy.wire.fields import ARRAY, text
+from proxy.wire.fields import ARRAY, Element, elements, integer, text
 from proxy.wire.messages import count_documents
 from proxy.wire.opcodes import INT32, INT64
 from proxy.wire.replies import listed_cursors
@@ -55,6 +57,11 @@ _EARLY: Final = (
 #: 323 also stands for what the command holds; so it begins where it means the command itself.
 _STRICT: Final = 323
 _NOT_IN_VERSION: Final = "Provided apiStrict:true, but the command "
+
+#: How many of the cursors that one message lists as gone are looked at, where these are so many
+#: bytes: some 10 ms. Drivers kill one at a time.
+_MOST_KILLED: Final = 10_000
+_LONG_ARRAY: Final = 131_072
 
 #: CursorNotFound, CursorKilled.
 _CURSOR_GONE: Final = frozenset({43, 237})
@@ -298,7 +305,7 @@ class Tracking:
         element = request.fields.get(b"cursors")
         if element is None or element.type != ARRAY or element.end - element.value > _LONGEST_LIST:
             return
-        for number in _integers(request.message[element.value : element.end]):
+        for number in _integers(request.message, element):
             cursor = CursorId(self._upstream, number)
             session = self._store.cursor_session(cursor)
             if session is not None and session.key.uid == uid:
@@ -337,13 +344,29 @@ def _killed_cursors(reply: Reply) -> list[int]:
     for name in (b"cursorsKilled", b"cursorsNotFound"):
         element = reply.fields.get(name)
         if element is not None and element.type == ARRAY:
-            gone += _integers(reply.message[element.value : element.end])
+            gone += _integers(reply.message, element)
     return gone
 
 
-def _integers(array: bytes) -> list[int]:
-    """What are integers of an array's values; none where it cannot be read."""
+def _integers(message: bytes, array: Element) -> list[int]:
+    """What are integers of an array's values, as far as they are looked at; none where it cannot be
+    read."""
+    if array.end - array.value > _LONG_ARRAY:
+        return _first_integers(message, array)
     try:
-        return [number for number in bson.decode(array).values() if isinstance(number, int)]
+        values = bson.decode(message[array.value : array.end]).values()
+        return [number for number in values if isinstance(number, int)]
     except BSONError:
         return []
+
+
+def _first_integers(message: bytes, array: Element) -> list[int]:
+    found: list[int] = []
+    try:
+        for _, element in islice(elements(message, array.value, array.end), _MOST_KILLED):
+            number = integer(message, element)
+            if number is not None:
+                found.append(number)
+    except WireError:
+        return []
+    return found

@@ -314,6 +314,31 @@ async def test_whoever_only_holds_a_connection_makes_room_for_who_asks(said: byt
             assert await clients[0].stream.receive_some() == b""
 
 
+@pytest.mark.parametrize("idle", [0, 40])
+async def test_whoever_does_not_read_an_answer_makes_room_too(idle: int) -> None:
+    async def long(_asked: Asked) -> Answer:
+        return http.text(200, "x" * 5_000_000)
+
+    async def vital(_asked: Asked) -> Answer:
+        return http.text(200, "ok")
+
+    table = {"/": Page(long, vital=True), "/vital": Page(vital, vital=True)}
+    site = Site(table, local_only=True)
+    listeners = await trio.open_tcp_listeners(0, host=IP)
+    port = listeners[0].socket.getsockname()[1]
+    async with trio.open_nursery() as nursery, AsyncExitStack() as held:
+        nursery.start_soon(trio.serve_listeners, site.handle, listeners)
+        for number in range(80 + idle):
+            stream = await held.enter_async_context(await trio.open_tcp_stream(IP, port))
+            if number < 80:
+                await stream.send_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                assert await stream.receive_some(1)
+        for _ in range(30):
+            async with connected(port) as client:
+                assert (await client.ask("/vital"))[0] == 200
+        nursery.cancel_scope.cancel()
+
+
 async def test_while_all_wait_for_their_answers_there_are_places_for_vital_pages() -> None:
     go_on, waiting = trio.Event(), 0
 

@@ -328,3 +328,28 @@ def test_who_may_not_is_refused_before_the_list_is_read() -> None:
     assert not conversation.unfinished
     (answer,) = conversation.to_client
     assert len(answer) < 10_000
+
+
+def test_of_very_many_cursors_that_are_said_to_be_gone_some_are_looked_at() -> None:
+    ids = [bson.Int64(number + 1) for number in range(MANY)]
+    lsid = {"id": uuid(1)}
+
+    def turn() -> tuple[float, int]:
+        client = client_of(*ALICE_APP)
+        conversation, store = client.conversation, client.conversation.desk.store
+        session = store.use(LogicalSessionId(bytes(uuid(1)), ALICE), NOW, "alice@app")
+        assert session is not None
+        for number in (1, MANY):
+            store.cursor_opened(CursorId("upstream:27017", number), session, "app.c", NOW)
+        question = {"killCursors": "c", "cursors": ids, "lsid": lsid, "$db": "app"}
+        conversation.on_request(command(question, 7), NOW)
+        answered = reply({"cursorsKilled": ids, "ok": 1.0}, 7)
+        unit, began = a_millisecond(), thread_time()
+        conversation.on_upstream(answered, NOW)
+        return (thread_time() - began) / max(unit, a_millisecond()), store.open_cursors()
+
+    longest, left = turn()
+    assert left == 1
+    if longest > MOST:
+        longest, _ = turn()
+    assert longest < MOST

@@ -269,7 +269,7 @@ def _session_id(found: Element | None, version: int) -> SessionId | None:
             raise Refused(40414)
         own = bytes(16)
     else:
-        own = _uuid(identity)
+        own = uuid(identity)
     uid = values.get(b"uid")
     number = values.get(b"txnNumber")
     child = values.get(b"txnUUID")
@@ -277,16 +277,16 @@ def _session_id(found: Element | None, version: int) -> SessionId | None:
         raise Refused(14)
     session = SessionId(
         own,
-        None if documents.is_nothing(uid) else _digest(uid),
+        None if documents.is_nothing(uid) else digest(uid),
         None if number is None or documents.is_nothing(number) else int(documents.number(number)),
-        None if documents.is_nothing(child) else _uuid(child),
+        None if documents.is_nothing(child) else uuid(child),
     )
     if session.txn_number is not None and session.txn_uuid is None:
         raise Refused(72)
     return session
 
 
-def _uuid(element: Element | None) -> bytes:
+def uuid(element: Element | None) -> bytes:
     if element is None or element.type != BINARY:
         raise Refused(14)
     subtype, data = documents.binary(element)
@@ -297,7 +297,7 @@ def _uuid(element: Element | None) -> bytes:
     return data
 
 
-def _digest(element: Element | None) -> bytes:
+def digest(element: Element | None) -> bytes:
     if element is None or element.type != BINARY:
         raise Refused(14)
     subtype, data = documents.binary(element)
@@ -369,7 +369,7 @@ def _count(batch: bytes, body: Document, envelope: Envelope) -> int:
     return len(documents.whole(found.value))
 
 
-def _index(name: bytes) -> int | None:
+def index(name: bytes) -> int | None:
     """The number that an array's key stands for: decimal, octal or hexadecimal, as C reads it."""
     digits = name.removeprefix(b"+").lower()
     base = 16 if digits.startswith(b"0x") else 8 if digits.startswith(b"0") else 10
@@ -390,7 +390,7 @@ def _list_of_ids(found: Element | None, version: int) -> tuple[int, ...]:
         raise Refused(14)
     ids = []
     for position, element in enumerate(documents.whole(found.value)):
-        if _index(element.name) != position:
+        if index(element.name) != position:
             raise Refused(None)
         if documents.is_nothing(element):
             continue

@@ -43,13 +43,15 @@ class Draining:
         """
         self.begun = True
         serving.cancel_scope.deadline = trio.current_time() + limits.drain_seconds
+        connections = self._connections.values()
+        # One that said hello and no more is about to be used, or to watch.
         self._awaited = {
             number
             for number, one in self._connections.items()
-            if one.works or (replaced and not one.monitors)
+            if one.works or one.greets or (replaced and not one.monitors)
         }
-        greets = any(one.greets for one in self._connections.values())
-        if (greets or replaced or not self._alone) and self._awaited:
+        told = any(one.greets for one in connections) and any(one.works for one in connections)
+        if told or ((replaced or not self._alone) and self._awaited):
             idle = limits.drain_idle_seconds
             idle = max(idle, limits.drain_seconds / 2) if replaced else idle
             serving.start_soon(self._drain_the_rest, idle)

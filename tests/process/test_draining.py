@@ -134,14 +134,24 @@ async def test_who_begins_to_watch_meanwhile_is_told_too():
 
 
 @in_time
-async def test_who_was_only_opened_keeps_nobody():
+async def test_who_was_opened_to_be_used_is_used():
     async with serving(3600.0) as served:
         watching, working = await served.watching(), await served.working()
         opened = await served.opened()
         served.stop()
         assert await watching.receive() is None
-        await working.ping("as before")
         await working.close()
+        await opened.ping("its first")
+        await opened.ping("its second")
+        await opened.close()
+
+
+@in_time
+async def test_where_nobody_works_nothing_is_waited_for():
+    async with serving(3600.0) as served:
+        watching, opened = await served.watching(), await served.opened()
+        served.stop()
+        assert await watching.receive() is None
         assert await opened.receive() is None
 
 

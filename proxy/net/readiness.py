@@ -64,6 +64,8 @@ class Readiness:
         #: Whoever has more to do than fits into one turn does the rest under it, some at a time:
         #: the sockets are looked at between any two of those, however many there are.
         self.turn: Final = trio.Lock()
+        #: The same for handshakes of TLS: a thousand at once keep no request waiting for its turn.
+        self.shaking: Final = trio.Lock()
         #: Bytes that senders hold because their peers do not read.
         self.waiting = 0
         #: Bytes that are read at a time at the most: less where there is little room for them.

@@ -176,7 +176,7 @@ def _ascii(name: str) -> str:
 
 
 async def _shake_hands(sock: socket.socket, records: Records) -> None:
-    turn = readiness.current().turn
+    turn = readiness.current().shaking
     heard = False
     while True:
         # Signing takes a millisecond: however many begin at once, the others' messages are looked

@@ -17,6 +17,7 @@ import trio
 import trustme
 from trio.testing import wait_all_tasks_blocked
 
+from proxy.net import readiness
 from proxy.net.tls_records import ENDED
 from proxy.net.tls_transport import TlsTransport, start_tls
 from proxy.net.transport import PeerGoneError
@@ -304,6 +305,13 @@ async def test_many_handshakes_take_turns_with_everybody_else(
     trio.lowlevel.remove_instrument(turns)
     assert len(shaken_at) >= 40
     assert len(set(shaken_at)) == len(shaken_at)
+
+
+async def test_handshakes_and_requests_do_not_wait_for_each_others_turns(
+    server_context, client_context
+):
+    async with readiness.current().turn, tls_pair(server_context, client_context) as (server, _):
+        assert not server.resumed
 
 
 @pytest.mark.parametrize("key", [b"K\n", b"k\n"])

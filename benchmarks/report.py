@@ -137,6 +137,14 @@ _JUDGED: Final = {
     "find-varied": (1, 16, 64),
 }
 
+#: What more than passing bytes should come to at 16 connections, beside two pumps that look at
+#: nothing.
+_BESIDE_STREAMS: Final = {
+    "unacknowledged": 1.0,
+    "session-control": 0.6,
+    "transaction": 1.3,
+}
+
 
 def targets(results: Results) -> list[Target]:
     """Those that the measurements of this run can say something about."""
@@ -180,6 +188,10 @@ def _ratios(cell: Sequence[Figures]) -> Iterable[Target]:
         if "mongobetween" in by_name:
             ratio = proxy.per_second / by_name["mongobetween"].per_second
             yield _at_least(f"{where}: msg/s / mongobetween (the aim)", 1, ratio)
+    if streams is not None and proxy.connections == 16 and proxy.workload in _BESIDE_STREAMS:
+        ratio = proxy.per_second / streams.per_second
+        bound = _BESIDE_STREAMS[proxy.workload]
+        yield _at_least(f"{where}: msg/s / trio streams", bound, ratio)
     if proxy.workload == "find-1MB" and "haproxy" in by_name:
         ratio = proxy.per_second / by_name["haproxy"].per_second
         yield _at_least(f"{where}: msg/s / haproxy", 0.8, ratio)

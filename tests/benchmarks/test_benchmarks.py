@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 
@@ -136,6 +137,25 @@ def test_a_target_is_met_or_missed_by_ratio():
         (True, 1.3),
         (False, 0.91),
     ]
+
+
+@pytest.mark.parametrize(
+    ("workload", "rate", "met"),
+    [
+        ("unacknowledged", 1.1, True),
+        ("unacknowledged", 0.9, False),
+        ("session-control", 0.7, True),
+        ("transaction", 1.2, False),
+    ],
+)
+def test_what_is_more_than_bytes_is_judged_by_two_pumps(workload, rate, met):
+    cell = [
+        Figures("trio streams", workload, 16, 1000.0, 10.0, 20.0, 30.0, 40.0),
+        Figures("proxy", workload, 16, 1000.0 * rate, 10.0, 20.0, 30.0, 40.0),
+    ]
+    [target] = targets(Results({}, [cell]))
+    assert (target.met, round(target.measured, 2)) == (met, rate)
+    assert targets(Results({}, [[dataclasses.replace(one, connections=64) for one in cell]])) == []
 
 
 def test_what_is_not_installed_is_left_out_with_a_word(monkeypatch):

@@ -45,9 +45,13 @@ def milliseconds(call: Callable[[], object], tries: int = 5) -> float:
 
 
 class Turns(trio.abc.Instrument):
-    """The longest step of any of the product's tasks in a trio run, in processor time."""
+    """The longest step of any of the product's tasks in a trio run, in processor time.
 
-    def __init__(self) -> None:
+    Those are known by the names of their functions, which begin with ``names``.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names = names or ("proxy.",)
         self._began = 0.0
         self._unit = max(a_millisecond() for _ in range(5))
         #: Those that took more than a millisecond.
@@ -58,7 +62,7 @@ class Turns(trio.abc.Instrument):
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         took = (thread_time() - self._began) / self._unit
-        if took > 1 and task.name.startswith("proxy.") and "embedded" not in task.name:
+        if took > 1 and task.name.startswith(self._names) and "embedded" not in task.name:
             self.steps.append((took, task.name))
 
     def longest(self) -> float:

@@ -14,7 +14,7 @@ from proxy.admin.meant import Meant, read_kill, resolve
 from proxy.admin.overview import KillingIsOffError, Listed
 from proxy.admin.query import Selecting, read_query
 from proxy.admin.summary import GROUPS, group_row, groups, summary
-from proxy.listing.slices import in_slices
+from proxy.listing.slices import drained, in_slices
 from proxy.observe.scraping import metrics_page
 from proxy.session.identity import EVERYBODY
 from proxy.session.records import Selection
@@ -159,7 +159,7 @@ class Process:
         async with self._looking:
             store = self._state.store
             found = await groups(store, per_user, per_application)
-        return await self._list(GROUPS, [found], group_row, fields, len(found))
+        return await self._list(GROUPS, drained(found), group_row, fields, len(found))
 
     async def _list(
         self,

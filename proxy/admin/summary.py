@@ -15,7 +15,7 @@ from proxy.listing import (
     oldest_start,
     session_batches,
 )
-from proxy.listing.slices import in_slices
+from proxy.listing.slices import SLICE, in_batches, in_slices
 from proxy.session.transactions import State
 
 if TYPE_CHECKING:
@@ -115,14 +115,18 @@ async def groups(store: SessionStore, per_user: int, per_application: int) -> li
                     sums.cursors += len(session.activity.cursors)
                     sums.operations += len(session.activity.operations)
             await trio.lowlevel.checkpoint()
-    for part in in_slices(found.items()):
+    for part in in_batches(found.items()):
         for (owner, application, _, _), sums in part:
             owners[owner] = owners.get(owner, 0) + sums.sessions
             applications[application] = applications.get(application, 0) + sums.sessions
         await trio.lowlevel.checkpoint()
     made: list[Group] = []
-    for part in in_slices(found.items()):
-        for key, sums in part:
+    # To let go of very many at once takes as long as to make them.
+    while shortcut or found:
+        for _ in range(min(SLICE, len(shortcut))):
+            shortcut.popitem()
+        for _ in range(min(SLICE, len(found))):
+            key, sums = found.popitem()
             of_owner, of_application = owners[key[0]], applications[key[1]]
             shares = []
             if per_user and key[0]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import trio
 
 from proxy.admin.summary import group_row, groups, summary
@@ -24,10 +25,20 @@ async def test_groups_differ_by_owner_application_driver_and_version_only() -> N
     state.add(4, driver="nodejs")
     state.add(5, "bob@admin")
     now = trio.current_time()
-    rows = [group_row(one, now) for one in await groups(state.store, 0, 0)]
+    rows = [group_row(one, now) for one in reversed(await groups(state.store, 0, 0))]
     assert [row["sessions"] for row in rows] == [2, 1, 1, 1]
     assert rows[0]["oldest_seconds"] >= 90
     assert [row["application_sessions"] for row in rows] == [4, 1, 4, 4]
+
+
+async def test_groups_are_bounded_and_the_rest_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.admin.summary.MOST_GROUPS", 3)
+    state = FakeState()
+    for number in range(10):
+        state.add(number, application=f"app{number}")
+    found = await groups(state.store, 0, 0)
+    assert sorted(one.sums.sessions for one in found) == [1, 1, 1, 7]
+    assert [one.application for one in found if one.sums.sessions == 7] == ["other"]
 
 
 async def test_sessions_of_nobody_have_no_budget_of_a_users() -> None:

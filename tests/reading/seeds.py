@@ -37,6 +37,7 @@ COMMANDS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("app", {"find": "c", "lsid": OWNED, **{k: v for k, v in BEGIN.items() if k != "lsid"}}),
     ("app", {"find": "c", **BEGIN, "readConcern": {"level": "snapshot"}}),
     ("app", {"find": "c", **STATEMENT}),
+    ("app", {"find": "c", **BEGIN, "lsid": {**LSID, "txnUUID": None}}),
     ("app", {"find": "c", "lsid": CHILD, "txnNumber": Int64(0), "autocommit": False}),
     ("app", {"getMore": Int64(7), "collection": "c", "lsid": LSID}),
     ("app", {"killCursors": "c", "cursors": [Int64(7)], "lsid": LSID}),
@@ -157,6 +158,9 @@ def seeds() -> tuple[bytes, ...]:
         build.op_query("app.c", {"$query": {"a": 1}}, flags=1 << 6, count=0),
         deflate(build.op_insert("app.c", {"a": 1}), 2),
         build.command({"ping": 1, "$db": "admin"}, flags=1 << 16),
+        build.command({"refreshSessions": [], "help": 1, "lsid": LSID, "$db": "app\0"}),
+        build.op_command("admin", "killSessions", {"killSessions": [], "$a": 1}, {"$a": 1}),
+        build.op_command("admin", "ping", {"ping": 1, "lsid": LSID}, {"$a": 1, "$ssm": 1}),
     ):
         found[frame] = None
     for _, frame in build.recorded("request"):

@@ -131,8 +131,19 @@ BOARD: Final = Dashboard(
                     ),
                     unit="percentunit",
                     limits=((0.9, "red"),),
-                    help="One process is one thread: 100% is all there is. The process may wait "
-                    "awake for messages that are near; how much of that was in vain is shown too.",
+                    help="One process is one thread: 100% is all there is for each worker. It may "
+                    "wait awake for messages that are near; how much of that was in vain is shown "
+                    "too.",
+                ),
+                series(
+                    "Workers",
+                    Query(total("workers", "instance"), "serving {{instance}}"),
+                    Query(
+                        f"sum by (instance) (increase({of('worker_restarts_total')}[1h]))",
+                        "replaced in an hour {{instance}}",
+                    ),
+                    help="Processes that serve clients, and how many of them died and were "
+                    "replaced; the log says what was lost (worker died).",
                 ),
                 series(
                     "Memory",

@@ -47,7 +47,7 @@ def as_alice(**how: Any) -> Talk:
         (find(**NEGATIVE), 72, "find"),
         (deflate(find(**NEGATIVE), 2), 72, "find"),
         (find(lsid=5), 14, "find"),
-        (find(lsid={"id": Binary(bytes(16), 4), "txnUUID": None}), 40415, "find"),
+        (find(lsid={"id": Binary(bytes(16), 4), "txnUUID": 5}), 40415, "find"),
         (frame(2013, b"\0\0\0\0\0garbage"), 22, ""),
     ],
 )

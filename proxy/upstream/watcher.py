@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from proxy.upstream.topology import Topology
 
 #: No hello is longer, and no member may fill the proxy's memory with one.
-MAX_HELLO_SIZE: Final = 1 << 20
+MAX_HELLO_SIZE: Final = 1 << 18
 
 #: How long the first answer waits for those of the other seeds: before each seed has told its
 #: own name, a seed may be taken for two members.

@@ -12,6 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from proxy.addresses import Address
 from proxy.upstream.topology import FORGET_SECONDS, MAX_MEMBERS, Topology
+from proxy.upstream.watcher import MAX_HELLO_SIZE
+from tests.effort import milliseconds
 
 RECORDED = {
     recorded["deployment"]: json_util.loads(json.dumps(recorded["hello"]))
@@ -421,6 +423,14 @@ def test_names_that_nobody_can_dial_are_skipped(hosts: Any, others: tuple[Addres
     model = topology(A)
     assert model.observe(A, hello(A, primary=True) | {"hosts": hosts}, 0) == ""
     assert model.members() == (A, *others)
+
+
+def test_a_reply_with_very_many_names_is_taken_in_at_once() -> None:
+    # The longest reply that is read from a member.
+    hosts = tuple(Address("h", number + 1) for number in range(MAX_HELLO_SIZE // 20))
+    document = hello(A, hosts, primary=True)
+    known = topology(A)
+    assert milliseconds(lambda: known.observe(A, document, 0.0)) < 20
 
 
 def test_a_reply_cannot_ask_for_any_number_of_listeners() -> None:

@@ -13,7 +13,7 @@ from tests.patience import PATIENCE
 #: One test of each of some programs, none of which takes long.
 IN_NEED = {
     "openssl": "tests/net/test_subjects.py::test_openssl_writes_the_same",
-    "systemd-analyze": "tests/test_deploy.py::test_systemd_understands_the_unit",
+    "systemd-analyze": "tests/test_deploy.py::test_systemd_understands_the_units",
     "promtool": "tests/test_deploy.py::test_prometheus_understands_its_settings",
 }
 

@@ -48,6 +48,10 @@ MOST_ANSWERS: Final = 65_536
 _SLOWEST: Final = 65_536
 
 
+#: Where the command's name stands in an OP_MSG: behind header, flags, kind, length and type.
+_NAME_AT: Final = 26
+
+
 class Intake:
     """Requests on their way from the client to ``conversation``, and their part of the budget.
 
@@ -70,6 +74,7 @@ class Intake:
         "inflated",
         "outlet",
         "patience",
+        "resting",
         "unblocked",
     )
 
@@ -97,6 +102,8 @@ class Intake:
         self.patience = trio.CancelScope()
         #: Where what was handed over goes; None until upstream is reached.
         self.outlet: Outlet | None = None
+        #: Requests have to wait for somebody outside, but for those that read a cursor on.
+        self.resting = False
         #: To be set when :meth:`must_wait` says no again, while somebody waits for that.
         self.unblocked: trio.Event | None = None
 
@@ -147,7 +154,7 @@ class Intake:
         return False
 
     def must_wait(self) -> bool:
-        """Whether upstream has to answer something before it may be sent more."""
+        """Whether upstream has to answer something, or a rest be over, before more may be sent."""
         conversation = self._conversation
         return (
             conversation.blocked
@@ -155,7 +162,12 @@ class Intake:
             or conversation.answers > MOST_ANSWERS
             # What is inflated is not to be held while something slow is in front of it.
             or (self._inflates_to > 0 and conversation.in_flight > 0)
+            or (self.resting and not self._reads_on())
         )
+
+    def _reads_on(self) -> bool:
+        """Whether the first request is a getMore in an ordinary message."""
+        return bool(self.frames) and self.frames[0][_NAME_AT:].startswith(b"getMore\0")
 
     def has_more(self) -> bool:
         """Whether there are whole requests that were not handed over, or one is not done with.

@@ -111,6 +111,14 @@ class Relay:
         if not self.busy:
             self.stop("draining")
 
+    def rest(self, resting: bool) -> None:
+        """Have requests wait from now on, but for those that read a cursor on; or all go on."""
+        intake = self._intake
+        intake.resting = resting
+        if intake.unblocked is not None and not intake.must_wait():
+            intake.unblocked.set()
+            intake.unblocked = None
+
     def stop(self, reason: str) -> None:
         """Close both connections now."""
         self.reason = self.reason or reason

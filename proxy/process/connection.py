@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from proxy.net.tls import ListenerTls, UpstreamTls
     from proxy.observe.telemetry import Telemetry
     from proxy.session.identity import Identity
+    from proxy.session.ids import Origin
     from proxy.session.records import InFlight
     from proxy.settings.config import Config
     from proxy.upstream.facts import Upstreams
@@ -122,6 +123,16 @@ class Connection:
             self._handshake.cancel()
         if self.relay is not None:
             self.relay.drain()
+
+    def rest(self, resting: bool) -> None:
+        """Have requests wait from now on, but for those that read a cursor on; or all go on."""
+        if self.relay is not None:
+            self.relay.rest(resting)
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where it comes from, as its sessions say too; None before that is known."""
+        return None if self._conversation is None else self._conversation.desk.origin
 
     def end_operation(self, operation: InFlight) -> None:
         """Answer an operation that is in flight here with 11601 and close."""

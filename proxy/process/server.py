@@ -159,7 +159,7 @@ class Server:
         self.places = Places(config.limits.connections)
         self._serving: trio.Nursery | None = None
         self._stop = trio.Event()
-        self._draining = Draining(self._open)
+        self._draining = Draining(self._open, self.store)
         self._handover = Handover(successor, self._notifier, self._left, self._handed_over)
         self._endpoint = Endpoint(config.admin)
         self._listeners = self._make_listeners(self._beginnings.inherited)

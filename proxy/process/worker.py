@@ -170,7 +170,7 @@ class Worker(Server):
         super().__init__(restored(orders.config))
         self.log = self.log.bind(worker=orders.slot)
         self._numbers = itertools.count(orders.first, orders.stride)
-        self._draining = Draining(self._open, alone=False)
+        self._draining = Draining(self._open, self.store, alone=False)
 
     # ------------------------------------------------------------------ what it does otherwise
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -167,6 +169,12 @@ class Program:
             lines = page.read().decode().splitlines()
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
+
+    def farewells(self) -> dict[str, int]:
+        """How often each reason stands in the log for which a connection ended."""
+        lines = self.log.read_text().splitlines()
+        gone = (json.loads(line) for line in lines if '"client gone"' in line)
+        return dict(Counter(line["reason"].partition(":")[0] for line in gone))
 
     def bugs(self) -> list[str]:
         """Lines of the log that say that something is wrong with the program."""

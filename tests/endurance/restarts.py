@@ -2,8 +2,9 @@
 
     .venv/bin/python -m tests.endurance.restarts --times 100
 
-PyMongo works in threads all the time. Beside it a crowd of clients dials, over and over. A command
-that no driver runs again may not be cut either.
+PyMongo works in threads all the time, and so do the Node and the Go driver where make clients has
+brought them. Beside them a crowd of clients dials, over and over. A command that no driver runs
+again may not be cut either.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import argparse
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.endurance.load import Load
+from tests.endurance.others import Other, others
 from tests.endurance.program import Program, upstream
 from tests.endurance.storm import Storm
 
@@ -27,23 +30,33 @@ PATIENT = "[limits]\ndrain_seconds = 110.0\ndrain_idle_seconds = 100.0\n"
 
 @dataclass
 class Outcome:
-    """What it was like: ``load`` and ``storm`` count, ``wrong`` says what should not have been."""
+    """What ``load``, ``storm`` and the ``others`` counted, and what was ``wrong``."""
 
     load: Load
     storm: Storm
+    others: list[Other]
     wrong: list[str]
 
 
 def replace(times: int, folder: Path) -> Outcome:
     """Replace a program so many times while drivers work and a crowd dials."""
     with upstream() as behind, Program(behind, folder, PATIENT) as program:
-        with Storm(program.port) as storm, Load(program.port) as load:
+        uri = f"mongodb://127.0.0.1:{program.port}/?replicaSet=rs"
+        beside = others(uri)
+        with ExitStack() as working:
+            storm = working.enter_context(Storm(program.port))
+            load = working.enter_context(Load(program.port))
+            for other in beside:
+                working.enter_context(other)
             for _ in range(times):
                 load.wait(BETWEEN)
                 program.replace()
             load.wait(BETWEEN)
-        cut = [f"cut: {load.cut}"] if load.cut else []
-        return Outcome(load, storm, [*load.errors, *cut, *storm.wrong, *program.bugs()])
+        wrong = [f"cut: {load.cut}"] if load.cut else []
+        wrong += [f"{other.name}: {error}" for other in beside for error in other.errors]
+        if storm.wrong:
+            wrong.append(f"of all clients: {program.farewells()}")
+        return Outcome(load, storm, beside, [*load.errors, *wrong, *storm.wrong, *program.bugs()])
 
 
 def main(words: list[str] | None = None) -> int:
@@ -54,7 +67,8 @@ def main(words: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         found = replace(given.times, Path(folder))
     print(
-        f"{given.times} x SIGUSR2: {found.load.done.total()} operations,"
+        f"{given.times} x SIGUSR2: {found.load.done.total()} operations of PyMongo,"
+        f"{''.join(f' {one.done} of {one.name},' for one in found.others)}"
         f" {found.storm.seen['answered']} clients that dialled, {len(found.wrong)} kinds of errors,"
         f" {time.monotonic() - begun:.0f} s"
     )

@@ -11,6 +11,7 @@ import trio
 from tests.endurance import marked, mixed, restarts, signals
 from tests.endurance.load import Load
 from tests.endurance.program import Program
+from tests.needs import lacking
 
 
 @pytest.mark.parametrize("way", marked.WAYS, ids=str)
@@ -37,6 +38,9 @@ def test_a_program_that_is_replaced_is_missed_by_nobody(tmp_path: Path) -> None:
     assert found.wrong == []
     assert found.load.done["transaction"] > 0
     assert found.storm.seen["answered"] > 0
+    assert all(other.done for other in found.others)
+    if len(found.others) < 2:
+        lacking("the Node and the Go driver")
 
 
 def test_what_it_takes_stays_flat(tmp_path: Path) -> None:

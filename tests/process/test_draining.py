@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
+import trio.testing
 
 from proxy import logs
 from proxy.process import server
@@ -15,7 +16,7 @@ from proxy.settings.config import Config, load
 from proxy.wire.opcodes import EXHAUST_ALLOWED
 from tests.build import command
 from tests.patience import until
-from tests.running import Client, in_time
+from tests.running import Client, in_time, ping
 from tests.upstreams import RecordingUpstream, Seen, document, echo
 
 HELLO = command({"hello": 1, "$db": "admin"})
@@ -208,3 +209,21 @@ async def test_who_watches_is_told_first_by_one_that_was_replaced():
         assert await watching.receive() is None
         assert await silent.ask(HELLO) is not None
         await silent.close()
+
+
+@in_time
+async def test_what_is_asked_at_rest_waits_unless_it_reads_on():
+    async with serving(3600.0) as served:
+        one, other = await served.working(), await served.working()
+        connections = served._server._open.values()
+        for connection in connections:
+            connection.rest(True)
+        await one.send(ping("held"))
+        assert await other.ask(command({"getMore": 1, "collection": "c", "$db": "a"})) is not None
+        await trio.testing.wait_all_tasks_blocked()
+        for connection in connections:
+            connection.rest(False)
+        answer = await one.receive()
+        assert answer is not None
+        assert document(answer)["echo"] == "held"
+        served.stop()

@@ -1,5 +1,5 @@
 // What the Go driver sees of a deployment: one JSON line per step, for comparison.
-// usage: scenario URI
+// usage: scenario URI, or for an application that just works: scenario steady URI WORKERS
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -519,6 +520,14 @@ func main() {
 			defer l.mutex.Unlock()
 			l.pings[host] = true
 		},
+	}
+	if len(os.Args) == 4 && os.Args[1] == "steady" {
+		workers, err := strconv.Atoi(os.Args[3])
+		if err != nil {
+			panic(err)
+		}
+		steady(os.Args[2], workers)
+		return
 	}
 	uri := os.Args[1]
 	client, err := mongo.Connect(options.Client().ApplyURI(uri).SetMonitor(commands).

@@ -1,0 +1,60 @@
+"""Applications with other drivers than PyMongo, as processes of their own that work steadily."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.patience import PATIENCE
+
+_CLIENTS = Path(__file__).parents[1] / "clients"
+_MODULES = _CLIENTS / ".build" / "node" / "node_modules"
+_GO = _CLIENTS / ".build" / "go" / "scenario"
+
+#: Tasks of one application that work at the same time.
+WORKERS = 8
+
+
+class Other:
+    """Works inside a ``with``; afterwards ``done`` and ``errors`` say what it saw."""
+
+    def __init__(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> None:
+        self.name = name
+        self.done = 0
+        self.errors: list[str] = []
+        self._command = command
+        self._environ = environ
+
+    def __enter__(self) -> Other:
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **self._environ},
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        told, _ = self._process.communicate(timeout=PATIENCE)
+        if self._process.returncode:
+            self.errors.append(f"ended with {self._process.returncode}")
+            return
+        said = json.loads(told)
+        self.done, self.errors = said["done"], said["errors"]
+
+
+def others(uri: str) -> list[Other]:
+    """One for each driver that ``make clients`` has brought."""
+    found = []
+    program = shutil.which("node")
+    if program is not None and (_MODULES / "mongodb").is_dir():
+        script = str(_CLIENTS / "node" / "steady.cjs")
+        words = [program, script, uri, str(WORKERS)]
+        found.append(Other("the Node driver", words, {"NODE_PATH": str(_MODULES)}))
+    if _GO.exists():
+        found.append(Other("the Go driver", [str(_GO), "steady", uri, str(WORKERS)], {}))
+    return found

@@ -92,16 +92,26 @@ class Contender:
         if self.pid is None:
             return 0.0
         total = 0
-        for task in Path(f"/proc/{self.pid}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
+        for pid in self._processes():
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                total += int((task / "schedstat").read_text().split()[0])
         return total / 1e9
 
     def memory(self) -> int:
         """Its proportional set size in bytes."""
-        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-        return 0
+        total = 0
+        for pid in self._processes():
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+        return total
+
+    def _processes(self) -> list[int]:
+        """The one that was started, and those that it has started."""
+        if self.pid is None:
+            return []
+        started = Path(f"/proc/{self.pid}/task").glob("*/children")
+        return [self.pid, *(int(pid) for one in started for pid in one.read_text().split())]
 
 
 class MissingError(Exception):
@@ -155,9 +165,15 @@ def relay(kind: str, upstream: int) -> Contender:
 
 
 def proxy(
-    upstream: int, tls: Tls | None = None, *, name: str = "proxy", tracking: bool = True
+    upstream: int,
+    tls: Tls | None = None,
+    *,
+    name: str = "proxy",
+    tracking: bool = True,
+    workers: int = 1,
 ) -> Contender:
-    """This proxy, with everything on, audit log included, or with the tracking of sessions off."""
+    """This proxy, with everything on, audit log included, or with the tracking of sessions off, or
+    with several workers."""
     port = _free_port()
     folder = Path(tempfile.mkdtemp())
     settings = folder / "config.toml"
@@ -174,6 +190,8 @@ def proxy(
         address = "127.0.0.1:{upstream}"
         [admin]
         address = "127.0.0.1:{_free_port()}"
+        [process]
+        workers = {workers}
         [limits]
         connections = 20000
         [sessions]
@@ -209,6 +227,7 @@ ALL: Final[dict[str, Callable[..., Contender]]] = {
     "proxy": proxy,
     "proxy compiled": compiled,
     "proxy untracked": partial(proxy, name="proxy untracked", tracking=False),
+    "proxy 2 workers": partial(proxy, name="proxy 2 workers", workers=2),
 }
 
 #: Those that can have TLS.
@@ -219,11 +238,12 @@ SECURE: Final = (
     "proxy",
     "proxy compiled",
     "proxy untracked",
+    "proxy 2 workers",
 )
 
-#: What runs only where it is named, and haproxy where TLS is measured: judged by its processor time
-#: it has to have one thread too.
-ON_REQUEST: Final = ("haproxy 1 thread",)
+#: What runs only where it is named, and haproxy's one thread where TLS is measured: judged by its
+#: processor time it has to have one thread too.
+ON_REQUEST: Final = ("haproxy 1 thread", "proxy 2 workers")
 
 
 def chosen(named: Sequence[str] | None, tls: Tls | None = None) -> list[str]:

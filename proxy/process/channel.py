@@ -27,6 +27,9 @@ _HEAD: Final = struct.Struct("<II")
 MOST_SOCKETS: Final = 200
 _READ: Final = 262_144
 
+#: Bytes behind which whoever has much to tell waits.
+_MUCH: Final = 4_000_000
+
 #: Bytes that may wait for the other side to read them. One that is so far behind is lost.
 _MOST_WAITING: Final = 256_000_000
 
@@ -50,6 +53,7 @@ class Channel:
         self._out: deque[tuple[memoryview, list[int]]] = deque()
         self._waiting = 0
         self._filled = trio.Event()
+        self._sent = trio.Event()
         self._asked: dict[int, tuple[trio.Event, list[Any]]] = {}
         self._number = 0
         self._closed = False
@@ -66,6 +70,12 @@ class Channel:
     def closed(self) -> bool:
         """Whether nothing more can be said."""
         return self._closed
+
+    async def room(self) -> None:
+        """Wait until the other side has taken most of what it was told."""
+        while self._waiting > _MUCH and not self._closed:
+            self._sent = trio.Event()
+            await self._sent.wait()
 
     def tell(self, what: str, *arguments: object, sockets: Sequence[socket.socket] = ()) -> None:
         """Have the other side's handler called; nobody learns what came of it."""
@@ -117,6 +127,7 @@ class Channel:
         self._out.clear()
         self._waiting = 0
         self._filled.set()
+        self._sent.set()
         self.ended.set()
         for arrived, _ in self._asked.values():
             arrived.set()
@@ -152,6 +163,7 @@ class Channel:
                     return
                 _close(files)
                 self._waiting -= sent
+                self._sent.set()
                 if sent == len(frame):
                     self._out.popleft()
                 else:

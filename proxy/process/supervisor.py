@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from proxy.errors import ConfigError
+from proxy.listing.slices import in_slices
 from proxy.process.channel import AnswerError, Channel, ChannelClosedError
 from proxy.process.server import Server
 from proxy.process.together import Together
@@ -65,6 +66,8 @@ class Link:
 
     slot: int
     channel: Channel
+    #: Set when it hears of sessions and takes orders, and when it can have clients.
+    hears: bool = False
     ready: trio.Event = field(default_factory=trio.Event)
     since: float = field(default_factory=trio.current_time)
     connections: int = 0
@@ -251,9 +254,9 @@ class Supervisor(Server):
     # ------------------------------------------------------------------ speaking to workers
 
     def tell(self, what: str, *arguments: object, but: Link | None = None) -> None:
-        """Tell all workers that serve."""
+        """Tell all workers that listen."""
         for link in self._links.values():
-            if link.ready.is_set() and link is not but:
+            if link.hears and link is not but:
                 link.channel.tell(what, *arguments)
 
     async def ask(self, what: str, *arguments: object) -> list[Any]:
@@ -332,11 +335,16 @@ class Supervisor(Server):
             if link.ready.is_set():
                 link.channel.tell("elsewhere", everywhere - link.connections)
 
-    def _admit(self, link: Link) -> None:
+    async def _admit(self, link: Link) -> None:
         """A worker can begin: tell it all there is to know, and what to accept on."""
+        link.hears = True
         for told in self._hub.all_news():
             link.channel.tell("sessions", told)
-        link.channel.tell("users", self._users.everybody())
+            await link.channel.room()
+            await trio.lowlevel.checkpoint()
+        for some in in_slices(self._users.everybody()):
+            link.channel.tell("users", some)
+            await link.channel.room()
         link.ready.set()
         self._count_connections()
         for listener in self._handed.accepting():

@@ -138,6 +138,22 @@ async def test_nobody_waits_for_a_side_that_is_gone() -> None:
     assert here.closed
 
 
+async def test_whoever_has_much_to_tell_can_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "_MUCH", 1_000)
+    heard: list[int] = []
+    handlers = {"news": lambda news: heard.append(len(news)), "all": lambda: None}
+    async with two(there=handlers) as (here, there):
+        for _ in range(20):
+            here.tell("news", bytes(500_000))
+            await here.room()
+            assert here._waiting <= 1_000
+        await here.ask("all")
+        here.tell("news", bytes(5_000_000))
+        there.close()
+        await here.room()  # nobody will take it
+    assert heard[:20] == [500_000] * 20
+
+
 async def test_a_side_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "_MOST_WAITING", 1_000_000)
     here, sock = Channel.pair()

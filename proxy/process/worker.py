@@ -180,6 +180,8 @@ class Worker(Server):
             max_sessions=sessions.max_sessions, max_cursors=sessions.max_cursors
         )
         self._sessions.hurry = self._hurry
+        self._sessions.ends_operations = lambda upstream: not self.facts(upstream).native
+        self._sessions.end_operation = self.end_own
         return self._sessions
 
     def _make_known(self) -> SharedUsers:

@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from proxy.session.counts import Counts, SharedCounts
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
 from proxy.session.ids import LogicalSessionId, Origin, make_key
-from proxy.session.records import Child, CursorId, Ending, Operation, Selection, Session
+from proxy.session.records import (
+    Child,
+    CursorId,
+    Ending,
+    InFlight,
+    Operation,
+    Selection,
+    Session,
+)
 from proxy.session.store import DEFAULT_MAX_SESSIONS, DEFAULT_TIMEOUT, SessionStore
 from proxy.session.transactions import State, Tracker
 
@@ -108,7 +116,9 @@ def fill(tracker: Tracker, told: tuple[Any, ...]) -> None:
 class SharedStore(SessionStore):
     """A store that remembers what others have to be told, and takes in what they tell.
 
-    ``hurry`` is called when something has happened that they should know at once.
+    ``hurry`` is called when something has happened that they should know at once,
+    ``end_operation`` for what another process's kill has hit where upstream, an address, is one
+    that ``ends_operations`` says yes to.
     """
 
     def __init__(
@@ -119,6 +129,8 @@ class SharedStore(SessionStore):
     ) -> None:
         super().__init__(timeout, max_sessions, max_cursors)
         self.hurry: Callable[[], object] = lambda: None
+        self.ends_operations: Callable[[str], bool] = lambda _: False
+        self.end_operation: Callable[[InFlight], object] = lambda _: None
         self._changed: dict[Session, None] = {}
         self._acts: list[tuple[Any, ...]] = []
         self._dropped: list[tuple[bytes, bytes]] = []
@@ -223,8 +235,10 @@ class SharedStore(SessionStore):
             else:
                 everything, uids, named = what
                 lsids = frozenset(map(make_key, named))
+                within = Selection(everything, frozenset(uids), lsids)
+                self._interrupt(within, now, where[0])
                 used = [self.get(key) for key in lsids if self._used_since(key, now)]
-                self.kill(Selection(everything, frozenset(uids), lsids), now, where[0])
+                self.kill(within, now, where[0])
                 for session in used:
                     if session is not None:
                         self._touch(session, session.last_use)
@@ -236,6 +250,15 @@ class SharedStore(SessionStore):
             if session.last_use <= session.first_use:
                 self.forget(session)
                 self._leave(session)
+
+    def _interrupt(self, within: Selection, then: float, upstream: str | None) -> None:
+        """Where upstream cannot interrupt what a kill has hit, have it ended here."""
+        if upstream is None or not self.ends_operations(upstream):
+            return
+        for session in [one for some in self.active(within) for one in some]:
+            for one in () if session.activity is None else list(session.activity.operations):
+                if one.upstream == upstream and one.started <= then:
+                    self.end_operation(one.place)
 
     def _used_since(self, key: LogicalSessionId, then: float) -> bool:
         """Whether a session was used since somebody ended it who had not heard of that."""

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from proxy.build import VERSION
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.info import OperationSessionInfo
-from proxy.session.records import CursorId, Hit, Operation, Selection
+from proxy.session.records import CursorId, Hit, InFlight, Operation, Selection
 from proxy.session.replica import TOLD, SharedStore, acts_of
 from proxy.session.store import SessionStore
 from proxy.session.transactions import Outcome, Step, Tracker
@@ -269,6 +269,22 @@ def test_transactions_of_child_sessions_are_known_to_the_hub_alone() -> None:
     fleet.stores[0].kill(Selection(everything=True), 3.0)
     fleet.talk()
     assert (fleet.hub.open_transactions, fleet.hub.owner_transactions("alice@app")) == (0, 0)
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_an_emulated_kill_ends_operations_in_all_processes(emulated: bool) -> None:
+    fleet = Fleet(2)
+    there = fleet.stores[1]
+    ended: list[InFlight] = []
+    there.ends_operations = lambda upstream: emulated and upstream == UPSTREAM
+    there.end_operation = ended.append
+    for number, (upstream, now) in enumerate(
+        ((UPSTREAM, 1.0), ("other:27017", 1.0), (UPSTREAM, 3.0))
+    ):
+        there.operation_started(KEYS[0], now, "alice@app", SHOP, 7, number, "find", upstream)
+    fleet.stores[0].kill(Selection(uids=frozenset((ALICE,))), 2.0, UPSTREAM)
+    fleet.talk()
+    assert ended == ([InFlight(7, 0)] if emulated else [])
 
 
 def test_uses_of_a_known_session_are_passed_on_twice_a_minute() -> None:

@@ -7,10 +7,8 @@ listening sockets. One that dies is replaced, and the others go on.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -18,6 +16,7 @@ import trio
 from proxy.errors import ConfigError
 from proxy.listing.slices import in_slices
 from proxy.process.channel import AnswerError, Channel, ChannelClosedError
+from proxy.process.links import HandedListeners, Link, RemoteAsker
 from proxy.process.server import Server
 from proxy.process.together import Together
 from proxy.process.worker import TELLING, Orders, command
@@ -26,13 +25,10 @@ from proxy.session.known import SharedUsers
 from proxy.session.records import InFlight
 from proxy.session.replica import acts_of
 from proxy.settings.config import plain
-from proxy.upstream.members import MemberListeners
-from proxy.wire.replies import read_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxy.addresses import Address
     from proxy.conversation.rule import Rules
     from proxy.net.inherited import Inherited
     from proxy.net.listeners import Listener
@@ -42,7 +38,6 @@ if TYPE_CHECKING:
     from proxy.session.known import User
     from proxy.session.replica import Told
     from proxy.settings.config import Config
-    from proxy.wire.replies import Reply
 
 #: Seconds that a worker may take until it serves, and for an answer.
 _START: Final = 60.0
@@ -58,70 +53,6 @@ _GRACE: Final = 5.0
 
 #: Numbers of connections that a new worker leaves out behind those it has heard of.
 _LEFT_OUT: Final = 100_000
-
-
-@dataclass(eq=False, slots=True)
-class Link:
-    """A worker that runs. ``connections`` is how many it has, by what it told last."""
-
-    slot: int
-    channel: Channel
-    #: Set when it hears of sessions and takes orders, and when it can have clients.
-    hears: bool = False
-    ready: trio.Event = field(default_factory=trio.Event)
-    since: float = field(default_factory=trio.current_time)
-    connections: int = 0
-    #: What it could not begin for.
-    problems: list[str] = field(default_factory=list)
-
-
-class _HandedListeners(MemberListeners):
-    """Listeners that are opened here and accept elsewhere."""
-
-    hand: Callable[[Listener], None]
-    withdraw: Callable[[Address], None]
-
-    def _accept(self, listener: Listener, _nursery: trio.Nursery) -> None:
-        self.hand(listener)
-
-    def accepting(self) -> list[Listener]:
-        """Those that accept by now."""
-        return list(self._open.values()) if self._accepting else []
-
-    async def reconcile(self) -> None:
-        before = set(self._open)
-        await super().reconcile()
-        for upstream in before - set(self._open):
-            self.withdraw(upstream)
-
-
-class _Asker:
-    """A connection of a worker's that can put a question to its upstream."""
-
-    def __init__(
-        self,
-        supervisor: Supervisor,
-        nursery: trio.Nursery,
-        link: Link,
-        connection: int,
-        owner: bytes,
-    ) -> None:
-        self.speaks_for: bytes | None = owner
-        self._supervisor = supervisor
-        self._nursery = nursery
-        self._link = link
-        self._connection = connection
-        self._owner = owner
-
-    def ask(self, question: bytes, handler: Callable[[Reply, float], None]) -> None:
-        """Send a command (BSON); ``handler`` gets the reply, if one comes."""
-        self._nursery.start_soon(self._ask, question, handler)
-
-    async def _ask(self, question: bytes, handler: Callable[[Reply, float], None]) -> None:
-        with contextlib.suppress(ChannelClosedError, AnswerError):
-            answer = await self._link.channel.ask("ask as", self._connection, self._owner, question)
-            if answer is not None:
-                handler(read_reply(answer), trio.current_time())
 
 
 class Supervisor(Server):
@@ -157,8 +88,8 @@ class Supervisor(Server):
         self._users = SharedUsers()
         return self._users
 
-    def _make_listeners(self, inherited: Inherited) -> _HandedListeners:
-        made = self._handed = self._open_listeners(_HandedListeners, inherited)
+    def _make_listeners(self, inherited: Inherited) -> HandedListeners:
+        made = self._handed = self._open_listeners(HandedListeners, inherited)
         made.hand = self._hand
         made.withdraw = lambda upstream: self.tell("no listener", upstream)
         return made
@@ -204,7 +135,10 @@ class Supervisor(Server):
 
     def _number_from(self, first: int) -> None:
         super()._number_from(first)
-        self._first = {slot: first + slot for slot in self._first}
+        for slot, before in self._first.items():
+            # Which worker has a connection is told by its number.
+            own = first + (slot + 1 - first) % self._workers
+            self._first[slot] = max(before, own + self._workers * _LEFT_OUT)
         self.tell("numbers", first)
 
     def _next_number(self) -> int:
@@ -234,14 +168,14 @@ class Supervisor(Server):
     async def connection_rows(self) -> list[dict[str, Any]]:
         return [row for rows in await self.ask("connection rows") for row in rows]
 
-    async def askers(self) -> Mapping[str, Mapping[bytes, Sequence[_Asker]]]:
+    async def askers(self) -> Mapping[str, Mapping[bytes, Sequence[RemoteAsker]]]:
         assert self._services is not None
-        found: dict[str, dict[bytes, list[_Asker]]] = {}
+        found: dict[str, dict[bytes, list[RemoteAsker]]] = {}
         for link, answer in await self.ask_each("askers"):
             for upstream, owners in answer.items():
                 for owner, connections in owners.items():
                     found.setdefault(upstream, {}).setdefault(owner, []).extend(
-                        _Asker(self, self._services, link, number, speaks)
+                        RemoteAsker(self._services, link, number, speaks)
                         for number, speaks in connections
                     )
         return found
@@ -316,7 +250,7 @@ class Supervisor(Server):
 
         def connections(number: int, last: int) -> None:
             link.connections = number
-            self._first[link.slot] = last + self._workers * _LEFT_OUT
+            self._leave_out(link.slot, last)
             self._count_connections()
 
         return {
@@ -328,6 +262,10 @@ class Supervisor(Server):
             "end operation": lambda operation: self.end_operation(InFlight(*operation)),
             "bye": lambda metrics: self._together.keep(link.slot, *metrics),
         }
+
+    def _leave_out(self, slot: int, last: int) -> None:
+        """Connections are numbered up to ``last`` there, and perhaps some further."""
+        self._first[slot] = max(self._first[slot], last + self._workers * _LEFT_OUT)
 
     def _count_connections(self) -> None:
         everywhere = sum(link.connections for link in self._links.values())
@@ -388,10 +326,11 @@ class Supervisor(Server):
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(channel.run, self._handlers(link))
-                channel.tell(
-                    "begin",
-                    Orders(self._for_worker(self.config), slot, self._first[slot], self._workers),
-                )
+                first = self._first[slot]
+                # It may die before it has told of any connection.
+                self._leave_out(slot, first)
+                orders = Orders(self._for_worker(self.config), slot, first, self._workers)
+                channel.tell("begin", orders)
                 if task_status is not None:
                     nursery.start_soon(self._await_ready, link, task_status)
                 await process.wait()

@@ -148,6 +148,7 @@ def test_a_budget_is_of_both_together(proxy: Workers) -> None:
 
 def test_a_kill_through_one_is_known_to_the_other(proxy: Workers) -> None:
     with spread(proxy) as client:
+        client.shop.orders.insert_many([{"n": number} for number in range(10)])
         cursor = client.shop.orders.aggregate(
             [{"$match": {}}], batchSize=0, session=(session := client.start_session())
         )

@@ -1,0 +1,80 @@
+"""What the supervisor has of each worker: its channel, its connections, and listeners for it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from proxy.process.channel import AnswerError, Channel, ChannelClosedError
+from proxy.upstream.members import MemberListeners
+from proxy.wire.replies import read_reply
+
+if TYPE_CHECKING:
+    from proxy.addresses import Address
+    from proxy.net.listeners import Listener
+    from proxy.wire.replies import Reply
+
+
+@dataclass(eq=False, slots=True)
+class Link:
+    """A worker that runs. ``connections`` is how many it has, by what it told last."""
+
+    slot: int
+    channel: Channel
+    #: Set when it hears of sessions and takes orders, and when it can have clients.
+    hears: bool = False
+    ready: trio.Event = field(default_factory=trio.Event)
+    connections: int = 0
+    #: What it could not begin for.
+    problems: list[str] = field(default_factory=list)
+
+
+class HandedListeners(MemberListeners):
+    """Listeners that are opened here and accept elsewhere."""
+
+    hand: Callable[[Listener], None]
+    withdraw: Callable[[Address], None]
+
+    def _accept(self, listener: Listener, _nursery: trio.Nursery) -> None:
+        self.hand(listener)
+
+    def accepting(self) -> list[Listener]:
+        """Those that accept by now."""
+        return list(self._open.values()) if self._accepting else []
+
+    async def reconcile(self) -> None:
+        before = set(self._open)
+        await super().reconcile()
+        for upstream in before - set(self._open):
+            self.withdraw(upstream)
+
+
+class RemoteAsker:
+    """A connection of a worker's that can put a question to its upstream."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        link: Link,
+        connection: int,
+        owner: bytes,
+    ) -> None:
+        self.speaks_for: bytes | None = owner
+        self._nursery = nursery
+        self._link = link
+        self._connection = connection
+        self._owner = owner
+
+    def ask(self, question: bytes, handler: Callable[[Reply, float], None]) -> None:
+        """Send a command (BSON); ``handler`` gets the reply, if one comes."""
+        self._nursery.start_soon(self._ask, question, handler)
+
+    async def _ask(self, question: bytes, handler: Callable[[Reply, float], None]) -> None:
+        with contextlib.suppress(ChannelClosedError, AnswerError):
+            answer = await self._link.channel.ask("ask as", self._connection, self._owner, question)
+            if answer is not None:
+                handler(read_reply(answer), trio.current_time())

@@ -36,6 +36,7 @@ from proxy.session.records import InFlight
 from proxy.session.replica import SharedStore
 from proxy.settings.config import restored
 from proxy.settings.rules import make_rules
+from proxy.upstream.members import announce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,10 +143,7 @@ class GivenListeners:
             return
         self.gone(upstream)
         self._open[listener.upstream] = listener
-        if not listener.address.path:
-            listens_at = "" if listener.wildcard else listener.address.host
-            host = self._settings.advertise or listens_at
-            self._topology.opened(listener.upstream, listener.address.port, host)
+        announce(listener, self._topology, self._settings)
         for sock in sockets:
             sock.setblocking(False)
             nursery.start_soon(accept, sock, partial(self._take, listener), self._exhausted)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from proxy.session.counts import Counts
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
 from proxy.session.ids import make_key
-from proxy.session.records import Activity, Child, Operation
+from proxy.session.records import Child, Operation
 from proxy.session.replica import Matters, SharedStore, Told, fill
 from proxy.session.store import DEFAULT_MAX_SESSIONS, DEFAULT_TIMEOUT
 
@@ -133,8 +133,7 @@ class Hub(SharedStore):
             return
         activity = session.activity
         if activity is None:
-            activity = session.activity = Activity()
-            self._activate(session)
+            activity = self._make_busy(session)
         for connection, request_id, command, upstream, started in record.operations:
             operation = Operation(
                 session, connection, request_id, command, upstream, started, vivified=False

@@ -12,6 +12,7 @@ from proxy.session.cursors import OpenCursors
 from proxy.session.ids import Origin
 from proxy.session.promises import Promise, Promises
 from proxy.session.records import (
+    Activity,
     Child,
     Ending,
     OriginGroup,
@@ -177,6 +178,12 @@ class SessionIndex:
         for owner in list(self._active):
             if owner.counted_transactions:
                 yield list(owner.active)
+
+    def _make_busy(self, session: Session) -> Activity:
+        """What a session that was at rest needs to have something going on."""
+        activity = session.activity = Activity()
+        self._activate(session)
+        return activity
 
     def _activate(self, session: Session) -> None:
         owner = session.owner

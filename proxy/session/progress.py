@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.session.counts import OUTCOME_OF, Counts
-from proxy.session.records import Activity, Child
+from proxy.session.records import Child
 from proxy.session.selected import SelectedSessions
 from proxy.session.transactions import Outcome, State, Step, Tracker
 
@@ -102,8 +102,7 @@ class TransactionStore(SelectedSessions):
         """A session's child, known or new; the oldest is forgotten where there are too many."""
         activity = session.activity
         if activity is None:
-            activity = session.activity = Activity()
-            self._activate(session)
+            activity = self._make_busy(session)
         child = activity.children.get(fields)
         if child is not None:
             return child

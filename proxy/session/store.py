@@ -16,7 +16,6 @@ from proxy.session.cursors import DEFAULT_MAX_CURSORS
 from proxy.session.ids import UNKNOWN_ORIGIN, LogicalSessionId, Origin
 from proxy.session.progress import TransactionStore
 from proxy.session.records import (
-    Activity,
     CursorId,
     Ending,
     Operation,
@@ -292,8 +291,7 @@ class SessionStore(TransactionStore):
         operation = Operation(session, connection, request_id, command, upstream, now, vivified)
         activity = session.activity
         if activity is None:
-            activity = session.activity = Activity()
-            self._activate(session)
+            activity = self._make_busy(session)
         activity.operations[operation] = None
         return operation
 
@@ -329,10 +327,10 @@ class SessionStore(TransactionStore):
         if surplus is not None:
             self.cursor_closed(surplus)
             self.counts.cursors_dropped += 1
-        if session.activity is None:
-            session.activity = Activity()
-            self._activate(session)
-        session.activity.cursors[cursor] = namespace
+        activity = session.activity
+        if activity is None:
+            activity = self._make_busy(session)
+        activity.cursors[cursor] = namespace
         self._cursors.add(cursor, session, now)
 
     def cursor_used(self, cursor: CursorId, now: float) -> Session | None:

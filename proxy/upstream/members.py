@@ -163,11 +163,7 @@ class MemberListeners:
 
     def _start(self, listener: Listener, nursery: trio.Nursery) -> None:
         self._open[listener.upstream] = listener
-        if not listener.address.path:
-            # A unix socket's path is no name that hello could give to anybody.
-            listens_at = "" if listener.wildcard else listener.address.host
-            host = self._settings.advertise or listens_at
-            self._topology.opened(listener.upstream, listener.address.port, host)
+        announce(listener, self._topology, self._settings)
         if self._accepting:
             self._accept(listener, nursery)
 
@@ -175,6 +171,15 @@ class MemberListeners:
         take = partial(self._take, listener)
         for sock in listener.sockets:
             nursery.start_soon(accept, sock, take, self._exhausted)
+
+
+def announce(listener: Listener, topology: Topology, settings: Listen) -> None:
+    """Have ``topology`` name a member by its listener."""
+    if not listener.address.path:
+        # A unix socket's path is no name that hello could give to anybody.
+        listens_at = "" if listener.wildcard else listener.address.host
+        host = settings.advertise or listens_at
+        topology.opened(listener.upstream, listener.address.port, host)
 
 
 def _dialled(address: Address) -> str:

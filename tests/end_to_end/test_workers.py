@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,40 @@ def spread(proxy: Workers, **options: Any) -> pymongo.MongoClient[Any]:
     raise AssertionError("one worker has all connections")
 
 
+class Load:
+    """Threads that do something again and again, what they have done and what went wrong."""
+
+    def __init__(self, what: Callable[[], object]) -> None:
+        self.done = 0
+        self.errors: list[BaseException] = []
+        self._what = what
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._work) for _ in range(4)]
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._what()
+                self.done += 1
+            except PyMongoError as error:
+                self.errors.append(error)
+
+    def __enter__(self) -> Load:
+        for one in self._threads:
+            one.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for one in self._threads:
+            one.join()
+
+    def goes_on(self) -> None:
+        """Wait until it has done twenty more."""
+        reached = self.done
+        wait_until(lambda: self.done > reached + 20)
+
+
 def test_a_session_used_through_both_is_one(proxy: Workers) -> None:
     with spread(proxy) as client, client.start_session() as session:
         with session.start_transaction():
@@ -176,35 +210,20 @@ def test_an_operator_kills_over_a_worker_s_connection(proxy: Workers) -> None:
 
 def test_one_that_dies_is_replaced_and_the_others_go_on(proxy: Workers) -> None:
     with spread(proxy) as client:
-        errors: list[BaseException] = []
-        done = 0
-        stop = threading.Event()
 
-        def work() -> None:
-            nonlocal done
-            while not stop.is_set():
-                try:
-                    client.shop.orders.find_one({})
-                    client.shop.orders.insert_one({})
-                    done += 1
-                except PyMongoError as error:
-                    errors.append(error)
+        def read_and_write() -> None:
+            client.shop.orders.find_one({})
+            client.shop.orders.insert_one({})
 
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for one in threads:
-            one.start()
-        for _ in range(2):
-            before = proxy.pids()
-            os.kill(min(before), signal.SIGKILL)
-            wait_until(lambda before=before: len(proxy.pids() - before) == 1)
-            wait_until(lambda: proxy.series()["mongo_session_proxy_workers"] == 2)
-            reached = done
-            wait_until(lambda reached=reached: done > reached + 20)
-        stop.set()
-        for one in threads:
-            one.join()
+        with Load(read_and_write) as load:
+            for _ in range(2):
+                before = proxy.pids()
+                os.kill(min(before), signal.SIGKILL)
+                wait_until(lambda before=before: len(proxy.pids() - before) == 1)
+                wait_until(lambda: proxy.series()["mongo_session_proxy_workers"] == 2)
+                load.goes_on()
         # Reads and writes are run again by the driver.
-        assert errors == []
+        assert load.errors == []
         assert proxy.series()["mongo_session_proxy_worker_restarts_total"] == 2
         assert [line["worker"] in (0, 1) for line in proxy.lines("worker died")] == [True, True]
         numbers = [line["conn"] for line in proxy.lines("client connected")]
@@ -241,31 +260,12 @@ def test_what_is_wrong_is_said_once_and_ends_it(behind: int, tmp_path: Path) -> 
 
 def test_the_program_is_replaced_with_all_its_workers(proxy: Workers) -> None:
     with spread(proxy) as client:
-        errors: list[BaseException] = []
-        done = 0
-        stop = threading.Event()
-
-        def work() -> None:
-            nonlocal done
-            while not stop.is_set():
-                try:
-                    client.shop.command({"find": "orders", "limit": 1})
-                    done += 1
-                except PyMongoError as error:
-                    errors.append(error)
-
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for one in threads:
-            one.start()
-        before = proxy.pids()
-        old = proxy.replace()
-        wait_until(lambda: ended(old), "the old one's end")
-        reached = done
-        wait_until(lambda: done > reached + 20)
-        stop.set()
-        for one in threads:
-            one.join()
-        assert errors == []
+        with Load(lambda: client.shop.command({"find": "orders", "limit": 1})) as load:
+            before = proxy.pids()
+            old = proxy.replace()
+            wait_until(lambda: ended(old), "the old one's end")
+            load.goes_on()
+        assert load.errors == []
         assert len(proxy.pids()) == 2
         assert not proxy.pids() & before
         numbers = [line["conn"] for line in proxy.lines("client connected")]

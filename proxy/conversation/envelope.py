@@ -9,7 +9,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
 from proxy.errors import CommandError, WireError
-from proxy.session.refusals import duplicate_field
+from proxy.session.refusals import duplicate_field, duplicate_key
 from proxy.texts import decoded
 from proxy.wire.around import (
     documents_of,
@@ -36,6 +36,11 @@ _ANY_VALUE: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
 #: take by OP_QUERY no more than what begins a connection.
 _NO_OP_COMMAND_FROM: Final = 8
 _NO_OP_QUERY_FROM: Final = 14
+
+#: What an OP_QUERY has beside its command; servers before 5.0 put it behind the command's fields,
+#: and refuse what is doubled then.
+_READ_PREFERENCE: Final = b"$readPreference"
+_NO_DOUBLED_PREFERENCE_BEFORE: Final = 13
 
 
 def broken(request: Request, version: int) -> str:
@@ -78,6 +83,12 @@ def wrong_form(request: Request, version: int) -> CommandError | None:
         if is_wrapped_beside(request, b"$maxTimeMS"):
             text = "cannot use $maxTimeMS query option with commands; use maxTimeMS command option"
             return CommandError(72, "InvalidOptions", f"{text} instead")
+        if (
+            0 < version < _NO_DOUBLED_PREFERENCE_BEFORE
+            and _READ_PREFERENCE in request.fields
+            and is_wrapped_beside(request, _READ_PREFERENCE)
+        ):
+            return duplicate_key(decoded(_READ_PREFERENCE))
         if b"$db" in request.fields:
             text = "$db is not allowed in OP_QUERY requests"
             return CommandError(40621, "Location40621", text)

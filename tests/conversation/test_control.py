@@ -213,6 +213,19 @@ def test_what_upstream_is_known_not_to_take_by_op_query_is_not_carried_out():
     secured(facts=_known(13)).client(sent).upstream_is_asked()
 
 
+@pytest.mark.parametrize(("version", "code"), [(6, 9), (7, 9), (9, 9), (13, None), (None, None)])
+def test_a_preference_beside_a_command_that_has_one_is_one_too_many(version, code):
+    command = {"killSessions": [], "$readPreference": {"mode": "nearest"}}
+    for beside in ({"mode": "nearest"}, {"mode": "x"}, 5):
+        sent = op_query("admin.$cmd", {"$query": command, "$readPreference": beside})
+        talk = secured(facts=_known(version)).client(sent)
+        if code is None:
+            talk.upstream_is_asked()
+        else:
+            assert answer(talk)["code"] == code
+            talk.idle()
+
+
 def test_op_command_closes_where_upstream_is_known_not_to_take_it():
     sent = op_command("admin", "killSessions", {"killSessions": []})
     secured(facts=_known(8)).client(sent).closes("client message")

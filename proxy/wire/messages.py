@@ -379,6 +379,8 @@ def count_documents(request: Request, name: bytes, limit: int) -> int:
             if element.type != ARRAY:
                 return 0
             return count_elements(message, element.value, element.end, limit)
+        if request.opcode != OP_MSG:
+            return 0
         for start, end in sequence(message, request.flags, name):
             count = 0
             while start < end and count < limit:

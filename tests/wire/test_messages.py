@@ -547,3 +547,22 @@ def test_documents_are_counted_up_to_a_limit(sent):
 )
 def test_what_is_no_batch_counts_as_nothing(sent):
     assert count_documents(read_request(sent), b"documents", 100) == 0
+
+
+#: An OP_COMMAND that reads, as a search found it.
+FOUND = (
+    "f70000005408201200000000da0700000075706461746500da000000027570646174650004000000"
+    "746170000473706563756c617469766541757468656e7469636174650005000000000324636c7573"
+    "74657254696d65005800000011636c757374657254696d650039000000ca56016b037369676e6174"
+    "7572650033000000056861736800140000000088c53913d20cb871e5903d88a4cdc80671013fc912"
+    "6b65794964001e0000005650016b0000086f7264657265640001036c736964001e00000005696400"
+    "10000000049df078bbc308460bbdc479e28967a96b001274786e4e756d6265720004000000000000"
+    "00000500000000"
+)
+
+
+def test_only_op_msg_has_sequences() -> None:
+    """In other messages bytes stand there that may look like anything, and end too soon."""
+    request = read_request(bytes.fromhex(FOUND))
+    assert (request.command, request.opcode) == ("update", opcodes.OP_COMMAND)
+    assert count_documents(request, b"updates", 10) == 0

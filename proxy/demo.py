@@ -12,7 +12,8 @@ from pymongo.errors import PyMongoError
 from proxy import logs
 from proxy.embedded import EmbeddedUpstream, EmbeddedUser
 from proxy.process.starting import serve
-from proxy.settings.config import Config, Embedded, load
+from proxy.settings.config import Config, load
+from proxy.settings.process import Embedded
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession

@@ -14,7 +14,7 @@ from proxy.net.limits import BufferBudget, Share
 from proxy.net.relay import Relay
 from proxy.net.transport import PeerGoneError, Transport
 from proxy.observe.telemetry import BUCKETS, LEGS
-from proxy.settings.config import Limits
+from proxy.settings.limits import Limits
 from proxy.wire.opcodes import MORE_TO_COME
 from tests.build import body, command, op_msg, reply
 from tests.fakes import FakeTransport

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from proxy.conversation.conversation import Conversation
     from proxy.net.limits import Share
     from proxy.net.outlet import Outlet
-    from proxy.settings.config import Limits
+    from proxy.settings.limits import Limits
 
 #: Seconds for which one connection's messages are decided on before others have their turn.
 TURN: Final = 0.002

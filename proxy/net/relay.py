@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from proxy.conversation.conversation import Conversation
     from proxy.counting import Distribution
     from proxy.net.limits import Share
-    from proxy.settings.config import Limits
+    from proxy.settings.limits import Limits
 
 #: What mongod answers to somebody who tries a browser on its port, text and all.
 _HTTP_ANSWER: Final = (

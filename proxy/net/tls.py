@@ -15,12 +15,13 @@ from proxy.addresses import Address, parse_upstream
 from proxy.errors import ConfigError
 from proxy.net.subjects import Subject, parse_subject, subject_of
 from proxy.net.tls_transport import TlsTransport, start_tls
-from proxy.settings.config import UpstreamTls as UpstreamSettings
+from proxy.settings.upstream import UpstreamTls as UpstreamSettings
 
 if TYPE_CHECKING:
     import socket
 
-    from proxy.settings.config import Config, ListenTls
+    from proxy.settings.config import Config
+    from proxy.settings.listen import ListenTls
 
 _CLIENT_CERTIFICATES: Final = {
     "none": ssl.CERT_NONE,

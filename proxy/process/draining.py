@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from proxy.process.connection import Connection
     from proxy.session.ids import Origin
     from proxy.session.store import SessionStore
-    from proxy.settings.config import Limits
+    from proxy.settings.limits import Limits
 
 #: How often it is looked who watches the server by now, and who reads no cursor.
 _LOOK_SECONDS: Final = 0.05

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from proxy.admin.overview import Overview
     from proxy.net.inherited import Inherited
     from proxy.net.listeners import Listener
-    from proxy.settings.config import Admin
+    from proxy.settings.admin import Admin
 
 
 class Endpoint:

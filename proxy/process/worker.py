@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from proxy.observe.merging import Family
     from proxy.process.channel import Handler
     from proxy.session.counts import Told
-    from proxy.settings.config import Listen
+    from proxy.settings.listen import Listen
     from proxy.upstream.topology import Topology
     from proxy.wire.replies import Reply
 

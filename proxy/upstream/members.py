@@ -15,7 +15,7 @@ from proxy.net.listeners import Listener, accept, open_listener, open_next_liste
 if TYPE_CHECKING:
     import trio
 
-    from proxy.settings.config import Listen
+    from proxy.settings.listen import Listen
     from proxy.upstream.topology import Topology
 
 Take = Callable[[Listener, socket.socket, str], None]

@@ -30,7 +30,7 @@ from proxy.wire.requestids import RequestIds
 if TYPE_CHECKING:
     from proxy.addresses import Address
     from proxy.net.tls import UpstreamTls
-    from proxy.settings.config import Upstream
+    from proxy.settings.upstream import Upstream
     from proxy.upstream.facts import Upstreams
     from proxy.upstream.topology import Topology
 

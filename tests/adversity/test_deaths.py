@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from proxy.process.server import Running
-from proxy.settings.config import Limits
+from proxy.settings.limits import Limits
 from proxy.wire.opcodes import EXHAUST_ALLOWED, MORE_TO_COME
 from tests.build import body, command, op_msg, reply
 from tests.patience import PATIENCE, until

@@ -12,7 +12,7 @@ import trio
 import trustme
 
 from proxy.process.server import Running
-from proxy.settings.config import Limits
+from proxy.settings.limits import Limits
 from tests.build import command
 from tests.patience import until
 from tests.running import Client, in_time, ping, port_of, proxied

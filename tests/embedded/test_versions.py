@@ -9,7 +9,7 @@ from bson import Int64
 
 from proxy.embedded import EmbeddedUpstream
 from proxy.embedded.versions import DEFAULT, named
-from proxy.settings.config import Embedded
+from proxy.settings.process import Embedded
 from tests.embedded.support import USERS
 from tests.embedded.versions import ALL, ID, LSID, another, before, client, outcome, since
 

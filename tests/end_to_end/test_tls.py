@@ -11,7 +11,8 @@ import trio
 from pymongo.errors import ConnectionFailure
 
 from proxy.embedded import EmbeddedUpstream
-from proxy.settings.config import Limits, Upstream
+from proxy.settings.limits import Limits
+from proxy.settings.upstream import Upstream
 from tests.end_to_end.members import Deployment
 from tests.end_to_end.tools import (
     Certificates,

@@ -14,7 +14,7 @@ import trio.testing
 from proxy.process import draining
 from proxy.process.draining import Draining
 from proxy.session.ids import Origin
-from proxy.settings.config import Limits
+from proxy.settings.limits import Limits
 
 near = partial(pytest.approx, abs=0.2)
 

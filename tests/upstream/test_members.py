@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from proxy.addresses import Address
 from proxy.net.inherited import Inherited
 from proxy.net.listeners import Listener
-from proxy.settings.config import Listen
+from proxy.settings.listen import Listen
 from proxy.upstream.members import MemberListeners
 from tests.patience import until
 

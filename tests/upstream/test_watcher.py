@@ -18,7 +18,8 @@ from proxy import logs
 from proxy.addresses import Address, parse_address
 from proxy.net.tls import UpstreamTls, upstream_tls
 from proxy.net.transport import PeerGoneError
-from proxy.settings.config import Upstream, load
+from proxy.settings.config import load
+from proxy.settings.upstream import Upstream
 from proxy.upstream import watcher
 from proxy.upstream.topology import Topology
 from proxy.upstream.watcher import MAX_HELLO_SIZE, Watcher

@@ -1,0 +1,76 @@
+"""What a setting can be: addresses, files, times, names, and a table of such."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+
+from proxy.addresses import parse_address
+
+#: The longest time that a setting may be, in seconds.
+DAY: Final = 86_400.0
+
+
+def _address(value: str) -> str:
+    parse_address(value, default_port=None)
+    return value
+
+
+def _tcp_address(value: str) -> str:
+    if parse_address(value, default_port=None).path:
+        raise ValueError(f"{value!r} is not host:port")
+    return value
+
+
+def _file(value: Path, info: ValidationInfo) -> Path:
+    """A readable file; a relative path starts at the configuration file's folder."""
+    path = Path((info.context or {}).get("folder", ".")) / value
+    if not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"not readable: {path}")
+    return path
+
+
+def _output(value: Path, info: ValidationInfo) -> Path:
+    """A file to write in a folder that is there; a relative path as in :func:`_file`."""
+    path = Path((info.context or {}).get("folder", ".")) / value
+    if not path.parent.is_dir():
+        raise ValueError(f"no such folder: {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"is a folder: {path}")
+    return path
+
+
+def _name(value: str) -> str:
+    if not value.strip() or any(character in value for character in "/@?\0"):
+        raise ValueError("not a host name")
+    return value
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches it."""
+    host = parse_address(address).host
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+Address = Annotated[str, AfterValidator(_address)]
+TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
+File = Annotated[Path, AfterValidator(_file)]
+OutputFile = Annotated[Path, AfterValidator(_output)]
+HostName = Annotated[str, AfterValidator(_name)]
+Seconds = Annotated[float, Field(strict=True, gt=0, le=DAY, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Settings(BaseModel):
+    """One table of the configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

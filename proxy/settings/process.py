@@ -1,0 +1,51 @@
+"""The tables ``process``, ``audit``, ``log`` and ``embedded``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field
+
+from proxy.settings.kinds import OutputFile, Settings, Text
+
+#: More than machines have processors that a proxy could use.
+MOST_WORKERS: Final = 64
+
+
+def _workers(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Flags bring a number as text."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if value == "auto" or (type(number) is int and 1 <= number <= MOST_WORKERS):
+        return number
+    raise ValueError(f'should be a number from 1 to {MOST_WORKERS}, or "auto"')
+
+
+class Process(Settings):
+    """How the process uses the machine that it shares with others.
+
+    ``workers`` are processes that serve clients; "auto" is one for each processor.
+    """
+
+    workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = 1
+    busy_poll_seconds: Annotated[float, Field(ge=0, le=0.01, strict=True)] = 0.0005
+    pid_file: OutputFile | None = None
+
+
+class Audit(Settings):
+    """The audit log: one JSON line per decision about sessions. No file, no log."""
+
+    file: OutputFile | None = None
+
+
+class Log(Settings):
+    """What is written to stderr, and how."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Embedded(Settings):
+    """The embedded upstream, for demonstrations and tests; it keeps nothing."""
+
+    set_name: Text = "embedded"
+    version: Literal["4.2", "4.4", "4.9", "5.0", "6.0", "7.0", "8.0", "8.2"] = "4.4"

@@ -91,7 +91,7 @@ class Process:
         now = trio.current_time()
         rows = [
             {
-                "age_seconds": max(0.0, round(now - when, 3)),
+                "age_seconds": listing.seconds_since(when, now),
                 "kind": one.kind,
                 "rule": one.rule or None,
                 "user": one.user,

@@ -13,6 +13,7 @@ from proxy.listing import (
     Listing,
     Row,
     oldest_start,
+    seconds_since,
     session_batches,
 )
 from proxy.listing.slices import SLICE, in_batches, in_slices
@@ -48,17 +49,13 @@ async def summary(store: SessionStore, now: float) -> Row:
         "sessions": len(store),
         "sessions_limit": store.max_sessions,
         "transactions": store.open_transactions,
-        "transactions_oldest_seconds": _since(oldest_transaction, now),
-        "transactions_idlest_seconds": _since(idlest_transaction, now),
+        "transactions_oldest_seconds": seconds_since(oldest_transaction, now),
+        "transactions_idlest_seconds": seconds_since(idlest_transaction, now),
         "cursors": store.open_cursors(),
-        "cursors_oldest_seconds": _since(inf if cursor is None else cursor, now),
+        "cursors_oldest_seconds": seconds_since(inf if cursor is None else cursor, now),
         "operations": operations,
-        "operations_oldest_seconds": _since(oldest_operation, now),
+        "operations_oldest_seconds": seconds_since(oldest_operation, now),
     }
-
-
-def _since(then: float, now: float) -> float:
-    return 0.0 if then == inf else max(0.0, round(now - then, 3))
 
 
 class _Sums:
@@ -151,8 +148,8 @@ def group_row(group: Group, now: float) -> Row:
         "transactions": sums.transactions,
         "cursors": sums.cursors,
         "operations": sums.operations,
-        "oldest_seconds": _since(sums.first_use, now),
-        "idlest_seconds": _since(sums.last_use, now),
+        "oldest_seconds": seconds_since(sums.first_use, now),
+        "idlest_seconds": seconds_since(sums.last_use, now),
         "owner_sessions": group.owner_sessions,
         "application_sessions": group.application_sessions,
         "budget_used": group.budget_used,

@@ -8,7 +8,16 @@ know who asks. Begin with ``kinds.py`` (what every listing says of itself).
 
 from proxy.listing.connections import CONNECTIONS
 from proxy.listing.cursors import CURSORS, OpenCursor, cursor_row, open_cursors
-from proxy.listing.kinds import EVERYTHING, Key, Listing, Rank, Row, number_of, text_of
+from proxy.listing.kinds import (
+    EVERYTHING,
+    Key,
+    Listing,
+    Rank,
+    Row,
+    number_of,
+    seconds_since,
+    text_of,
+)
 from proxy.listing.sessions import (
     in_transaction,
     oldest_start,
@@ -36,6 +45,7 @@ __all__ = [
     "oldest_start",
     "open_cursors",
     "open_transactions",
+    "seconds_since",
     "session_batches",
     "session_listing",
     "session_row",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from proxy.listing.kinds import Listing, Row
+from proxy.listing.kinds import Listing, Row, seconds_since
 from proxy.listing.sessions import (
     SESSION_ORDERS,
     idle_seconds,
@@ -64,7 +64,7 @@ def cursor_row(cursor: OpenCursor, now: float) -> Row:
         "application": origin.application,
         "driver": origin.driver,
         "driver_version": origin.driver_version,
-        "age_seconds": round(now - cursor.opened, 3),
+        "age_seconds": seconds_since(cursor.opened, now),
         "idle_seconds": idle_seconds(session, now),
         "transaction": session.state is State.IN_PROGRESS,
     }

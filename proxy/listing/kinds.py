@@ -42,6 +42,11 @@ def text_of(name: str) -> Callable[[Row], str]:
     return lambda row: str(row.get(name, ""))
 
 
+def seconds_since(then: float, now: float) -> float:
+    """What rows say of times: never negative, also of what began while the rows were made."""
+    return max(0.0, round(now - then, 3))
+
+
 def number_of(name: str) -> Callable[[Row], Key]:
     """A row's number, 0 where it has none."""
     return lambda row: float(row.get(name) or 0)

@@ -7,7 +7,7 @@ from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from proxy.listing.kinds import Key, Listing, Row
+from proxy.listing.kinds import Key, Listing, Row, seconds_since
 from proxy.session.records import Child, Session
 from proxy.session.transactions import State
 
@@ -57,13 +57,13 @@ def session_row(session: Transacting, ending: tuple[Ending, float] | None, now: 
         "application": origin.application,
         "driver": origin.driver,
         "driver_version": origin.driver_version,
-        "age_seconds": round(now - session.first_use, 3),
+        "age_seconds": seconds_since(session.first_use, now),
         "idle_seconds": idle_seconds(session, now),
         "operations": [
             {
                 "conn": o.connection,
                 "command": o.command,
-                "seconds": round(now - o.started, 3),
+                "seconds": seconds_since(o.started, now),
                 "upstream": o.upstream,
             }
             for o in operations
@@ -78,9 +78,9 @@ def session_row(session: Transacting, ending: tuple[Ending, float] | None, now: 
         row["transaction"] = tracker.state.value
         row["statements"] = sum(map(len, tracker.statements or ()))
         if tracker.state is State.IN_PROGRESS:
-            row["transaction_seconds"] = round(now - tracker.started, 3)
+            row["transaction_seconds"] = seconds_since(tracker.started, now)
             row["transaction_idle_seconds"] = (
-                0.0 if operations else round(now - tracker.last_use, 3)
+                0.0 if operations else seconds_since(tracker.last_use, now)
             )
     if children := open_children(session):
         row["child_transactions"] = children
@@ -105,7 +105,7 @@ def cursor_count(session: Transacting) -> int:
 
 def idle_seconds(session: Transacting, now: float) -> float:
     """How long it has not been used; 0 while something is in flight."""
-    return 0.0 if is_busy(session) else round(now - session.last_use, 3)
+    return 0.0 if is_busy(session) else seconds_since(session.last_use, now)
 
 
 def in_transaction(session: Transacting) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from proxy.listing.kinds import Listing, Row
+from proxy.listing.kinds import Listing, Row, seconds_since
 from proxy.listing.sessions import (
     SESSION_ORDERS,
     SESSION_TEXTS,
@@ -41,8 +41,8 @@ def transaction_row(session: Transacting, now: float) -> Row:
         "driver_version": row["driver_version"],
         "child": child_text(session.child) if session.child else None,
         "txn_number": tracker.number,
-        "age_seconds": round(now - tracker.started, 3),
-        "idle_seconds": 0.0 if row["operations"] else round(now - tracker.last_use, 3),
+        "age_seconds": seconds_since(tracker.started, now),
+        "idle_seconds": 0.0 if row["operations"] else seconds_since(tracker.last_use, now),
         "operations": row["operations"],
         "cursors": row["cursors"],
         "statements": row.get("statements", 0),

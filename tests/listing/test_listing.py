@@ -90,6 +90,20 @@ def test_how_a_session_ended_until_it_is_used_again(how: str) -> None:
     assert row["ended"] is None
 
 
+def test_what_begins_while_rows_are_made_is_new_and_not_in_the_future() -> None:
+    store = SessionStore()
+    operation = store.operation_started(
+        lsid(1), 5.5, user="alice@admin", connection=4, command="find", upstream="db:1"
+    )
+    assert operation is not None
+    session = operation.session
+    transact(store, session, 5.75)
+    row = listing.session_row(session, None, 5.0)
+    transaction = listing.transaction_row(session, 5.0)
+    assert row["operations"][0]["seconds"] == row["transaction_seconds"] == 0
+    assert row["age_seconds"] == transaction["age_seconds"] == 0
+
+
 def test_every_session_comes_once() -> None:
     store = SessionStore()
     for number in range(2_500):

@@ -109,13 +109,13 @@ class UpstreamTls:
         return self._settings.certificate is not None
 
     def context_for(self, certificate: bytes) -> ssl.SSLContext | None:
-        """The context of a client that proved to hold this certificate (DER); None if unmapped."""
-        if not self._mapped:
-            return None
-        try:
-            return self._mapped.get(parse_subject(subject_of(certificate)))
-        except ValueError:
-            return None  # no subject at all, or one that nothing in the settings can equal
+        """The context of a client that proved to hold this certificate (DER); None if unmapped.
+
+        Raises:
+            ValueError: its subject cannot be read, so that nobody knows whose it is.
+        """
+        subject = subject_of(certificate) if self._mapped else ""
+        return self._mapped.get(parse_subject(subject)) if subject else None
 
     async def start(
         self, sock: socket.socket, address: Address, context: ssl.SSLContext | None = None
@@ -176,6 +176,9 @@ class UpstreamTls:
             mapped[subject] = own
         if problems:
             raise ConfigError(problems)
+        if mapped:
+            # Now rather than with the first client.
+            import cryptography.x509  # noqa: F401
         self.context, self._mapped = context, mapped
         self._sessions.clear()
 

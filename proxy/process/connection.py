@@ -232,7 +232,11 @@ class Connection:
             client = tls
             certificate = tls.peer_certificate()
             if certificate is not None and shared.upstream_tls is not None:
-                own = shared.upstream_tls.context_for(certificate)
+                try:
+                    own = shared.upstream_tls.context_for(certificate)
+                except ValueError as error:
+                    tls.close()
+                    return f"client TLS: {error}"
                 if own is not None:
                     self._tls_context = own
                     refuse_x509 = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -10,6 +12,16 @@ from typing import Any
 
 import pytest
 import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.name import _ASN1Type
 from pymongo.errors import OperationFailure
 
 from proxy.net.subjects import subject_of
@@ -323,6 +335,65 @@ def _subject(file: str) -> str:
     text = Path(file).read_text()
     first = text[text.index("-----BEGIN CERT") : text.index("-----END CERT")]
     return subject_of(ssl.PEM_cert_to_DER_cert(first + "-----END CERTIFICATE-----\n"))
+
+
+@in_time
+async def test_whose_subject_cannot_be_read_is_refused_alone(certificates, files, nursery):
+    upstream = Upstream(certificates, asks=ssl.CERT_OPTIONAL)
+    port = await nursery.start(upstream.serve)
+    mapping = {"subject": _subject(files["bob"]), "certificate": files["bob-upstream"]}
+    listen = {
+        "certificate": files["proxy"],
+        "ca": certificates.ca,
+        "client_certificates": "optional",
+    }
+    tables = {
+        "upstream": {"tls": {"ca": certificates.ca, "x509": [mapping]}},
+        "listen": {"tls": listen},
+    }
+    log = Log()
+    async with proxy_before(port, log=log, **tables) as running:
+        bob = await tls_client(running, certificates.client(files["bob"]))
+        await bob.ping("as bob")
+        # Its part of the handshake may be done when it is refused, or not.
+        with contextlib.suppress(trio.BrokenResourceError):
+            client = await tls_client(running, certificates.client(_with_bits(certificates)))
+            try:
+                assert await client.ask(as_message({"ping": 1, "$db": "admin"})) is None
+            finally:
+                await client.close()
+        [reason] = await log.reasons(1)
+        assert reason == ("client TLS: no certificate with a readable subject: 2.5.4.45 is no text")
+        await bob.ping("still there")
+        await bob.close()
+    nursery.cancel_scope.cancel()
+
+
+def _with_bits(certificates: Certificates) -> str:
+    """A certificate of the authority's whose subject holds what is no text."""
+    authority = certificates.authority
+    key = ec.generate_private_key(ec.SECP256R1())
+    kind = x509.NameOID.X500_UNIQUE_IDENTIFIER
+    name = x509.Name([x509.NameAttribute(kind, b"\0bits", _ASN1Type.BitString)])
+    issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
+    signer = load_pem_private_key(authority.private_key_pem.bytes(), None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(datetime.datetime(2020, 1, 1))
+        .not_valid_after(datetime.datetime(2040, 1, 1))
+        .sign(signer, hashes.SHA256())
+    )
+    path = certificates.folder / "bits.pem"
+    path.write_bytes(
+        made.public_bytes(Encoding.PEM)
+        + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    return str(path)
 
 
 @in_time

@@ -8,8 +8,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from proxy.net.subjects import parse_subject, subject_of
@@ -23,11 +24,15 @@ ATTRIBUTES = {
     "C": NameOID.COUNTRY_NAME,
     "L": NameOID.LOCALITY_NAME,
     "ST": NameOID.STATE_OR_PROVINCE_NAME,
-    "STREET": NameOID.STREET_ADDRESS,
+    "street": NameOID.STREET_ADDRESS,
     "UID": NameOID.USER_ID,
     "DC": NameOID.DOMAIN_COMPONENT,
     "emailAddress": NameOID.EMAIL_ADDRESS,
-    "2.5.4.12": NameOID.TITLE,
+    "title": NameOID.TITLE,
+    "SN": NameOID.SURNAME,
+    "GN": NameOID.GIVEN_NAME,
+    "serialNumber": NameOID.SERIAL_NUMBER,
+    "1.2.3.4": x509.ObjectIdentifier("1.2.3.4"),
 }
 
 
@@ -62,11 +67,13 @@ def named(*attributes: tuple[str, str]) -> bytes:
         ([], ""),
         ([("DC", "org"), ("DC", "example"), ("UID", "al")], "UID=al,DC=example,DC=org"),
         (
-            [("C", "DE"), ("ST", "BE"), ("L", "Berlin"), ("STREET", "1"), ("emailAddress", "a@b")],
-            "emailAddress=a@b,STREET=1,L=Berlin,ST=BE,C=DE",
+            [("C", "DE"), ("ST", "BE"), ("L", "Berlin"), ("street", "1"), ("emailAddress", "a@b")],
+            "emailAddress=a@b,street=1,L=Berlin,ST=BE,C=DE",
         ),
-        ([("2.5.4.12", "Dr"), ("CN", "a")], "CN=a,2.5.4.12=Dr"),
-        ([("CN", "Zoë 💐")], "CN=Zoë 💐"),
+        ([("title", "Dr"), ("SN", "b"), ("GN", "a")], "GN=a,SN=b,title=Dr"),
+        ([("1.2.3.4", "x"), ("serialNumber", "7")], "serialNumber=7,1.2.3.4=x"),
+        ([("CN", "Zoë 💐")], r"CN=Zo\C3\AB \F0\9F\92\90"),
+        ([("CN", "a\nb\x00\x7f")], r"CN=a\0Ab\00\7F"),
         ([("CN", 'a,b+c"d\\e;f<g>=h')], r"CN=a\,b\+c\"d\\e\;f\<g\>=h"),
         ([("CN", "#1 ")], r"CN=\#1\ "),
         ([("CN", " a b#")], r"CN=\ a b#"),
@@ -95,60 +102,98 @@ def test_a_part_with_several_attributes() -> None:
         ]
     )
     subject = subject_of(certificate(name))
-    assert subject in ("CN=a+UID=u,O=o", "UID=u+CN=a,O=o")
+    # DER sorts them, and MongoDB writes the last one first.
+    assert subject == "UID=u+CN=a,O=o"
     assert parse_subject(subject) == parse_subject("uid=u + cn=a, O=o")
 
 
-def tlv(tag: int, *content: bytes) -> bytes:
-    inner = b"".join(content)
-    assert len(inner) < 128
-    return bytes([tag, len(inner)]) + inner
+def with_value(tag: int, text: bytes) -> bytes:
+    """A certificate whose common name is this string, of this type of eight bytes."""
+    whole = named(("CN", "ABCDEFGH"))
+    at = whole.rindex(b"ABCDEFGH")
+    assert len(text) == 8
+    return whole[: at - 2] + bytes([tag, 8]) + text + whole[at + 8 :]
 
 
-@pytest.mark.parametrize("version", [b"", tlv(0xA0, tlv(2, b"\2"))], ids=["1", "3"])
+@pytest.mark.parametrize(
+    ("tag", "text", "value"),
+    [
+        (12, "Zoë4567".encode(), r"Zo\C3\AB4567"),
+        (28, "Zë".encode("utf-32-be"), r"Z\C3\AB"),
+        (30, "Zoë4".encode("utf-16-be"), r"Zo\C3\AB4"),
+        (19, b"Zoe45678", "Zoe45678"),
+        (20, b"Zoe45678", "Zoe45678"),
+        (22, b"Zoe45678", "Zoe45678"),
+        (18, b"12345678", "12345678"),
+        (26, b"Zoe45678", "Zoe45678"),
+    ],
+)
+def test_every_type_of_string(tag: int, text: bytes, value: str) -> None:
+    assert subject_of(with_value(tag, text)) == f"CN={value}"
+
+
 @pytest.mark.parametrize(
     ("tag", "text"),
     [
-        (12, "Zoë".encode()),
-        (20, "Zoë".encode("latin-1")),
-        (28, "Zoë".encode("utf-32-be")),
-        (30, "Zoë".encode("utf-16-be")),
-        (19, b"Zoe"),
-        (22, b"Zoe"),
-        (18, b"123"),
-        (26, b"Zoe"),
+        (12, b"Zo\xff45678"),
+        (30, b"\xd8\x00345678"),
+        (20, "Zoë45678".encode("latin-1")),
+        (3, b"\x00aaaaaaa"),
+        (5, b"aaaaaaaa"),
     ],
+    ids=["no UTF-8", "half a character", "T.61", "bits", "null"],
 )
-def test_every_type_of_string_in_every_version(tag: int, text: bytes, version: bytes) -> None:
-    subject = tlv(0x30, tlv(0x31, tlv(0x30, tlv(6, b"\x55\4\3"), tlv(tag, text))))
-    parts = (version, tlv(2, b"\1"), tlv(0x30), tlv(0x30), tlv(0x30), subject)
-    found = subject_of(tlv(0x30, tlv(0x30, *parts)))
-    assert found == "CN=" + {18: "123"}.get(tag, "Zoe" if text == b"Zoe" else "Zoë")
+def test_what_is_no_text_is_refused_in_words(tag: int, text: bytes) -> None:
+    with pytest.raises(ValueError, match="no certificate with a readable subject: "):
+        subject_of(with_value(tag, text))
+
+
+def test_bits_where_they_belong_are_refused_too() -> None:
+    kind = x509.NameOID.X500_UNIQUE_IDENTIFIER
+    attribute = x509.NameAttribute(kind, b"\0bits", _ASN1Type.BitString)
+    with pytest.raises(ValueError, match="45 is no text"):
+        subject_of(certificate(x509.Name([attribute])))
+
+
+def openssl_writes(folder: Path, shown: list[bytes]) -> list[str]:
+    """The subjects as OpenSSL writes them, of all these certificates."""
+    openssl, lines = need("openssl"), []
+    for number, der in enumerate(shown):
+        file = folder / f"{number}.der"
+        file.write_bytes(der)
+        command = [openssl, "x509", "-in", file, "-inform", "DER", "-noout", "-subject"]
+        told = subprocess.run(
+            [*command, "-nameopt", "RFC2253"], capture_output=True, check=True, text=True
+        ).stdout
+        lines.append(told.removesuffix("\n").removeprefix("subject="))
+    return lines
 
 
 def test_openssl_writes_the_same(tmp_path: Path) -> None:
-    der = tmp_path / "certificate.der"
-    attributes = [("O", "ex, ample"), ("OU", "#clients"), ("CN", 'al "i" ce ')]
-    der.write_bytes(named(*attributes))
-    openssl = need("openssl")
-    shown = subprocess.run(
-        [
-            openssl,
-            "x509",
-            "-in",
-            der,
-            "-inform",
-            "DER",
-            "-noout",
-            "-subject",
-            "-nameopt",
-            "RFC2253",
-        ],
-        capture_output=True,
-        check=True,
-        text=True,
-    ).stdout
-    assert shown.strip("\n") == f"subject={subject_of(der.read_bytes())}"
+    text = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
+    kinds = st.sampled_from([kind for kind in ATTRIBUTES if kind not in ("C", "1.2.3.4")])
+    attribute = st.builds(lambda kind, value: (ATTRIBUTES[kind], value), kinds, text)
+    part = st.lists(attribute, min_size=1, max_size=3, unique_by=lambda pair: pair[0].dotted_string)
+    found = [
+        named(("O", "ex, ample"), ("OU", "#clients"), ("CN", 'al "i" ce ')),
+        named(("CN", " ")),
+        named(*((kind, "DE" if kind == "C" else "x") for kind in ATTRIBUTES if kind[0] != "1")),
+    ]
+
+    @settings(max_examples=40, phases=[Phase.generate], database=None, derandomize=True)
+    @given(st.lists(part, min_size=1, max_size=4))
+    def collect(parts: list[list[tuple[x509.ObjectIdentifier, str]]]) -> None:
+        # Not of the type that takes only ASCII.
+        rdns = [
+            x509.RelativeDistinguishedName(
+                [x509.NameAttribute(kind, value, _ASN1Type.UTF8String) for kind, value in one]
+            )
+            for one in parts
+        ]
+        found.append(certificate(x509.Name(rdns)))
+
+    collect()
+    assert [subject_of(der) for der in found] == openssl_writes(tmp_path, found)
 
 
 @given(st.binary(max_size=100))
@@ -171,7 +216,7 @@ def test_a_cut_certificate_is_none(length: int) -> None:
         st.tuples(
             st.sampled_from(["CN", "O", "OU", "L"]),
             st.text(
-                st.characters(exclude_categories=("Cs",), exclude_characters="\0"),
+                st.characters(exclude_categories=("Cs",)),
                 min_size=1,
                 max_size=12,
             ),
@@ -195,6 +240,8 @@ def test_what_is_written_parses_to_the_same_attributes(attributes: list[tuple[st
         (r"CN=a\,b", r"CN=a\2cb"),
         (r"CN=Zo\C3\AB", "CN=Zoë"),
         (r"CN=a\ ", r"CN=a\20"),
+        ("SN=a,GN=b,title=c", "surname=a,givenName=b,2.5.4.12=c"),
+        ("STREET=a,ST=b", "street=a,stateOrProvinceName=b"),
         ("emailAddress=x", "EMAILADDRESS=x"),
         ("CN=a=b", r"CN=a\=b"),
         ("CN=", "CN= "),
@@ -218,6 +265,19 @@ def test_spellings_of_one_subject(one: str, other: str) -> None:
 )
 def test_different_subjects(one: str, other: str) -> None:
     assert parse_subject(one) != parse_subject(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("colour=a", "'colour' is no type of attribute"),
+        ("CN=a,2.=b", "'2.' is no type of attribute"),
+        (r"CN=a\FF", "escapes what is not UTF-8"),
+    ],
+)
+def test_what_no_certificate_could_equal(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        parse_subject(text)
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,23 @@ from typing import Final
 
 from proxy.errors import WireError
 from proxy.wire.opcodes import HEADER_SIZE, INT32, MAX_MESSAGE_SIZE
+from proxy.wire.protocols import MONGODB, protocol_of
 
 _length = INT32.unpack_from
 
 
 class FramingError(WireError):
-    """A length that cannot be; ``frames`` are those that were whole in front of it."""
+    """A length that cannot be; ``frames`` are those that were whole in front of it.
 
-    def __init__(self, problem: str, frames: list[bytes]) -> None:
-        super().__init__(problem)
+    ``protocol`` is what begins so, "" where nothing known does.
+    """
+
+    def __init__(self, length: int, frames: list[bytes], begun: bytes = b"") -> None:
+        found = protocol_of(begun)
+        #: A message of MongoDB's is merely too long.
+        self.protocol = "" if found == MONGODB else found
+        known = f": this is {self.protocol}" if self.protocol else ""
+        super().__init__(f"message length {length} is out of range{known}")
         self.frames = frames
 
 
@@ -102,7 +110,7 @@ class FrameBuffer:
             (declared,) = _length(data, start)
             if not HEADER_SIZE <= declared <= most:
                 if not self.allows(declared):
-                    raise FramingError(f"message length {declared} is out of range", frames)
+                    raise FramingError(declared, frames, bytes(data[start : start + 64]))
                 most = self.max_length
             if end - start < declared:
                 self._declared = declared

@@ -47,7 +47,7 @@ _TLS_CELLS: Final = {
 _CONNECTIONS: Final = (1, 16, 64, 256, 1000)
 
 #: Who runs in cells of small finds alone, where it is compared with, to save time.
-_SMALL_FINDS: Final = ("mongobetween", "trio bare")
+_SMALL_FINDS: Final = ("mongobetween", "mongoproxy", "trio bare")
 
 _SESSIONS: Final = 100_000
 _IDLE: Final = 2000

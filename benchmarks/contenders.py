@@ -147,14 +147,20 @@ def haproxy(upstream: int, tls: Tls | None = None, *, threads: int = 0) -> Conte
 
 def mongobetween(upstream: int) -> Contender:
     """The MongoDB proxy of that name, a connection pooler in Go, where it is installed."""
-    folders = f"{os.environ.get('PATH', '')}:{Path.home() / 'go' / 'bin'}"
-    program = shutil.which("mongobetween", path=folders)
-    if program is None:
-        raise MissingError("it is not installed")
+    program = _installed("mongobetween", Path.home() / "go" / "bin")
     port = _free_port()
     # As it comes, but for its pool: no request of the load waits for a connection.
     uri = f"mongodb://127.0.0.1:{upstream}/?maxPoolSize=1000"
     return _start("mongobetween", port, [program, f"127.0.0.1:{port}={uri}"])
+
+
+def mongoproxy(upstream: int) -> Contender:
+    """The MongoDB proxy of that name, in Rust on tokio, which passes bytes and measures them; where
+    it is installed."""
+    program = _installed("mongoproxy", Path.home() / ".cargo" / "bin")
+    port = _free_port()
+    where = [f"{port}:127.0.0.1:{upstream}", "--admin-port", str(_free_port())]
+    return _start("mongoproxy", port, [program, "--proxy", *where])
 
 
 def relay(kind: str, upstream: int) -> Contender:
@@ -221,6 +227,7 @@ ALL: Final[dict[str, Callable[..., Contender]]] = {
     "haproxy": haproxy,
     "haproxy 1 thread": partial(haproxy, threads=1),
     "mongobetween": mongobetween,
+    "mongoproxy": mongoproxy,
     "trio streams": lambda upstream: relay("streams", upstream),
     "trio sockets": lambda upstream: relay("sockets", upstream),
     "trio bare": lambda upstream: relay("bare", upstream),
@@ -279,6 +286,14 @@ def running(
                 if tls is not None and (tls.client or name == "direct"):
                     started[-1].authority = str(tls.files.authority)
         yield started
+
+
+def _installed(name: str, folder: Path) -> str:
+    """Where a program is: on the path, or in the folder into which its tools install."""
+    program = shutil.which(name) or shutil.which(name, path=folder)
+    if program is None:
+        raise MissingError("it is not installed")
+    return program
 
 
 def _free_port() -> int:

@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -151,7 +152,11 @@ def targets(results: Results) -> list[Target]:
     found = [
         target
         for cell in results.cells
-        for target in (_secure_ratios(cell, results.cells) if cell[0].tls else _ratios(cell))
+        for target in (
+            _secure_ratios(cell, results.cells)
+            if cell[0].tls
+            else chain(_ratios(cell), _worker_ratios(cell))
+        )
     ]
     if "proxy" in results.idle_bytes:
         found.append(_at_most("KiB of an idle pair", 40, results.idle_bytes["proxy"] / _KIB))
@@ -188,6 +193,9 @@ def _ratios(cell: Sequence[Figures]) -> Iterable[Target]:
         if "mongobetween" in by_name:
             ratio = proxy.per_second / by_name["mongobetween"].per_second
             yield _at_least(f"{where}: msg/s / mongobetween (the aim)", 1, ratio)
+        if proxy.connections == 64 and "mongoproxy" in by_name:
+            ratio = proxy.p99 / by_name["mongoproxy"].p99
+            yield _at_most(f"{where}: p99 / mongoproxy", 1, ratio)
     if streams is not None and proxy.connections == 16 and proxy.workload in _BESIDE_STREAMS:
         ratio = proxy.per_second / streams.per_second
         bound = _BESIDE_STREAMS[proxy.workload]
@@ -197,7 +205,25 @@ def _ratios(cell: Sequence[Figures]) -> Iterable[Target]:
         yield _at_least(f"{where}: msg/s / haproxy", 0.8, ratio)
 
 
-#: The share of haproxy's throughput, with as many threads, that is aimed at with TLS on both legs,
+#: The share of haproxy's throughput, with as many threads, that two workers aim at.
+_WORKERS: Final = {"find-300B": 0.8, "find-1MB": 0.9}
+
+
+def _worker_ratios(cell: Sequence[Figures]) -> Iterable[Target]:
+    """Two workers beside those that use two processors too."""
+    by_name = {figures.contender: figures for figures in cell}
+    proxy = by_name.get("proxy 2 workers")
+    if proxy is None or proxy.workload not in _WORKERS or proxy.connections not in (16, 64):
+        return
+    where = f"{proxy.workload} at {proxy.connections}, 2 workers"
+    bounds = {"haproxy": _WORKERS[proxy.workload], "mongobetween": 1, "mongoproxy": 1}
+    for name, bound in bounds.items():
+        if name in by_name:
+            ratio = proxy.per_second / by_name[name].per_second
+            yield _at_least(f"{where}: msg/s / {name}", bound, ratio)
+
+
+#: The share of haproxy's throughput, with one thread, that is aimed at with TLS on both legs,
 #: and the numbers of connections at which it is judged.
 _SECURE: Final = {
     "find-300B": (0.6, (16, 64)),

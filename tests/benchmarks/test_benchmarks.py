@@ -139,6 +139,26 @@ def test_a_target_is_met_or_missed_by_ratio():
     ]
 
 
+def test_two_workers_are_judged_beside_what_uses_two_processors():
+    def figures(name, per_second, p99):
+        return Figures(name, "find-300B", 64, per_second, 10.0, 20.0, p99, 40.0)
+
+    cell = [
+        figures("haproxy", 100.0, 20.0),
+        figures("mongobetween", 50.0, 40.0),
+        figures("mongoproxy", 70.0, 30.0),
+        figures("proxy", 40.0, 33.0),
+        figures("proxy 2 workers", 69.0, 30.0),
+    ]
+    assert [(t.what.split(": ", 1), t.met) for t in targets(Results({}, [cell]))] == [
+        (["find-300B at 64", "msg/s / mongobetween (the aim)"], False),
+        (["find-300B at 64", "p99 / mongoproxy"], False),
+        (["find-300B at 64, 2 workers", "msg/s / haproxy"], False),
+        (["find-300B at 64, 2 workers", "msg/s / mongobetween"], True),
+        (["find-300B at 64, 2 workers", "msg/s / mongoproxy"], False),
+    ]
+
+
 @pytest.mark.parametrize(
     ("workload", "rate", "met"),
     [

@@ -45,6 +45,7 @@ COMPILED: Final = (
     "proxy/net/outlet.py",
     "proxy/conversation/passing.py",
     "proxy/conversation/pending.py",
+    "proxy/conversation/replies.py",
     "proxy/net/readiness.py",
     "proxy/observe/recording.py",
     "proxy/net/relay.py",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.conversation import conversation
+from proxy.conversation import replies
 from proxy.conversation.passing import PASS_ABOVE
 from proxy.errors import CommandError
 from proxy.wire.compression import deflate
@@ -517,7 +517,7 @@ def test_any_split_of_replies_long_and_short_gives_the_client_the_same(places):
 @given(st.lists(st.integers(0, 10**6), max_size=8), st.sampled_from([None, 1]))
 def test_any_split_of_a_stream_of_long_replies(places, compressor):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversation, "PASS_ABOVE", 100)
+        patch.setattr(replies, "PASS_ABOVE", 100)
         request = compressed(getmore(), compressor)
         talk = Talk().client(request).upstream_gets(request).client(TWO).upstream_gets(TWO)
         document = {"ok": 1.0, "text": bytes(range(200))}
@@ -588,7 +588,7 @@ def test_a_refusal_waits_for_a_long_reply():
 def test_a_compressed_stream_is_never_passed_on_unseen():
     # Whether another reply follows can only be told from the inflated one.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversation, "PASS_ABOVE", 100)
+        patch.setattr(replies, "PASS_ABOVE", 100)
         big = deflate(reply({"b": bytes(range(256))}, 1, 501, flags=MORE_TO_COME), 0)
         assert HEADER.unpack_from(big)[3] == OP_COMPRESSED
         talk = Talk().client(getmore()).upstream_gets(getmore())

@@ -10,15 +10,17 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from proxy import configuring
 from proxy.build import VERSION
 from proxy.errors import ConfigError
 from proxy.terminal import arguments as terminal
+from proxy.terminal import usage
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -41,6 +43,7 @@ examples:
   mongo-session-proxy serve --listen 127.0.0.1:27018 --upstream 127.0.0.1:27017
   mongo-session-proxy serve --upstream 'mongodb://db1:27017,db2:27017/?replicaSet=rs0'
   mongo-session-proxy serve --config /etc/mongo-session-proxy.toml
+  mongo-session-proxy show-config --config FILE   # what is in force, and from where
   mongo-session-proxy serve --embedded      # no MongoDB at hand: try it with a built-in one
   mongo-session-proxy files .               # settings with their defaults, dashboards, units
   mongo-session-proxy demo                  # a short conversation, and what the proxy saw
@@ -49,69 +52,16 @@ examples:
 
 Exit status: 0 done, 1 the machine refused (a port in use), 2 a wrong argument or setting."""
 
-#: Flags of ``serve`` that stand for one setting: flag → (path, value's name, help).
-_SETTINGS: Final = {
-    "--listen": (
-        "listen.address",
-        "ADDRESS",
-        "where clients connect: HOST:PORT, [IPV6]:PORT or the path of a unix socket "
-        "(127.0.0.1:27018). A replica set's members get the ports from there on",
-    ),
-    "--advertise": (
-        "listen.advertise",
-        "HOST",
-        "the host name by which clients reach the proxy, given to them in hello replies",
-    ),
-    "--upstream": (
-        "upstream.address",
-        "ADDRESS",
-        "what stands behind: HOST:PORT, a mongodb:// URI with the seeds of a replica set, or "
-        "the path of a unix socket (127.0.0.1:27017)",
-    ),
-    "--hello": (
-        "upstream.hello",
-        "MODE",
-        "rewrite (default): a replica set's members are named by the proxy's addresses; "
-        "pass: hello is left alone, for members configured under their proxies' addresses",
-    ),
-    "--compression": (
-        "upstream.compression",
-        "MODE",
-        "pass (default): client and upstream agree on a compressor; strip: on none",
-    ),
-    "--admin": (
-        "admin.address",
-        "ADDRESS",
-        "HOST:PORT of the web page, metrics, health and listings (127.0.0.1:27080); '' turns it "
-        "off",
-    ),
-    "--admin-token-file": (
-        "admin.token_file",
-        "FILE",
-        "holds the token that is needed to kill sessions and, elsewhere than on loopback, to look",
-    ),
-    "--workers": (
-        "process.workers",
-        "NUMBER",
-        "processes that serve clients (1), or auto for one for each processor",
-    ),
-    "--embedded-version": (
-        "embedded.version",
-        "VERSION",
-        "the server version that the embedded upstream plays, which this asks for: 4.2, 4.4 "
-        "(default), 4.9, 5.0, 6.0, 7.0, 8.0 or 8.2",
-    ),
-    "--log-format": ("log.format", "FORMAT", "text (default) or json, on stderr"),
-    "--log-level": ("log.level", "LEVEL", "debug, info (default), warning or error"),
-}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     parser = _parser()
     # Unknown flags are kept, to be reported together with what else is wrong.
     options, unknown = parser.parse_known_args(arguments)
-    problems = [f"{argument}: no such argument" for argument in unknown]
+    flags = [
+        flag for one in _chosen(parser, options.command)._actions for flag in one.option_strings
+    ]
+    problems = [usage.no_such(argument, flags) for argument in unknown]
     try:
         if options.command is None:
             return _complain([*problems, f"say what to do; {_NAME} --help lists the commands"])
@@ -123,14 +73,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _complain(problems) if problems else _look(options)
         if options.command == "serve":
             return _serve(options, problems)
-        config = _settings(options, problems)
-        _check_what_it_names(config)
-        print(f"{options.config}: fine")
-        return _OK
+        return configuring.COMMANDS[options.command](options, problems)
     except ConfigError as error:
         return _complain(error.problems)
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(_complain([usage.said(message)]))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = to.add_parser(name, allow_abbrev=False, **more)
         return made
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=_NAME,
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
@@ -155,26 +109,12 @@ def _parser() -> argparse.ArgumentParser:
         "in flight finish, and ends; a second signal ends it at once. SIGHUP reads rules, limits "
         "and certificates again. SIGUSR2 starts the program anew and hands over to it without a "
         "pause.",
-        epilog="Flags override the file. Defaults are in parentheses; config.example.toml "
-        "documents every setting, TLS, limits and explicit members included.",
+        epilog="Flags override the environment (MSP_LISTEN__ADDRESS is listen.address), and that "
+        "overrides the file. Defaults are in parentheses; config.example.toml documents every "
+        "setting, TLS, limits and explicit members included.",
     )
-    serve.add_argument("--config", metavar="FILE", help="read settings from a TOML file")
-    for flag, (path, value, text) in _SETTINGS.items():
-        serve.add_argument(flag, dest=path, metavar=value, help=text)
-    serve.add_argument(
-        "--embedded",
-        action="store_true",
-        help="stand in front of an embedded upstream that keeps nothing, for demonstrations and "
-        "tests",
-    )
-    check = add(
-        commands,
-        "check-config",
-        help="say what is wrong with a configuration file",
-        description="Read a configuration file and the certificates and rules it names, and "
-        "report everything wrong with them at once.",
-    )
-    check.add_argument("config", metavar="FILE")
+    configuring.add_flags(serve)
+    configuring.add_commands(partial(add, commands))
     add(
         commands,
         "demo",
@@ -193,6 +133,15 @@ def _parser() -> argparse.ArgumentParser:
     files.add_argument("folder", metavar="DIR", help="made if it is not there")
     files.add_argument("--force", action="store_true", help="replace what is there and differs")
     terminal.add_commands(partial(add, commands))
+    return parser
+
+
+def _chosen(parser: argparse.ArgumentParser, command: str | None) -> argparse.ArgumentParser:
+    """The parser of a command; without one, of all."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction) and command is not None:
+            chosen: argparse.ArgumentParser = action.choices[command]
+            return chosen
     return parser
 
 
@@ -215,68 +164,13 @@ def _look(options: argparse.Namespace) -> int:
     return run(options)
 
 
-def _settings(options: argparse.Namespace, problems: list[str]) -> Config:
-    """The configuration that file and flags give.
-
-    Raises:
-        ConfigError: with ``problems`` and everything else that is wrong.
-    """
-    from proxy.settings import config
-
-    overrides: dict[str, dict[str, Any]] = {}
-    flags: dict[str, str] = {}
-    for flag, (path, _, _) in _SETTINGS.items():
-        value = getattr(options, path, None)
-        if value is not None:
-            table, name = path.split(".")
-            overrides.setdefault(table, {})[name] = value
-            flags[path] = flag
-    if getattr(options, "embedded", False):
-        overrides.setdefault("embedded", {})
-    try:
-        loaded = config.load(options.config, overrides)
-    except ConfigError as error:
-        problems = problems + [_by_flag(problem, flags) for problem in error.problems]
-    if problems:
-        raise ConfigError(problems)
-    return loaded
-
-
-def _check_what_it_names(config: Config) -> None:
-    """Load the certificates and rules that ``serve`` would.
-
-    Raises:
-        ConfigError: with everything that is wrong with them.
-    """
-    from proxy.net import tls
-    from proxy.settings.rules import make_rules
-
-    problems: list[str] = []
-    loads: tuple[Callable[[], object], ...] = (
-        partial(tls.listener_tls, config),
-        partial(tls.upstream_tls, config),
-        partial(make_rules, config.policies),
-    )
-    for load in loads:
-        try:
-            load()
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-
-
-def _by_flag(problem: str, flags: Mapping[str, str]) -> str:
-    path, colon, text = problem.partition(": ")
-    return f"{flags.get(path, path)}{colon}{text}"
-
-
 def _serve(options: argparse.Namespace, problems: list[str]) -> int:
     from proxy.process import beginnings
 
     before = beginnings.find()
     try:
-        return _run(_settings(options, problems), partial(_settings, options, []), before)
+        config = configuring.settings(options, problems)
+        return _run(config, partial(configuring.settings, options, []), before)
     except ConfigError as error:
         if before.predecessor is not None:
             before.predecessor.failed(error.problems)

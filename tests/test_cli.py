@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from proxy import cli
+from proxy import cli, configuring
 from proxy.build import VERSION
 from proxy.errors import ConfigError
 from tests.patience import PATIENCE
@@ -72,7 +72,7 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_command_and_flag(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, names in (
         (["--help"], ["serve", "check-config", "files", "demo", "--version"]),
-        (["serve", "--help"], ["--config", "--embedded", *cli._SETTINGS]),
+        (["serve", "--help"], ["--config", "--embedded", *configuring.SETTINGS]),
     ):
         with pytest.raises(SystemExit):
             cli.main(arguments)
@@ -84,14 +84,27 @@ def test_no_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert errors(capsys, []) == ["say what to do; mongo-session-proxy --help lists the commands"]
 
 
-@pytest.mark.parametrize("arguments", [["bogus"], ["check-config"], ["serve", "--listen"]])
-def test_a_wrong_shape_is_an_error(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["bogus"], "bogus: no such command; mongo-session-proxy --help lists the commands"),
+        (["serv"], "serv: no such command; did you mean serve?"),
+        (["serve", "--listen"], "--listen: needs a value"),
+        (["serve", "--embedded=1"], "--embedded: takes no value"),
+        (["files"], "DIR: is needed"),
+        (["kill", "--yes", "--dry-run"], "--dry-run: excludes --yes"),
+        (["top", "--interval", "1 year"], "--interval: should be a number of seconds or a time"),
+        (["sessions", "--limit", "x"], "--limit: has to be a number from 1 to 1000000"),
+    ],
+)
+def test_a_wrong_shape_is_one_clear_line(
+    arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
     assert caught.value.code == 2
-    assert "error: " in capsys.readouterr().err
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"mongo-session-proxy: {problem}")
 
 
 def test_every_wrong_argument_and_setting_is_reported_at_once(
@@ -103,16 +116,16 @@ def test_every_wrong_argument_and_setting_is_reported_at_once(
     assert errors(capsys, [*arguments, "--log-level", "loud", "--log-format=xml"]) == [
         "--bogus: no such argument",
         "--listen: 'nowhere' has no port",
-        "limits.connections: should be greater than or equal to 1, not 0",
         "--log-format: should be 'text' or 'json', not 'xml'",
         "--log-level: should be 'debug', 'info', 'warning' or 'error', not 'loud'",
+        f"{path}:2: limits.connections: should be greater than or equal to 1, not 0",
     ]
 
 
 def test_flags_are_not_guessed_from_their_beginning(capsys: pytest.CaptureFixture[str]) -> None:
     assert errors(capsys, ["serve", "--list", "--adm"]) == [
-        "--list: no such argument",
-        "--adm: no such argument",
+        "--list: no such argument; did you mean --listen?",
+        "--adm: no such argument; did you mean --admin?",
     ]
 
 
@@ -140,9 +153,10 @@ def test_a_bad_file_is_reported_without_a_traceback(command: list[str], tmp_path
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        "mongo-session-proxy: listen.address: 'x' has no port",
-        "mongo-session-proxy: log.level: should be 'debug', 'info', 'warning' or 'error', not 1",
-        "mongo-session-proxy: log.bogus: unknown setting",
+        f"mongo-session-proxy: {path}:2: listen.address: 'x' has no port",
+        f"mongo-session-proxy: {path}:4: log.level: should be 'debug', 'info', 'warning' or "
+        "'error', not 1",
+        f"mongo-session-proxy: {path}:5: log.bogus: unknown setting",
     ]
 
 
@@ -162,9 +176,11 @@ def test_flags_reach_the_settings_they_name(tmp_path: Path) -> None:
         "--log-format": "json",
         "--log-level": "debug",
     }
-    assert values.keys() == cli._SETTINGS.keys() - {"--embedded-version"}  # excludes --upstream
+    assert values.keys() == configuring.SETTINGS.keys() - {
+        "--embedded-version"
+    }  # excludes --upstream
     given = [word for item in values.items() for word in item]
-    config = cli._settings(parser.parse_args(["serve", *given]), [])
+    config = configuring.settings(parser.parse_args(["serve", *given]), [])
     assert (config.listen.address, config.listen.advertise) == ("127.0.0.1:1", "proxy.example")
     assert (config.upstream.address, config.upstream.hello) == ("db:2", "pass")
     assert (config.upstream.compression, config.admin.address) == ("strip", None)
@@ -180,14 +196,14 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
     options = cli._parser().parse_args(
         ["serve", "--config", str(path), "--listen", "[::1]:2", "--embedded"]
     )
-    config = cli._settings(options, [])
+    config = configuring.settings(options, [])
     assert (config.listen.address, config.listen.backlog) == ("[::1]:2", 5)
     assert config.embedded is not None
 
 
 def test_a_version_asks_for_the_embedded_upstream() -> None:
     options = cli._parser().parse_args(["serve", "--embedded-version", "8.0"])
-    config = cli._settings(options, [])
+    config = configuring.settings(options, [])
     assert config.embedded is not None
     assert config.embedded.version == "8.0"
 
@@ -195,7 +211,7 @@ def test_a_version_asks_for_the_embedded_upstream() -> None:
 def test_problems_found_before_are_kept() -> None:
     options = cli._parser().parse_args(["serve"])
     with pytest.raises(ConfigError, match=r"^first$"):
-        cli._settings(options, ["first"])
+        configuring.settings(options, ["first"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -7,13 +7,14 @@ on one page, so a page costs one look at each item and memory for itself alone.
 from __future__ import annotations
 
 import json
-import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from proxy.settings.quantities import told_seconds
 
 if TYPE_CHECKING:
     from proxy.listing import Key, Listing, Rank
@@ -102,12 +103,9 @@ def _age_test(get: Callable[[T, float], float], least: float, now: float) -> Tes
 
 def _seconds(name: str, value: str) -> float:
     try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise QueryError(f"{name}: has to be a number of seconds")
-    return seconds
+        return told_seconds(value)
+    except ValueError as error:
+        raise QueryError(f"{name}: {error}") from error
 
 
 def _state_test(listing: Listing[T], value: str) -> Test[T]:

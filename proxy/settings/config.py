@@ -7,22 +7,22 @@ An unknown key is an error, and all errors are reported at once, each with its p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pydantic import model_validator
 
 from proxy.settings.admin import Admin
+from proxy.settings.environment import CREDENTIALS, SECRETS, of_environment, of_secrets
 from proxy.settings.kinds import Settings
+from proxy.settings.layers import Layer
 from proxy.settings.limits import Limits
 from proxy.settings.listen import Listen
 from proxy.settings.process import Audit, Embedded, Log, Process
-from proxy.settings.reading import read
+from proxy.settings.reading import Read, of_file, read
 from proxy.settings.rules import RuleTables
 from proxy.settings.sessions import SessionSettings
 from proxy.settings.upstream import Upstream
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Config(Settings):
@@ -58,7 +58,23 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
     Raises:
         ConfigError: with every problem found, each as ``path.to.setting: what is wrong``.
     """
-    return read(Config, path, overrides or {})
+    return gather(path, Layer("flag", overrides or {}), {}).settings
+
+
+def gather(path: str | Path | None, flags: Layer, environment: Mapping[str, str]) -> Read[Config]:
+    """The settings of ``flags``, of ``environment`` and of the TOML file at ``path``.
+
+    Of the environment: variables, then the files in the folder of secrets that it names.
+
+    Raises:
+        ConfigError: with every problem found, each with where it stands.
+    """
+    layers = [flags, of_environment(Config, environment)]
+    if folder := environment.get(SECRETS) or environment.get(CREDENTIALS):
+        layers.append(of_secrets(Config, folder))
+    if path is not None:
+        layers.append(of_file(Path(path)))
+    return read(Config, layers, Path(path).parent if path is not None else Path())
 
 
 def plain(config: Config) -> dict[str, Any]:

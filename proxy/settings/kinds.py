@@ -7,9 +7,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from proxy.addresses import parse_address
+from proxy.settings import quantities
 
 #: The longest time that a setting may be, in seconds.
 DAY: Final = 86_400.0
@@ -66,7 +67,13 @@ TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 File = Annotated[Path, AfterValidator(_file)]
 OutputFile = Annotated[Path, AfterValidator(_output)]
 HostName = Annotated[str, AfterValidator(_name)]
-Seconds = Annotated[float, Field(strict=True, gt=0, le=DAY, allow_inf_nan=False)]
+
+#: Plain numbers, or texts such as "5m" and "64MiB".
+AS_SECONDS = BeforeValidator(quantities.seconds)
+AS_SIZE = BeforeValidator(quantities.size)
+
+Seconds = Annotated[float, Field(strict=True, gt=0, le=DAY, allow_inf_nan=False), AS_SECONDS]
+SecondsOrNone = Annotated[float, Field(strict=True, ge=0, le=DAY, allow_inf_nan=False), AS_SECONDS]
 Text = Annotated[str, Field(min_length=1)]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from proxy.settings.kinds import DAY, Seconds, Settings
+from proxy.settings.kinds import AS_SIZE, Seconds, SecondsOrNone, Settings
 
 
 class Limits(Settings):
@@ -15,11 +15,11 @@ class Limits(Settings):
     connections: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 10_000
     handshake_seconds: Seconds = 30.0
     frame_seconds: Seconds = 30.0
-    buffered_bytes: Annotated[int, Field(strict=True, ge=65_536, le=1 << 40)] = 268_435_456
-    before_login_bytes: Annotated[int, Field(strict=True, ge=16_384, le=48_000_000)] = 262_144
+    buffered_bytes: Annotated[int, Field(strict=True, ge=65_536, le=1 << 40), AS_SIZE] = 268_435_456
+    before_login_bytes: Annotated[int, Field(strict=True, ge=16_384, le=48_000_000), AS_SIZE] = (
+        262_144
+    )
     half_close_seconds: Seconds = 10.0
     drain_seconds: Seconds = 30.0
-    drain_delay_seconds: Annotated[float, Field(strict=True, ge=0, le=DAY, allow_inf_nan=False)] = (
-        0.0
-    )
+    drain_delay_seconds: SecondsOrNone = 0.0
     drain_idle_seconds: Seconds = 1.0

@@ -6,17 +6,15 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from proxy.settings.kinds import OutputFile, Settings, Text
+from proxy.settings.kinds import AS_SECONDS, OutputFile, Settings, Text
 
 #: More than machines have processors that a proxy could use.
 MOST_WORKERS: Final = 64
 
 
 def _workers(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
-    """Flags bring a number as text."""
-    number = int(value) if isinstance(value, str) and value.isdecimal() else value
-    if value == "auto" or (type(number) is int and 1 <= number <= MOST_WORKERS):
-        return number
+    if value == "auto" or (type(value) is int and 1 <= value <= MOST_WORKERS):
+        return value
     raise ValueError(f'should be a number from 1 to {MOST_WORKERS}, or "auto"')
 
 
@@ -27,7 +25,7 @@ class Process(Settings):
     """
 
     workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = 1
-    busy_poll_seconds: Annotated[float, Field(ge=0, le=0.01, strict=True)] = 0.0005
+    busy_poll_seconds: Annotated[float, Field(ge=0, le=0.01, strict=True), AS_SECONDS] = 0.0005
     pid_file: OutputFile | None = None
 
 

@@ -1,69 +1,160 @@
-"""Reading a table of settings: TOML and what lies over it in, a model or every problem out."""
+"""Reading settings: layers in, a model or every problem out, each with where it stands."""
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from proxy.errors import ConfigError
+from proxy.settings import meant
+from proxy.settings.fields import Path, choices, field_at, of_text, table_at, written
+from proxy.settings.layers import Layer, Origin, laid, merged, put
+from proxy.settings.lines import lines
 
 if TYPE_CHECKING:
+    import pathlib
+
     from pydantic_core import ErrorDetails
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_WHERE: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
-def read(model: type[Model], path: str | Path | None, overrides: Mapping[str, Any]) -> Model:
-    """A ``model`` of the TOML file at ``path``, with ``overrides`` laid over its tables.
+
+@dataclass(frozen=True)
+class Read(Generic[Model]):
+    """Settings, and the layers that they are from, the highest first."""
+
+    settings: Model
+    layers: Sequence[Layer]
+
+    def origin(self, path: Path) -> Origin:
+        """Where the value of the setting at ``path`` is from."""
+        return _origin(self.layers, path)
+
+
+def _origin(layers: Sequence[Layer], path: Path) -> Origin:
+    found = (origin for layer in layers if (origin := layer.origin(path)) is not None)
+    return next(found, Origin("default"))
+
+
+def read(model: type[Model], layers: Sequence[Layer], folder: pathlib.Path) -> Read[Model]:
+    """A ``model`` of ``layers``, the highest first; relative paths start at ``folder``.
 
     Raises:
-        ConfigError: with every problem found, each as ``path.to.setting: what is wrong``.
+        ConfigError: with every problem found, each as ``where: path.to.setting: what is wrong``.
     """
-    data: dict[str, Any] = {}
-    folder = Path()
-    if path is not None:
-        folder = Path(path).parent
-        try:
-            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError([f"{path}: {error.strerror}"]) from error
-        except ValueError as error:
-            raise ConfigError([f"{path}: {error}"]) from error
+    layers = laid(layers)
+    problems = [problem for layer in layers for problem in layer.problems]
+    found: list[tuple[int, str]] = []
     try:
-        return model.model_validate(_merged(data, overrides), context={"folder": folder})
+        made = model.model_validate(merged(layers), context={"folder": folder})
     except ValidationError as error:
-        raise ConfigError([_describe(problem) for problem in error.errors()]) from error
+        unread = any(layer.kind == "file" and layer.problems for layer in layers)
+        for problem in error.errors():
+            path = tuple(part for part in problem["loc"])
+            # What an unreadable file may have held is not missed.
+            at_all = _origin(layers, path).kind != "default" and table_at(model, path) is None
+            if at_all or not unread:
+                found.append(_said(model, layers, path, _described(model, problem)))
+    # From the top of the file to its end, behind what stands nowhere in it.
+    problems += [text for _, text in sorted(found, key=itemgetter(0))]
+    if problems:
+        raise ConfigError(problems)
+    return Read(made, layers)
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            value = _merged(below, value)
-        merged[key] = value
-    return merged
+def of_file(path: pathlib.Path) -> Layer:
+    """The layer that a TOML file is; what is wrong with it as a whole is among its problems."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        return Layer("file", problems=(f"{path}: {error.strerror}",))
+    try:
+        # Some editors begin a file with a mark of its encoding.
+        text = raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+    except UnicodeDecodeError as error:
+        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return Layer("file", problems=(f"{path}: is UTF-16: save it as UTF-8",))
+        line = 1 + raw.count(b"\n", 0, error.start)
+        what = f"not UTF-8 (byte 0x{raw[error.start]:02x}): save it as UTF-8"
+        return Layer("file", problems=(f"{path}:{line}: {what}",))
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return Layer("file", problems=(_syntax(path, text, str(error)),))
+    except RecursionError:
+        return Layer("file", problems=(f"{path}: nested too deeply",))
+    return Layer("file", data, {where: f"{path}:{line}" for where, line in lines(text).items()})
 
 
-def _describe(problem: ErrorDetails) -> str:
-    path = ""
-    for part in problem["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    path = path.lstrip(".")
-    kind = problem["type"]
+def _syntax(path: pathlib.Path, text: str, error: str) -> str:
+    found = _WHERE.fullmatch(error)
+    if found is None:
+        return f"{path}: {error}"
+    said, line, column = found.groups()
+    if line is None:
+        where = "" if said.startswith("Cannot") else " at the end of the file"
+        return f"{path}:{1 + text.rstrip().count(chr(10))}: {said}{where}"
+    return f"{path}:{line}:{column}: {said}"
+
+
+def _said(
+    model: type[BaseModel], layers: Sequence[Layer], path: Path, text: str
+) -> tuple[int, str]:
+    """A problem with what it is about: the flag, the variable, or the line and the setting.
+
+    Before it the number of the line, for the order; 0 where there is none.
+    """
+    place = path
+    while place and _origin(layers, place).kind == "default":
+        place = place[:-1]  # What is missing has no place of its own.
+    if place and table_at(model, place) is not None:
+        # What is in a table may be from several places; the file shows most.
+        layers = sorted(layers, key=lambda layer: layer.kind != "file")
+    kind, where = _origin(layers, place)
+    line = int(where.rpartition(":")[2]) if kind == "file" and where else 0
+    exact = any(layer.kind != "file" and layer.where.get(path) == where for layer in layers)
+    parts = [where, "" if where and exact else written(path), text]
+    return line, ": ".join(filter(None, parts))
+
+
+def _described(model: type[BaseModel], problem: ErrorDetails) -> str:
+    kind, path, given = problem["type"], problem["loc"], problem["input"]
     if kind == "extra_forbidden":
-        text = "unknown setting"
-    elif kind == "value_error":
-        text = str(problem["ctx"]["error"])
-    elif kind == "missing":
-        text = "is needed"
-    else:
-        given = problem["input"]
-        # As it stands in the file: true and not True.
-        shown = str(given).lower() if isinstance(given, bool) else repr(given)
-        text = f"{problem['msg'].removeprefix('Input ')}, not {shown}"
-    return f"{path}: {text}" if path else text
+        what = "unknown table" if isinstance(given, dict) else "unknown setting"
+        return what + meant.asked(meant.setting(model, path))
+    if kind == "value_error":
+        return str(problem["ctx"]["error"])
+    if kind == "missing":
+        return "is needed"
+    # As it stands in the file: true and not True.
+    shown = str(given).lower() if isinstance(given, bool) else repr(given)
+    text = f"{problem['msg'].removeprefix('Input ')}, not {shown}"
+    field = field_at(model, path)
+    if isinstance(given, str) and field is not None:
+        near = meant.closest(given, choices(field.annotation))
+        text += meant.asked(near and f'"{near}"')
+    return text
+
+
+def of_flags(model: type[BaseModel], given: Mapping[str, tuple[Path, str]]) -> Layer:
+    """The layer of ``given``: by the flag, the setting's path and the text behind the flag."""
+    data: dict[str, Any] = {}
+    where: dict[Path, str] = {}
+    problems: list[str] = []
+    for flag, (path, text) in given.items():
+        field = field_at(model, path)
+        assert field is not None
+        try:
+            put(data, path, of_text(text, field))
+            where[path] = flag
+        except ValueError as error:
+            problems.append(f"{flag}: {error}")
+    return Layer("flag", data, where, tuple(problems))

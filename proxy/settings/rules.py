@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 import policies
 from proxy.conversation.rule import Mode, Rule, Rules, load_rule, make_rule
 from proxy.errors import ConfigError
+from proxy.settings.kinds import AS_SECONDS, AS_SIZE
 
 #: What docstrings mark code with.
 _MARKUP: Final = re.compile(r"(?::\w+:)?`+([^`]*)`+")
@@ -33,7 +34,8 @@ class CustomRule(_Table):
 def _table(rule: type[Rule]) -> type[BaseModel]:
     kinds = get_type_hints(rule.Settings)
     declared: dict[str, Any] = {
-        one.name: (_positive(kinds[one.name]), one.default) for one in fields(rule.Settings)
+        one.name: (_positive(one.name, kinds[one.name]), one.default)
+        for one in fields(rule.Settings)
     }
     made: type[BaseModel] = create_model(
         rule.__name__, __base__=_Table, __doc__=rule.__doc__, mode=(ModeName, "enforce"), **declared
@@ -41,9 +43,14 @@ def _table(rule: type[Rule]) -> type[BaseModel]:
     return made
 
 
-def _positive(kind: Any) -> Any:  # noqa: ANN401 - a type or an annotation of one
+def _positive(name: str, kind: Any) -> Any:  # noqa: ANN401 - a type or an annotation of one
     """Every number that a rule takes is a bound of some kind; 0 is for none."""
-    return Annotated[kind, Field(ge=0, strict=kind is int)] if kind in (int, float) else kind
+    if kind not in (int, float):
+        return kind
+    bound = Annotated[kind, Field(ge=0, strict=kind is int)]
+    if name.endswith("_seconds"):
+        return Annotated[bound, AS_SECONDS]
+    return Annotated[bound, AS_SIZE] if name.endswith("_bytes") else bound
 
 
 _RULES: Final[tuple[type[Rule], ...]] = policies.RULES

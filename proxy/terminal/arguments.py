@@ -31,8 +31,9 @@ FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
     "state": ("STATES", "operation, cursor, transaction, idle, ended or killed; several with "
               "commas between them", None),
     "text": ("TEXT", "anything that is shown contains this", None),
-    "min_age": ("SECONDS", "at least so old", ("sessions", "transactions", "cursors", "kill")),
-    "min_idle": ("SECONDS", "not used for so long", ("sessions", "transactions", "cursors",
+    "min_age": ("TIME", "at least so old: seconds, or 5m, 1h30m", ("sessions", "transactions",
+                                                                   "cursors", "kill")),
+    "min_idle": ("TIME", "not used for so long", ("sessions", "transactions", "cursors",
                                                       "kill")),
 }  # fmt: skip
 
@@ -51,7 +52,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     top.add_argument("--view", choices=[*_LISTINGS], default="sessions", help="what to list first")
     _sort(top)
     top.add_argument(
-        "--interval", type=_positive, default=2.0, metavar="SECONDS", help="between two (2)"
+        "--interval", type=_positive, default=2.0, metavar="TIME", help="between two (2s)"
     )
     top.add_argument(
         "--count", type=_count, metavar="N", help="end after so many; without a terminal, 1"
@@ -130,14 +131,20 @@ def filters(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    # Costs time, and is needed where the flag is given only.
+    from proxy.settings.quantities import told_seconds
+
+    try:
+        value = told_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     if not 0.1 <= value <= 86_400:
-        raise argparse.ArgumentTypeError("has to be a number of seconds from 0.1 to 86400")
+        raise argparse.ArgumentTypeError("has to be a time from 0.1 to 86400 seconds")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    value = int(text) if text.isdecimal() else 0
     if not 1 <= value <= 1_000_000:
         raise argparse.ArgumentTypeError("has to be a number from 1 to 1000000")
     return value

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 DEFAULT_PORT: Final = 27017
 
@@ -124,6 +125,25 @@ def _seed(text: str) -> Address:
     if not seed.path and seed.port == 0:
         raise ValueError(f"{text!r}: nothing listens on port 0")
     return seed
+
+
+def client_uri(addresses: Sequence[str], *, direct: bool, tls: bool, replica_set: str = "") -> str:
+    """What drivers and shells can connect with, credentials and authorities apart.
+
+    ``addresses`` are spelled as :class:`Address` does it. ``direct`` is for a single one whose
+    replica set, if it is one, has other names than these.
+    """
+    unix = any(address.startswith("/") for address in addresses)
+    hosts = ",".join(quote(address, safe=":[]" if not unix else "") for address in addresses)
+    options = {
+        "directConnection": "true" if direct else "",
+        "replicaSet": "" if direct else quote(replica_set, safe=""),
+        "tls": "true" if tls else "",
+        # A path is no name that a certificate could have.
+        "tlsAllowInvalidHostnames": "true" if tls and unix else "",
+    }
+    query = "&".join(f"{name}={value}" for name, value in options.items() if value)
+    return f"mongodb://{hosts}/" + (f"?{query}" if query else "")
 
 
 _SWITCHES: Final = {

@@ -195,7 +195,7 @@ def _run(config: Config, reload: Callable[[], Config], before: Beginnings) -> in
             trio.run(serve, config, reload, before, command(), clock=clock(config))
         else:
             demonstration = _demonstration()
-            trio.run(_try_out, config, config.embedded.set_name, demonstration, clock=clock(config))
+            trio.run(_try_out, config, demonstration, clock=clock(config))
     except* KeyboardInterrupt:
         status = _INTERRUPTED
     except* ConfigError as group:
@@ -211,15 +211,13 @@ def _run(config: Config, reload: Callable[[], Config], before: Beginnings) -> in
     return status
 
 
-async def _try_out(config: Config, set_name: str, demonstration: ModuleType) -> None:
+async def _try_out(config: Config, demonstration: ModuleType) -> None:
     import trio
 
     async with trio.open_nursery() as nursery:
         running = await nursery.start(demonstration.serve_embedded, config)
-        where = ",".join(running.addresses).replace("/", "%2F")
         lines = ["A proxy in front of an embedded upstream, which keeps nothing. Ctrl-C ends it."]
-        options = f"replicaSet={set_name}" + ("&tls=true" if config.listen.tls else "")
-        lines.append(f"  connect with   mongodb://{where}/?{options}")
+        lines.append(f"  connect with   {running.uri}")
         if running.admin:
             lines += [
                 f"  sessions       http://{running.admin}/",

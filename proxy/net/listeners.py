@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import socket
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +15,7 @@ import trio
 from proxy.addresses import Address
 from proxy.net.inherited import NOTHING, Inherited
 from proxy.net.transport import set_options
+from proxy.net.unix import AS_IT_IS, Access, open_unix
 
 #: Out of descriptors or memory: wait for somebody to leave instead of spinning on accept().
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -67,8 +67,9 @@ async def open_listener(
     inherited: Inherited = NOTHING,
     *,
     handed: bool = True,
+    access: Access = AS_IT_IS,
 ) -> Listener:
-    """Listen on ``address``; port 0 means any free one.
+    """Listen on ``address``; port 0 means any free one. ``access`` is for a unix socket.
 
     Sockets that are ``inherited`` are taken where they listen there; without ``handed``, only
     those that were nobody's before.
@@ -80,7 +81,9 @@ async def open_listener(
         if address.path:
             taken = inherited.take(socket.AF_UNIX, address.path, handed=handed)
             if taken is None:
-                return Listener(address, upstream, [_unix_socket(address.path, backlog)])
+                return Listener(address, upstream, [open_unix(address.path, backlog, access)])
+            if taken.handed:  # systemd has settings of its own
+                access.give(address.path)
             taken.sock.listen(backlog)
             handed = taken.handed
             return Listener(address, upstream, [taken.sock], own=False, handed=handed)
@@ -112,33 +115,6 @@ async def open_listener(
         raise OSError(error.errno, error.strerror, str(address)) from error
     listener.address = Address(address.host, port)
     return listener
-
-
-def _unix_socket(path: str, backlog: int) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
-                os.unlink(path)  # left behind by a process that was killed
-        sock.setblocking(False)
-        sock.bind(path)
-        sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return False
-        except OSError:
-            return True
-    return True
 
 
 async def open_next_listener(

@@ -36,6 +36,7 @@ from proxy.process.notify import Notifier
 from proxy.process.overdue import end_overdue
 from proxy.process.reloading import read_certificates, read_settings, take_over
 from proxy.process.successor import Left
+from proxy.process.uris import pasted
 from proxy.session.known import KnownUsers
 from proxy.session.store import SessionStore
 from proxy.settings.rules import RULES, make_rules, rule_rows
@@ -67,11 +68,12 @@ _SLICE: Final = 250
 class Running:
     """What :func:`serve` tells when clients can connect.
 
-    ``addresses`` are those of the first listeners, as clients on this machine dial them;
-    ``admin`` is the admin endpoint, None where it is off.
+    ``addresses`` are those of the first listeners, as clients on this machine dial them, and
+    ``uri`` is what to paste; ``admin`` is the admin endpoint, None where it is off.
     """
 
     addresses: list[str]
+    uri: str
     admin: str | None
     server: Server
 
@@ -272,10 +274,12 @@ class Server:
                         where = await services.start(
                             self._endpoint.serve, self._make_overview, self.telemetry.token_refused
                         )
-                        self._announce(where)
+                        addresses = self._listeners.addresses()
+                        running = Running(addresses, pasted(self.config, addresses), where, self)
+                        self._announce(running)
                         self._notifier.ready()
                         services.start_soon(self._notifier.keep_alive)
-                        task_status.started(Running(self._listeners.addresses(), where, self))
+                        task_status.started(running)
                         await self._stop.wait()
                         await self._stay()
                         self._listeners.close()
@@ -373,14 +377,13 @@ class Server:
         """Have what takes effect without a restart take effect."""
         take_over(self, config, rules)
 
-    def _announce(self, where: str | None) -> None:
-        addresses = self._listeners.addresses()
+    def _announce(self, running: Running) -> None:
         self.log.info(
             "listening",
             version=VERSION,
-            connect=f"mongodb://{','.join(a.replace('/', '%2F') for a in addresses)}/",
+            connect=running.uri,
             seeds=[str(seed) for seed in self._seeds],
-            admin=where,
+            admin=running.admin,
         )
 
     # ------------------------------------------------------------------ connections

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from proxy.observe.families import Page
     from proxy.observe.merging import Family
     from proxy.process.channel import Handler
+    from proxy.process.server import Running
     from proxy.session.counts import Told
     from proxy.settings.listen import Listen
     from proxy.upstream.topology import Topology
@@ -200,7 +201,7 @@ class Worker(Server):
         orders = self._orders_given
         return (connection - orders.first) % orders.stride == 0
 
-    def _announce(self, where: str | None) -> None:
+    def _announce(self, running: Running) -> None:
         """The supervisor says where the proxy is."""
 
     async def _begin(self, services: trio.Nursery, _serving: trio.Nursery) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import model_validator
 
+from proxy.addresses import parse_upstream
 from proxy.settings.admin import Admin
 from proxy.settings.environment import CREDENTIALS, SECRETS, of_environment, of_secrets
 from proxy.settings.kinds import Settings
@@ -45,6 +46,12 @@ class Config(Settings):
             raise ValueError("listen.address and admin.address are the same")
         if self.embedded is not None and "address" in self.upstream.model_fields_set:
             raise ValueError("embedded and upstream.address exclude each other")
+        seeds = parse_upstream(self.upstream.address).seeds
+        if self.listen.address.startswith("/") and len(seeds) > 1 and not self.upstream.members:
+            raise ValueError(
+                "listen.address is one unix socket, and upstream.address has several seeds:"
+                " give each a listener in upstream.members"
+            )
         tls = self.upstream.tls
         asked = self.listen.tls is not None and self.listen.tls.client_certificates != "none"
         if tls is not None and tls.x509 and not asked:

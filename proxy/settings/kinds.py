@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -15,9 +15,23 @@ from proxy.settings import quantities
 #: The longest time that a setting may be, in seconds.
 DAY: Final = 86_400.0
 
+#: What the kernel has room for, without the NUL at the end.
+_LONGEST_PATH: Final = 107
+
 
 def _address(value: str) -> str:
     parse_address(value, default_port=None)
+    return value
+
+
+def _listen_address(value: str) -> str:
+    path = parse_address(value, default_port=None).path
+    if path and not path.endswith(".sock"):
+        raise ValueError(f"{value!r} has to end in .sock: by that drivers know a unix socket")
+    if "%" in path:
+        raise ValueError(f"{value!r} has a %, which some drivers take for an escape twice")
+    if len(path.encode()) > _LONGEST_PATH:
+        raise ValueError(f"the path of a unix socket has {_LONGEST_PATH} bytes at the most")
     return value
 
 
@@ -48,8 +62,13 @@ def _output(value: Path, info: ValidationInfo) -> Path:
 
 
 def _name(value: str) -> str:
-    if not value.strip() or any(character in value for character in "/@?\0"):
-        raise ValueError("not a host name")
+    try:
+        if ":" in value:
+            IPv6Address(value)
+        elif parse_address(value).path:
+            raise ValueError
+    except ValueError:
+        raise ValueError("not a host name: no port, no brackets, nothing else") from None
     return value
 
 
@@ -63,6 +82,7 @@ def is_loopback(address: str) -> bool:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 File = Annotated[Path, AfterValidator(_file)]
 OutputFile = Annotated[Path, AfterValidator(_output)]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import grp
+import pwd
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from proxy.settings.kinds import Address, File, HostName, Settings
+from proxy.settings.kinds import File, HostName, ListenAddress, Settings, Text
 
 
 class ListenTls(Settings):
@@ -24,10 +27,61 @@ class ListenTls(Settings):
         return self
 
 
+def _mode(value: object) -> object:
+    if not isinstance(value, str) or re.fullmatch("0?[0-7]{3}", value) is None:
+        raise ValueError('should be a text of octal digits, such as "0660"')
+    return value
+
+
+def _user(value: str) -> str:
+    _user_id(value)
+    return value
+
+
+def _group(value: str) -> str:
+    _group_id(value)
+    return value
+
+
+def _user_id(name: str) -> int:
+    try:
+        return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+    except LookupError:
+        raise ValueError(f"no such user: {name}") from None
+
+
+def _group_id(name: str) -> int:
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except LookupError:
+        raise ValueError(f"no such group: {name}") from None
+
+
+class Socket(Settings):
+    """Who may connect to unix sockets: what their files get. None leaves it to the system."""
+
+    mode: Annotated[str | None, BeforeValidator(_mode)] = None
+    owner: Annotated[Text, AfterValidator(_user)] | None = None
+    group: Annotated[Text, AfterValidator(_group)] | None = None
+
+    def numbers(self) -> tuple[int | None, int | None, int | None]:
+        """Mode, owner and group as the system has them.
+
+        Raises:
+            ValueError: there is no such user or group any more.
+        """
+        return (
+            None if self.mode is None else int(self.mode, 8),
+            None if self.owner is None else _user_id(self.owner),
+            None if self.group is None else _group_id(self.group),
+        )
+
+
 class Listen(Settings):
     """Where clients reach the proxy; ``advertise`` is the host name that hello gives them."""
 
-    address: Address = "127.0.0.1:27018"
+    address: ListenAddress = "127.0.0.1:27018"
     advertise: HostName | None = None
     backlog: Annotated[int, Field(strict=True, ge=1, le=65_535)] = 1024
+    socket: Socket = Socket()
     tls: ListenTls | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, StrictBool, model_validator
 
 from proxy.addresses import parse_upstream
-from proxy.settings.kinds import Address, File, HostName, Seconds, Settings, Text
+from proxy.settings.kinds import Address, File, HostName, ListenAddress, Seconds, Settings, Text
 
 
 def _upstream_address(value: str) -> str:
@@ -51,7 +51,7 @@ class Member(Settings):
     """One member of the replica set and the listener that stands for it."""
 
     upstream: Address
-    listen: Address
+    listen: ListenAddress
     advertise: Address
 
 

@@ -11,6 +11,7 @@ from proxy import logs
 from proxy.addresses import Address
 from proxy.net.inherited import NOTHING, Inherited, Placed
 from proxy.net.listeners import Listener, accept, open_listener, open_next_listener
+from proxy.net.unix import Access
 
 if TYPE_CHECKING:
     import trio
@@ -70,6 +71,7 @@ class MemberListeners:
     ) -> None:
         self._topology = topology
         self._settings = settings
+        self._access = Access(*settings.socket.numbers())
         self._first = first
         #: Where a member's listener has to be.
         self._wanted = dict(given)
@@ -155,7 +157,7 @@ class MemberListeners:
         if place is None:
             listener = await open_next_listener(self._first, member, backlog, inherited)
         else:
-            listener = await open_listener(place, member, backlog, inherited)
+            listener = await open_listener(place, member, backlog, inherited, access=self._access)
             if wanted == self._first:
                 self._first = listener.address
         self._places[member] = listener.address

@@ -71,7 +71,7 @@ async def serving(*arguments: str) -> AsyncIterator[Process]:
         run = partial(trio.run_process, command, stderr=subprocess.PIPE, check=False)
         process = Process(await nursery.start(run))
         connect = (await process.line("listening"))["connect"]
-        hosts = connect.removeprefix("mongodb://").rstrip("/").split(",")
+        hosts = connect.removeprefix("mongodb://").partition("/")[0].split(",")
         process.ports = [int(host.rpartition(":")[2]) for host in hosts]
         yield process
         nursery.cancel_scope.cancel()

@@ -152,6 +152,16 @@ def test_every_problem_is_reported_with_its_path(tmp_path: Path) -> None:
         ("listen.backlog = 0", "listen.backlog"),
         ('listen.advertise = "a/b"', "listen.advertise"),
         ('listen.advertise = " "', "listen.advertise"),
+        ('listen.advertise = "proxy:27018"', "listen.advertise"),
+        ('listen.advertise = "[::1]"', "listen.advertise"),
+        ('listen.address = "/run/mongo"', "listen.address"),
+        ('listen.address = "/run/a%20.sock"', "listen.address"),
+        (f'listen.address = "/{"a" * 102}.sock"', "listen.address"),
+        ("listen.socket.mode = 0o660", "listen.socket.mode"),
+        ('listen.socket.mode = "0680"', "listen.socket.mode"),
+        ('listen.socket.mode = "4755"', "listen.socket.mode"),
+        ('listen.socket.owner = "no such user"', "listen.socket.owner"),
+        ('listen.socket.group = "no such group"', "listen.socket.group"),
         ('upstream.address = "mongodb+srv://db.example.net"', "upstream.address"),
         ('upstream.address = "mongodb://a:1,,b:2"', "upstream.address"),
         ('upstream.compression = "zlib"', "upstream.compression"),
@@ -213,6 +223,11 @@ def test_a_wrong_value_is_named(tmp_path: Path, text: str, path: str) -> None:
             "listen.address and admin.address are the same",
         ),
         (
+            'listen.address = "/a.sock"\nupstream.address = "mongodb://a,b"',
+            "listen.address is one unix socket, and upstream.address has several seeds:"
+            " give each a listener in upstream.members",
+        ),
+        (
             'embedded = {}\nupstream.address = "db:27017"',
             "embedded and upstream.address exclude each other",
         ),
@@ -221,6 +236,14 @@ def test_a_wrong_value_is_named(tmp_path: Path, text: str, path: str) -> None:
 def test_settings_that_contradict_each_other(tmp_path: Path, text: str, problem: str) -> None:
     (tmp_path / "c.pem").touch()
     assert problems(tmp_path, text) == [problem]
+
+
+def test_who_may_connect_to_a_socket_in_the_systems_numbers() -> None:
+    def numbers(**socket: str) -> tuple[int | None, int | None, int | None]:
+        return load(None, {"listen": {"socket": socket}}).listen.socket.numbers()
+
+    assert numbers() == (None, None, None)
+    assert numbers(mode="660", owner="root", group="0") == (0o660, 0, 0)
 
 
 def test_the_audit_log_lies_beside_the_file_that_names_it(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from proxy.process.beginnings import Beginnings
     from proxy.settings.config import Config
+    from proxy.settings.reading import Read
 
 _NAME: Final = "mongo-session-proxy"
 
@@ -169,21 +170,24 @@ def _serve(options: argparse.Namespace, problems: list[str]) -> int:
 
     before = beginnings.find()
     try:
-        config = configuring.settings(options, problems)
-        return _run(config, partial(configuring.settings, options, []), before)
+        found = configuring.read(options, problems)
+        return _run(found, partial(configuring.settings, options, []), before)
     except ConfigError as error:
         if before.predecessor is not None:
             before.predecessor.failed(error.problems)
         raise
 
 
-def _run(config: Config, reload: Callable[[], Config], before: Beginnings) -> int:
+def _run(found: Read[Config], reload: Callable[[], Config], before: Beginnings) -> int:
     import trio
 
     from proxy import logs, memory
+    from proxy.process import cautions
     from proxy.process.starting import clock, serve
 
+    config = found.settings
     logs.configure(config.log.format, config.log.level)
+    cautions.log(config, logs.logger())
     status = _OK
     wrong: list[str] = []
     refused: list[str] = []
@@ -199,7 +203,7 @@ def _run(config: Config, reload: Callable[[], Config], before: Beginnings) -> in
     except* KeyboardInterrupt:
         status = _INTERRUPTED
     except* ConfigError as group:
-        wrong = [text for error in _leaves(group) for text in error.problems]
+        wrong = [found.located(text) for error in _leaves(group) for text in error.problems]
     except* OSError as group:
         refused = [_refusal(error) for error in _leaves(group)]
     if wrong:

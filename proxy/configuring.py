@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -98,9 +99,13 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         "check-config",
         help="say what is wrong with a configuration file",
         description="Read a configuration file, the environment, and the certificates and rules "
-        "that they name, and report everything wrong with them at once.",
+        "that they name, and report everything wrong with them at once. What is allowed and "
+        "probably not meant is a warning.",
+        epilog="Exit status: 0 nothing is wrong, 1 there are warnings and --strict is given, 2 "
+        "something is wrong.",
     )
     check.add_argument("config", metavar="FILE", nargs="?", help="else what MSP_CONFIG names")
+    check.add_argument("--strict", action="store_true", help="fail for a warning, too")
     add_flags(check, file=False)
     show = add(
         "show-config",
@@ -120,7 +125,6 @@ def read(options: argparse.Namespace, problems: list[str]) -> Read[Config]:
         ConfigError: with ``problems`` and everything else that is wrong.
     """
     from proxy.settings import config, reading
-    from proxy.settings.environment import CONFIG
 
     flags: dict[str, tuple[tuple[str | int, ...], str]] = {}
     if getattr(options, "embedded", False):
@@ -129,7 +133,7 @@ def read(options: argparse.Namespace, problems: list[str]) -> Read[Config]:
         value = getattr(options, path, None)
         if value is not None:
             flags[flag] = (tuple(path.split(".")), value)
-    file = options.config or os.environ.get(CONFIG) or None
+    file = _file(options)
     try:
         found = config.gather(file, reading.of_flags(config.Config, flags), os.environ)
     except ConfigError as error:
@@ -139,12 +143,18 @@ def read(options: argparse.Namespace, problems: list[str]) -> Read[Config]:
     return found
 
 
+def _file(options: argparse.Namespace) -> str | None:
+    from proxy.settings.environment import CONFIG
+
+    return options.config or os.environ.get(CONFIG) or None
+
+
 def settings(options: argparse.Namespace, problems: list[str]) -> Config:
     """As :func:`read`, without where they are from."""
     return read(options, problems).settings
 
 
-def _check_what_it_names(config: Config) -> None:
+def _check_what_it_names(found: Read[Config]) -> None:
     """Load the certificates and rules that ``serve`` would.
 
     Raises:
@@ -153,6 +163,7 @@ def _check_what_it_names(config: Config) -> None:
     from proxy.net import tls
     from proxy.settings.rules import make_rules
 
+    config = found.settings
     problems: list[str] = []
     loads: tuple[Callable[[], object], ...] = (
         partial(tls.listener_tls, config),
@@ -163,16 +174,22 @@ def _check_what_it_names(config: Config) -> None:
         try:
             load()
         except ConfigError as error:
-            problems += error.problems
+            problems += map(found.located, error.problems)
     if problems:
         raise ConfigError(problems)
 
 
 def _check(options: argparse.Namespace, problems: list[str]) -> int:
-    config = settings(options, problems)
-    _check_what_it_names(config)
-    print(f"{options.config or 'the environment'}: fine")
-    return 0
+    from proxy.process import cautions
+
+    found = read(options, problems)
+    _check_what_it_names(found)
+    warnings = cautions.found(found.settings)
+    for warning in warnings:
+        print(f"mongo-session-proxy: warning: {found.located(warning)}", file=sys.stderr)
+    what = f"{len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else "fine"
+    print(f"{_file(options) or 'the environment'}: {what}")
+    return 1 if warnings and options.strict else 0
 
 
 def _show(options: argparse.Namespace, problems: list[str]) -> int:

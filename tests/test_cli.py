@@ -253,7 +253,7 @@ def test_check_config_loads_rules_of_ones_own(
     path = tmp_path / "proxy.toml"
     path.write_text('[[policies.custom]]\nrule = "no_such_module:Rule"\n')
     (problem,) = errors(capsys, ["check-config", str(path)])
-    assert "no_such_module" in problem
+    assert problem.startswith(f"{path}:1: policies.custom[0]: rule no_such_module:Rule: ")
 
 
 def test_check_config_reads_the_certificates_of_both_sides(
@@ -263,9 +263,9 @@ def test_check_config_reads_the_certificates_of_both_sides(
     path = tmp_path / "proxy.toml"
     path.write_text('listen.tls.certificate = "none.pem"\nupstream.tls.ca = "none.pem"\n')
     found = errors(capsys, ["check-config", str(path)])
-    assert [problem.partition(": ")[0] for problem in found] == [
-        "listen.tls.certificate",
-        "upstream.tls.ca",
+    assert [problem.split(": ")[:2] for problem in found] == [
+        [f"{path}:1", "listen.tls.certificate"],
+        [f"{path}:2", "upstream.tls.ca"],
     ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.errors import ConfigError
+from proxy.process import cautions
 from proxy.settings.rules import make_rules
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def read_settings(
         server.log.error("configuration not reloaded", problems=error.problems)
     else:
         adopt(config, rules)
+        cautions.log(config, server.log)
 
 
 def take_over(server: Reloaded, config: Config, rules: Rules) -> None:

@@ -38,6 +38,15 @@ class Read(Generic[Model]):
         """Where the value of the setting at ``path`` is from."""
         return _origin(self.layers, path)
 
+    def located(self, problem: str) -> str:
+        """A problem that begins with the path of a setting, behind where that is from."""
+        name = problem.partition(": ")[0]
+        for layer in self.layers:
+            for path, where in layer.where.items():
+                if written(path) == name and self.origin(path).where == where:
+                    return f"{where}: {problem}"
+        return problem
+
 
 def _origin(layers: Sequence[Layer], path: Path) -> Origin:
     found = (origin for layer in layers if (origin := layer.origin(path)) is not None)

@@ -85,11 +85,11 @@ def make_rules(tables: Any) -> Rules:  # noqa: ANN401 - a RuleTables
         mode = Mode(settings.pop("mode"))
         rules.append((make_rule(rule, settings), mode))
     problems: list[str] = []
-    for custom in tables.custom:
+    for number, custom in enumerate(tables.custom):
         try:
             rules.append((load_rule(custom.rule, custom.settings), Mode(custom.mode)))
         except ConfigError as error:
-            problems += error.problems
+            problems += [f"policies.custom[{number}]: {text}" for text in error.problems]
     if problems:
         raise ConfigError(problems)
     return Rules(rules)

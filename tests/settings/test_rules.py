@@ -110,8 +110,8 @@ def test_all_rules_that_cannot_be_had_are_named_at_once():
     with pytest.raises(ConfigError) as caught:
         made(custom=[{"rule": "no colon"}, {"rule": HERE}, {"rule": "no_such_module:Rule"}])
     first, second = caught.value.problems
-    assert first.startswith("rule no colon: ")
-    assert second.startswith("rule no_such_module:Rule: ")
+    assert first.startswith("policies.custom[0]: rule no colon: ")
+    assert second.startswith("policies.custom[2]: rule no_such_module:Rule: ")
 
 
 def test_rows_for_people():

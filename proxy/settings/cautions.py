@@ -1,0 +1,95 @@
+"""What is allowed and probably not meant, for check-config, a start and a reload to say.
+
+:data:`CHECKS` is the place for more of them: each takes a :class:`Config` that is right in itself
+and yields ``path.to.setting: what``. What takes more than settings to know (certificates) is added
+by :mod:`proxy.process.cautions`.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from proxy.settings import meant
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from proxy.settings.config import Config
+
+#: Actions that roles may grant on the cluster, of servers 3.6 to 8.2 (manual, "Privilege Actions").
+_ACTIONS: Final = (
+    "addShard advanceClusterTime anyAction appendOplogNote applicationMessage auditConfigure "
+    "authSchemaUpgrade bypassDefaultMaxTimeMS bypassWriteBlockingMode checkFreeMonitoringStatus "
+    "checkMetadataConsistency cleanupOrphaned closeAllDatabases connPoolStats connPoolSync "
+    "cpuProfiler dropConnections enableSharding flushRouterConfig forceUUID fsync "
+    "getClusterParameter getCmdLineOpts getDefaultRWConcern getLog getParameter getShardMap "
+    "getShardVersion hostInfo impersonate inprog internal invalidateUserCache "
+    "issueDirectShardOperations killAnyCursor killAnySession killop listCachedAndActiveUsers "
+    "listClusterCatalog listDatabases listSampledQueries listSessions listShards logRotate "
+    "moveChunk moveCollection netstat oidReset operationMetrics queryStatsRead "
+    "queryStatsReadTransformed removeShard replSetConfigure replSetGetConfig replSetGetStatus "
+    "replSetHeartbeat replSetReconfig replSetResizeOplog replSetStateChange resync "
+    "rotateCertificates runTenantMigration serverStatus setClusterParameter setDefaultRWConcern "
+    "setFeatureCompatibilityVersion setFreeMonitoring setParameter setUserWriteBlockMode "
+    "shardingState shutdown top touch trafficRecord transitionFromDedicatedConfigServer "
+    "transitionToDedicatedConfigServer unlock unshardCollection useTenant useUUID viewUser"
+)
+CLUSTER_ACTIONS: Final = frozenset(_ACTIONS.split(" "))
+
+
+def cautions(config: Config) -> list[str]:
+    """All of them, each as ``path.to.setting: what``."""
+    return [text for check in CHECKS for text in check(config)]
+
+
+def _permissions(config: Config) -> Iterator[str]:
+    guard, budget = config.policies.kill_guard, config.policies.session_budget
+    if guard.mode != "off" and guard.permission:
+        yield from _permission("policies.kill_guard.permission", guard.permission)
+    if budget.mode != "off":
+        for permission in budget.operators:
+            yield from _permission("policies.session_budget.operators", permission)
+
+
+def _permission(path: str, permission: str) -> Iterator[str]:
+    role, at, database = permission.rpartition("@")
+    if (at and role and database) or permission in CLUSTER_ACTIONS:
+        return
+    near = meant.closest(permission, CLUSTER_ACTIONS)
+    what = "neither an action on the cluster that servers know nor role@db, so nobody has it"
+    yield f"{path}: {permission!r} is {what}{meant.asked(near)}"
+
+
+def _reserved(config: Config) -> Iterator[str]:
+    budget, most = config.policies.session_budget, config.sessions.max_sessions
+    if budget.mode != "off" and budget.reserved >= most:
+        yield (
+            f"policies.session_budget.reserved: {budget.reserved} leaves nothing of "
+            f"sessions.max_sessions ({most}), so only operators get sessions"
+        )
+
+
+def _token_file(config: Config) -> Iterator[str]:
+    path = config.admin.token_file
+    if path is not None and _read_by_all(path):
+        yield f"admin.token_file: {path} can be read by everybody on this machine: chmod o-r"
+
+
+def _read_by_all(path: Path) -> bool:
+    """Whether its mode lets everybody, and that of each folder on the way to it."""
+    try:
+        real = path.resolve()
+        if not real.stat().st_mode & stat.S_IROTH:
+            return False
+        return all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
+    except OSError:
+        return False
+
+
+CHECKS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (
+    _permissions,
+    _reserved,
+    _token_file,
+)

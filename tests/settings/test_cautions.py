@@ -1,0 +1,106 @@
+"""What is allowed and probably not meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy import cli
+from proxy.embedded.roles import CLUSTER, built_in
+from proxy.settings.cautions import CLUSTER_ACTIONS, cautions
+from proxy.settings.config import load
+
+TOKEN = "0123456789abcdef"
+
+
+def of(**tables: Any) -> list[str]:
+    return cautions(load(None, tables))
+
+
+def test_nothing_is_said_of_the_defaults() -> None:
+    assert of() == []
+
+
+def test_the_actions_of_built_in_roles_are_known() -> None:
+    for role in ("root", "clusterAdmin", "hostManager", "backup", "restore"):
+        privileges = built_in(role, "admin")
+        assert privileges is not None
+        assert privileges[CLUSTER] <= CLUSTER_ACTIONS
+
+
+@pytest.mark.parametrize("permission", ["killAnySession", "root@admin", "a@b@c", ""])
+def test_permissions_that_somebody_can_have(permission: str) -> None:
+    assert of(policies={"kill_guard": {"permission": permission}}) == []
+
+
+@pytest.mark.parametrize(
+    ("permission", "near"),
+    [
+        ("killAnySesion", "; did you mean killAnySession?"),
+        ("kill_any_session", "; did you mean killAnySession?"),
+        ("root", ""),
+        ("root@", ""),
+        ("@admin", ""),
+        ("find", ""),
+    ],
+)
+def test_permissions_that_nobody_has(permission: str, near: str) -> None:
+    [one] = of(policies={"kill_guard": {"permission": permission}})
+    assert one.startswith(f"policies.kill_guard.permission: {permission!r} is neither an action")
+    assert one.endswith(f"nobody has it{near}")
+    [one] = of(policies={"session_budget": {"operators": ["root@admin", permission]}})
+    assert one.startswith(f"policies.session_budget.operators: {permission!r} is neither")
+    assert of(policies={"kill_guard": {"permission": permission, "mode": "off"}}) == []
+
+
+def test_room_for_operators_that_leaves_none_for_others() -> None:
+    sessions = {"max_sessions": 100}
+    assert of(policies={"session_budget": {"reserved": 99}}, sessions=sessions) == []
+    assert of(policies={"session_budget": {"reserved": 100}}, sessions=sessions) == [
+        "policies.session_budget.reserved: 100 leaves nothing of sessions.max_sessions (100), "
+        "so only operators get sessions"
+    ]
+
+
+def test_a_token_that_everybody_can_read(tmp_path: Path) -> None:
+    # The folders on the way there may be closed to others, which is as good.
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    path = tmp_path / "admin.token"
+    path.write_text(TOKEN)
+    for mode, said in ((0o600, False), (0o640, False), (0o644, True), (0o604, True)):
+        path.chmod(mode)
+        found = of(admin={"token_file": str(path)})
+        assert found == (
+            [f"admin.token_file: {path} can be read by everybody on this machine: chmod o-r"]
+            if said
+            else []
+        )
+    tmp_path.chmod(0o750)
+    assert of(admin={"token_file": str(path)}) == []
+
+
+@pytest.mark.parametrize(("strict", "status"), [([], 0), (["--strict"], 1)])
+def test_check_config_says_it_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], strict: list[str], status: int
+) -> None:
+    path = tmp_path / "proxy.toml"
+    path.write_text('[policies.kill_guard]\npermission = "killAll"\n')
+    assert cli.main(["check-config", str(path), *strict]) == status
+    captured = capsys.readouterr()
+    assert captured.out == f"{path}: 1 warning\n"
+    assert captured.err.startswith(
+        f"mongo-session-proxy: warning: {path}:2: policies.kill_guard.permission: 'killAll' is"
+    )
+
+
+def test_strict_is_content_where_nothing_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "proxy.toml"
+    path.touch()
+    assert cli.main(["check-config", str(path), "--strict"]) == 0
+    assert capsys.readouterr().out == f"{path}: fine\n"

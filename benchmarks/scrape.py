@@ -33,7 +33,7 @@ ROUNDS = 10
 
 def fill(running: Running, sessions: int, now: float) -> None:
     """Sessions as of many users, and something under every label."""
-    store, telemetry = running.server.sessions_shared.store, running.server.telemetry
+    store, telemetry = running.server.clusters[0].sessions_shared.store, running.server.telemetry
     for number in range(sessions):
         user = number % USERS
         lsid = LogicalSessionId(number.to_bytes(16, "big"), user.to_bytes(32, "big"))

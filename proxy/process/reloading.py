@@ -11,13 +11,13 @@ from proxy.process import cautions
 from proxy.settings.rules import make_rules
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from structlog.typing import FilteringBoundLogger
 
-    from proxy.conversation.desk import Sessions
     from proxy.conversation.rule import Rules
-    from proxy.net.limits import Places
     from proxy.observe.telemetry import Telemetry
-    from proxy.process.connection import Shared
+    from proxy.process.cluster import Cluster, Common
     from proxy.settings.config import Config
 
 #: Tables of the configuration that take effect without a restart.
@@ -30,9 +30,10 @@ class Reloaded(Protocol):
     config: Config
     log: FilteringBoundLogger
     telemetry: Telemetry
-    sessions_shared: Sessions
-    shared: Shared
-    places: Places
+    common: Common
+
+    @property
+    def clusters(self) -> Sequence[Cluster]: ...
 
 
 def read_settings(
@@ -52,14 +53,16 @@ def read_settings(
 
 def take_over(server: Reloaded, config: Config, rules: Rules) -> None:
     """Have what takes effect without a restart take effect in this process."""
-    server.sessions_shared.rules = rules
-    server.sessions_shared.refuse_early = config.sessions.refuse_early
-    server.shared.budget.limit = config.limits.buffered_bytes
-    server.places.limit = config.limits.connections
+    server.common.budget.limit = config.limits.buffered_bytes
+    server.common.places.limit = config.limits.connections
     early = {"refuse_early": config.sessions.refuse_early}
     taken = {name: getattr(config, name) for name in RELOADED}
     taken["sessions"] = server.config.sessions.model_copy(update=early)
-    server.config = server.shared.config = server.config.model_copy(update=taken)
+    server.config = server.config.model_copy(update=taken)
+    for cluster in server.clusters:
+        cluster.sessions_shared.rules = rules
+        cluster.sessions_shared.refuse_early = config.sessions.refuse_early
+        cluster.config = cluster.shared.config = server.config
     server.telemetry.reloaded(True, time.time())
     kept = [
         name
@@ -71,9 +74,7 @@ def take_over(server: Reloaded, config: Config, rules: Rules) -> None:
 
 def read_certificates(server: Reloaded) -> None:
     """Read the certificates' files; for a side where that fails, the old ones stay."""
-    for context in (server.shared.listener_tls, server.shared.upstream_tls):
-        if context is None:
-            continue
+    for context in (one for cluster in server.clusters for one in cluster.certificates()):
         try:
             context.reload()
         except ConfigError as error:

@@ -8,35 +8,28 @@ listening sockets. One that dies is replaced, and the others go on.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from proxy.errors import ConfigError
-from proxy.listing.slices import in_slices
 from proxy.process.channel import AnswerError, Channel, ChannelClosedError
-from proxy.process.links import HandedListeners, Link, RemoteAsker
+from proxy.process.links import Link
 from proxy.process.server import Server
 from proxy.process.together import Together
+from proxy.process.whole_cluster import WholeCluster
 from proxy.process.worker import TELLING, Orders, command
-from proxy.session.hub import Hub
-from proxy.session.known import SharedUsers
 from proxy.session.records import InFlight
-from proxy.session.replica import acts_of
 from proxy.settings.config import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.conversation.rule import Rules
-    from proxy.net.inherited import Inherited
-    from proxy.net.listeners import Listener
     from proxy.process.beginnings import Beginnings
     from proxy.process.channel import Handler
-    from proxy.session.counts import Counts
-    from proxy.session.known import User
-    from proxy.session.replica import Told
+    from proxy.session.counts import Told
     from proxy.settings.config import Config
 
 #: Seconds that a worker may take until it serves, and for an answer.
@@ -58,6 +51,8 @@ _LEFT_OUT: Final = 100_000
 class Supervisor(Server):
     """The process of several that is the proxy's own."""
 
+    clusters: Sequence[WholeCluster]
+
     def __init__(
         self,
         config: Config,
@@ -74,32 +69,16 @@ class Supervisor(Server):
         self._news = trio.Event()
         self.restarts = 0
         super().__init__(config, reload, beginnings, successor)
-        self._together = Together(self, self.telemetry, self._hub, self.ask_each)
+        self._together = Together(self.clusters, self.telemetry, self.ask_each)
 
     # ------------------------------------------------------------------ what it does otherwise
 
-    def _make_store(self) -> Hub:
-        sessions = self.config.sessions
-        self._hub = Hub(max_sessions=sessions.max_sessions, max_cursors=sessions.max_cursors)
-        self._hub.hurry = lambda: self._news.set()
-        return self._hub
-
-    def _make_known(self) -> SharedUsers:
-        self._users = SharedUsers()
-        return self._users
-
-    def _make_listeners(self, inherited: Inherited) -> HandedListeners:
-        made = self._handed = self._open_listeners(HandedListeners, inherited)
-        made.hand = self._hand
-        made.withdraw = lambda upstream: self.tell("no listener", upstream)
-        return made
+    def _make_cluster(self, config: Config) -> WholeCluster:
+        return WholeCluster(self.common, config, self)
 
     def _make_overview(self, *, executes: bool) -> Together:
         self._together.executes = executes
         return self._together
-
-    def _counts(self) -> Counts:
-        return self._hub.whole_counts(self._together.counts())
 
     async def _begin(self, services: trio.Nursery, serving: trio.Nursery) -> None:
         self._services = services
@@ -108,14 +87,11 @@ class Supervisor(Server):
             for slot in range(self._workers):
                 starting.start_soon(serving.start, self._keep, slot)
 
-    def ready(self) -> tuple[bool, str]:
-        if not any(link.ready.is_set() for link in self._links.values()):
-            return False, "no worker is ready"
-        return super().ready()
-
     def about(self) -> dict[str, Any]:
-        connections = sum(link.connections for link in self._links.values())
-        return super().about() | {"connections": connections, "workers": len(self._links)}
+        return super().about() | {"workers": len(self._links)}
+
+    def _connections(self) -> int:
+        return sum(link.connections for link in self._links.values())
 
     def workers(self) -> tuple[int, int]:
         ready = sum(link.ready.is_set() for link in self._links.values())
@@ -165,27 +141,35 @@ class Supervisor(Server):
         others = {"admin": admin, "process": process, "limits": limits, "embedded": None}
         return plain(config.model_copy(update=others))
 
-    async def connection_rows(self) -> list[dict[str, Any]]:
-        return [row for rows in await self.ask("connection rows") for row in rows]
+    # ------------------------------------------------------------------ speaking to workers
 
-    async def askers(self) -> Mapping[str, Mapping[bytes, Sequence[RemoteAsker]]]:
+    @property
+    def services(self) -> trio.Nursery:
+        """For what goes on behind an answer."""
         assert self._services is not None
-        found: dict[str, dict[bytes, list[RemoteAsker]]] = {}
-        for link, answer in await self.ask_each("askers"):
-            for upstream, owners in answer.items():
-                for owner, connections in owners.items():
-                    found.setdefault(upstream, {}).setdefault(owner, []).extend(
-                        RemoteAsker(self._services, link, number, speaks)
-                        for number, speaks in connections
-                    )
-        return found
+        return self._services
+
+    def hurry(self) -> None:
+        """There is news that has to be told at once."""
+        self._news.set()
+
+    def any_ready(self) -> bool:
+        """Whether a worker can have clients."""
+        return any(link.ready.is_set() for link in self._links.values())
+
+    def links(self) -> list[Link]:
+        """Of all workers that run."""
+        return list(self._links.values())
+
+    def counts(self, cluster: str) -> list[Told]:
+        """What workers have counted of a cluster's sessions, those that are gone included."""
+        return self._together.counts(cluster)
 
     def end_operation(self, operation: InFlight) -> None:
+        """Have whoever has its connection end an operation."""
         link = self._links.get((operation.connection - 1) % self._workers)
         if link is not None:
             link.channel.tell("end operation", tuple(operation))
-
-    # ------------------------------------------------------------------ speaking to workers
 
     def tell(self, what: str, *arguments: object, but: Link | None = None) -> None:
         """Tell all workers that listen."""
@@ -193,12 +177,8 @@ class Supervisor(Server):
             if link.hears and link is not but:
                 link.channel.tell(what, *arguments)
 
-    async def ask(self, what: str, *arguments: object) -> list[Any]:
-        """What all workers answer; without those that do not in time."""
-        return [answer for _, answer in await self.ask_each(what, *arguments)]
-
     async def ask_each(self, what: str, *arguments: object) -> list[tuple[Link, Any]]:
-        """As :meth:`ask`, with who has answered."""
+        """What all workers answer, and who has answered; without those that do not in time."""
         answers: list[tuple[Link, Any]] = []
 
         async def one(link: Link) -> None:
@@ -214,39 +194,21 @@ class Supervisor(Server):
                     nursery.start_soon(one, link)
         return sorted(answers, key=lambda pair: pair[0].slot)
 
-    def _hand(self, listener: Listener) -> None:
-        for link in self._links.values():
-            if link.ready.is_set():
-                self._give(link, listener)
-
-    def _give(self, link: Link, listener: Listener) -> None:
-        link.channel.tell("listener", listener.upstream, listener.address, sockets=listener.sockets)
-
     async def _pass_on(self) -> None:
         """Tell everybody what need not be told at once, and what an operator has done."""
         while True:
             with trio.move_on_after(TELLING):
                 await self._news.wait()
             self._news = trio.Event()
-            while told := self._hub.news():
-                self.tell("sessions", acts_of(told))
-            while told := self._hub.sometime():
-                self.tell("sessions", told)
-                await trio.lowlevel.checkpoint()
+            for cluster in self.clusters:
+                cluster.pass_on()
+                while cluster.pass_on_some():
+                    await trio.lowlevel.checkpoint()
 
     # ------------------------------------------------------------------ being told by workers
 
     def _handlers(self, link: Link) -> dict[str, Handler]:
-        def sessions(told: Told) -> None:
-            passed = self._hub.heard(told, link.slot)
-            if passed:
-                self.tell("sessions", passed, but=link)
-            if passed.acts:
-                link.channel.tell("sessions", acts_of(passed))
-
-        def users(told: list[User]) -> None:
-            self._users.take_in(told)
-            self.tell("users", told, but=link)
+        clusters = {cluster.name: cluster for cluster in self.clusters}
 
         def connections(number: int, last: int) -> None:
             link.connections = number
@@ -256,8 +218,8 @@ class Supervisor(Server):
         return {
             "ready": lambda: self._admit(link),
             "failed": link.problems.extend,
-            "sessions": sessions,
-            "users": users,
+            "sessions": lambda cluster, told: clusters[cluster].heard_sessions(link, told),
+            "users": lambda cluster, told: clusters[cluster].heard_users(link, told),
             "connections": connections,
             "end operation": lambda operation: self.end_operation(InFlight(*operation)),
             "bye": lambda metrics: self._together.keep(link.slot, *metrics),
@@ -276,17 +238,12 @@ class Supervisor(Server):
     async def _admit(self, link: Link) -> None:
         """A worker can begin: tell it all there is to know, and what to accept on."""
         link.hears = True
-        for told in self._hub.all_news():
-            link.channel.tell("sessions", told)
-            await link.channel.room()
-            await trio.lowlevel.checkpoint()
-        for some in in_slices(self._users.everybody()):
-            link.channel.tell("users", some)
-            await link.channel.room()
+        for cluster in self.clusters:
+            await cluster.introduce(link)
         link.ready.set()
         self._count_connections()
-        for listener in self._handed.accepting():
-            self._give(link, listener)
+        for cluster in self.clusters:
+            cluster.give_listeners(link)
 
     # ------------------------------------------------------------------ keeping workers
 
@@ -339,7 +296,7 @@ class Supervisor(Server):
         finally:
             await self._end(process, channel)
             del self._links[slot]
-            operations = self._hub.gone(slot)
+            operations = sum(cluster.hub.gone(slot) for cluster in self.clusters)
             self._together.lost(slot)
             self._count_connections()
         if not link.ready.is_set() and task_status is not None:

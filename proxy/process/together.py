@@ -12,18 +12,17 @@ from proxy.admin import Process
 from proxy.observe.merging import Merged
 from proxy.observe.scraping import own_part, whole_page
 from proxy.observe.telemetry import Incident
-from proxy.process.worker import SUMMED
+from proxy.process.worker_cluster import SUMMED
 from proxy.session.counts import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from proxy.admin import State
     from proxy.listing import Row
     from proxy.observe.telemetry import Telemetry
+    from proxy.process.whole_cluster import WholeCluster
     from proxy.process.worker import Part
     from proxy.session.counts import Told
-    from proxy.session.hub import Hub
 
 
 class Answering(Protocol):
@@ -39,18 +38,18 @@ class Together(Process):
 
     def __init__(
         self,
-        state: State,
+        clusters: Sequence[WholeCluster],
         telemetry: Telemetry,
-        hub: Hub,
         ask_each: Callable[[str], Awaitable[Iterable[tuple[Answering, Any]]]],
     ) -> None:
-        super().__init__(state, telemetry, executes=False)
+        [cluster] = clusters
+        super().__init__(cluster, telemetry, executes=False)
         self._ask_each = ask_each
-        self._hub = hub
+        self._clusters = clusters
         #: What those have counted that are gone, and what those that live said last.
         self._gone = Merged()
-        self._gone_counts = Counts()
-        self._gone_numbers = dict.fromkeys(SUMMED, 0)
+        self._gone_counts = {cluster.name: Counts() for cluster in clusters}
+        self._gone_numbers = {cluster.name: dict.fromkeys(SUMMED, 0) for cluster in clusters}
         self._last: dict[int, Part] = {}
 
     def keep(self, slot: int, *part: Any) -> None:  # noqa: ANN401 - a Part
@@ -60,26 +59,32 @@ class Together(Process):
     def lost(self, slot: int) -> None:
         """A worker is gone: what it had counted stays counted, as far as it has said so."""
         if slot in self._last:
-            families, counts, numbers = self._last.pop(slot)
+            families, counted = self._last.pop(slot)
             self._gone.add(families, lasting=True)
-            self._gone_counts.add(counts)
-            for name, number in numbers.items():
-                self._gone_numbers[name] += number
+            for cluster, (counts, numbers) in counted.items():
+                self._gone_counts[cluster].add(counts)
+                for name, number in numbers.items():
+                    self._gone_numbers[cluster][name] += number
 
-    def counts(self) -> list[Told]:
-        """What all of them have counted of sessions, for themselves."""
-        return [self._gone_counts.told(), *(counts for _, counts, _ in self._last.values())]
+    def counts(self, cluster: str) -> list[Told]:
+        """What all of them have counted of a cluster's sessions, for themselves."""
+        counted = (counted[cluster] for _, counted in self._last.values())
+        return [self._gone_counts[cluster].told(), *(counts for counts, _ in counted)]
+
+    def _add_up(self, cluster: WholeCluster) -> None:
+        for name in SUMMED:
+            numbers = (counted[cluster.name][1][name] for _, counted in self._last.values())
+            setattr(cluster.hub, name, self._gone_numbers[cluster.name][name] + sum(numbers))
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         for link, part in await self._ask_each("metrics"):
             self.keep(link.slot, *part)
-        for name in SUMMED:
-            numbers = (numbers[name] for _, _, numbers in self._last.values())
-            setattr(self._hub, name, self._gone_numbers[name] + sum(numbers))
+        for cluster in self._clusters:
+            self._add_up(cluster)
         await self._gather_incidents()
         merged = Merged()
         merged.add(await own_part(self._telemetry))
-        for families, _, _ in self._last.values():
+        for families, _ in self._last.values():
             merged.add(families)
         merged.add(self._gone.families())
         return await whole_page(merged, accept)

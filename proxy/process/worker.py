@@ -21,42 +21,31 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from proxy import logs, memory
-from proxy.addresses import Address  # noqa: TC001
 from proxy.errors import ConfigError
-from proxy.net.listeners import Listener, accept
 from proxy.observe import gauges
 from proxy.observe.scraping import own_part
 from proxy.process.channel import Channel, ChannelClosedError
-from proxy.process.connection import by_owner
-from proxy.process.draining import Draining
 from proxy.process.reloading import read_certificates, take_over
 from proxy.process.server import Server
-from proxy.session.known import SharedUsers
+from proxy.process.worker_cluster import WorkerCluster
 from proxy.session.records import InFlight
-from proxy.session.replica import SharedStore
 from proxy.settings.config import restored
 from proxy.settings.rules import make_rules
-from proxy.upstream.members import announce
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from proxy.net.inherited import Inherited, Placed
     from proxy.observe.families import Page
     from proxy.observe.merging import Family
     from proxy.process.channel import Handler
     from proxy.process.server import Running
-    from proxy.session.counts import Told
-    from proxy.settings.listen import Listen
-    from proxy.upstream.topology import Topology
+    from proxy.process.worker_cluster import Counted
+    from proxy.settings.config import Config
     from proxy.wire.replies import Reply
 
 #: Seconds between two tellings of what has happened to sessions; what is done to them is told at
 #: once.
 TELLING: Final = 0.1
-
-#: What each process's store counts for itself.
-SUMMED: Final = ("untracked", "vague_origins")
 
 #: Seconds that upstream may take for what is asked in a supervisor's stead.
 _PATIENCE: Final = 10.0
@@ -91,74 +80,14 @@ class Orders:
     stride: int
 
 
-#: What a worker has to say for the metrics: its families, and what its store has counted.
-Part = tuple["list[Family]", "Told", dict[str, int]]
-
-
-class GivenListeners:
-    """Listeners that the supervisor has opened, and closes."""
-
-    def __init__(
-        self,
-        topology: Topology,
-        settings: Listen,
-        take: Callable[[Listener, socket.socket, str], None],
-        exhausted: Callable[[OSError], None],
-    ) -> None:
-        self._topology = topology
-        self._settings = settings
-        self._take = take
-        self._exhausted = exhausted
-        self._open: dict[Address, Listener] = {}
-        self._nursery: trio.Nursery | None = None
-
-    def addresses(self) -> list[str]:
-        return []
-
-    async def open_seeds(self, _seeds: tuple[Address, ...], nursery: trio.Nursery) -> None:
-        self._nursery = nursery
-
-    def accept(self) -> None:
-        """They accept from the moment on when they are given."""
-
-    async def reconcile(self) -> None:
-        """That is the supervisor's task."""
-
-    def placed(self) -> list[tuple[Placed, Listener]]:
-        return []
-
-    def leave(self) -> None:
-        """They are nobody's but the supervisor's."""
-
-    def close(self) -> None:
-        for listener in self._open.values():
-            listener.close()
-        self._open.clear()
-
-    def given(self, upstream: Address, address: Address, sockets: list[socket.socket]) -> None:
-        """Accept on these, which listen on ``address`` for the member ``upstream``."""
-        listener = Listener(address, upstream, sockets, own=False)
-        nursery = self._nursery
-        if nursery is None or nursery.cancel_scope.cancel_called:
-            listener.close()
-            return
-        self.gone(upstream)
-        self._open[listener.upstream] = listener
-        announce(listener, self._topology, self._settings)
-        for sock in sockets:
-            sock.setblocking(False)
-            nursery.start_soon(accept, sock, partial(self._take, listener), self._exhausted)
-
-    def gone(self, upstream: Address) -> None:
-        """Accept no more for this member."""
-        listener = self._open.pop(upstream, None)
-        if listener is not None:
-            self._topology.closed(listener.upstream)
-            listener.close()
+#: What a worker has to say for the metrics: its families, and what its stores have counted.
+Part = tuple["list[Family]", "dict[str, Counted]"]
 
 
 class Worker(Server):
     """The server of one of several processes."""
+
+    clusters: Sequence[WorkerCluster]
 
     def __init__(self, orders: Orders, channel: Channel) -> None:
         self._orders_given = orders
@@ -168,28 +97,12 @@ class Worker(Server):
         self._told = (-1, -1)
         super().__init__(restored(orders.config))
         self.log = self.log.bind(worker=orders.slot)
-        self._numbers = itertools.count(orders.first, orders.stride)
-        self._draining = Draining(self._open, self.store, alone=False)
+        self.common.numbers = itertools.count(orders.first, orders.stride)
 
     # ------------------------------------------------------------------ what it does otherwise
 
-    def _make_store(self) -> SharedStore:
-        sessions = self.config.sessions
-        self._sessions = SharedStore(
-            max_sessions=sessions.max_sessions, max_cursors=sessions.max_cursors
-        )
-        self._sessions.hurry = self._hurry
-        self._sessions.ends_operations = lambda upstream: not self.facts(upstream).native
-        self._sessions.end_operation = self.end_own
-        return self._sessions
-
-    def _make_known(self) -> SharedUsers:
-        self._users = SharedUsers()
-        return self._users
-
-    def _make_listeners(self, _inherited: Inherited) -> GivenListeners:
-        self._given = GivenListeners(self.topology, self.config.listen, self._take, self._exhausted)
-        return self._given
+    def _make_cluster(self, config: Config) -> WorkerCluster:
+        return WorkerCluster(self.common, config, self._channel, self._owns, self._hurry)
 
     def _read_gauges(self, sources: gauges.Sources, page: Page) -> Iterator[None]:
         return gauges.read_own(sources, page)
@@ -215,14 +128,9 @@ class Worker(Server):
         """The supervisor says where that is."""
 
     def _drain(self, serving: trio.Nursery) -> None:
-        self.log.info("draining", connections=len(self._open))
-        self._draining.begin(serving, self.config.limits, replaced=self._replaced)
-
-    def end_operation(self, operation: InFlight) -> None:
-        if operation.connection in self._open:
-            super().end_operation(operation)
-        else:
-            self._channel.tell("end operation", tuple(operation))
+        self.log.info("draining", connections=self._connections())
+        for cluster in self.clusters:
+            cluster.drain(serving, replaced=self._replaced)
 
     # ------------------------------------------------------------------ telling
 
@@ -243,12 +151,10 @@ class Worker(Server):
             await self._channel.ask("bye", await self._metrics())
 
     def _tell_all(self) -> None:
-        while told := self._sessions.news():
-            self._channel.tell("sessions", told)
-        while users := self._users.news():
-            self._channel.tell("users", users)
-        last = self._orders_given.first if not self._open else max(next(reversed(self._open)), 0)
-        counts = len(self._open), last
+        for cluster in self.clusters:
+            cluster.tell()
+        latest = (next(reversed(one.open_connections), 0) for one in self.clusters)
+        counts = self._connections(), max(latest) or self._orders_given.first
         if counts != self._told:
             self._told = counts
             self._channel.tell("connections", *counts)
@@ -258,27 +164,30 @@ class Worker(Server):
     def handlers(self) -> dict[str, Callable[..., Any]]:
         """What the supervisor may ask and tell."""
         return {
-            "listener": self._given.given,
-            "no listener": self._given.gone,
-            "sessions": self._sessions.take_in,
-            "users": self._users.take_in,
+            **self._of_clusters(),
             "elsewhere": self._elsewhere,
             "stop": self._end,
             "numbers": self._renumber,
             "settings": self._settings,
             "certificates": partial(read_certificates, self),
-            "end operation": lambda operation: self.end_own(InFlight(*operation)),
-            "connection rows": self.connection_rows,
+            "end operation": self._end_operation,
             "incidents": self._incidents,
             "metrics": self._metrics,
-            "askers": self._askers,
             "ask as": self._ask_as,
         }
 
-    def end_own(self, operation: InFlight) -> None:
-        """End an operation if it is in flight here."""
-        if operation.connection in self._open:
-            super().end_operation(operation)
+    def _of_clusters(self) -> dict[str, Callable[..., Any]]:
+        """What is asked and told of the cluster that is named first."""
+        by_name = {cluster.name: cluster.handlers() for cluster in self.clusters}
+
+        def of(what: str) -> Callable[..., Any]:
+            return lambda cluster, *told, **more: by_name[cluster][what](*told, **more)
+
+        return {what: of(what) for what in next(iter(by_name.values()))}
+
+    def _end_operation(self, operation: tuple[Any, ...]) -> None:
+        for cluster in self.clusters:
+            cluster.end_own(InFlight(*operation))
 
     def _end(self, replaced: bool) -> None:
         self._replaced = replaced
@@ -288,10 +197,10 @@ class Worker(Server):
         """Number connections from the next one behind ``first`` that is this worker's."""
         orders = self._orders_given
         first += (orders.first - first) % orders.stride
-        self._numbers = itertools.count(first, orders.stride)
+        self.common.numbers = itertools.count(first, orders.stride)
 
     def _elsewhere(self, connections: int) -> None:
-        self.places.elsewhere = connections
+        self.common.places.elsewhere = connections
 
     def _settings(self, plain: dict[str, Any]) -> None:
         """What the supervisor has read and found right."""
@@ -304,21 +213,13 @@ class Worker(Server):
         return [[(tuple(one), when) for one, when in some.items()] for some in recent]
 
     async def _metrics(self) -> Part:
-        own = {name: getattr(self._sessions, name) for name in SUMMED}
-        return await own_part(self.telemetry), self._sessions.counts.told(), own
-
-    def _askers(self) -> dict[str, dict[bytes, list[tuple[int, bytes]]]]:
-        return {
-            upstream: {
-                owner: [(one.id, who) for one in some if (who := one.speaks_for) is not None]
-                for owner, some in owners.items()
-            }
-            for upstream, owners in by_owner(self._open.values()).items()
-        }
+        counted = {cluster.name: cluster.counted() for cluster in self.clusters}
+        return await own_part(self.telemetry), counted
 
     async def _ask_as(self, connection: int, owner: bytes, question: bytes) -> bytes | None:
         """Upstream's answer to a question that this connection puts as ``owner``; None for none."""
-        asker = self._open.get(connection)
+        found = (cluster.open_connections.get(connection) for cluster in self.clusters)
+        asker = next((one for one in found if one is not None), None)
         if asker is None or asker.speaks_for != owner:
             return None
         answered = trio.Event()

@@ -56,7 +56,7 @@ async def test_what_is_half_received_stays_within_the_budget_and_who_stalls_give
             recording({"buffered_bytes": limit}) as (upstream, running),
             bystanding(running) as others,
         ):
-            budget = running.server.shared.budget
+            budget = running.server.common.budget
             most = 0
 
             async def watch() -> None:

@@ -239,7 +239,7 @@ async def test_another_user_takes_the_place_of_the_first(mechanism, hello):
             lsid = {"id": Binary(uuid4().bytes, 4)}
             assert (await raw.run("find", "c", db="app", lsid=lsid))["ok"] == 1.0
             key = (bytes(lsid["id"]), user_digest(name, "app"))
-            keys = {s.key for s in running.server.store.page().sessions}
+            keys = {s.key for s in running.server.clusters[0].store.page().sessions}
             assert key in keys
 
 
@@ -295,7 +295,7 @@ async def test_requests_sent_behind_an_authentication_are_its_users():
         replies = [document(await client.receive() or b"") for _ in range(4)]
         assert [reply["ok"] for reply in replies] == [1.0, 1.0, 1.0, 0.0]
         assert replies[3]["code"] == 13
-        [session] = running.server.store.page().sessions
+        [session] = running.server.clusters[0].store.page().sessions
         assert session.key == (bytes(lsid["id"]), user_digest("alice", "app"))
         await client.close()
 

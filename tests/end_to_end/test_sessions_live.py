@@ -38,7 +38,7 @@ class Live:
 
     @property
     def store(self) -> SessionStore:
-        return self.running.server.sessions_shared.store
+        return self.running.server.clusters[0].sessions_shared.store
 
     async def connect(self) -> Client:
         self.clients.append(await Client.connect(self.running))

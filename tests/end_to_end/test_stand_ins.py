@@ -44,7 +44,7 @@ async def test_the_guard_asks_a_router_where_the_owner_has_no_connection(clock: 
     async with trio.open_nursery() as nursery:
         port = await nursery.start(upstream.serve, "127.0.0.1", 0)
         async with proxy_before(port, policies=GUARD) as running:
-            store = running.server.sessions_shared.store
+            store = running.server.clusters[0].sessions_shared.store
             async with pymongo_at(running, **login(ALICE)) as alice:
                 await alice.run(leave_one_open)
             assert store.open_transactions == 1

@@ -66,7 +66,7 @@ def plain(frame: bytes) -> bytes:
 
 def listeners(running: Running, host: str = "127.0.0.1") -> dict[str, int]:
     """The ports of the listeners by the upstream address they stand for."""
-    found = running.server.topology.addresses(host)
+    found = running.server.clusters[0].topology.addresses(host)
     return {name: int(address.rpartition(":")[2]) for name, address in found.items()}
 
 

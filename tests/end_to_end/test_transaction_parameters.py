@@ -82,7 +82,7 @@ async def test_the_guard_ends_transactions_of_every_form(version: str, clock: Mo
         log = Log()
         async with proxy_before(port, log=log, policies=GUARD) as running:
             client = await Client.connect(running)
-            store = running.server.sessions_shared.store
+            store = running.server.clusters[0].sessions_shared.store
             for api in forms:
                 txn = {"lsid": new_lsid(), "txnNumber": Int64(1), "autocommit": False}
                 assert (await run(client, "find", "c", startTransaction=True, **txn, **api))["ok"]

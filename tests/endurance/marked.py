@@ -152,7 +152,7 @@ async def between(way: Way, figures: Figures, folder: Path) -> AsyncIterator[Any
             # It takes the proxy a moment to see that the last ones went.
             while any(True for _ in running.server.connections()):
                 await trio.lowlevel.checkpoint()
-            if running.server.shared.budget.used:
+            if running.server.common.budget.used:
                 figures.wrong.append("bytes are counted that nobody holds")
         nursery.cancel_scope.cancel()
 

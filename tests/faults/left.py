@@ -21,17 +21,17 @@ _DESCRIPTORS: Final = Path("/proc/self/fd")
 def held(running: Running) -> dict[str, Any]:
     """What the process holds for clients, as far as it has to come back to where it was."""
     server = running.server
-    store = server.sessions_shared.store
+    store = server.clusters[0].sessions_shared.store
     return {
         "connections": sum(1 for _ in server.connections()),
-        "buffered": server.shared.budget.used,
+        "buffered": server.common.budget.used,
         "operations": sum(
             len(session.activity.operations)
             for some in store.active(EVERYTHING)
             for session in some
             if session.activity is not None
         ),
-        "tasks": len(server._serving.child_tasks) if server._serving is not None else 0,
+        "tasks": len(server.common.serving.child_tasks) if server.common.serving is not None else 0,
         "descriptors": len(os.listdir(_DESCRIPTORS)) if _DESCRIPTORS.exists() else 0,
     }
 

@@ -210,7 +210,7 @@ async def test_a_wall_clock_that_leaps_ends_no_session(
         client = await Client.connect(running)
         find = command({"find": "c", "lsid": lsid(), "$db": "shop"})
         assert await client.ask(find) is not None
-        store = running.server.sessions_shared.store
+        store = running.server.clusters[0].sessions_shared.store
         assert len(store) == 1
         monkeypatch.setattr(time, "time", lambda: real() + leap)
         assert await client.ask(find) is not None

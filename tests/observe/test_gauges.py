@@ -59,7 +59,7 @@ def duplicate(seen: Seen, frame: bytes) -> Any:
 async def test_connections_by_state() -> None:
     async with recording() as (upstream, running):
         upstream.answer = held
-        where = str(running.server.topology.targets()[0])
+        where = str(running.server.clusters[0].topology.targets()[0])
         silent, idle, busy = [await Client.connect(running) for _ in range(3)]
         await idle.ping("idle")
         await busy.ping("first")
@@ -107,7 +107,7 @@ async def test_an_upstream_that_answers() -> None:
     async with recording() as (_, running):
         client = await Client.connect(running)
         await client.ping("there")
-        where = str(running.server.topology.targets()[0])
+        where = str(running.server.clusters[0].topology.targets()[0])
         assert read(running)("upstream_up", upstream=where) == 1
         assert read(running)("upstream_primary", upstream=where) == 0
         await client.close()
@@ -212,7 +212,7 @@ async def test_reload_and_draining() -> None:
 async def test_the_whole_page_has_a_bound() -> None:
     async with recording() as (_, running):
         server, now = running.server, trio.current_time()
-        store, telemetry = server.sessions_shared.store, server.telemetry
+        store, telemetry = server.clusters[0].sessions_shared.store, server.telemetry
         for number in range(10_000):
             lsid = LogicalSessionId(number.to_bytes(16, "big"), bytes(32))
             origin = Origin("h", f"app{number}", f"driver{number}", "1")
@@ -244,7 +244,7 @@ async def test_the_whole_page_has_a_bound() -> None:
 @in_time
 async def test_others_have_their_turn_while_a_page_is_made() -> None:
     async with recording() as (_, running):
-        store, now = running.server.sessions_shared.store, trio.current_time()
+        store, now = running.server.clusters[0].sessions_shared.store, trio.current_time()
         for number in range(10_000):
             lsid = LogicalSessionId(number.to_bytes(16, "big"), bytes(32))
             store.use(lsid, now, f"user{number}@app", Origin("h", f"app{number}"))
@@ -269,7 +269,7 @@ async def test_others_have_their_turn_while_a_page_is_made() -> None:
 @in_time
 async def test_names_of_any_kind_can_be_shown(name: str) -> None:
     async with recording() as (_, running):
-        store = running.server.sessions_shared.store
+        store = running.server.clusters[0].sessions_shared.store
         origin = Origin("h", name, name, name)
         store.use(LogicalSessionId(bytes(16), bytes(32)), trio.current_time(), name, origin)
         assert Read(await metrics_page(running.server.telemetry))("sessions") == 1

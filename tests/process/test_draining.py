@@ -215,7 +215,7 @@ async def test_who_watches_is_told_first_by_one_that_was_replaced():
 async def test_what_is_asked_at_rest_waits_unless_it_reads_on():
     async with serving(3600.0) as served:
         one, other = await served.working(), await served.working()
-        connections = served._server._open.values()
+        connections = served._server.clusters[0].open_connections.values()
         for connection in connections:
             connection.rest(True)
         await one.send(ping("held"))

@@ -370,9 +370,9 @@ async def test_what_a_reload_takes_over_is_not_said_to_need_a_restart(nursery):
     logs.configure("json", "info", lines)
     running = await nursery.start(partial(server.serve, config, lambda: changed))
     running.server.reload()
-    assert running.server.shared.budget.limit == 70_000
+    assert running.server.common.budget.limit == 70_000
     assert running.server.config.limits.drain_seconds == 3
-    assert running.server.sessions_shared.refuse_early
+    assert running.server.clusters[0].sessions_shared.refuse_early
     told = {line["event"]: line for line in map(json.loads, lines.getvalue().splitlines())}
     assert told["configuration reloaded"]["needs_restart"] == ["log"]
     nursery.cancel_scope.cancel()

@@ -1,0 +1,295 @@
+"""One upstream cluster as a process serves it: listeners, connections, sessions and rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+
+import trio
+
+from proxy import logs
+from proxy.addresses import parse_address, parse_upstream
+from proxy.conversation.desk import Sessions
+from proxy.listing import session_rows
+from proxy.listing.slices import in_batches
+from proxy.net import tls
+from proxy.observe.recording import DecisionRecorder
+from proxy.process.connection import Connection, Shared, by_owner
+from proxy.process.draining import Draining
+from proxy.process.housekeeping import keep_house
+from proxy.process.overdue import end_overdue
+from proxy.process.uris import pasted
+from proxy.session.known import KnownUsers
+from proxy.session.store import SessionStore
+from proxy.settings.rules import make_rules, rule_rows
+from proxy.upstream.facts import Upstreams
+from proxy.upstream.members import Listeners, MemberListeners
+from proxy.upstream.topology import Topology
+from proxy.upstream.watcher import Watcher
+
+if TYPE_CHECKING:
+    import socket
+
+    from proxy.admin.kill import Asker
+    from proxy.conversation.facts import UpstreamFacts
+    from proxy.net.inherited import Inherited
+    from proxy.net.limits import BufferBudget, Places
+    from proxy.net.listeners import Listener
+    from proxy.net.tls import ListenerTls, UpstreamTls
+    from proxy.observe.audit import AuditLog
+    from proxy.observe.telemetry import Telemetry
+    from proxy.session.counts import Counts
+    from proxy.session.records import InFlight
+    from proxy.settings.config import Config
+
+Opened = TypeVar("Opened", bound=MemberListeners)
+
+#: Connections shown between two turns of other work: some 2 ms.
+_SLICE: Final = 250
+
+
+@dataclass(slots=True)
+class Common:
+    """What the clusters of a process have in common. ``serving`` runs the connections; before it
+    is there, nobody is taken. ``about`` and ``draining`` are as :mod:`proxy.admin` asks."""
+
+    telemetry: Telemetry
+    audit: AuditLog
+    budget: BufferBudget
+    places: Places
+    numbers: Iterator[int]
+    inherited: Inherited
+    about: Callable[[], dict[str, Any]]
+    draining: Callable[[], bool]
+    serving: trio.Nursery | None = None
+
+
+class Cluster:
+    """Create it, :meth:`open` it and have it :meth:`accept`."""
+
+    #: Whether no other process has connections by which its clients watch.
+    alone: ClassVar[bool] = True
+
+    #: What it is called in listings, metrics and logs; "" where there is but one.
+    name = ""
+
+    def __init__(self, common: Common, config: Config) -> None:
+        self.common = common
+        self.config = config
+        self.log = logs.logger()
+        self._rejected = logs.Seldom(self.log, "client rejected")
+        uri = parse_upstream(config.upstream.address)
+        given = {parse_address(m.upstream): m.advertise for m in config.upstream.members}
+        self.seeds = tuple(given) or uri.seeds
+        first = parse_address(config.listen.address)
+        passes = config.upstream.hello == "pass"
+        self.topology = Topology(
+            self.seeds,
+            given=given or None,
+            replica_set=uri.replica_set,
+            # Members' names are no use to clients of a unix socket, which none of them could dial.
+            direct=uri.direct or passes or bool(first.path),
+        )
+        self.sessions_shared = Sessions(
+            rules=make_rules(config.policies),
+            recorder=DecisionRecorder(common.telemetry, common.audit),
+            store=self._make_store(),
+            known=self._make_known(),
+            enabled=config.sessions.tracking,
+            refuse_early=config.sessions.refuse_early,
+        )
+        self.upstreams = Upstreams(
+            {"on": True, "off": False}.get(config.sessions.authorization),
+            {"native": True, "emulated": False}.get(config.sessions.commands),
+        )
+        self.shared = Shared(
+            config=config,
+            telemetry=common.telemetry,
+            budget=common.budget,
+            topology=self.topology,
+            sessions=self.sessions_shared,
+            upstreams=self.upstreams,
+            listener_tls=tls.listener_tls(config),
+            upstream_tls=tls.upstream_tls(config),
+            interrupt=self.end_operation,
+            find_idle=self._find_idle,
+        )
+        #: By number, the oldest first.
+        self.open_connections: dict[int, Connection] = {}
+        self._draining = Draining(self.open_connections, self.store, alone=self.alone)
+        self.listeners = self._make_listeners()
+        self.watcher = Watcher(
+            self.topology,
+            self.shared.upstream_tls,
+            config.upstream,
+            self.listeners.reconcile,
+            self.shared.ready,
+            self.upstreams,
+        )
+        self.shared.unknown_member = self.watcher.poke
+        if passes:
+            # Nothing about upstream has to be known to leave its hello alone.
+            self.shared.ready.set()
+
+    # ------------------------------------------------------------------ what others do otherwise
+
+    def _make_store(self) -> SessionStore:
+        sessions = self.config.sessions
+        return SessionStore(max_sessions=sessions.max_sessions, max_cursors=sessions.max_cursors)
+
+    def _make_known(self) -> KnownUsers:
+        return KnownUsers()
+
+    def _make_listeners(self) -> Listeners:
+        return self._listeners_of(MemberListeners)
+
+    def _listeners_of(self, kind: type[Opened]) -> Opened:
+        config = self.config
+        members = config.upstream.members
+        return kind(
+            self.topology,
+            config.listen,
+            parse_address(config.listen.address),
+            {parse_address(m.upstream): parse_address(m.listen) for m in members},
+            self._take,
+            self._exhausted,
+            self.common.inherited,
+        )
+
+    def _owns(self, _connection: int) -> bool:
+        """Whether a connection of this number is, or was, this process's."""
+        return True
+
+    def counts(self) -> Counts:
+        """What has happened to sessions, in all processes."""
+        return self.store.counts
+
+    # ------------------------------------------------------------------ its life
+
+    def keep(self, services: trio.Nursery) -> None:
+        """Do what has to be done though nobody asks, for as long as ``services`` run."""
+        services.start_soon(keep_house, self.sessions_shared, self.upstreams)
+        connections = self.open_connections.values
+        services.start_soon(end_overdue, self.sessions_shared, connections, self._owns)
+
+    async def open(self, accepting: trio.Nursery) -> None:
+        """Open the first listeners; see :class:`proxy.upstream.members.Listeners`."""
+        await self.listeners.open_seeds(self.seeds, accepting)
+
+    def drain(self, serving: trio.Nursery, *, replaced: bool) -> None:
+        """Let go of the connections; see :class:`proxy.process.draining.Draining`."""
+        self._draining.begin(serving, self.config.limits, replaced=replaced)
+
+    def uri(self) -> str:
+        """What clients on this machine can paste to connect."""
+        return pasted(self.config, self.listeners.addresses())
+
+    def certificates(self) -> list[ListenerTls | UpstreamTls]:
+        """What TLS shows and trusts, on whichever side there is TLS."""
+        return [one for one in (self.shared.listener_tls, self.shared.upstream_tls) if one]
+
+    # ------------------------------------------------------------------ connections
+
+    def _take(self, listener: Listener, sock: socket.socket, peer: str) -> None:
+        common = self.common
+        if common.serving is None:
+            sock.close()
+        elif not common.places.admit():
+            sock.close()
+            common.telemetry.rejected("connection limit")
+            self._rejected.warn(trio.current_time(), client=peer, reason="connection limit")
+        else:
+            number = next(common.numbers)
+            connection = Connection(self.shared, number, sock, peer, listener.upstream)
+            self.open_connections[number] = connection
+            common.serving.start_soon(self._serve, connection)
+
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            await connection.run()
+        finally:
+            del self.open_connections[connection.id]
+            self.common.places.release()
+            self._draining.left(connection.id)
+
+    def _exhausted(self, error: OSError) -> None:
+        self.common.telemetry.rejected("descriptors")
+        self.log.error("cannot accept", problem=str(error))
+
+    def _find_idle(self, upstream: str, uid: bytes) -> Connection | None:
+        """A connection that could ask ``upstream`` something as the owner of ``uid`` now."""
+        for connection in self.open_connections.values():
+            if connection.could_ask(upstream, uid):
+                return connection
+        return None
+
+    # ------------------------------------------------------------------ admin.State
+
+    @property
+    def store(self) -> SessionStore:
+        """The sessions that are known."""
+        return self.sessions_shared.store
+
+    def about(self) -> dict[str, Any]:
+        """What the process is: version, uptime, connections and their limit."""
+        return self.common.about()
+
+    def budgets(self) -> tuple[int, int]:
+        """Sessions that one user and one application may have; 0 for any number."""
+        budget = self.config.policies.session_budget
+        return (0, 0) if budget.mode == "off" else (budget.per_user, budget.per_application)
+
+    def rules(self) -> list[dict[str, Any]]:
+        """One row per rule, with its mode and settings."""
+        return rule_rows(self.config.policies)
+
+    async def askers(self) -> Mapping[str, Mapping[bytes, Sequence[Asker]]]:
+        """By upstream address and owner's digest, the connections that can ask right now."""
+        return by_owner(self.open_connections.values())
+
+    def facts(self, upstream: str) -> UpstreamFacts:
+        """What is known of the process at an address."""
+        return self.upstreams.of(parse_address(upstream))
+
+    def end_operation(self, operation: InFlight) -> None:
+        """Answer an operation in flight with 11601 and close its connection."""
+        connection = self.open_connections.get(operation.connection)
+        if connection is not None:
+            connection.end_operation(operation)
+
+    def audit(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+        """Write a line to the audit log."""
+        self.common.audit.record(**what)
+
+    def count_kill(self, decision: str, sessions: int) -> None:
+        """Count a command that was ``done`` or ``failed``, and the sessions it was first to hit."""
+        telemetry = self.common.telemetry
+        telemetry.control("killSessions", decision)
+        if decision == "done":
+            telemetry.killed("admin", sessions)
+
+    def connections(self) -> Iterable[dict[str, Any]]:
+        """One row per open client connection."""
+        now = trio.current_time()
+        return (connection.row(now) for connection in list(self.open_connections.values()))
+
+    async def connection_rows(self) -> list[dict[str, Any]]:
+        """As :meth:`connections`, with other work in between."""
+        rows: list[dict[str, Any]] = []
+        for some in in_batches(self.connections(), _SLICE):
+            rows += some
+            await trio.lowlevel.checkpoint()
+        return rows
+
+    def sessions(self) -> Iterable[dict[str, Any]]:
+        """One row per session that is known."""
+        return session_rows(self.store, trio.current_time())
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether clients can be served, and if not, why."""
+        return self.watcher.ready()
+
+    def draining(self) -> bool:
+        """Whether the proxy is on its way out."""
+        return self.common.draining()

@@ -1,0 +1,162 @@
+"""A cluster as the supervisor of several workers has it: all sessions and listeners, no clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import trio
+
+from proxy.listing.slices import in_slices
+from proxy.process.cluster import Cluster, Common
+from proxy.process.links import HandedListeners, Link, RemoteAsker
+from proxy.session.hub import Hub
+from proxy.session.known import SharedUsers
+from proxy.session.replica import acts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from proxy.addresses import Address
+    from proxy.net.listeners import Listener
+    from proxy.session.counts import Counts, Told
+    from proxy.session.known import User
+    from proxy.session.records import InFlight
+    from proxy.session.replica import Told as News
+    from proxy.settings.config import Config
+
+
+class Workers(Protocol):
+    """The workers of a supervisor. What is said goes to all that listen."""
+
+    @property
+    def services(self) -> trio.Nursery:
+        """For what goes on behind an answer."""
+
+    def hurry(self) -> None:
+        """There is news that has to be told at once."""
+
+    def any_ready(self) -> bool:
+        """Whether one can have clients."""
+
+    def tell(self, what: str, *arguments: object, but: Link | None = None) -> None:
+        """Tell all workers that listen, ``but`` one."""
+
+    async def ask_each(self, what: str, *arguments: object) -> list[tuple[Link, Any]]:
+        """What they answer, and who has answered."""
+
+    def links(self) -> Iterable[Link]:
+        """All that run."""
+
+    def counts(self, cluster: str) -> list[Told]:
+        """What they have counted of a cluster's sessions, those that are gone included."""
+
+    def end_operation(self, operation: InFlight) -> None:
+        """Have whoever has its connection end an operation."""
+
+
+class WholeCluster(Cluster):
+    """What is known of a cluster in all processes."""
+
+    def __init__(self, common: Common, config: Config, workers: Workers) -> None:
+        self._workers = workers
+        super().__init__(common, config)
+
+    # ------------------------------------------------------------------ what it does otherwise
+
+    def _make_store(self) -> Hub:
+        sessions = self.config.sessions
+        self.hub = Hub(max_sessions=sessions.max_sessions, max_cursors=sessions.max_cursors)
+        self.hub.hurry = self._workers.hurry
+        return self.hub
+
+    def _make_known(self) -> SharedUsers:
+        self._users = SharedUsers()
+        return self._users
+
+    def _make_listeners(self) -> HandedListeners:
+        made = self._handed = self._listeners_of(HandedListeners)
+        made.hand = self._hand
+        made.withdraw = self._withdraw
+        return made
+
+    def counts(self) -> Counts:
+        return self.hub.whole_counts(self._workers.counts(self.name))
+
+    def ready(self) -> tuple[bool, str]:
+        return super().ready() if self._workers.any_ready() else (False, "no worker is ready")
+
+    def end_operation(self, operation: InFlight) -> None:
+        self._workers.end_operation(operation)
+
+    async def connection_rows(self) -> list[dict[str, Any]]:
+        answers = await self._workers.ask_each("connection rows", self.name)
+        return [row for _, rows in answers for row in rows]
+
+    async def askers(self) -> Mapping[str, Mapping[bytes, Sequence[RemoteAsker]]]:
+        services = self._workers.services
+        found: dict[str, dict[bytes, list[RemoteAsker]]] = {}
+        for link, answer in await self._workers.ask_each("askers", self.name):
+            for upstream, owners in answer.items():
+                for owner, connections in owners.items():
+                    found.setdefault(upstream, {}).setdefault(owner, []).extend(
+                        RemoteAsker(services, link, number, speaks)
+                        for number, speaks in connections
+                    )
+        return found
+
+    # ------------------------------------------------------------------ telling
+
+    def pass_on(self) -> None:
+        """Tell everybody what operators have done, and what should be known soon."""
+        while told := self.hub.news():
+            self._workers.tell("sessions", self.name, acts_of(told))
+
+    def pass_on_some(self) -> bool:
+        """Tell a part of what need not be told at once; whether there was any."""
+        told = self.hub.sometime()
+        if told:
+            self._workers.tell("sessions", self.name, told)
+        return bool(told)
+
+    async def introduce(self, link: Link) -> None:
+        """Tell a worker all there is to know."""
+        for told in self.hub.all_news():
+            link.channel.tell("sessions", self.name, told)
+            await link.channel.room()
+            await trio.lowlevel.checkpoint()
+        for some in in_slices(self._users.everybody()):
+            link.channel.tell("users", self.name, some)
+            await link.channel.room()
+
+    def give_listeners(self, link: Link) -> None:
+        """Have a worker accept on whatever is accepted on by now."""
+        for listener in self._handed.accepting():
+            self._give(link, listener)
+
+    def _hand(self, listener: Listener) -> None:
+        for link in self._workers.links():
+            if link.ready.is_set():
+                self._give(link, listener)
+
+    def _give(self, link: Link, listener: Listener) -> None:
+        where = listener.upstream, listener.address
+        link.channel.tell("listener", self.name, *where, sockets=listener.sockets)
+
+    def _withdraw(self, upstream: Address) -> None:
+        self._workers.tell("no listener", self.name, upstream)
+
+    # ------------------------------------------------------------------ being told
+
+    def heard_sessions(self, link: Link, told: News) -> None:
+        """A worker tells what has happened to sessions."""
+        passed = self.hub.heard(told, link.slot)
+        if passed:
+            self._workers.tell("sessions", self.name, passed, but=link)
+        if passed.acts:
+            link.channel.tell("sessions", self.name, acts_of(passed))
+
+    def heard_users(self, link: Link, told: list[User]) -> None:
+        """A worker tells what users may do."""
+        self._users.take_in(told)
+        self._workers.tell("users", self.name, told, but=link)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 import bson
 
 from proxy.conversation.doubt import forward_doubted
-from proxy.conversation.envelope import broken, wrong_form
+from proxy.conversation.envelope import broken, invalid, wrong_form
 from proxy.conversation.question import ask_along, ask_identity
 from proxy.conversation.tracking import Doubted, tracked_of
-from proxy.errors import CommandError
+from proxy.errors import CommandError, WireError
 from proxy.session import bsonout, stable_api
 from proxy.session.asking import learning
 from proxy.session.commands import SESSION_COMMANDS, decide, deciding
@@ -46,6 +46,7 @@ _LOOKED_FOR: Final = 1_000
 #: Bytes of a request that is decided on in one go where it may not have to wait.
 _SHORT: Final = 2_048
 
+_OK: Final = bson.encode({"ok": 1.0})[4:-1]
 _OPERATION_TIME: Final = b"operationTime"
 _CLUSTER_TIME: Final = b"$clusterTime"
 
@@ -105,6 +106,8 @@ def _go_on(_number: int, _reply: Reply, _now: float) -> Steps[bool]:
 class _Command:
     """One session command on its way through the questions to upstream."""
 
+    __slots__ = ("_conversation", "_request", "_started", "_targets", "_times", "_unexpected")
+
     def __init__(self, conversation: Conversation, request: Request, started: float) -> None:
         self._conversation = conversation
         self._request = request
@@ -117,8 +120,13 @@ class _Command:
         self._unexpected: CommandError | None = None
 
     def begin(self, now: float) -> None:
-        if not self._goes_at_once(now):
-            self._ask(self._identified, now)
+        if self._goes_at_once(now):
+            return
+        wrong = invalid(self._request)
+        if wrong is not None:
+            self._conversation.refuse(self._request, wrong, now)
+            return
+        self._ask(self._identified, now)
 
     def _ask(self, then: Callable[[Reply, float], None], now: float) -> None:
         conversation = self._conversation
@@ -136,26 +144,31 @@ class _Command:
         """
         conversation, request = self._conversation, self._request
         desk = conversation.desk
+        if not desk.told or desk.judges_privileges or len(request.message) > _SHORT:
+            return False
         facts, caller = desk.upstream_facts, desk.caller
         if (
-            not desk.told
-            or desk.judges_privileges
-            or not facts.native
+            not facts.native
             or (caller.authorization is not True and caller.identity.users)
             or caller.anonymous
             or caller.is_server
-            or len(request.message) > _SHORT
             or stable_api.refusal(request, facts.wire_version, facts.needs_api_version) is not None
         ):
             return False
         info = read_operation_session_info(request, caller)
         if info.malformed is not None:
             return False
-        plan = decide(request, info, desk.facts(None))
+        try:
+            plan = decide(request, info, desk.facts(None))
+        except WireError:
+            return False
         if not isinstance(plan, Plan) or not plan.means_own or len(plan.upstream) > 1:
             return False
+        if not plan.whole and invalid(request) is not None:
+            return False
         self._note_version(facts)
-        in_one_go(desk.weighing(plan))
+        if desk.weighs:
+            in_one_go(desk.weighing(plan))
         refusal = desk.refusal(request, info, now, plan)
         if refusal is not None:
             self._ask(partial(self._refuse_after, refusal), now)
@@ -294,15 +307,37 @@ class _Command:
 
     def _effect(self, plan: Plan, _last: Reply | None, now: float) -> None:
         self._conversation.desk.sends(plan.part(0))
+        if len(plan.upstream) == 1:
+            # Nearly always.
+            self._conversation.blocked = True
+            self._conversation.ask(plan.upstream[0], partial(self._only_one, plan), now)
+            return
         self._run(plan.upstream, partial(self._carried_out, plan), now, partial(self._doing, plan))
+
+    def _only_one(self, plan: Plan, _pending: Pending, reply: Reply, now: float) -> None:
+        """The plan's only command was answered."""
+        if plan.kills and reply.ok():
+            self._conversation.do(self._killing(plan, reply, now))
+            return
+        if reply.ok():
+            self._note_surprise()
+            self._targets = self._conversation.desk.done(plan, now)
+        self._carried_out(plan, reply, now)
+
+    def _killing(self, plan: Plan, reply: Reply, now: float) -> Iterator[None]:
+        yield from self._doing(plan, 0, reply, now)
+        self._carried_out(plan, reply, now)
+
+    def _note_surprise(self) -> None:
+        if self._unexpected is not None:
+            self._conversation.desk.surprised(self._unexpected, self._request.command)
 
     def _doing(self, plan: Plan, number: int, reply: Reply, now: float) -> Steps[bool]:
         """Note what one of the plan's commands has done; whether the next one may follow."""
         if not reply.ok():
             return False
         desk, part = self._conversation.desk, plan.part(number)
-        if self._unexpected is not None:
-            desk.surprised(self._unexpected, self._request.command)
+        self._note_surprise()
         targets = yield from desk.doing(part, now)
         if number + 1 < len(plan.upstream):
             desk.sends(plan.part(number + 1))
@@ -318,7 +353,8 @@ class _Command:
             return
         desk.decided(plan.command, "done", self._targets, reason=plan.unknown)
         times = self._times if last is None else _times(last)
-        document = bsonout.document(_fields({**plan.reply, "ok": 1.0}), *times.values())
+        reply = _fields(plan.reply) if plan.reply else b""
+        document = bsonout.document(reply, _OK, *times.values())
         self._answer(document, True, now)
 
     def _run(

@@ -211,13 +211,20 @@ class Conversation(Replies):
         self._pending.append(Pending(0, request.command, now, answer=answer))
         self._settle(now)
 
-    def ask(self, question: Mapping[str, Any] | bytes, handler: ReplyHandler, now: float) -> None:
-        """Ask upstream something on the proxy's own account; ``handler`` gets the reply."""
+    def ask(
+        self,
+        question: Mapping[str, Any] | bytes,
+        handler: ReplyHandler,
+        now: float,
+        known: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        """Ask upstream something on the proxy's own account; ``handler`` gets the reply, unless it
+        is ``known`` to tell nothing new."""
         request_id = own_request_ids.next()
         if self.versioned or self.desk.upstream_facts.needs_api_version:
             question = versioned(question if isinstance(question, bytes) else bson.encode(question))
         self.to_upstream.append(command_frame(request_id, question))
-        self._pending.append(Pending(request_id, "", now, handler=handler))
+        self._pending.append(Pending(request_id, "", now, handler=handler, known=known))
 
     @property
     def quiet(self) -> bool:

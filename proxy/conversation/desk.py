@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.conversation.incidents import incidents
 from proxy.conversation.rule import Context, Decision, Rules, is_routine, refusal
+from proxy.conversation.said import Said, Sayings
 from proxy.conversation.tracking import Doubted, Tracked, Tracking
 from proxy.session import passed_on
 from proxy.session.caller import Caller
@@ -19,11 +20,10 @@ from proxy.session.identity import NOBODY, Identities, Identity
 from proxy.session.ids import Origin
 from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
 from proxy.session.known import KnownUsers
-from proxy.session.plans import Plan, committing
+from proxy.session.plans import Plan, committing, note
 from proxy.session.promises import Promise
 from proxy.session.records import CursorId
 from proxy.session.stable_api import repeats_parameters
-from proxy.session.steps import Steps, in_one_go
 from proxy.session.store import SessionStore
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from proxy.errors import CommandError
     from proxy.session.patterns import Learnt
     from proxy.session.records import Session
+    from proxy.session.steps import Steps
     from proxy.wire.messages import Request
 
 
@@ -82,6 +83,7 @@ class Sessions:
     store: SessionStore = field(default_factory=SessionStore)
     known: KnownUsers = field(default_factory=KnownUsers)
     identities: Identities = field(default_factory=Identities)
+    sayings: Sayings = field(default_factory=Sayings)
     #: Off: ordinary requests are neither judged nor tracked. Session control always is.
     enabled: bool = True
     #: Refuse here what upstream would refuse itself, in the words of a server 4.2.
@@ -118,6 +120,8 @@ class Desk:
         self.identity: Identity = NOBODY
         #: Whether upstream has said so when it was asked last.
         self.told = False
+        #: How it said so, as far as that can be recognised.
+        self._said: Said | None = None
         self._surprised = False
         #: What a session command is about to make, and which part of it waits for its reply.
         self._promised: Promise | None = None
@@ -171,6 +175,15 @@ class Desk:
         self._sessions.known.seen(identity)
         self.tracking.user = identity.name
         self._called()
+
+    def knows(self, frame: bytes) -> bool:
+        """Whether a reply names whoever is bound, with all that they may do, as one before."""
+        said = self._said
+        return said is not None and said.identity is self.identity and said.again(frame)
+
+    def keep(self, said: Said | None) -> None:
+        """Upstream has said it in these words."""
+        self._said = None if said is None else self._sessions.sayings.one(said)
 
     def introduced(self, metadata: ClientMetadata) -> None:
         """The client said what it is, in its first hello."""
@@ -302,9 +315,14 @@ class Desk:
             learnt,
         )
 
+    @property
+    def weighs(self) -> bool:
+        """Whether the rules ask of a plan what :meth:`weighing` looks up."""
+        return self._sessions.rules.weigh_plans and not self._caller.is_server
+
     def weighing(self, plan: Plan) -> Steps[None]:
         """Look up in steps what the rules will ask of a plan."""
-        if self._sessions.rules.weigh_plans and not self._caller.is_server:
+        if self.weighs:
             yield from plan.weighing(self.store)
 
     def promise(self, plan: Plan) -> None:
@@ -323,14 +341,19 @@ class Desk:
 
     def doing(self, part: Plan, now: float) -> Steps[int]:
         """Upstream has carried out a part; returns how many known sessions it means."""
+        if not part.kills:
+            return self.done(part, now)
+        steps = committing(part, self.store, now, upstream=self.upstream, origin=self.origin)
+        return (yield from self._noted(steps))
+
+    def done(self, part: Plan, now: float) -> int:
+        """As :meth:`doing`, of what is no kill."""
         store, before = self.store, len(self.store)
-        targets = yield from self._noted(
-            committing(part, store, now, upstream=self.upstream, origin=self.origin)
-        )
+        note(part, store, now, self.origin)
         self._sent = None
         if self._promised is not None:
             store.promise(self._promised, before - len(store))
-        return targets
+        return len(part.lsids)
 
     def kept(self) -> None:
         """The command is over: what it has not made it will not make."""
@@ -342,7 +365,7 @@ class Desk:
     def closed(self, now: float) -> None:
         """The connection is over. What was sent and not answered may have made its sessions."""
         if self._sent is not None:
-            in_one_go(self.doing(self._sent, now))
+            self.done(self._sent, now)
         if self._noting is not None:
             self._sessions.unfinished.append(self._noting)
         self.kept()

@@ -59,8 +59,10 @@ def broken(request: Request, version: int) -> str:
 
 def wrong_form(request: Request, version: int) -> CommandError | None:
     """What a server would refuse it with; ``version`` as above."""
-    if request.opcode == OP_MSG and has_token(request.message, request.flags):
-        return CommandError(40432, "Location40432", "Unknown section kind 2")
+    if request.opcode == OP_MSG:
+        if has_token(request.message, request.flags):
+            return CommandError(40432, "Location40432", "Unknown section kind 2")
+        return None
     if request.opcode == OP_COMMAND:
         repeated = b"$db" if b"$db" in request.fields else repeated_in_metadata(request)
         if repeated is not None:
@@ -92,6 +94,11 @@ def wrong_form(request: Request, version: int) -> CommandError | None:
         if b"$db" in request.fields:
             text = "$db is not allowed in OP_QUERY requests"
             return CommandError(40621, "Location40621", text)
+    return None
+
+
+def invalid(request: Request) -> CommandError | None:
+    """What a server would refuse it with for values that cannot be, however deep in it."""
     try:
         for document in documents_of(request):
             if len(document) <= _DECODED:

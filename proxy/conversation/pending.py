@@ -36,7 +36,8 @@ class Pending:
     In a stream of replies, ``asked`` is the request itself: some servers answer that each time.
     ``opcode`` is the request's; ``exhaust`` says that it allows more than one reply. Without a
     ``handler`` the reply is passed on; with one it is collected whole and the handler decides.
-    ``tracked`` is what the sessions have to hear of the reply. ``answer`` is set for what is
+    Where ``known`` is True of a reply's frame, it tells the handler nothing new, and nobody reads
+    it. ``tracked`` is what the sessions have to hear of the reply. ``answer`` is set for what is
     answered here and waits its turn.
     """
 
@@ -49,6 +50,7 @@ class Pending:
     tracked: Tracked | None = None
     answer: bytes = b""
     asked: int | None = None
+    known: Callable[[bytes], bool] | None = None
 
     def goes_on(self, message: bytes, request_id: int, opcode: int) -> bool:
         """Whether another reply follows this one, of which only the start is needed.

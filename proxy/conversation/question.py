@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from proxy.conversation.overload import ATTEMPTS, is_overload, pause
+from proxy.conversation.said import said_in
 from proxy.session.identity import (
     QUESTION,
     Identity,
@@ -51,7 +52,8 @@ def ask_along(conversation: Conversation, now: float, expired: Callable[[], None
     For a command that no answer could change, where upstream has said it before. If it does not
     say it now, what it says to the command counts. ``expired`` is as above, and is told only.
     """
-    conversation.ask(QUESTION, partial(_answered_along, conversation, expired), now)
+    handler = partial(_answered_along, conversation, expired)
+    conversation.ask(QUESTION, handler, now, conversation.desk.knows)
 
 
 def _answered_along(
@@ -77,7 +79,7 @@ def _reading_along(
         conversation.desk.told = False
         expired()
     else:
-        _bind(conversation, identity)
+        _bind(conversation, identity, reply)
 
 
 @dataclass(slots=True)
@@ -127,7 +129,7 @@ class _Question:
             conversation.blocked = False
             self.expired(reply, now)
             return
-        _bind(conversation, identity)
+        _bind(conversation, identity, reply)
         conversation.blocked = False
         self.then(reply, now)
 
@@ -151,10 +153,15 @@ def _reading_identity(conversation: Conversation, reply: Reply) -> Steps[Identit
     return identity
 
 
-def _bind(conversation: Conversation, identity: Identity) -> None:
+def _bind(conversation: Conversation, identity: Identity, reply: Reply) -> None:
     desk = conversation.desk
     desk.told = True
     # Most are the very same.
-    if identity is not desk.identity and identity != desk.identity:
-        desk.identified(identity)
-        conversation.observer.identified(identity)
+    if identity is not desk.identity:
+        if identity == desk.identity:
+            desk.identity = identity
+        else:
+            desk.identified(identity)
+            conversation.observer.identified(identity)
+    if not desk.knows(reply.frame):
+        desk.keep(said_in(reply, identity))

@@ -109,8 +109,21 @@ class Replies:
             data = self._pass_on(self._passing, data, now)
             if not data:
                 return
-        self._cut(data)
-        self.go_on(now, enough)
+        arrived = self._arrived
+        try:
+            frames = self._replies.feed(data)
+            if len(frames) == 1 and not arrived and self.work is None:
+                # As most often. What may be left to do is seen to below.
+                self._on_reply(frames[0], now)
+            else:
+                arrived.extend(frames)
+        except FramingError as broken:
+            arrived.extend(broken.frames)
+            self._broken = str(broken)
+        except WireError as error:
+            self.upstream_broke("upstream message", str(error))
+        if arrived or self.work is not None or self._replies.declared or self._broken:
+            self.go_on(now, enough)
 
     def _cut(self, data: bytes) -> None:
         try:
@@ -228,6 +241,10 @@ class Replies:
         if pending is None:
             return
         if pending.handler is not None:
+            if pending.known is not None and pending.known(frame):
+                self._pending.popleft()
+                self._settle(now)
+                return
             inflates = opcode == OP_COMPRESSED
             if not self._collects(
                 pending, declared_size(frame) if inflates else len(frame), inflates

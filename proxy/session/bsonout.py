@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, overload
 
 from proxy.session.ids import OwnedKeys
-from proxy.wire.opcodes import INT32, INT64
+from proxy.wire.layouts import PLAIN_LSID_SIZE
+from proxy.wire.opcodes import INT32, INT64, OP_MSG
 
 if TYPE_CHECKING:
     from proxy.session.ids import LogicalSessionId
@@ -31,6 +32,13 @@ _OWN: Final = frozenset(
 )
 #: Fields that every command of every version takes.
 _GENERIC: Final = frozenset((b"maxTimeMS", b"readConcern", b"$clusterTime", b"$readPreference"))
+
+#: What never goes along, whatever :func:`carried` is told.
+_LEFT_OUT: Final = _OWN - {b"lsid", b"$db"}
+
+#: Entries of a list whose places have one digit, and what each takes: type, place, lsid.
+_FEW: Final = 10
+_ENTRY: Final = 3 + PLAIN_LSID_SIZE
 
 _UUID_HEAD: Final = b"\x05id\0\x10\0\0\0\x04"
 _PLAIN_HEAD: Final = b"\x1e\0\0\0" + _UUID_HEAD
@@ -126,6 +134,28 @@ def carried(request: Request, *, same_command: bool, with_lsid: bool) -> list[by
             kept.append(request.message[element.start : element.end])
     kept.append(text("$db", "admin" if request.database is None else request.database))
     return kept
+
+
+def as_it_came(
+    request: Request, keys: Collection[LogicalSessionId], *, with_lsid: bool
+) -> bytes | None:
+    """The request's own command, where :func:`carried` and :func:`sessions` would make the same of
+    it; None where it may not be.
+
+    ``keys`` is what its argument was read as, a list of plain lsids of the caller's own.
+    """
+    fields = request.fields
+    argument = next(iter(fields.values()))
+    if (
+        request.opcode != OP_MSG
+        or len(keys) > _FEW
+        # As many entries as keys, or some are named twice.
+        or argument.end - argument.value != 5 + len(keys) * _ENTRY
+        or not fields.keys().isdisjoint(_LEFT_OUT)
+        or (not with_lsid and b"lsid" in fields)
+    ):
+        return None
+    return request.body_bytes()
 
 
 class Entries(Protocol[E_co]):

@@ -50,13 +50,13 @@ _CONCERN_FROM: Final = 12
 Decision = Refusal | Forward | Ask | Plan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Facts:
     """What deciding needs to know beside the request.
 
     ``random`` gives 16 random bytes. ``timeout_minutes`` is upstream's own. ``learnt`` is what
     came of an :class:`Ask`, None before. ``native`` is false where upstream lacks the session
-    commands: then a plan's ``upstream`` is only a ``ping``.
+    commands: then a plan's ``upstream`` is only a ``ping``. Never changed.
     """
 
     caller: Caller
@@ -221,6 +221,11 @@ def _refresh_or_end(case: _Case) -> Steps[Decision]:
         # A child is in use where its parent is.
         keys = dict.fromkeys((*keys, *(key for key, _ in children)))
     lsids = keys if isinstance(keys, OwnedKeys) else tuple(keys)
+    if isinstance(keys, OwnedKeys) and (with_concern or b"writeConcern" not in case.request.fields):
+        same = bsonout.as_it_came(case.request, keys, with_lsid=True)
+        if same is not None:
+            own = case.info.lsid
+            return Plan(case.command, caller, (same,), lsids=keys, own_lsid=own, whole=True)
     rest = bsonout.carried(case.request, same_command=True, with_lsid=True)
     if not with_concern:
         rest = [one for one in rest if not one.startswith(b"writeConcern\0", 1)]
@@ -247,6 +252,10 @@ def _kill_sessions(case: _Case) -> Steps[Decision]:
         return _kill_plan(case, selection, "killSessions")
     forms = partial(bsonout.sessions, own=caller.digest)
     if isinstance(keys, OwnedKeys):
+        same = bsonout.as_it_came(case.request, keys, with_lsid=False)
+        if same is not None:
+            selection = Selection(keys=keys)
+            return Plan(case.command, caller, (same,), selection=selection, whole=True)
         return _kill_plan(case, Selection(keys=keys), "killSessions", keys, forms)
     # Children are killed with their parents only: what names one means nobody.
     selection = Selection(keys=frozenset(keys))

@@ -69,6 +69,8 @@ class Plan:
     lsids: Collection[LogicalSessionId] = ()
     own_lsid: LogicalSessionId | None = None
     unknown: str = ""
+    #: ``upstream`` is the request's own command, and judges whatever is in it.
+    whole: bool = False
     #: What :meth:`new_sessions` and :meth:`hits` have found; 0 and None where nobody asked.
     makes: int = 0
     hit: Hit | None = None
@@ -281,13 +283,18 @@ def committing(
     """:func:`commit` in steps, of which only a kill takes several."""
     if plan.kills:
         return (yield from store.killing(plan.selection, now, upstream)) if plan.selection else 0
+    note(plan, store, now, origin)
+    return len(plan.lsids)
+
+
+def note(plan: Plan, store: Control, now: float, origin: Origin) -> None:
+    """:func:`commit` of what is no kill."""
     if plan.command == "endSessions":
         store.end(plan.lsids, now)
     else:
         _use(plan, store, now, origin)
     if plan.own_lsid is not None:
         store.use(plan.own_lsid, now, plan.caller.name, origin)
-    return len(plan.lsids)
 
 
 def _use(plan: Plan, store: Control, now: float, origin: Origin) -> None:

@@ -302,3 +302,40 @@ def test_a_refusal_is_no_answer_whatever_else_is_in_it():
     talk = logged_in()
     question, _, _ = both(talk, control("refreshSessions", [lsid(1)]))
     talk.upstream(reply({**AS_ALICE, "ok": 0.0}, question)).closes("upstream identity")
+
+
+def test_an_answer_in_the_same_words_is_not_even_looked_into(monkeypatch):
+    talk = logged_in()
+    question, number, _ = both(talk, control("refreshSessions", [lsid(1)]))
+    with monkeypatch.context() as patch:
+        patch.setattr(question_module, "_reading_along", None)
+        talk.upstream(reply(AS_ALICE, question), reply(DONE, number))
+    assert told(talk) == DONE
+    more = connection_status(("alice", "app"), actions=("killAnySession",))
+    for answer, actions in ((more, {"killAnySession"}), (AS_ALICE, set()), (AS_ALICE, set())):
+        question, number, _ = both(talk, control("refreshSessions", [lsid(1)]))
+        talk.upstream(reply(answer, question) + reply(DONE, number))
+        assert told(talk) == DONE
+        assert talk.identity.cluster_actions == actions
+    talk.idle()
+
+
+def test_somebody_else_who_logs_in_is_not_taken_for_whom_upstream_named_before():
+    talk = logged_in()
+    assert carried_out(talk, control("refreshSessions", [lsid(1)])) == DONE
+    start = command({"saslContinue": 1, "payload": b"", "$db": "app"}, 3)
+    talk.client(start).upstream_gets(start).upstream(reply({"ok": 1.0, "done": True}, 3))
+    talk.upstream_is_asked().upstream_says(connection_status(("bob", "app")))
+    talk.conversation.to_client.clear()
+    assert talk.identity.name == "bob@app"
+    # Upstream does not know of Bob any more, whoever it was that it named before.
+    question, number, _ = both(talk, control("refreshSessions", [lsid(1)]))
+    talk.upstream(reply(AS_ALICE, question))
+    assert talk.identity.name == "alice@app"
+    talk.upstream(reply(DONE, number))
+
+
+def test_an_answer_in_the_same_words_that_answers_something_else_ends_the_connection():
+    talk = logged_in()
+    question, _, _ = both(talk, control("refreshSessions", [lsid(1)]))
+    talk.upstream(reply(AS_ALICE, question + 1)).closes("upstream pairing")

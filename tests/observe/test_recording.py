@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -29,6 +30,9 @@ class Audit:
 
     def record(self, **what: Any) -> None:
         self.lines.append(what)
+
+    def append(self, said: str) -> None:
+        self.lines.append(json.loads(f"{{{said}}}"))
 
 
 class Recorded:

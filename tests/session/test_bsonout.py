@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import bson
+import pytest
 from bson import Binary, Int64
 
 from proxy.session import bsonout
-from proxy.session.ids import LogicalSessionId
+from proxy.session.ids import LogicalSessionId, OwnedKeys
+from proxy.wire.messages import read_request
+from tests.build import command
 from tests.session.sessions import ALICE, BOB, request, uuid
 
 KEY = LogicalSessionId(uuid(2), BOB)
@@ -67,3 +73,33 @@ def test_batches() -> None:
         decoded = [bson.decode(command) for command in made]
         assert [len(command["a"]) for command in decoded] == expected
         assert all(command["$db"] == "x" for command in decoded)
+
+
+def _lsids(*numbers: int) -> list[dict[str, Any]]:
+    return [{"id": Binary(number.to_bytes(16, "big"), 4)} for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("document", "with_lsid", "same"),
+    [
+        ({"endSessions": _lsids(1, 2), "$db": "admin"}, True, True),
+        ({"endSessions": _lsids(*range(10)), "x": 1, "$db": "admin"}, True, True),
+        ({"endSessions": _lsids(1), "lsid": _lsids(1)[0], "$db": "admin"}, True, True),
+        ({"endSessions": _lsids(1), "lsid": _lsids(1)[0], "$db": "admin"}, False, False),
+        ({"endSessions": _lsids(1), "txnNumber": Int64(1), "$db": "admin"}, True, False),
+        ({"endSessions": _lsids(1), "stmtId": 1, "$db": "admin"}, True, False),
+        # One twice, and more than are looked at.
+        ({"endSessions": _lsids(1, 1), "$db": "admin"}, True, False),
+        ({"endSessions": _lsids(*range(11)), "$db": "admin"}, True, False),
+    ],
+)
+def test_a_command_goes_as_it_came_where_the_same_would_be_made_of_it(document, with_lsid, same):
+    request = read_request(command(document, 1))
+    keys = OwnedKeys([one["id"] for one in document["endSessions"]], b"u" * 32)
+    made = bsonout.as_it_came(request, keys, with_lsid=with_lsid)
+    assert (made is not None) is same
+    rest = bsonout.carried(request, same_command=True, with_lsid=with_lsid)
+    forms = partial(bsonout.sessions, own=b"u" * 32)
+    [anew] = bsonout.Batches("endSessions", keys, forms, rest)
+    if made is not None:
+        assert bson.decode(made) == bson.decode(anew)

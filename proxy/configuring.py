@@ -160,11 +160,11 @@ def _check_what_it_names(found: Read[Config]) -> None:
     Raises:
         ConfigError: with everything that is wrong with them.
     """
-    from proxy.net import tls
+    from proxy.net import loops, tls
     from proxy.settings.rules import make_rules
 
     config = found.settings
-    problems: list[str] = []
+    problems = loops.problems(config)
     loads: tuple[Callable[[], object], ...] = (
         partial(tls.listener_tls, config),
         partial(tls.upstream_tls, config),

@@ -51,6 +51,14 @@ class CommandError(Exception):
         return CommandError(self.code, self.code_name, self.errmsg, self.labels)
 
 
+class NotDialledError(Exception):
+    """Upstream is not to be dialled for a client, which is told so with ``error``."""
+
+    def __init__(self, error: CommandError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class ConfigError(Exception):
     """Settings that cannot be used. ``problems`` lists every one, each with its path."""
 

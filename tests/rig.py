@@ -55,7 +55,7 @@ class Rig:
         self.finished = trio.Event()
         self.nursery: trio.Nursery
 
-    async def _dial(self) -> Transport:
+    async def _dial(self, _first: bytes) -> Transport:
         self.dialled += 1
         await trio.lowlevel.checkpoint()
         if self.fails:

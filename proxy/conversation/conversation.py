@@ -16,6 +16,7 @@ import bson
 
 from proxy.conversation.hello import HELLO_COMMANDS, ClientMetadata
 from proxy.conversation.pending import Pending
+from proxy.conversation.refusing import Refusing
 from proxy.conversation.replies import Replies, own_request_ids
 from proxy.conversation.tracking import Doubted
 from proxy.errors import CommandError, WireError
@@ -210,6 +211,10 @@ class Conversation(Replies):
         self.answers += len(answer)
         self._pending.append(Pending(0, request.command, now, answer=answer))
         self._settle(now)
+
+    def refuse_all(self, error: CommandError) -> None:
+        """Answer the first request, whatever it is, with this error, and then close."""
+        self._handlers = Refusing(error)
 
     def ask(
         self,

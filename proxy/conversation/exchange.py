@@ -63,12 +63,14 @@ class Presentation:
     ``addresses`` gives the map of upstream names to advertised ones (lower case), or None
     where hello has none to rewrite. ``own`` is this listener's advertised address.
     ``refuse_x509`` is set where the upstream leg shows a certificate that is not the client's.
+    ``known`` says whether enough is known of upstream to show a hello that is no error.
     """
 
     own: str = ""
     addresses: Callable[[], Mapping[str, str] | None] = field(default=lambda: None)
     strip_compression: bool = False
     refuse_x509: bool = False
+    known: Callable[[], bool] = field(default=lambda: True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,12 +89,17 @@ def _ask_if_silent(conversation: Conversation, request: Request, now: float) -> 
 
 
 def _on_hello_reply(conversation: Conversation, pending: Pending, reply: Reply, now: float) -> None:
-    conversation.release(pending, _shown(conversation, reply), reply.ok(), now)
+    shown = _shown(conversation, reply)
+    if shown is not None:
+        conversation.release(pending, shown, reply.ok(), now)
 
 
-def _shown(conversation: Conversation, reply: Reply) -> bytes:
-    """A hello reply as this listener's clients may see it."""
+def _shown(conversation: Conversation, reply: Reply) -> bytes | None:
+    """A hello reply as this listener's clients may see it; None where the connection closes."""
     presentation = conversation.presentation
+    if not presentation.known() and reply.ok():
+        conversation.close = "upstream not known yet"
+        return None
     addresses = presentation.addresses()
     if addresses is not None and any(n not in addresses for n in names_in_reply(reply)):
         conversation.observer.unknown_member()
@@ -104,12 +109,15 @@ def _shown(conversation: Conversation, reply: Reply) -> bytes:
 def _on_speculation_reply(
     conversation: Conversation, pending: Pending, reply: Reply, now: float
 ) -> None:
+    shown = _shown(conversation, reply)
+    if shown is None:
+        return
     element = reply.fields.get(b"speculativeAuthenticate")
     succeeded = False
     if element is not None and element.type == DOCUMENT:
         done = walk(reply.message, element.value, element.end).get(b"done")
         succeeded = not _is_false(reply.message, done)
-    _release_or_ask(conversation, pending, reply, _shown(conversation, reply), succeeded, now)
+    _release_or_ask(conversation, pending, reply, shown, succeeded, now)
 
 
 def _on_authentication_reply(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from proxy.errors import NotDialledError
 from proxy.net import readiness
 from proxy.net.intake import TURN, Intake
 from proxy.net.limits import UNCOUNTED
@@ -45,15 +46,16 @@ _TLS_RECORDS: Final = (b"\x16\x03\x01", b"\x16\x03\x03")
 class Relay:
     """Carries one client connection until either side ends it.
 
-    ``dial`` opens the upstream connection when the client's first bytes are there, so that a
-    port scan costs upstream nothing. ``since`` is when the client came, if that was not just now:
-    what TLS has taken is taken from the time for its first message.
+    ``dial`` opens the upstream connection when the client's first bytes are there, which it gets,
+    so that a port scan costs upstream nothing. Or it raises
+    :class:`~proxy.errors.NotDialledError`, and the client is told so. ``since`` is when the client
+    came, if that was not just now: what TLS has taken is taken from the time for its first message.
     """
 
     def __init__(
         self,
         client: Transport,
-        dial: Callable[[], Awaitable[Transport]],
+        dial: Callable[[bytes], Awaitable[Transport]],
         conversation: Conversation,
         limits: Limits,
         share: Share,
@@ -195,7 +197,7 @@ class Relay:
             self.stop("client: TLS on a port without it")
             return
         if data:
-            await self._connect(nursery)
+            await self._connect(nursery, data)
             self._take_requests(data)
             settled = self._settle_requests()
             while not settled or await client.each(self._take_requests, self._settle_requests):
@@ -280,9 +282,12 @@ class Relay:
                 raise _UpstreamGoneError(str(error)) from error
         await self._flush_to_client()
 
-    async def _connect(self, nursery: trio.Nursery) -> None:
+    async def _connect(self, nursery: trio.Nursery, first: bytes) -> None:
         try:
-            upstream = await self._dial()
+            upstream = await self._dial(first)
+        except NotDialledError as refused:
+            self.conversation.refuse_all(refused.error)
+            return
         except PeerGoneError as error:
             raise _UpstreamGoneError(str(error)) from error
         self._to_upstream = Outlet(upstream, self.conversation.to_upstream)

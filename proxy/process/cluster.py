@@ -27,6 +27,7 @@ from proxy.upstream.facts import Upstreams
 from proxy.upstream.members import Listeners, MemberListeners
 from proxy.upstream.topology import Topology
 from proxy.upstream.watcher import Watcher
+from proxy.upstream.ways import Ways
 
 if TYPE_CHECKING:
     import socket
@@ -52,7 +53,8 @@ _SLICE: Final = 250
 @dataclass(slots=True)
 class Common:
     """What the clusters of a process have in common. ``serving`` runs the connections; before it
-    is there, nobody is taken. ``about`` and ``draining`` are as :mod:`proxy.admin` asks."""
+    is there, nobody is taken. ``mark`` is the proxy's (:mod:`proxy.upstream.ways`). ``about`` and
+    ``draining`` are as :mod:`proxy.admin` asks."""
 
     telemetry: Telemetry
     audit: AuditLog
@@ -60,6 +62,7 @@ class Common:
     places: Places
     numbers: Iterator[int]
     inherited: Inherited
+    mark: str
     about: Callable[[], dict[str, Any]]
     draining: Callable[[], bool]
     serving: trio.Nursery | None = None
@@ -103,6 +106,8 @@ class Cluster:
             {"on": True, "off": False}.get(config.sessions.authorization),
             {"native": True, "emulated": False}.get(config.sessions.commands),
         )
+        upstream_tls = tls.upstream_tls(config)
+        ways = Ways(upstream_tls, config.upstream, common.mark)
         self.shared = Shared(
             config=config,
             telemetry=common.telemetry,
@@ -111,7 +116,8 @@ class Cluster:
             sessions=self.sessions_shared,
             upstreams=self.upstreams,
             listener_tls=tls.listener_tls(config),
-            upstream_tls=tls.upstream_tls(config),
+            upstream_tls=upstream_tls,
+            ways=ways,
             interrupt=self.end_operation,
             find_idle=self._find_idle,
         )
@@ -121,7 +127,7 @@ class Cluster:
         self.listeners = self._make_listeners()
         self.watcher = Watcher(
             self.topology,
-            self.shared.upstream_tls,
+            ways,
             config.upstream,
             self.listeners.reconcile,
             self.shared.ready,

@@ -14,6 +14,7 @@ from proxy.conversation.conversation import Conversation
 from proxy.conversation.desk import Desk
 from proxy.conversation.exchange import Presentation
 from proxy.conversation.handlers import HANDLERS
+from proxy.errors import NotDialledError
 from proxy.net.limits import Share
 from proxy.net.relay import Relay
 from proxy.net.tls_transport import start_tls
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from proxy.settings.config import Config
     from proxy.upstream.facts import Upstreams
     from proxy.upstream.topology import Topology
+    from proxy.upstream.ways import Ways
     from proxy.wire.replies import Reply
 
 
@@ -51,6 +53,7 @@ class Shared:
     upstreams: Upstreams
     listener_tls: ListenerTls | None
     upstream_tls: UpstreamTls | None
+    ways: Ways
     #: Ends an operation on whichever connection it is in flight.
     interrupt: Callable[[InFlight], None]
     #: Finds a connection to this upstream that works as the owner of this digest and is quiet.
@@ -246,6 +249,7 @@ class Connection:
             addresses=lambda: topology.addresses(local_host) if rewrite else None,
             strip_compression=shared.config.upstream.compression == "strip",
             refuse_x509=refuse_x509,
+            known=shared.ready.is_set,
         )
         desk = Desk(
             shared.sessions,
@@ -272,9 +276,15 @@ class Connection:
             self._conversation.closed(trio.current_time())
         return self.relay.reason or "cancelled"
 
-    async def _dial(self) -> Transport:
+    async def _dial(self, first: bytes) -> Transport:
         """Connect upstream, and do not go on before it is known what upstream is."""
-        shared, began = self._shared, trio.current_time()
+        shared = self._shared
+        try:
+            await shared.ways.await_safe(self.upstream, first)
+        except NotDialledError:
+            shared.telemetry.not_connected("loop")
+            raise
+        began = trio.current_time()
         try:
             with trio.fail_after(shared.config.upstream.connect_seconds):
                 sock = await open_socket(self.upstream)
@@ -286,7 +296,9 @@ class Connection:
                         sock, self.upstream, self._tls_context
                     )
                 try:
-                    await shared.ready.wait()
+                    # To another proxy's own question an error may come back before that.
+                    if not shared.ways.finds_out(first):
+                        await shared.ready.wait()
                 except BaseException:
                     upstream.close()
                     raise

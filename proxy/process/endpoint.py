@@ -60,6 +60,8 @@ class Endpoint:
     def close(self) -> None:
         """Answer nobody any more."""
         self._scope.cancel()
+        if self._listener is not None:
+            self._listener.close()
 
     def placed(self) -> list[tuple[Placed, list[socket.socket]]]:
         """Its place and its sockets, for a successor."""

@@ -29,6 +29,7 @@ from proxy.process.notify import Notifier
 from proxy.process.reloading import read_certificates, read_settings, take_over
 from proxy.process.successor import Left
 from proxy.settings.rules import RULES
+from proxy.upstream.ways import new_mark
 
 if TYPE_CHECKING:
     from proxy.conversation.rule import Rules
@@ -99,6 +100,7 @@ class Server:
             places=Places(config.limits.connections),
             numbers=itertools.count(1),
             inherited=self._beginnings.inherited,
+            mark=self._mark(),
             about=self.about,
             draining=self.draining,
         )
@@ -124,6 +126,9 @@ class Server:
         self.telemetry.present = partial(self._read_gauges, sources)
 
     # ------------------------------------------------------------------ what others do otherwise
+
+    def _mark(self) -> str:
+        return new_mark()
 
     def _make_cluster(self, config: Config) -> Cluster:
         return Cluster(self.common, config)
@@ -163,9 +168,10 @@ class Server:
                 async with trio.open_nursery() as serving:
                     self.common.serving = serving
                     async with trio.open_nursery() as accepting:
+                        # First, so that members' listeners go around its port.
+                        await self._endpoint.open(self._beginnings.inherited)
                         for cluster in self.clusters:
                             await cluster.open(accepting)
-                        await self._endpoint.open(self._beginnings.inherited)
                         await self._begin(services, serving)
                         for cluster in self.clusters:
                             services.start_soon(cluster.watcher.run)
@@ -194,6 +200,7 @@ class Server:
                     self._drain(serving)
             finally:
                 self._close_listeners()
+                self._endpoint.close()
                 if not self._handover.done:  # then it is the successor's, or soon will be
                     pidfile.remove(self.config.process.pid_file)
             self.log.info("stopped")

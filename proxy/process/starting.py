@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from proxy.errors import ConfigError
+from proxy.net import loops
 from proxy.process import server
 
 if TYPE_CHECKING:
@@ -39,7 +41,15 @@ async def serve(
     *,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """As :func:`proxy.process.server.serve`, with as many workers as are configured."""
+    """As :func:`proxy.process.server.serve`, with as many workers as are configured.
+
+    Raises:
+        ConfigError: also where the proxy would be its own upstream.
+    """
+    # Names may have to be looked up.
+    wrong = await trio.to_thread.run_sync(loops.problems, config)
+    if wrong:
+        raise ConfigError(wrong)
     number = workers(config)
     if number == 1:
         await server.serve(config, reload, beginnings, successor, task_status=task_status)

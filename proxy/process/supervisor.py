@@ -286,7 +286,8 @@ class Supervisor(Server):
                 first = self._first[slot]
                 # It may die before it has told of any connection.
                 self._leave_out(slot, first)
-                orders = Orders(self._for_worker(self.config), slot, first, self._workers)
+                mark = self.common.mark
+                orders = Orders(self._for_worker(self.config), slot, first, self._workers, mark)
                 channel.tell("begin", orders)
                 if task_status is not None:
                     nursery.start_soon(self._await_ready, link, task_status)

@@ -70,14 +70,16 @@ class SharedClock(trio.abc.Clock):
 class Orders:
     """What a worker has to know to begin.
 
-    ``config`` is plain. It numbers its connections ``first``, ``first + stride`` and so on, so that
-    no two in any worker ever have the same number.
+    ``config`` is plain, ``mark`` the proxy's (:mod:`proxy.upstream.ways`). It numbers its
+    connections ``first``, ``first + stride`` and so on, so that no two in any worker ever have the
+    same number.
     """
 
     config: dict[str, Any]
     slot: int
     first: int
     stride: int
+    mark: str
 
 
 #: What a worker has to say for the metrics: its families, and what its stores have counted.
@@ -100,6 +102,9 @@ class Worker(Server):
         self.common.numbers = itertools.count(orders.first, orders.stride)
 
     # ------------------------------------------------------------------ what it does otherwise
+
+    def _mark(self) -> str:
+        return self._orders_given.mark
 
     def _make_cluster(self, config: Config) -> WorkerCluster:
         return WorkerCluster(self.common, config, self._channel, self._owns, self._hurry)

@@ -8,34 +8,24 @@ once (:meth:`Watcher.poke`).
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
 
-import bson
 import trio
-from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
-from proxy import __version__, logs
+from proxy import logs
 from proxy.conversation.overload import RATE_LIMITED
 from proxy.errors import WireError
-from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket
-from proxy.upstream.facts import PROBE, SECOND_PROBE
-from proxy.wire.frames import FrameBuffer
-from proxy.wire.opcodes import HEADER, HEADER_SIZE, OP_QUERY
-from proxy.wire.replies import command_frame, read_reply
-from proxy.wire.requestids import RequestIds
+from proxy.net.transport import PeerGoneError
 
 if TYPE_CHECKING:
     from proxy.addresses import Address
-    from proxy.net.tls import UpstreamTls
     from proxy.settings.upstream import Upstream
     from proxy.upstream.facts import Upstreams
+    from proxy.upstream.link import Link
     from proxy.upstream.topology import Topology
-
-#: No hello is longer, and no member may fill the proxy's memory with one.
-MAX_HELLO_SIZE: Final = 1 << 18
+    from proxy.upstream.ways import Ways
 
 #: How long the first answer waits for those of the other seeds: before each seed has told its
 #: own name, a seed may be taken for two members.
@@ -44,19 +34,6 @@ SETTLE_SECONDS: Final = 1.0
 #: How often one member is asked at the most, and how soon after a first failure.
 _SOONEST: Final = 1.0
 _FIRST_RETRY: Final = 0.5
-
-_METADATA: Final = {
-    "application": {"name": "mongo-session-proxy watcher"},
-    "driver": {"name": "mongo-session-proxy", "version": __version__},
-    "os": {"type": platform.system()},
-}
-
-#: Any date, any text: what cannot be shown must not hide the rest.
-_TOLERANT: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
-    datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
-)
-
-_request_ids = RequestIds(1)
 
 
 class Watcher:
@@ -70,14 +47,14 @@ class Watcher:
     def __init__(
         self,
         topology: Topology,
-        tls: UpstreamTls | None,
+        ways: Ways,
         settings: Upstream,
         reconcile: Callable[[], Awaitable[None]],
         ready: trio.Event,
         upstreams: Upstreams | None = None,
     ) -> None:
         self._topology = topology
-        self._tls = tls
+        self._ways = ways
         self._settings = settings
         self._reconcile = reconcile
         self._ready = ready
@@ -151,7 +128,7 @@ class Watcher:
 
     async def _watch(self, address: Address, scope: trio.CancelScope) -> None:
         failures = 0
-        link = _Link(address, self._tls)
+        link = self._ways.link(address)
         with scope:
             try:
                 while True:
@@ -170,12 +147,15 @@ class Watcher:
             finally:
                 link.close()
 
-    async def _ask(self, link: _Link) -> str:
+    async def _ask(self, link: Link) -> str:
         """One hello; returns what is wrong, "" for nothing."""
         problem = ""
         try:
             with trio.fail_after(self._settings.connect_seconds):
+                anew = not link.connected
                 hello = await link.hello()
+                if anew:
+                    self._ways.heard(link.address, hello)
                 if hello.get("code") == RATE_LIMITED:
                     # It is there, and has other things to do: what was known of it stays.
                     return ""
@@ -210,107 +190,3 @@ class Watcher:
         if self._topology.kind != "unknown":
             self._answered.set()
         self._changed.set()
-
-
-class _Link:
-    """A connection to one member, made when needed and kept while it works.
-
-    Raises from :meth:`hello`, after which the link has to be closed, are those of
-    :mod:`proxy.net.transport`, :mod:`proxy.wire` and bson.
-    """
-
-    def __init__(self, address: Address, tls: UpstreamTls | None) -> None:
-        self.address = address
-        self._tls = tls
-        self._transport: Transport | None = None
-        self._form: Callable[[dict[str, Any]], bytes] | None = None
-        #: What :meth:`probe` finds out holds until the process ends, and so the connection.
-        self.probed = False
-
-    def close(self) -> None:
-        self.probed = False
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
-
-    async def hello(self) -> dict[str, Any]:
-        """The member's answer, which is one of failure only if it fails in every form."""
-        if self._transport is not None and self._form is not None:
-            return await self._exchange(self._transport, self._form({}))
-        reply: dict[str, Any] = {}
-        for form in _FORMS:
-            transport = self._transport or await self._connect()
-            try:
-                reply = await self._exchange(transport, form({"client": _METADATA}))
-            except PeerGoneError:
-                # Before 3.6, OP_MSG is a reason to hang up. Otherwise the last form fails too.
-                self.close()
-                if form is _FORMS[-1]:
-                    raise
-                continue
-            if reply.get("ok") == 1:
-                self._form = form
-                return reply
-        self.close()
-        return reply
-
-    @property
-    def needs_api_version(self) -> bool:
-        """Whether hello was refused without ``apiVersion``."""
-        return self._form is _versioned_hello
-
-    async def probe(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """The member's answers to :data:`PROBE` and, where that is ok, to :data:`SECOND_PROBE`;
-        call it after :meth:`hello`."""
-        first = await self._put(PROBE)
-        second = await self._put(SECOND_PROBE) if first.get("ok") == 1 else None
-        self.probed = RATE_LIMITED not in (first.get("code"), (second or {}).get("code"))
-        return first, second
-
-    async def _put(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        assert self._transport is not None
-        version = {"apiVersion": "1"} if self.needs_api_version else {}
-        frame = command_frame(_request_ids.next(), {**question, **version})
-        return await self._exchange(self._transport, frame)
-
-    async def _connect(self) -> Transport:
-        sock = await open_socket(self.address)
-        if self._tls is None:
-            self._transport = SocketTransport(sock)
-        else:
-            self._transport = await self._tls.start(sock, self.address)
-        return self._transport
-
-    async def _exchange(self, transport: Transport, frame: bytes) -> dict[str, Any]:
-        await transport.send(frame)
-        buffer = FrameBuffer(MAX_HELLO_SIZE)
-        while True:
-            data = await transport.receive()
-            if not data:
-                raise PeerGoneError("closed without an answer")
-            if frames := buffer.feed(data):
-                break
-        reply = read_reply(frames[0])
-        if reply.response_to != HEADER.unpack_from(frame)[1]:
-            raise WireError("an answer to something else")
-        return bson.decode(reply.body_bytes(), _TOLERANT)
-
-
-def _hello(more: dict[str, Any]) -> bytes:
-    return command_frame(_request_ids.next(), {"hello": 1, "$db": "admin", **more})
-
-
-def _versioned_hello(more: dict[str, Any]) -> bytes:
-    # Where requireApiVersion is set.
-    return _hello({"apiVersion": "1", **more})
-
-
-def _is_master(more: dict[str, Any]) -> bytes:
-    query = bson.encode({"isMaster": 1, **more})
-    # int32 flags (secondaryOk), cstring namespace, int32 skip, int32 nReturn, the command
-    body = b"\4\0\0\0admin.$cmd\0\0\0\0\0\xff\xff\xff\xff" + query
-    return HEADER.pack(HEADER_SIZE + len(body), _request_ids.next(), 0, OP_QUERY) + body
-
-
-#: The forms of hello, tried in this order; servers before 4.4 know only the last.
-_FORMS: Final = (_hello, _versioned_hello, _is_master)

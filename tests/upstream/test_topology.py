@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from proxy.addresses import Address
+from proxy.upstream.link import MAX_HELLO_SIZE
 from proxy.upstream.topology import FORGET_SECONDS, MAX_MEMBERS, Topology
-from proxy.upstream.watcher import MAX_HELLO_SIZE
 from tests.effort import milliseconds
 
 RECORDED = {

@@ -20,9 +20,10 @@ from proxy.net.tls import UpstreamTls, upstream_tls
 from proxy.net.transport import PeerGoneError
 from proxy.settings.config import load
 from proxy.settings.upstream import Upstream
-from proxy.upstream import watcher
+from proxy.upstream.link import MAX_HELLO_SIZE, Link
 from proxy.upstream.topology import Topology
-from proxy.upstream.watcher import MAX_HELLO_SIZE, Watcher
+from proxy.upstream.watcher import Watcher
+from proxy.upstream.ways import Ways, new_mark
 from proxy.wire.frames import FrameBuffer
 from proxy.wire.messages import Request, read_request
 from proxy.wire.opcodes import HEADER, OP_MSG, OP_QUERY
@@ -99,7 +100,8 @@ class Watched:
         self.topology = topology
         self.ready = trio.Event()
         self.reconciled: list[tuple[Address, ...]] = []
-        self.watcher = Watcher(topology, tls, settings, self._reconcile, self.ready)
+        ways = Ways(tls, settings, new_mark())
+        self.watcher = Watcher(topology, ways, settings, self._reconcile, self.ready)
 
     async def _reconcile(self) -> None:
         self.reconciled.append(self.topology.members())
@@ -252,7 +254,7 @@ async def test_a_seed_by_another_name_is_not_taken_for_a_second_member() -> None
 async def test_a_seed_that_is_silent_holds_the_others_up_for_a_moment_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watcher, "SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr("proxy.upstream.watcher.SETTLE_SECONDS", 0.05)
     silent, other = Member(lambda _: b""), Member(STANDALONE)
     async with watching(silent, other) as watched:
         await watched.ready.wait()
@@ -267,9 +269,8 @@ def garbage(data: bytes) -> Callable[[Request], bytes]:
 
 
 def to_another(request: Request) -> bytes:
-    return reply_frame(request, 77, STANDALONE).replace(
-        request.request_id.to_bytes(4, "little"), b"\xff\xff\0\0", 1
-    )
+    reply = reply_frame(request, 77, STANDALONE)
+    return reply[:8] + b"\xff\xff\0\0" + reply[12:]
 
 
 def nested(request: Request) -> bytes:
@@ -386,7 +387,7 @@ class Script:
                 raise self.says
             return self.says
 
-        monkeypatch.setattr(watcher._Link, "hello", hello)
+        monkeypatch.setattr(Link, "hello", hello)
 
     def pauses(self) -> list[float]:
         return [round(b - a, 3) for a, b in zip(self.asked, self.asked[1:], strict=False)]

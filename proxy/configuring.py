@@ -117,6 +117,13 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     add_flags(show)
     show.add_argument("--json", action="store_true", help="print JSON")
 
+    add(
+        "schema",
+        help="print the JSON schema of the configuration file, for editors",
+        description="Print the JSON schema of the configuration file. Editors that know TOML "
+        "complete and check the file by it where its first line is #:schema config.schema.json.",
+    )
+
 
 def read(options: argparse.Namespace, problems: list[str]) -> Read[Config]:
     """The configuration that flags, environment and file give, and where it is from.
@@ -206,8 +213,18 @@ def _show(options: argparse.Namespace, problems: list[str]) -> int:
     return 0
 
 
+def _schema(_options: argparse.Namespace, problems: list[str]) -> int:
+    from proxy import files
+
+    if problems:
+        raise ConfigError(problems)
+    print(files.schema(), end="")
+    return 0
+
+
 #: The commands of this module, by their names.
 COMMANDS: Final[dict[str, Callable[[argparse.Namespace, list[str]], int]]] = {
     "check-config": _check,
     "show-config": _show,
+    "schema": _schema,
 }

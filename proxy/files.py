@@ -6,14 +6,20 @@ lays there.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Final
 
 from proxy.errors import ConfigError
 
+EXAMPLE: Final = "config.example.toml"
+
+#: What editors check the configuration file against; made of the settings that there are.
+SCHEMA: Final = "config.schema.json"
+
 #: Files, and folders with all that is in them.
 SHIPPED: Final = (
-    "config.example.toml",
+    EXAMPLE,
     "deploy/mongo-session-proxy.service",
     "deploy/mongo-session-proxy.socket",
     "grafana/alerts.yml",
@@ -36,7 +42,19 @@ def contents() -> dict[str, bytes]:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
                 found[file.relative_to(root).as_posix()] = file.read_bytes()
+    found[SCHEMA] = _schema(found[EXAMPLE].decode()).encode()
     return found
+
+
+def schema() -> str:
+    """The schema of the configuration file, as JSON for editors."""
+    return contents()[SCHEMA].decode()
+
+
+def _schema(example: str) -> str:
+    from proxy.settings.schema import schema
+
+    return json.dumps(schema(example), indent=2, ensure_ascii=False) + "\n"
 
 
 def write(folder: Path, *, force: bool = False) -> list[Path]:

@@ -41,7 +41,9 @@ def test_all_are_written_as_they_are_in_the_tree(
     content = held(folder)
     assert out == [str(folder / name) for name in files.contents()]
     assert sorted(out) == sorted(str(folder / name) for name in content)
+    made = content.pop("config.schema.json")
     assert {name: (ROOT / name).read_bytes() for name in content} == content
+    assert made.decode() == files.schema()
     assert {
         "config.example.toml",
         "deploy/mongo-session-proxy.service",

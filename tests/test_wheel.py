@@ -14,7 +14,7 @@ import pytest
 
 from proxy import __version__
 from proxy.build import VERSION
-from proxy.files import contents
+from proxy.files import SCHEMA, contents
 from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent
@@ -100,9 +100,8 @@ def test_it_brings_the_files_that_one_wants_beside_it(installed: Path, tmp_path:
     for name, content in contents().items():
         assert (tmp_path / name).read_bytes() == content
     held = {path for path in (installed / "proxy" / "shipped").rglob("*") if path.is_file()}
-    assert {str(path.relative_to(installed / "proxy" / "shipped")) for path in held} == {
-        *contents()
-    }
+    shipped = {str(path.relative_to(installed / "proxy" / "shipped")) for path in held}
+    assert shipped | {SCHEMA} == {*contents()}
 
 
 def test_it_serves(installed: Path, tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ class Process(Settings):
     ``workers`` are processes that serve clients; "auto" is one for each processor.
     """
 
-    workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = 1
+    workers: Annotated[
+        Annotated[int, Field(ge=1, le=MOST_WORKERS)] | Literal["auto"], BeforeValidator(_workers)
+    ] = 1
     busy_poll_seconds: Annotated[float, Field(ge=0, le=0.01, strict=True), AS_SECONDS] = 0.0005
     pid_file: OutputFile | None = None
 

@@ -29,6 +29,7 @@ class KillGuard:
 
     name: ClassVar[str] = "kill_guard"
     judges_routine: ClassVar[bool] = False
+    judges_transactions: ClassVar[bool] = False
     weighs_plans: ClassVar[bool] = True
 
     @dataclass(frozen=True, slots=True)

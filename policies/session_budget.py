@@ -22,6 +22,7 @@ class SessionBudget:
 
     name: ClassVar[str] = "session_budget"
     judges_routine: ClassVar[bool] = False
+    judges_transactions: ClassVar[bool] = False
     weighs_plans: ClassVar[bool] = True
 
     @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class TxnNumber:
         refuse_early: bool = False
 
     def __init__(self, settings: Settings) -> None:
-        self._early = settings.refuse_early
+        self._early = self.judges_transactions = settings.refuse_early
 
     def refuse(self, context: Context) -> CommandError | None:
         if context.upstream_checks and not self._early:

@@ -37,7 +37,7 @@ class UserNameLength:
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.limit
         self._early = settings.refuse_early
-        self.judges_routine = settings.limit != MAX_USER_NAME
+        self.judges_routine = self.judges_transactions = settings.limit != MAX_USER_NAME
 
     def refuse(self, context: Context) -> CommandError | None:
         if context.info.malformed == refusals.NAME_TOO_LONG:

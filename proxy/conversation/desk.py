@@ -194,6 +194,7 @@ class Desk:
     def _called(self) -> None:
         """Somebody else calls from now on, or upstream is another than was thought."""
         self._caller = self._make_caller()
+        self._is_server = self._caller.is_server
         self.tracking.own = self._caller.digest
         self.tracking.repeats_api = repeats_parameters(self._facts.wire_version)
 
@@ -258,15 +259,19 @@ class Desk:
         plan: Plan | None = None,
     ) -> CommandError | None:
         sessions = self._sessions
-        if self._caller.is_server:
+        if self._is_server:
             # It brings what others asked for, and upstream knows best what it may.
             return None
         if session is not None:
             for kind in incidents(session, info, self.tracking.origin):
                 sessions.recorder.incident(kind, now, self)
-        if not sessions.rules.judge_routine and is_routine(request, session, plan, self.upstream):
-            return None
         checks = self._facts.native and not sessions.refuse_early
+        rules = sessions.rules
+        judged = rules.judge_routine
+        if info.txn_number is not None and not judged:
+            judged = rules.judge_transactions or not checks
+        if not judged and is_routine(request, info, session, plan, self.upstream):
+            return None
         context = Context(
             request,
             info,
@@ -280,7 +285,7 @@ class Desk:
             checks,
             self._facts.ran_open,
         )
-        decisions = sessions.rules.decide(context)
+        decisions = rules.decide(context)
         for decision in decisions:
             sessions.recorder.ruled(decision, request.command, now, self)
         error = refusal(decisions) if decisions else None

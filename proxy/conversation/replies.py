@@ -237,8 +237,12 @@ class Replies:
 
     def _on_reply(self, frame: bytes, now: float) -> None:
         _, request_id, response_to, opcode = _header(frame)
-        pending = self._due(response_to)
-        if pending is None:
+        queue = self._pending
+        if queue and response_to == queue[0].expected:
+            pending = queue[0]
+        elif (found := self._due(response_to)) is not None:
+            pending = found
+        else:
             return
         if pending.handler is not None:
             if pending.known is not None and pending.known(frame):
@@ -263,7 +267,9 @@ class Replies:
             return
         known = self._look_into(pending, frame, opcode)
         if known is not None:
-            self.streaming = pending.goes_on_after(known, request_id)
+            # Nearly no reply is one of several.
+            more = known.more_to_come or pending.exhaust
+            self.streaming = more and pending.goes_on_after(known, request_id)
         elif opcode == OP_COMPRESSED and pending.exhaust:
             start = inflate_start(frame)
             self.streaming = pending.goes_on(start, request_id, _header(start)[3])
@@ -281,7 +287,12 @@ class Replies:
         ok = known is None or known.layout.ok or not pending.command
         if not ok and known is not None:
             self.meter.failed(known.integer(b"code"), "upstream")
-        self._finish(pending, now, ok)
+        # As :meth:`_finish`.
+        if not self.streaming:
+            queue.popleft()
+        self.meter.replied(pending.command, now - pending.started, ok)
+        if queue or self.ending:
+            self._settle(now)
 
     def _look_into(self, pending: Pending, frame: bytes, opcode: int) -> Reply | None:
         """A plain reply's fields, None where they cannot or need not be read."""

@@ -7,7 +7,9 @@ refusal or None, never waits and never changes anything. Rules of one's own are 
 
 A rule that has nothing to say about *routine* requests (see :func:`is_routine`) may have an
 attribute ``judges_routine = False``. Where no rule judges them, none is asked, which saves a
-seventh of what a request costs. One whose answer does not hang on the caller's roles or privileges
+seventh of what a request costs. One that has nothing to say either where such a request is part of
+a transaction or a retryable write that upstream checks itself may have an attribute
+``judges_transactions = False``. One whose answer does not hang on the caller's roles or privileges
 may have an attribute ``judges_privileges = False``: a session command need not wait then until
 upstream has said what they are by now. A rule that can refuse nothing as it is set may say so with
 an attribute ``idle = True``: it is never asked. One that asks a plan how much it hits or makes says
@@ -62,14 +64,24 @@ class Context:
     ran_open: bool = False
 
 
-def is_routine(request: Request, session: Session | None, plan: Plan | None, upstream: str) -> bool:
+def is_routine(
+    request: Request,
+    info: OperationSessionInfo,
+    session: Session | None,
+    plan: Plan | None,
+    upstream: str,
+) -> bool:
     """Whether a request does no more than to use a session that is known and the caller's own.
 
-    It says nothing of transactions or retries, controls no session, and the cursor that it reads
-    from, if any, is one that the session has opened itself.
+    If it says something of a transaction or a retry, that is how drivers say it. It controls no
+    session, and the cursor that it reads from, if any, is one that the session has opened itself.
     """
-    layout = request.layout
-    if session is None or plan is not None or not layout.usual or layout.txn_number:
+    if (
+        session is None
+        or plan is not None
+        or not request.layout.usual
+        or info.malformed is not None
+    ):
         return False
     if request.command != "getMore":
         return True
@@ -121,13 +133,22 @@ class Decision:
 class Rules:
     """The rules in order; the first that refuses decides."""
 
-    __slots__ = ("_asked", "_rules", "judge_privileges", "judge_routine", "weigh_plans")
+    __slots__ = (
+        "_asked",
+        "_rules",
+        "judge_privileges",
+        "judge_routine",
+        "judge_transactions",
+        "weigh_plans",
+    )
 
     def __init__(self, rules: Iterable[tuple[Rule, Mode]]) -> None:
         self._rules: Final = [(rule, mode) for rule, mode in rules if mode is not Mode.OFF]
         self._asked: Final = [one for one in self._rules if not getattr(one[0], "idle", False)]
         #: Whether any rule has to be asked about routine requests.
         self.judge_routine = self._any("judges_routine")
+        #: And about those that are part of a transaction.
+        self.judge_transactions = self.judge_routine or self._any("judges_transactions")
         #: Whether any looks at what the caller may do.
         self.judge_privileges = self._any("judges_privileges")
         #: Whether any wants to know how much a session command hits or makes.

@@ -199,9 +199,8 @@ class Tracking:
         if isinstance(tracked, CursorKill):
             return
         if tracked.attempt is not None:
-            self._note_attempt(
-                tracked, tracked.attempt, outcome_of(reply, tracked.attempt.step), now
-            )
+            attempt = tracked.attempt
+            self._note_attempt(tracked, attempt, outcome_of(reply, attempt.step), now)
         if code is not None and tracked.cursor and code in _CURSOR_GONE:
             self._note_cursor(tracked, 0, "", now)
         if layout.cursor:
@@ -271,17 +270,18 @@ class Tracking:
         if info.child:
             activity = session.activity
             one = None if activity is None else activity.children.get(info.child)
-        same = one is not None and info.txn_number == one.txn_number
+        tracker = None if one is None else one.transaction
+        same = tracker is not None and info.txn_number == tracker.number
         if step is Step.START and not info.start_transaction and same:
             step = Step.CONTINUE
         api = b""
         if step is not Step.CONTINUE or not same:
-            if b"help" in request.fields:
+            if b"help" in request.fields and (
+                step is not Step.START or (tracker is not None and tracker.counts)
+            ):
                 # What asks for help is answered without being carried out: it ends and replaces
                 # nothing.
-                tracker = None if one is None else one.transaction
-                if step is not Step.START or (tracker is not None and tracker.counts):
-                    return None
+                return None
             if step is Step.START or step is Step.CONTINUE:
                 api = self._parameters(request)
         statements = None

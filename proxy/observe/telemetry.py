@@ -8,6 +8,7 @@ What is read when somebody asks is in :mod:`proxy.observe.gauges`.
 from __future__ import annotations
 
 import platform
+from bisect import bisect_left
 from itertools import product
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -238,7 +239,9 @@ class Telemetry:
     def replied(self, command: str, seconds: float, ok: bool) -> None:
         """A request has its whole answer, ``seconds`` after it came."""
         self._commands[command][1 if ok else 2] += 1
-        self._duration.observe(seconds)
+        duration = self._duration  # what its observe does, without the call
+        duration.counts[bisect_left(BUCKETS, seconds)] += 1
+        duration.sum += seconds
 
     def failed(self, code: int | None, source: str) -> None:
         """An error reply goes out; ``source`` is ``proxy`` or ``upstream``."""

@@ -36,6 +36,15 @@ class TransactionStore(SelectedSessions):
         """Learn from one reply to a request with a txnNumber."""
         if info.txn_number is None or session not in self.with_id(session.id):
             return
+        if step is Step.CONTINUE and outcome is Outcome.OK and not info.child:
+            known = session.transaction
+            if known is not None and known.goes_on(info.txn_number):
+                # As most often: nothing has begun or ended, so that nothing counts otherwise.
+                known.upstream, known.connection, known.last_use = upstream, connection, now
+                if statements:
+                    known.executed_statements(statements)
+                self.counts.statements += 1
+                return
         one = self._child(session, info.child, now) if info.child else session
         tracker = one.transaction
         if tracker is None:

@@ -254,6 +254,10 @@ class Tracker:
         """The API parameters of :attr:`open_number`."""
         return self.doubt_api if self.doubt >= 0 else self.api
 
+    def goes_on(self, number: int) -> bool:
+        """Whether the transaction ``number`` is the one that is seen open, and none in doubt."""
+        return number == self.number and self.state is State.IN_PROGRESS and self.doubt < 0
+
     def apply(
         self,
         step: Step,

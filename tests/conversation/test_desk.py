@@ -104,11 +104,14 @@ def test_what_a_rule_is_shown():
     assert second.upstream_checks
 
 
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("numbered", [True, False])
 @pytest.mark.parametrize("judges", [True, False])
-def test_routine_requests_are_judged_where_a_rule_wants_that(judges: bool):
+def test_routine_requests_are_judged_where_a_rule_wants_that(judges, numbered, early):
     rule = Rule()
     rule.judges_routine = judges
-    talk = Talk(facts=SECURED, rules=[(rule, Mode.ENFORCE)])
+    rule.judges_transactions = numbered
+    talk = Talk(facts=SECURED, rules=[(rule, Mode.ENFORCE)], refuse_early=early)
     talk.conversation.desk.identified(ALICE)
     answer = reply({"ok": 1.0, "n": 0}, 1)
     routine = {"count": "c", "lsid": LSID, "$db": "db"}
@@ -119,7 +122,8 @@ def test_routine_requests_are_judged_where_a_rule_wants_that(judges: bool):
             True,
         ),  # of a session that was not seen before
         (routine, judges),
-        ({**routine, "txnNumber": Int64(1)}, True),
+        ({**routine, "txnNumber": Int64(1)}, judges or numbered or early),
+        ({**routine, "txnNumber": Int64(1), "autocommit": False}, judges or numbered or early),
         ({"getMore": Int64(1), "collection": "c", "lsid": LSID, "$db": "db"}, True),
         ({"getMore": Int64(2), "collection": "c", "lsid": LSID, "$db": "db"}, judges),
         (routine, judges),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import is_dataclass
+from typing import Any
 
 import pytest
 from bson import Int64
@@ -67,7 +68,45 @@ def test_no_rule_that_says_so_judges_a_routine_request(rule, who, checks) -> Non
             {**document, "lsid": lsid(1)}, who, store, now=100.0, origin=SHOP,
             upstream_checks=checks, upstream="here:1",
         )  # fmt: skip
-        assert is_routine(one.request, one.session, one.plan, one.upstream)
+        assert is_routine(one.request, one.info, one.session, one.plan, one.upstream)
+        assert made.refuse(one) is None
+
+
+#: What drivers send in a transaction and for a retryable write, one after the other.
+NUMBERED: tuple[dict[str, Any], ...] = (
+    {"find": "c", **TXN},
+    {"update": "c", "txnNumber": Int64(1), "autocommit": False},
+    {"commitTransaction": 1, "txnNumber": Int64(1), "autocommit": False},
+    {"abortTransaction": 1, "txnNumber": Int64(1), "autocommit": False},
+    {"insert": "c", "txnNumber": Int64(0)},
+    {"insert": "c", "txnNumber": Int64(9)},
+    {"find": "c", "txnNumber": Int64(9)},
+    {"getMore": Int64(7), "txnNumber": Int64(1), "autocommit": False},
+)
+
+
+@pytest.mark.parametrize("rule", policies.RULES)
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("who", [AS_ALICE, NOBODY, caller("alice@app", authorization=None)])
+def test_no_rule_that_says_so_judges_a_transaction(rule, strict, who) -> None:
+    made = make_rule(rule, STRICT[rule.name] if strict else {})
+    if getattr(made, "judges_transactions", True):
+        assert rule.name == "transaction_guard" or (rule.name == "txn_number" and strict)
+        return
+    store = SessionStore(max_sessions=1)
+    started = info({"find": "c", "lsid": lsid(1), **TXN}, who)
+    if started.lsid is None:
+        return  # nobody who may use a session: nothing is routine
+    session = store.use(started.lsid, 0.0, who.name, SHOP)
+    assert session is not None
+    store.transaction_step(session, Step.START, Outcome.OK, started, 0.0)
+    store.cursor_opened(CursorId("here:1", 7), session, "db.c", 0.0)
+    for document in NUMBERED:
+        one = context(
+            {**document, "lsid": lsid(1)}, who, store, now=100.0, origin=SHOP,
+            upstream_checks=True, upstream="here:1",
+        )  # fmt: skip
+        assert is_routine(one.request, one.info, one.session, one.plan, one.upstream)
         assert made.refuse(one) is None
 
 
@@ -90,7 +129,9 @@ def test_a_short_limit_for_names_is_held_in_every_request() -> None:
     [
         {"find": "c"},
         {"find": "c", "lsid": lsid(2)},
-        {"find": "c", "lsid": lsid(1), "txnNumber": Int64(1)},
+        {"find": "c", "lsid": lsid(1), "txnNumber": Int64(-1)},
+        {"find": "c", "lsid": lsid(1), "txnNumber": 1},
+        {"insert": "c", "lsid": lsid(1), "txnNumber": Int64(1), "stmtIds": [1, 1]},
         {"find": "c", "lsid": lsid(1), "autocommit": False},
         {"find": "c", "lsid": {**lsid(1), "uid": bytes(32)}},
         {"getMore": Int64(1), "collection": "c", "lsid": lsid(1)},
@@ -109,7 +150,7 @@ def test_what_is_not_routine(document) -> None:
     store.cursor_opened(CursorId("there:1", 2), session, "db.c", 0.0)
     who = caller("alice@app", may=("impersonate",))
     one = context(document, who, store, upstream="here:1")
-    assert not is_routine(one.request, one.session, one.plan, one.upstream)
+    assert not is_routine(one.request, one.info, one.session, one.plan, one.upstream)
 
 
 def test_names_are_distinct_and_those_of_the_files() -> None:

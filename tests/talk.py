@@ -66,6 +66,9 @@ class Watching:
         self.seen.append(("later", seconds))
         self.waiting.append(what)
 
+    def foreign(self, side: str, protocol: str, problem: str) -> None:
+        self.seen.append(("foreign", side, protocol, problem))
+
     def unknown_member(self) -> None:
         self.seen.append(("unknown member",))
 

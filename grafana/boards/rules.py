@@ -129,6 +129,15 @@ BOARD: Final = Dashboard(
                     width=6,
                 ),
                 series(
+                    "Other protocols",
+                    Query(
+                        rate("wrong_protocol_total", "side, protocol"), "{{protocol}} from {{side}}"
+                    ),
+                    unit="ops",
+                    width=6,
+                    help="What came where something else was expected. The log has the addresses.",
+                ),
+                series(
                     "Audit lines",
                     Query(rate("audit_lines_total", "result"), "{{result}}"),
                     unit="ops",

@@ -52,6 +52,10 @@ class Observer(Protocol):
         """Call ``what`` with the time after so many seconds, and send what it made the
         conversation say; not at all if the connection ends before."""
 
+    def foreign(self, side: str, protocol: str, problem: str) -> None:
+        """One side, ``client`` or ``upstream``, speaks ``protocol`` instead of MongoDB's, a name of
+        :mod:`proxy.wire.protocols`; ``problem`` is that in words."""
+
     def unknown_member(self) -> None:
         """A hello named a replica-set member that no listener stands for."""
 

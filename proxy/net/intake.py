@@ -118,6 +118,8 @@ class Intake:
             frames = self.buffer.feed(data)
         except FramingError as error:
             frames, self.garbage = error.frames, str(error)
+            if error.protocol:
+                self._conversation.observer.foreign("client", error.protocol, self.garbage)
         self.frames += frames
         return bool(frames)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -24,6 +24,7 @@ from proxy.net import readiness
 from proxy.net.intake import TURN, Intake
 from proxy.net.limits import UNCOUNTED
 from proxy.net.outlet import Outlet
+from proxy.net.strangers import look_at_upstream, turned_away, unanswered
 from proxy.net.transport import PeerGoneError, Transport
 
 if TYPE_CHECKING:
@@ -31,16 +32,6 @@ if TYPE_CHECKING:
     from proxy.counting import Distribution
     from proxy.net.limits import Share
     from proxy.settings.limits import Limits
-
-#: What mongod answers to somebody who tries a browser on its port, text and all.
-_HTTP_ANSWER: Final = (
-    b"HTTP/1.0 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\n"
-    b"Content-Length: 85\r\n\r\n"
-    b"It looks like you are trying to access MongoDB over HTTP on the native driver port.\r\n"
-)
-
-#: How a TLS handshake begins. As a length that is more than any first message has.
-_TLS_RECORDS: Final = (b"\x16\x03\x01", b"\x16\x03\x03")
 
 
 class Relay:
@@ -190,11 +181,8 @@ class Relay:
     async def _read_requests(self, nursery: trio.Nursery) -> None:
         client = self._client
         data = await client.receive()
-        if data.startswith(b"GET "):
-            await self._answer_http()
-            return
-        if data.startswith(_TLS_RECORDS):
-            self.stop("client: TLS on a port without it")
+        if away := await turned_away(client, self.conversation, data):
+            self.stop(away)
             return
         if data:
             await self._connect(nursery, data)
@@ -294,11 +282,6 @@ class Relay:
         self._intake.outlet = self._to_upstream
         nursery.start_soon(self._pump_replies, upstream, self._to_upstream, nursery)
 
-    async def _answer_http(self) -> None:
-        await self._client.send(_HTTP_ANSWER)
-        self._client.send_eof()
-        self.stop("client: HTTP on this port")
-
     async def _finish(self, reason: str) -> None:
         """Read no more from the client, but let every reply that is due go out first."""
         await self._flush()
@@ -350,9 +333,15 @@ class Relay:
                         self.conversation.go_on(self._clock(), self._enough)
                     await self._flush_replies(to_upstream, nursery)
             self._client.send_eof()
-            self.stop("upstream closed")
+            self.stop("upstream closed" + self._unanswered())
         except PeerGoneError as error:
-            self.stop(f"upstream: {error}")
+            self.stop(f"upstream: {error}" + self._unanswered())
+
+    def _unanswered(self) -> str:
+        """What to add where upstream ended and has said nothing although it was asked."""
+        asked = self.conversation.in_flight and not self._client_ended
+        said = self._received_upstream > 0
+        return unanswered(self.conversation.observer) if asked and not said else ""
 
     async def _flush_replies(self, to_upstream: Outlet, nursery: trio.Nursery) -> None:
         """Send what was decided on upstream's replies."""
@@ -377,7 +366,10 @@ class Relay:
     def _take_replies(self, data: bytes) -> None:
         """Decide on what upstream sent."""
         self._reply_came = perf_counter()
+        first = not self._received_upstream
         self._received_upstream += len(data)
+        if first:
+            look_at_upstream(self.conversation.observer, data)
         self.conversation.on_upstream(data, self._clock(), self._enough)
 
     def _enough(self) -> bool:

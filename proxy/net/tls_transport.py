@@ -16,12 +16,16 @@ import trio
 from proxy.net import readiness
 from proxy.net.tls_records import ENDED, Records, reason
 from proxy.net.transport import RECEIVE_SIZE, PeerGoneError, SocketTransport
+from proxy.wire.protocols import NOTHING, TLS, protocol_of
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
 _NOTHING_SAID: Final = "closed by the other side, which may not speak TLS"
+
+#: First bytes of a peer by which its protocol is known.
+_BEGINNING: Final = 64
 
 
 #: A read of the socket that was full may end within a record, which is then to follow.
@@ -139,16 +143,18 @@ async def start_tls(
     server_name: str = "",
     session: ssl.SSLSession | None = None,
     keep: Callable[[ssl.SSLSession], None] | None = None,
+    ahead: bytes = b"",
 ) -> TlsTransport:
     """Do the handshake on a connected socket; ``server_name`` is what to verify and send as SNI.
 
     ``session`` is an earlier one to go on with, if the peer wants to. ``keep`` is called, at most
-    once, with one for a later connection.
+    once, with one for a later connection. ``ahead`` is what the peer has said by now.
 
     Raises:
         PeerGoneError: the handshake failed; the peer was told (alert), the socket is closed.
     """
     sock.setblocking(False)
+    begun = bytearray(ahead)
     try:
         name = _ascii(server_name)
         records = Records(sock, context, server_side=server_side, server_name=name, session=session)
@@ -156,7 +162,8 @@ async def start_tls(
         sock.close()
         raise PeerGoneError(f"TLS: {server_name!r} is no server's name: {problem}") from problem
     try:
-        await _shake_hands(sock, records)
+        records.feed(ahead)
+        await _shake_hands(sock, records, begun)
     except BaseException as error:
         with contextlib.suppress(OSError):
             records.flush()  # an alert
@@ -165,7 +172,14 @@ async def start_tls(
             sock.close()
         if isinstance(error, OSError | trio.ClosedResourceError):
             words = reason(error) if isinstance(error, OSError) else "closed"
-            raise PeerGoneError(f"TLS handshake: {words}") from error
+            protocol = protocol_of(bytes(begun))
+            if protocol not in ("", TLS):
+                words += f": this is {protocol}"
+            elif words == _NOTHING_SAID and not server_side:
+                protocol = NOTHING
+            else:
+                protocol = ""
+            raise PeerGoneError(f"TLS handshake: {words}", protocol) from error
         raise
     return TlsTransport(sock, records, server_side=server_side, keep=keep)
 
@@ -175,9 +189,9 @@ def _ascii(name: str) -> str:
     return name if name.isascii() else idna.encode(name, uts46=True).decode()
 
 
-async def _shake_hands(sock: socket.socket, records: Records) -> None:
+async def _shake_hands(sock: socket.socket, records: Records, begun: bytearray) -> None:
+    """As far as it goes; ``begun`` is made what the peer said first."""
     turn = readiness.current().shaking
-    heard = False
     while True:
         # Signing takes a millisecond: however many begin at once, the others' messages are looked
         # at between any two steps.
@@ -194,6 +208,7 @@ async def _shake_hands(sock: socket.socket, records: Records) -> None:
         except BlockingIOError:
             continue
         if not data:
-            raise ConnectionError("closed in the middle of it" if heard else _NOTHING_SAID)
-        heard = True
+            raise ConnectionError("closed in the middle of it" if begun else _NOTHING_SAID)
+        if len(begun) < _BEGINNING:
+            begun += data[:_BEGINNING]
         records.feed(data)

@@ -38,7 +38,15 @@ _KEEPALIVE: Final = (
 
 
 class PeerGoneError(Exception):
-    """The peer reset the connection or it broke some other way; the text says how."""
+    """The peer reset the connection or it broke some other way; the text says how.
+
+    ``protocol`` is what it speaks instead of what was expected (:mod:`proxy.wire.protocols`), "" if
+    that is not why.
+    """
+
+    def __init__(self, problem: str = "", protocol: str = "") -> None:
+        super().__init__(problem)
+        self.protocol = protocol
 
 
 class Transport(Protocol):
@@ -127,10 +135,12 @@ class SocketTransport:
     """A non-blocking TCP or unix socket.
 
     ``channel`` is what to receive from and send to, with the manners of a non-blocking socket;
-    without one it is the socket itself.
+    without one it is the socket itself. ``ahead`` was received before: it has to be asked for with
+    :meth:`receive`.
     """
 
     __slots__ = (
+        "_ahead",
         "_bulk",
         "_much",
         "_outcome",
@@ -150,8 +160,10 @@ class SocketTransport:
         channel: Channel | None = None,
         much: int = RECEIVE_SIZE,
         bulk: int = BULK_SIZE,
+        ahead: bytes = b"",
     ) -> None:
         sock.setblocking(False)
+        self._ahead = ahead
         self._sock = sock
         #: From a read that brought so many bytes on, so many are asked for.
         self._much = much
@@ -167,6 +179,9 @@ class SocketTransport:
         self._outcome: bool | Exception = False
 
     async def receive(self) -> bytes:
+        ahead, self._ahead = self._ahead, b""
+        if ahead:
+            return ahead
         while True:
             if self._sock.fileno() < 0:
                 # The other pump closed it; trio would take note of descriptor -1.
@@ -301,8 +316,8 @@ class SocketTransport:
             self._sock.close()
 
 
-async def open_socket(address: Address) -> socket.socket:
-    """Connect to a TCP or unix address. The caller sets the deadline.
+async def open_socket(address: Address, first: bytes = b"") -> socket.socket:
+    """Connect to a TCP or unix address and say ``first``. The caller sets the deadline.
 
     Raises:
         PeerGoneError: nobody answers there; the text says why.
@@ -323,6 +338,12 @@ async def open_socket(address: Address) -> socket.socket:
         raise PeerGoneError(f"{address}: {_connect_reason(error)}") from error
     sock = socket.socket(fileno=connected.detach())
     set_options(sock)
+    if first:
+        try:
+            sock.sendall(first)  # at most some dozens of bytes, and the first ones
+        except OSError as error:
+            sock.close()
+            raise PeerGoneError(f"{address}: {error}") from error
     return sock
 
 

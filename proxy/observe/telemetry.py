@@ -24,6 +24,7 @@ from proxy.observe.labels import (
     code_name,
 )
 from proxy.session.commands import SESSION_COMMANDS
+from proxy.wire.protocols import HTTP, NOTHING, PROXY, TLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -120,6 +121,13 @@ class Telemetry:
         )
         self._violations = declared.counter(
             "protocol_violations_total", "What broke the wire protocol's rules.", "kind"
+        )
+        self._foreign = declared.counter(
+            "wrong_protocol_total",
+            "Connections on which somebody spoke another protocol than was expected.",
+            "side",
+            "protocol",
+            start=product(SIDES, (HTTP, TLS, PROXY, NOTHING)),
         )
         self._malformed = declared.counter(
             "malformed_session_fields_total",
@@ -250,6 +258,11 @@ class Telemetry:
     def violation(self, kind: str) -> None:
         """Something broke the protocol; ``kind`` is one of the program's own few."""
         self._violations[(self._violation[kind],)] += 1
+
+    def foreign(self, side: str, protocol: str) -> None:
+        """One of :data:`SIDES` spoke a protocol, a name of :mod:`proxy.wire.protocols`, that was
+        not expected there."""
+        self._foreign[(side, protocol)] += 1
 
     # ------------------------------------------------------------------ sessions
 

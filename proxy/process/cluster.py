@@ -15,10 +15,11 @@ from proxy.listing import session_rows
 from proxy.listing.slices import in_batches
 from proxy.net import tls
 from proxy.observe.recording import DecisionRecorder
-from proxy.process.connection import Connection, Shared, by_owner
+from proxy.process.connection import Connection, by_owner
 from proxy.process.draining import Draining
 from proxy.process.housekeeping import keep_house
 from proxy.process.overdue import end_overdue
+from proxy.process.shared import Shared
 from proxy.process.uris import pasted
 from proxy.session.known import KnownUsers
 from proxy.session.store import SessionStore

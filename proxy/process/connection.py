@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from proxy import logs
+from proxy.addresses import Address
 from proxy.conversation.conversation import Conversation
 from proxy.conversation.desk import Desk
 from proxy.conversation.exchange import Presentation
@@ -17,8 +17,9 @@ from proxy.conversation.handlers import HANDLERS
 from proxy.errors import NotDialledError
 from proxy.net.limits import Share
 from proxy.net.relay import Relay
-from proxy.net.tls_transport import start_tls
-from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket
+from proxy.net.tls_transport import TlsTransport
+from proxy.net.transport import PeerGoneError, SocketTransport
+from proxy.process.arrival import Arrival, dial, header_of
 from proxy.session.identity import EVERYBODY
 
 if TYPE_CHECKING:
@@ -26,42 +27,13 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from proxy.addresses import Address
-    from proxy.conversation.desk import Sessions
-    from proxy.net.limits import BufferBudget
-    from proxy.net.tls import ListenerTls, UpstreamTls
+    from proxy.net.transport import Transport
     from proxy.observe.telemetry import Telemetry
+    from proxy.process.shared import Shared
     from proxy.session.identity import Identity
     from proxy.session.ids import Origin
     from proxy.session.records import InFlight
-    from proxy.settings.config import Config
-    from proxy.upstream.facts import Upstreams
-    from proxy.upstream.topology import Topology
-    from proxy.upstream.ways import Ways
     from proxy.wire.replies import Reply
-
-
-@dataclass(slots=True)
-class Shared:
-    """What all connections of a process use."""
-
-    config: Config
-    telemetry: Telemetry
-    budget: BufferBudget
-    topology: Topology
-    sessions: Sessions
-    upstreams: Upstreams
-    listener_tls: ListenerTls | None
-    upstream_tls: UpstreamTls | None
-    ways: Ways
-    #: Ends an operation on whichever connection it is in flight.
-    interrupt: Callable[[InFlight], None]
-    #: Finds a connection to this upstream that works as the owner of this digest and is quiet.
-    find_idle: Callable[[str, bytes], Connection | None]
-    #: Set once it is known what upstream is: before that no hello can be shown to a client.
-    ready: trio.Event = field(default_factory=trio.Event)
-    #: A hello named a member without a listener.
-    unknown_member: Callable[[], None] = lambda: None
 
 
 class Connection:
@@ -73,6 +45,8 @@ class Connection:
         "_draining",
         "_handshake",
         "_log",
+        "_reached",
+        "_say",
         "_shared",
         "_sock",
         "_tls_context",
@@ -88,7 +62,11 @@ class Connection:
     ) -> None:
         self._shared = shared
         self._sock = sock
+        #: Where the client has connected to, by a PROXY header or the socket; None for unix.
+        self._reached: Address | None = None
         self._log: FilteringBoundLogger = logs.connection_logger(number)
+        #: Logs that it comes and goes; None while it is not known whose connection it is.
+        self._say: Callable[..., Any] | None = None
         self._conversation: Conversation | None = None
         self._counted = (0, 0, 0, 0)
         self._draining = False
@@ -104,7 +82,8 @@ class Connection:
         """Serve the client until either side ends it. Never raises but to be cancelled."""
         telemetry = self._shared.telemetry
         telemetry.connection_opened()
-        self._log.info("client connected", client=self.peer, upstream=str(self.upstream))
+        if self._shared.senders is None:
+            self._greet(self._log.info)
         reason = "cancelled"
         try:
             reason = await self._serve()
@@ -115,7 +94,8 @@ class Connection:
             self._sock.close()
             self.count_bytes()
             telemetry.connection_closed(reason.partition(":")[0])
-            self._log.info("client gone", reason=reason, **self._totals())
+            say = self._say or self._greet(self._log.info)
+            say("client gone", reason=reason, **self._totals())
             # They refer back: see :mod:`proxy.memory`.
             self._conversation = self.relay = None
 
@@ -212,37 +192,54 @@ class Connection:
         self._conversation.ask_between(questions, handler, trio.current_time())
         self.relay.flush_soon()
 
+    def _greet(self, say: Callable[..., Any]) -> Callable[..., Any]:
+        """Log that it has come, and use ``say`` for the rest too."""
+        self._say = say
+        say("client connected", client=self.peer, upstream=str(self.upstream))
+        return say
+
+    async def _arrive(self) -> Transport | str:
+        """The client, ready to be heard; or why it is not to be."""
+        shared = self._shared
+        arrival = Arrival(self._sock, self.peer, self._reached)
+        until = self.opened + shared.config.limits.handshake_seconds
+        problem = ""
+        try:
+            with trio.move_on_at(until) as self._handshake:
+                await arrival.receive(shared.senders, shared.listener_tls)
+        except PeerGoneError as error:
+            problem = arrival.failed(error)
+            if error.protocol:
+                self.foreign("client", error.protocol, problem.removeprefix("client "))
+        self._handshake = None
+        self.peer, self._reached = arrival.peer, arrival.reached
+        if self._say is None:
+            self._greet(self._log.debug if arrival.quiet else self._log.info)
+        return arrival.client or problem or ("draining" if self._draining else "handshake timeout")
+
     async def _serve(self) -> str:
         shared = self._shared
-        local_host = ""
         if self._sock.family != socket.AF_UNIX:
-            local_host = self._sock.getsockname()[0]
-        client: Transport
-        refuse_x509 = shared.upstream_tls is not None and shared.upstream_tls.shows_certificate
-        if shared.listener_tls is None:
-            client = SocketTransport(self._sock)
+            self._reached = Address(*self._sock.getsockname()[:2])
+        if shared.listener_tls is None and shared.senders is None:
+            client: Transport = SocketTransport(self._sock)
         else:
-            until = self.opened + shared.config.limits.handshake_seconds
-            tls = None
+            arrived = await self._arrive()
+            if isinstance(arrived, str):
+                return arrived
+            client = arrived
+        refuse_x509 = shared.upstream_tls is not None and shared.upstream_tls.shows_certificate
+        if isinstance(client, TlsTransport) and shared.upstream_tls is not None:
+            certificate = client.peer_certificate()
             try:
-                with trio.move_on_at(until) as self._handshake:
-                    tls = await start_tls(self._sock, shared.listener_tls.context, server_side=True)
-            except PeerGoneError as error:
+                own = shared.upstream_tls.context_for(certificate) if certificate else None
+            except ValueError as error:
+                client.close()
                 return f"client TLS: {error}"
-            self._handshake = None
-            if tls is None:
-                return "draining" if self._draining else "handshake timeout"
-            client = tls
-            certificate = tls.peer_certificate()
-            if certificate is not None and shared.upstream_tls is not None:
-                try:
-                    own = shared.upstream_tls.context_for(certificate)
-                except ValueError as error:
-                    tls.close()
-                    return f"client TLS: {error}"
-                if own is not None:
-                    self._tls_context = own
-                    refuse_x509 = False
+            if own is not None:
+                self._tls_context = own
+                refuse_x509 = False
+        local_host = self._reached.host if self._reached is not None else ""
         topology, rewrite = shared.topology, shared.config.upstream.hello == "rewrite"
         presentation = Presentation(
             own=topology.own(self.upstream, local_host) if rewrite and local_host else "",
@@ -279,37 +276,22 @@ class Connection:
     async def _dial(self, first: bytes) -> Transport:
         """Connect upstream, and do not go on before it is known what upstream is."""
         shared = self._shared
+        settings = shared.config.upstream
         try:
             await shared.ways.await_safe(self.upstream, first)
         except NotDialledError:
             shared.telemetry.not_connected("loop")
             raise
-        began = trio.current_time()
+        header = header_of(self.peer, self._reached) if settings.proxy_protocol else b""
+        # To another proxy's own question an error may come back before that.
+        ready = None if shared.ways.finds_out(first) else shared.ready
+        tls = shared.upstream_tls, self._tls_context
         try:
-            with trio.fail_after(shared.config.upstream.connect_seconds):
-                sock = await open_socket(self.upstream)
-                upstream: Transport
-                if shared.upstream_tls is None:
-                    upstream = SocketTransport(sock)
-                else:
-                    upstream = await shared.upstream_tls.start(
-                        sock, self.upstream, self._tls_context
-                    )
-                try:
-                    # To another proxy's own question an error may come back before that.
-                    if not shared.ways.finds_out(first):
-                        await shared.ready.wait()
-                except BaseException:
-                    upstream.close()
-                    raise
-        except trio.TooSlowError:
-            shared.telemetry.not_connected("timeout")
-            raise PeerGoneError(f"{self.upstream}: connect timeout") from None
-        except PeerGoneError:
-            shared.telemetry.not_connected("failed")
+            return await dial(self.upstream, settings, tls, header, ready, shared.telemetry)
+        except PeerGoneError as error:
+            if error.protocol:
+                self.foreign("upstream", error.protocol, str(error))
             raise
-        shared.telemetry.connected(trio.current_time() - began)
-        return upstream
 
     # ------------------------------------------------------------------ what operators see
 
@@ -397,6 +379,10 @@ class Connection:
     def later(self, seconds: float, what: Callable[[float], None]) -> None:
         if self.relay is not None:
             self.relay.later(seconds, what)
+
+    def foreign(self, side: str, protocol: str, problem: str) -> None:
+        where = {"client": self.peer, "upstream": str(self.upstream)}
+        self._shared.strangers.met(trio.current_time(), side, protocol, problem, **where)
 
     def unknown_member(self) -> None:
         self._shared.unknown_member()

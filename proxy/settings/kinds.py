@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -72,6 +72,11 @@ def _name(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    ip_network(value)
+    return value
+
+
 def is_loopback(address: str) -> bool:
     """Whether only this machine reaches it."""
     host = parse_address(address).host
@@ -87,6 +92,7 @@ TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 File = Annotated[Path, AfterValidator(_file)]
 OutputFile = Annotated[Path, AfterValidator(_output)]
 HostName = Annotated[str, AfterValidator(_name)]
+Network = Annotated[str, AfterValidator(_network)]
 
 #: Plain numbers, or texts such as "5m" and "64MiB".
 AS_SECONDS = BeforeValidator(quantities.seconds)

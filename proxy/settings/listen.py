@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from proxy.settings.kinds import File, HostName, ListenAddress, Settings, Text
+from proxy.settings.kinds import File, HostName, ListenAddress, Network, Settings, Text
 
 
 class ListenTls(Settings):
@@ -84,4 +84,14 @@ class Listen(Settings):
     advertise: HostName | None = None
     backlog: Annotated[int, Field(strict=True, ge=1, le=65_535)] = 1024
     socket: Socket = Socket()
+    proxy_protocol: Literal["off", "accept", "require"] = "off"
+    proxy_protocol_from: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
     tls: ListenTls | None = None
+
+    @model_validator(mode="after")
+    def _somebody_may_send(self) -> Listen:
+        if self.proxy_protocol != "off" and not (
+            self.proxy_protocol_from or self.address.startswith("/")
+        ):
+            raise ValueError("proxy_protocol_from names nobody who may send PROXY headers")
+        return self

@@ -63,6 +63,7 @@ class Upstream(Settings):
     compression: Literal["pass", "strip"] = "pass"
     connect_seconds: Seconds = 10.0
     watch_seconds: Seconds = 5.0
+    proxy_protocol: StrictBool = False
     tls: UpstreamTls | None = None
     members: tuple[Member, ...] = ()
 

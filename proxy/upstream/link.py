@@ -16,10 +16,12 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from proxy import __version__
 from proxy.conversation.overload import RATE_LIMITED
 from proxy.errors import CommandError, WireError
+from proxy.net.strangers import UNANSWERED
 from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket
 from proxy.upstream.facts import PROBE, SECOND_PROBE
 from proxy.wire.frames import FrameBuffer
 from proxy.wire.opcodes import HEADER, HEADER_SIZE, OP_QUERY
+from proxy.wire.protocols import TLS, protocol_of
 from proxy.wire.replies import command_frame, read_reply
 from proxy.wire.requestids import RequestIds
 
@@ -40,6 +42,9 @@ _TOLERANT: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
 _LOOP: Final = "this proxy is its own upstream"
 _HOST_UNREACHABLE: Final = 6
 
+#: LoadBalancerSupportMismatch: mongos takes whoever comes on that port for a balancer's.
+_FOR_BALANCERS: Final = 354
+
 _request_ids = RequestIds(1)
 
 
@@ -58,12 +63,16 @@ class Link:
     """A connection to one member, made when needed and kept while it works.
 
     Raises from :meth:`hello`, after which the link has to be closed, are those of
-    :mod:`proxy.net.transport`, :mod:`proxy.wire` and bson. ``mark`` says whose connection it is.
+    :mod:`proxy.net.transport`, :mod:`proxy.wire` and bson. ``mark`` says whose connection it is,
+    ``header`` what goes in front of everything, TLS included.
     """
 
-    def __init__(self, address: Address, tls: UpstreamTls | None, mark: str) -> None:
+    def __init__(
+        self, address: Address, tls: UpstreamTls | None, mark: str, header: bytes = b""
+    ) -> None:
         self.address = address
         self._tls = tls
+        self._header = header
         self._metadata = {
             "application": {"name": "mongo-session-proxy watcher"},
             "driver": {"name": "mongo-session-proxy", "version": __version__},
@@ -92,6 +101,8 @@ class Link:
             return await self._exchange(self._transport, self._form({}))
         reply: dict[str, Any] = {}
         for form in _FORMS:
+            if form is _balanced_hello and reply.get("code") != _FOR_BALANCERS:
+                continue
             transport = self._transport or await self._connect()
             try:
                 reply = await self._exchange(transport, form({"client": self._metadata}))
@@ -133,7 +144,7 @@ class Link:
         return await self._exchange(self._transport, frame)
 
     async def _connect(self) -> Transport:
-        sock = await open_socket(self.address)
+        sock = await open_socket(self.address, self._header)
         if self._tls is None:
             self._transport = SocketTransport(sock)
         else:
@@ -146,9 +157,11 @@ class Link:
         while True:
             data = await transport.receive()
             if not data:
-                raise PeerGoneError("closed without an answer")
+                raise PeerGoneError(f"closed {UNANSWERED}")
             if frames := buffer.feed(data):
                 break
+            if protocol_of(buffer.peek()) == TLS:  # an alert, whose length could be a message's
+                raise PeerGoneError("this is TLS")
         reply = read_reply(frames[0])
         if reply.response_to != HEADER.unpack_from(frame)[1]:
             raise WireError("an answer to something else")
@@ -164,6 +177,11 @@ def _versioned_hello(more: dict[str, Any]) -> bytes:
     return _hello({"apiVersion": "1", **more})
 
 
+def _balanced_hello(more: dict[str, Any]) -> bytes:
+    # On the load balancer port of mongos.
+    return _hello({"loadBalanced": True, **more})
+
+
 def _is_master(more: dict[str, Any]) -> bytes:
     query = bson.encode({"isMaster": 1, **more})
     # int32 flags (secondaryOk), cstring namespace, int32 skip, int32 nReturn, the command
@@ -172,4 +190,4 @@ def _is_master(more: dict[str, Any]) -> bytes:
 
 
 #: The forms of hello, tried in this order; servers before 4.4 know only the last.
-_FORMS: Final = (_hello, _versioned_hello, _is_master)
+_FORMS: Final = (_hello, _balanced_hello, _versioned_hello, _is_master)

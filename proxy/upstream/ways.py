@@ -25,6 +25,7 @@ from proxy import logs
 from proxy.errors import NotDialledError, WireError
 from proxy.net.transport import PeerGoneError
 from proxy.upstream.link import Link, is_loop, loop
+from proxy.wire.proxy_header import LOCAL_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +76,8 @@ class Ways:
 
     def link(self, address: Address) -> Link:
         """A connection of the proxy's own, to be made."""
-        return Link(address, self._tls, self.mark)
+        header = LOCAL_HEADER if self._settings.proxy_protocol else b""
+        return Link(address, self._tls, self.mark, header)
 
     async def await_safe(self, address: Address, first: bytes) -> None:
         """Return when a connection to ``address`` can be made for a client.

@@ -49,6 +49,11 @@ _BEGINNINGS: Final = {
     for start in starts
 }
 
+#: How TLS begins its records, where the version stands between kind and length.
+_VERSIONS: Final = frozenset(bytes((3, minor)) for minor in range(5))
+_HANDSHAKE: Final = b"\x16"
+_ALERT: Final = b"\x15\0\2"
+
 #: By what follows the length of PostgreSQL's first messages: version 3, and requests for
 #: encryption and to cancel.
 _POSTGRESQL: Final = (
@@ -73,8 +78,9 @@ def protocol_of(data: bytes) -> str:
     known = _BEGINNINGS.get(data[:4])
     if known is not None:
         return known
-    # A handshake or an alert, of SSL 3.0 to TLS 1.3.
-    if data[:2] in (b"\x16\x03", b"\x15\x03") and data[2:3] in b"\0\1\2\3\4" and len(data) > 2:
+    # A handshake or an alert, which has two bytes, of SSL 3.0 to TLS 1.3.
+    kind, version = data[:1], data[1:3]
+    if version in _VERSIONS and (kind == _HANDSHAKE or kind + data[3:5] == _ALERT):
         return TLS
     if data[4:8] in _POSTGRESQL and data[:2] == b"\0\0":
         return "PostgreSQL"

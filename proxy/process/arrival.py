@@ -1,0 +1,119 @@
+"""What comes before a client's first message and before upstream's: headers and TLS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from proxy.addresses import parse_address
+from proxy.net.proxied import NobodyError, NotServedError
+from proxy.net.tls_transport import start_tls
+from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket
+from proxy.wire.proxy_header import header_for
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+    from proxy.addresses import Address
+    from proxy.net.proxied import Senders
+    from proxy.net.tls import ListenerTls, UpstreamTls
+    from proxy.observe.telemetry import Telemetry
+    from proxy.settings.upstream import Upstream
+    from proxy.wire.proxy_header import ProxyHeader
+
+
+class Arrival:
+    """A client until it can be heard.
+
+    ``peer`` names it and ``reached`` is where it has connected to, None for a unix socket: at first
+    by its socket, then by its PROXY header. ``client`` is there when it can be heard.
+    """
+
+    def __init__(self, sock: socket.socket, peer: str, reached: Address | None) -> None:
+        self._sock = sock
+        self.peer = peer
+        self.reached = reached
+        self.client: Transport | None = None
+        #: Nobody's news: a balancer looks whether somebody is there.
+        self.quiet = False
+
+    async def receive(self, senders: Senders | None, tls: ListenerTls | None) -> None:
+        """Take its header, where ``senders`` may send one, and do its TLS handshake.
+
+        Raises:
+            PeerGoneError: it is not to be served, or gone; the socket may be open still.
+        """
+        ahead = b""
+        if senders is not None:
+            header, ahead = await senders.receive(self._sock, self.peer)
+            if header is not None:
+                self._take(header)
+        if tls is None:
+            self.client = SocketTransport(self._sock, ahead=ahead)
+        else:
+            self.client = await start_tls(self._sock, tls.context, server_side=True, ahead=ahead)
+
+    def _take(self, header: ProxyHeader) -> None:
+        self.quiet = header.local
+        source, destination = header.source, header.destination
+        if source is not None and destination is not None:
+            self.peer = str(source) if source.host else "unix"
+            # On a unix socket nothing else is to follow from it: hello names no members there.
+            if self.reached is not None and destination.host:
+                self.reached = destination
+
+    def failed(self, error: PeerGoneError) -> str:
+        """Why the connection ends that :meth:`receive` has failed for."""
+        if isinstance(error, NobodyError):
+            self.quiet = True
+            return "client closed"
+        where = "PROXY header" if isinstance(error, NotServedError) else "TLS"
+        return f"client {where}: {error}"
+
+
+async def dial(
+    address: Address,
+    settings: Upstream,
+    tls: tuple[UpstreamTls | None, ssl.SSLContext | None],
+    header: bytes,
+    ready: trio.Event | None,
+    telemetry: Telemetry,
+) -> Transport:
+    """Connect upstream and say ``header``; do not go on before it is ``ready``: known what it is.
+
+    ``tls`` is what it speaks, and the client's own context for that where it has one.
+
+    Raises:
+        PeerGoneError: it cannot be reached.
+    """
+    began = trio.current_time()
+    try:
+        with trio.fail_after(settings.connect_seconds):
+            sock = await open_socket(address, header)
+            upstream: Transport
+            if tls[0] is None:
+                upstream = SocketTransport(sock)
+            else:
+                upstream = await tls[0].start(sock, address, tls[1])
+            try:
+                if ready is not None:
+                    await ready.wait()
+            except BaseException:
+                upstream.close()
+                raise
+    except trio.TooSlowError:
+        telemetry.not_connected("timeout")
+        raise PeerGoneError(f"{address}: connect timeout") from None
+    except PeerGoneError:
+        telemetry.not_connected("failed")
+        raise
+    telemetry.connected(trio.current_time() - began)
+    return upstream
+
+
+def header_of(peer: str, reached: Address | None) -> bytes:
+    """The header for upstream of a client that a listener or another header names ``peer``."""
+    source = parse_address(peer) if ":" in peer else None
+    return header_for(source, reached)

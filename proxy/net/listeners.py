@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -118,14 +118,20 @@ async def open_listener(
 
 
 async def open_next_listener(
-    first: Address, upstream: Address, backlog: int, inherited: Inherited = NOTHING
+    first: Address,
+    upstream: Address,
+    backlog: int,
+    inherited: Inherited = NOTHING,
+    avoided: Collection[int] = (),
 ) -> Listener:
-    """Listen on the next free port above ``first``'s, for another member of its replica set.
+    """Listen on the next free port above ``first``'s that is not to be ``avoided``.
 
     Raises:
         OSError: none of the next :data:`PORTS_TRIED` is free.
     """
     for port in range(first.port + 1, min(first.port + 1 + PORTS_TRIED, 65_536)):
+        if port in avoided:
+            continue
         try:
             place = Address(first.host, port)
             return await open_listener(place, upstream, backlog, inherited, handed=False)

@@ -33,6 +33,7 @@ from proxy.upstream.ways import Ways
 if TYPE_CHECKING:
     import socket
 
+    from proxy.addresses import Address
     from proxy.admin.kill import Asker
     from proxy.conversation.facts import UpstreamFacts
     from proxy.net.inherited import Inherited
@@ -154,7 +155,8 @@ class Cluster:
     def _listeners_of(self, kind: type[Opened]) -> Opened:
         config = self.config
         members = config.upstream.members
-        return kind(
+        admin = config.admin.address
+        listeners = kind(
             self.topology,
             config.listen,
             parse_address(config.listen.address),
@@ -162,7 +164,10 @@ class Cluster:
             self._take,
             self._exhausted,
             self.common.inherited,
+            reserved=() if admin is None else (parse_address(admin).port,),
         )
+        listeners.displaced = self.displaced
+        return listeners
 
     def _owns(self, _connection: int) -> bool:
         """Whether a connection of this number is, or was, this process's."""
@@ -219,6 +224,12 @@ class Cluster:
             del self.open_connections[connection.id]
             self.common.places.release()
             self._draining.left(connection.id)
+
+    def displaced(self, upstream: Address) -> None:
+        """A port has come to stand for another member: end the connections to the former one."""
+        for connection in self.open_connections.values():
+            if connection.upstream == upstream:
+                connection.drain()
 
     def _exhausted(self, error: OSError) -> None:
         self.common.telemetry.rejected("descriptors")

@@ -143,6 +143,9 @@ class WholeCluster(Cluster):
         where = listener.upstream, listener.address
         link.channel.tell("listener", self.name, *where, sockets=listener.sockets)
 
+    def displaced(self, upstream: Address) -> None:
+        self._workers.tell("displaced", self.name, upstream)
+
     def _withdraw(self, upstream: Address) -> None:
         self._workers.tell("no listener", self.name, upstream)
 

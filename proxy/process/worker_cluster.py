@@ -164,6 +164,7 @@ class WorkerCluster(Cluster):
         return {
             "listener": self._given.given,
             "no listener": self._given.gone,
+            "displaced": self.displaced,
             "sessions": self._shared_store.take_in,
             "users": self._users.take_in,
             "connection rows": self.connection_rows,

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from proxy.addresses import parse_upstream
 from proxy.settings import meant
 
 if TYPE_CHECKING:
@@ -88,8 +89,23 @@ def _read_by_all(path: Path) -> bool:
         return False
 
 
+def _one_name(config: Config) -> Iterator[str]:
+    """For mongos, and where clients have one member, no name is given to anybody."""
+    upstream, name = config.upstream, config.listen.advertise
+    uri = parse_upstream(upstream.address)
+    if name is None or upstream.members or upstream.hello == "pass" or uri.direct:
+        return
+    if uri.replica_set or len(uri.seeds) > 1:
+        yield (
+            f"listen.advertise: if {name} leads to several proxies, all need the same port in"
+            " listen.address and the same seeds, for a port to be one member's at all of them;"
+            " upstream.members says which port is whose"
+        )
+
+
 CHECKS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (
     _permissions,
     _reserved,
     _token_file,
+    _one_name,
 )

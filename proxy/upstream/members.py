@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from errno import EACCES, EADDRINUSE
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
 
 from proxy import logs
@@ -12,6 +15,7 @@ from proxy.addresses import Address
 from proxy.net.inherited import NOTHING, Inherited, Placed
 from proxy.net.listeners import Listener, accept, open_listener, open_next_listener
 from proxy.net.unix import Access
+from proxy.upstream.places import ports
 
 if TYPE_CHECKING:
     import trio
@@ -54,10 +58,14 @@ class Listeners(Protocol):
 class MemberListeners:
     """One listener for each of ``topology.members()``.
 
-    ``first`` is where the first seed's listener is; other members follow on the next free
-    ports, except those that ``given`` names a place for. ``take`` gets every client. Sockets
-    that are ``inherited`` are taken where they fit, and members then keep their places.
+    ``first`` is where the listener of one seed is: of the first by name. Other members have the
+    ports of :mod:`proxy.upstream.places` above it, but for the ``reserved``, except those that
+    ``given`` names a place for. ``take`` gets every client. Sockets that are ``inherited`` are
+    taken where they fit.
     """
+
+    #: Told of a member whose port comes to stand for another: its connections have to end.
+    displaced: Callable[[Address], object] = staticmethod(lambda _member: None)
 
     def __init__(
         self,
@@ -68,6 +76,7 @@ class MemberListeners:
         take: Take,
         exhausted: Callable[[OSError], None],
         inherited: Inherited = NOTHING,
+        reserved: Collection[int] = (),
     ) -> None:
         self._topology = topology
         self._settings = settings
@@ -75,8 +84,13 @@ class MemberListeners:
         self._first = first
         #: Where a member's listener has to be.
         self._wanted = dict(given)
-        #: Where it was: one that comes back gets its place back.
+        #: Where it was: who comes back gets a place back that was nobody's in particular.
         self._places: dict[Address, Address] = {}
+        #: Whose port was somebody else's, and which that is.
+        self._elsewhere: dict[Address, int] = {}
+        #: Whom each port stood for last.
+        self._stood: dict[int, Address] = {}
+        self._reserved = reserved
         self._inherited = inherited
         self._accepting = False
         self._take = take
@@ -99,9 +113,12 @@ class MemberListeners:
         """
         self._nursery = nursery
         self._seeds = seeds
-        self._wanted.setdefault(seeds[0], self._first)
+        # By name: other proxies of the set may have the same seeds in another order.
+        free = sorted(set(seeds) - self._wanted.keys(), key=attrgetter("host", "port", "path"))
+        self._wanted.update({seed: self._first for seed in free[:1]})
         self._places = self._inherited.places(self._wanted, self._first)
-        for seed in seeds:
+        # The others' ports lie above the first one's.
+        for seed in sorted(seeds, key=lambda seed: seed not in free[:1]):
             self._start(await self._open_for(seed), nursery)
 
     def accept(self) -> None:
@@ -118,7 +135,8 @@ class MemberListeners:
         if nursery is None or nursery.cancel_scope.cancel_called:
             return
         wanted = self._topology.members()
-        for address in [address for address in self._open if address not in wanted]:
+        own = self._own_ports(wanted)
+        for address in [one for one in self._open if one not in wanted or self._moves(one, own)]:
             self._topology.closed(address)
             self._open.pop(address).close()
             self._log.info("listener closed", upstream=str(address))
@@ -150,21 +168,67 @@ class MemberListeners:
             for upstream, listener in self._open.items()
         ]
 
+    def _own_ports(self, members: Iterable[Address]) -> dict[Address, int]:
+        """The ports of those that the settings name no place for."""
+        taken = {place.port for place in self._wanted.values()} | {self._first.port}
+        by_name = {str(one): one for one in members if one not in self._wanted}
+        found = ports(self._first.port, by_name, taken | set(self._reserved))
+        return {by_name[name]: port for name, port in found.items()}
+
+    def _moves(self, member: Address, own: Mapping[Address, int]) -> bool:
+        """Whether a member's listener is not where it belongs, and could be."""
+        port = own.get(member, self._open[member].address.port)
+        return port not in (self._open[member].address.port, self._elsewhere.get(member))
+
     async def _open_for(self, member: Address) -> Listener:
         wanted = self._wanted.get(member)
-        place = self._places.get(member) or wanted
         backlog, inherited = self._settings.backlog, self._inherited
-        if place is None:
-            listener = await open_next_listener(self._first, member, backlog, inherited)
-        else:
-            listener = await open_listener(place, member, backlog, inherited, access=self._access)
-            if wanted == self._first:
-                self._first = listener.address
+        if wanted is None:
+            return await self._open_own(member)
+        place = self._places.get(member) or wanted
+        listener = await open_listener(place, member, backlog, inherited, access=self._access)
+        if wanted == self._first:
+            self._first = listener.address
         self._places[member] = listener.address
         return listener
 
+    async def _open_own(self, member: Address) -> Listener:
+        """Open the listener of a member that the settings name no place for."""
+        own = self._own_ports({*self._topology.members(), *self._seeds})
+        port, backlog, inherited = own.get(member), self._settings.backlog, self._inherited
+        if port is not None:
+            try:
+                place = Address(self._first.host, port)
+                listener = await open_listener(place, member, backlog, inherited)
+            except OSError as error:
+                # Behind a name that other proxies have too, the port must not stand for another.
+                if self._settings.advertise or error.errno not in (EADDRINUSE, EACCES):
+                    raise
+            else:
+                self._elsewhere.pop(member, None)
+                return listener
+        listener = await self._open_any(member, {*own.values(), *self._reserved})
+        self._elsewhere[member], self._places[member] = port or 0, listener.address
+        self._log.warning(
+            "not at its own port", upstream=str(member), own=port, address=str(listener.address)
+        )
+        return listener
+
+    async def _open_any(self, member: Address, avoided: Collection[int]) -> Listener:
+        """Open a listener where it was, or at the next port that is nobody's."""
+        backlog, inherited = self._settings.backlog, self._inherited
+        before = self._places.get(member)
+        if before is not None:
+            with suppress(OSError):
+                return await open_listener(before, member, backlog, inherited)
+        return await open_next_listener(self._first, member, backlog, inherited, avoided)
+
     def _start(self, listener: Listener, nursery: trio.Nursery) -> None:
         self._open[listener.upstream] = listener
+        before = self._stood.get(listener.address.port, listener.upstream)
+        self._stood[listener.address.port] = listener.upstream
+        if before != listener.upstream:
+            self.displaced(before)
         announce(listener, self._topology, self._settings)
         if self._accepting:
             self._accept(listener, nursery)

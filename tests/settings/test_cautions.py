@@ -104,3 +104,27 @@ def test_strict_is_content_where_nothing_is_said(
     path.touch()
     assert cli.main(["check-config", str(path), "--strict"]) == 0
     assert capsys.readouterr().out == f"{path}: fine\n"
+
+
+MEMBERS = [{"upstream": "a:1", "listen": "x:1", "advertise": "p:1"}]
+
+
+@pytest.mark.parametrize(
+    ("listen", "upstream", "said"),
+    [
+        ({"advertise": "proxy"}, {"address": "mongodb://a,b"}, True),
+        ({"advertise": "proxy"}, {"address": "mongodb://a/?replicaSet=rs"}, True),
+        ({}, {"address": "mongodb://a,b"}, False),
+        ({"advertise": "proxy"}, {"address": "a"}, False),
+        ({"advertise": "proxy"}, {"address": "mongodb://a,b", "hello": "pass"}, False),
+        ({"advertise": "proxy"}, {"address": "mongodb://a,b", "members": MEMBERS}, False),
+        (
+            {"advertise": "proxy"},
+            {"address": "mongodb://a/?replicaSet=rs&directConnection=true"},
+            False,
+        ),
+    ],
+)
+def test_one_name_for_several_proxies(listen: Any, upstream: Any, said: bool) -> None:
+    found = of(listen=listen, upstream=upstream)
+    assert [one.partition(":")[0] for one in found] == ["listen.advertise"] * said

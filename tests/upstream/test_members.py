@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from proxy.net.inherited import Inherited
 from proxy.net.listeners import Listener
 from proxy.settings.listen import Listen
 from proxy.upstream.members import MemberListeners
+from proxy.upstream.places import ports
 from tests.patience import until
 
 ONE, TWO, THREE = (Address("upstream", number) for number in (1, 2, 3))
@@ -52,6 +54,7 @@ class Rig:
             self._take,
             self._exhausted,
             how.get("inherited", Inherited()),
+            how.get("reserved", ()),
         )
 
     def _take(self, listener: Listener, sock: socket.socket, peer: str) -> None:
@@ -68,8 +71,11 @@ class Rig:
 
     async def reaches(self, port: int) -> Address:
         """Which upstream a client of this port is for."""
+        return await self.reaches_at("127.0.0.1", port)
+
+    async def reaches_at(self, host: str, port: int) -> Address:
         before = len(self.taken)
-        with socket.create_connection(("127.0.0.1", port)):
+        with socket.create_connection((host, port)):
             await until(lambda: len(self.taken) > before)
         return self.taken[-1][0]
 
@@ -102,7 +108,7 @@ async def test_members_that_appear_and_vanish():
         topology.known += [TWO, THREE]
         await rig.listeners.reconcile()
         ports = {member: port for member, port, _ in topology.told}
-        assert first < ports[TWO] < ports[THREE]
+        assert first < min(ports[TWO], ports[THREE])
         assert await rig.reaches(ports[TWO]) == TWO
         topology.known.remove(TWO)
         await rig.listeners.reconcile()
@@ -220,3 +226,105 @@ async def test_nothing_opens_before_the_start_or_after_the_end():
         topology.known.append(TWO)
         await rig.listeners.reconcile()
         assert len(topology.told) == 1
+
+
+# ------------------------------------------------------------------ several proxies of one set
+
+
+def settled(first: str = "127.83.0.1", port: int = 27018) -> Address:
+    """A first place with nobody else's ports above it: addresses that only these tests use."""
+    return Address(first, port)
+
+
+def told_ports(topology: Topology) -> dict[Address, int]:
+    last = {member: port for member, port, _ in topology.told}
+    return {member: port for member, port in last.items() if port}
+
+
+async def test_one_that_was_there_all_along_and_one_that_comes_later_agree():
+    a, b, c, d, e = (Address(f"db{name}", 27017) for name in "abcde")
+    old = Topology(b, a, c, d)
+    async with rigged(old, first=settled()) as there_all_along:
+        await there_all_along.open(b, a)
+        await there_all_along.listeners.reconcile()
+        old.known[:] = [a, d, c, e]
+        await there_all_along.listeners.reconcile()
+        new = Topology(a, e, c, d)
+        async with rigged(new, first=settled("127.83.0.2")) as later:
+            await later.open(a)
+            await later.listeners.reconcile()
+            assert told_ports(new) == told_ports(old)
+            assert told_ports(new)[a] == 27018
+
+
+@pytest.fixture
+def colliding(monkeypatch):
+    """Everybody would have the port 27019."""
+    monkeypatch.setattr("proxy.upstream.places.sha256", lambda _name: hashlib.sha256(b""))
+    monkeypatch.setattr("proxy.upstream.places.PORTS", 3)
+
+
+async def test_whose_port_goes_to_another_is_left_by_its_connections(colliding):
+    topology = Topology(ONE, THREE)
+    async with rigged(topology, first=settled()) as rig:
+        displaced = []
+        rig.listeners.displaced = displaced.append
+        await rig.open(ONE)
+        await rig.listeners.reconcile()
+        before = told_ports(topology)
+        assert displaced == []
+        # It comes first by its name, as it does for a proxy that meets all at once.
+        topology.known.append(TWO)
+        await rig.listeners.reconcile()
+        after = told_ports(topology)
+        assert (after[TWO], displaced) == (before[THREE], [THREE])
+        assert await rig.reaches_at("127.83.0.1", after[THREE]) == THREE
+        assert await rig.reaches_at("127.83.0.1", after[TWO]) == TWO
+        await rig.listeners.reconcile()
+        assert told_ports(topology) == after
+        topology.known.remove(TWO)
+        await rig.listeners.reconcile()
+        assert told_ports(topology) == before
+
+
+@pytest.mark.parametrize("advertise", [None, "proxy.example.net"])
+async def test_a_port_that_somebody_else_has(advertise):
+    topology = Topology(ONE, TWO)
+    reserved = {27018 + 150}
+    own = ports(27018, [str(TWO)], reserved)[str(TWO)]
+    settings = Listen(advertise=advertise)
+    with socket.create_server(("127.83.0.1", own)) as taken:
+        how = {"first": settled(), "settings": settings, "reserved": reserved}
+        async with rigged(topology, **how) as rig:
+            await rig.open(ONE)
+            await rig.listeners.reconcile()
+            await rig.listeners.reconcile()
+            port = told_ports(topology).get(TWO)
+            if advertise is None:
+                assert port not in (None, own, *reserved)
+                assert len(topology.told) == 2, "it stays there"
+            else:
+                # Behind one name, that port may be another member's at another proxy.
+                assert port is None
+                taken.close()
+                await rig.listeners.reconcile()
+                assert told_ports(topology)[TWO] == own
+
+
+async def test_who_had_to_go_elsewhere_stays_there_under_a_successor():
+    topology, later = Topology(ONE, TWO), Topology(ONE, TWO)
+    own = ports(27018, [str(TWO)])[str(TWO)]
+    async with rigged(topology, first=settled()) as before:
+        with socket.create_server(("127.83.0.1", own)):
+            await before.open(ONE)
+            await before.listeners.reconcile()
+            placed = before.listeners.placed()
+            inherited = Inherited(
+                [sock.dup() for _, listener in placed for sock in listener.sockets],
+                placed=[place for place, _ in placed],
+            )
+            async with rigged(later, first=settled(), inherited=inherited) as after:
+                await after.open(ONE)
+                await after.listeners.reconcile()
+                inherited.settle()
+                assert told_ports(later) == told_ports(topology)

@@ -95,7 +95,7 @@ class Conversation(Replies):
         #: How many requests there were, and how many of them were a hello.
         self.requests = 0
         self.hellos = 0
-        #: What the last request may be followed by that :meth:`repeat` takes.
+        #: What :meth:`repeat` takes: others like the last unacknowledged write.
         self.burst: Burst | None = None
         #: What is asked here carries an API version, because the client's own commands do or
         #: because upstream demands it.
@@ -156,17 +156,31 @@ class Conversation(Replies):
                 self.burst = burst_of(request)
 
     def repeat(self, frames: deque[bytes]) -> None:
-        """Take those in front that say the same as the last request: they go upstream as it did."""
-        burst, out = self.burst, self.to_upstream
-        self.burst = None
-        if burst is None:
+        """Take those in front that say the same as the last unacknowledged write: they go upstream
+        as it did."""
+        if self.burst is None or self.ending or self.close:
             return
-        before = len(out)
-        while frames and burst.takes(frames[0]):
-            out.append(frames.popleft())
-        count = len(out) - before
+        count = self.burst.count(frames)
+        if count:
+            self._repeated(count, [frames.popleft() for _ in range(count)])
+
+    def repeat_run(self, data: bytes, most: int) -> int:
+        """As :meth:`repeat`, of those that stand whole at the beginning of ``data``, each of
+        ``most`` bytes at the most; returns where they end."""
+        if self.burst is None or self.ending or self.close:
+            return 0
+        end, count = self.burst.run(data, most)
+        if count:
+            self._repeated(count, (data if end == len(data) else data[:end],))
+        return end
+
+    def _repeated(self, count: int, data: Sequence[bytes]) -> None:
+        # What they are was judged with the first of them, and hangs on nothing that can change.
+        assert self.burst is not None
+        self.to_upstream.extend(data)
+        self._last_is_answered = False
         self.requests += count
-        self.meter.request(burst.command, count)
+        self.meter.request(self.burst.command, count)
 
     def on_garbage(self, problem: str) -> None:
         """The client's bytes cannot be framed any more."""

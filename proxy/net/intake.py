@@ -113,15 +113,24 @@ class Intake:
         return bool(self.buffer.buffered or self.frames)
 
     def cut(self, data: bytes) -> bool:
-        """Cut what came into requests; whether there are new ones."""
+        """Cut what came into requests; whether there were new ones.
+
+        Unacknowledged writes like the last one pass at once, if nothing is in front of them.
+        """
+        passed, conversation, buffer = 0, self._conversation, self.buffer
+        if conversation.burst is not None and not (
+            self.frames or buffer.buffered or self.garbage or self.must_wait()
+        ):
+            passed = conversation.repeat_run(data, buffer.max_length)
+            data = data[passed:]
         try:
-            frames = self.buffer.feed(data)
+            frames = buffer.feed(data)
         except FramingError as error:
             frames, self.garbage = error.frames, str(error)
             if error.protocol:
                 self._conversation.observer.foreign("client", error.protocol, self.garbage)
         self.frames += frames
-        return bool(frames)
+        return passed > 0 or bool(frames)
 
     def hand_over(self, until: float) -> None:
         """Let requests pass until one has to wait, or this time (of ``perf_counter``) is over."""
@@ -130,14 +139,16 @@ class Intake:
         while frames:
             if self.must_wait():
                 break
+            if conversation.burst is not None:
+                conversation.repeat(frames)
+                if not frames:
+                    break
             frame = frames[0]
             if frame[12:16] == COMPRESSED and self.inflated is None and not self._is_light(frame):
                 break
             frames.popleft()
             conversation.on_request(frame, now, self.inflated)
             self.inflated = None
-            if conversation.burst is not None:
-                conversation.repeat(frames)
             if frames and perf_counter() > until:
                 break
 

@@ -103,23 +103,26 @@ class FrameBuffer:
     def _cut(self, data: bytes | memoryview, frames: list[bytes]) -> int:
         """Add the frames that are whole; returns where the unfinished one begins."""
         start, end = 0, len(data)
-        most = self.max_length
+        most, append = self.max_length, frames.append
         self.more = False
         self._declared = 0
-        while end - start >= 4:
+        for _ in range(MOST_AT_ONCE):
+            if end - start < 4:
+                break
             (declared,) = _length(data, start)
             if not HEADER_SIZE <= declared <= most:
                 if not self.allows(declared):
                     raise FramingError(declared, frames, bytes(data[start : start + 64]))
                 most = self.max_length
-            if end - start < declared:
+            stop = start + declared
+            if stop > end:
                 self._declared = declared
                 break
-            if len(frames) == MOST_AT_ONCE:
-                self.more = True
-                break
-            frames.append(bytes(data[start : start + declared]))
-            start += declared
+            frame = data[start:stop]
+            append(frame if isinstance(frame, bytes) else bytes(frame))
+            start = stop
+        else:
+            self.more = end - start >= HEADER_SIZE
         return start
 
     def peek(self) -> bytes:

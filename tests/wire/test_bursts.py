@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire.bursts import Burst, burst_of
+from proxy.wire.frames import MOST_AT_ONCE, FrameBuffer, FramingError
 from proxy.wire.messages import read_request
 from proxy.wire.opcodes import CHECKSUM_PRESENT, HEADER, MORE_TO_COME, OP_MSG
 from tests.talk import Watching, converse
@@ -33,6 +34,7 @@ def message(*sections: bytes, flags: int = MORE_TO_COME, number: int = 1) -> byt
 
 
 WRITE = message(body(INSERT), documents(1))
+PING = message(body({"ping": 1, "$db": "admin"}), flags=0, number=5)
 
 
 def of(frame: bytes) -> Burst | None:
@@ -125,20 +127,48 @@ def test_what_is_taken_would_be_read_alike(data):
         assert not (read.expects_reply)
 
 
-@given(
-    st.lists(
-        st.sampled_from(
-            [
-                WRITE,
-                message(body(INSERT), documents(*range(20))),
-                message(body({**INSERT, "insert": "others"}), documents(3)),
-                message(body({**INSERT, "lsid": {"id": bson.Binary(bytes(16), 4)}}), documents(4)),
-                message(body({"ping": 1, "$db": "admin"}), flags=0, number=5),
-            ]
-        ),
-        max_size=30,
-    )
+MIXED = st.lists(
+    st.sampled_from(
+        [
+            WRITE,
+            message(body(INSERT), documents(*range(20))),
+            message(body({**INSERT, "insert": "others"}), documents(3)),
+            message(body({**INSERT, "lsid": {"id": bson.Binary(bytes(16), 4)}}), documents(4)),
+            PING,
+        ]
+    ),
+    max_size=30,
 )
+
+
+@given(st.data())
+def test_a_run_ends_where_one_is_none_of_them(data):
+    burst = of(WRITE)
+    assert burst is not None
+    stream = bytearray(b"".join(data.draw(MIXED)))
+    for _ in range(data.draw(st.integers(0, 2))):
+        if stream:
+            stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
+    stream = stream[: data.draw(st.integers(0, len(stream)))]
+    most = data.draw(st.sampled_from([48_000_000, 200]))
+    frames: list[bytes] = []
+    try:
+        frames = FrameBuffer(most).feed(bytes(stream))
+    except FramingError as error:
+        frames = error.frames
+    count = burst.count(frames)
+    assert burst.run(bytes(stream), most) == (len(b"".join(frames[:count])), count)
+
+
+def test_a_run_is_no_longer_than_what_is_cut_in_one_go():
+    burst = of(WRITE)
+    assert burst is not None
+    most = len(WRITE)
+    assert burst.run(WRITE * (MOST_AT_ONCE + 5), most) == (most * MOST_AT_ONCE, MOST_AT_ONCE)
+    assert burst.run(WRITE, most - 1) == (0, 0)
+
+
+@given(MIXED)
 def test_it_makes_no_difference_to_anybody(frames):
     one_by_one, together = Watching(), Watching()
     plain, quick = converse(one_by_one), converse(together)
@@ -146,10 +176,12 @@ def test_it_makes_no_difference_to_anybody(frames):
         plain.on_request(frame, 1.0)
     left = deque(frames)
     while left:
-        quick.on_request(left.popleft(), 1.0)
-        if quick.burst is not None:
+        end = quick.repeat_run(b"".join(left), 48_000_000)
+        while end:
+            end -= len(left.popleft())
+        if left:
+            quick.on_request(left.popleft(), 1.0)
             quick.repeat(left)
-            assert quick.burst is None
     assert b"".join(quick.to_upstream) == b"".join(plain.to_upstream) == b"".join(frames)
     assert quick.requests == plain.requests == len(frames)
     assert together.seen == one_by_one.seen
@@ -163,3 +195,17 @@ def test_without_one_nothing_is_taken():
     frames = deque([WRITE])
     conversation.repeat(frames)
     assert list(frames) == [WRITE]
+    assert conversation.repeat_run(WRITE, len(WRITE)) == 0
+
+
+def test_what_ends_takes_none_either():
+    conversation = converse(Watching())
+    conversation.on_request(WRITE, 1.0)
+    conversation.on_request(PING, 1.0)
+    assert conversation.repeat_run(WRITE * 2 + WRITE[:9], len(WRITE)) == 2 * len(WRITE)
+    assert conversation.is_behind() is True
+    conversation.end("client message", "wrong")
+    frames = deque([WRITE])
+    conversation.repeat(frames)
+    assert list(frames) == [WRITE]
+    assert conversation.repeat_run(WRITE, len(WRITE)) == 0

@@ -341,9 +341,9 @@ async def open_socket(address: Address, first: bytes = b"") -> socket.socket:
     if first:
         try:
             sock.sendall(first)  # at most some dozens of bytes, and the first ones
-        except OSError as error:
+        except OSError as gone:
             sock.close()
-            raise PeerGoneError(f"{address}: {error}") from error
+            raise PeerGoneError(f"{address}: {gone}") from gone
     return sock
 
 

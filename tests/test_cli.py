@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from proxy import cli, configuring
 from proxy.build import VERSION
@@ -267,6 +269,22 @@ def test_check_config_reads_the_certificates_of_both_sides(
         [f"{path}:1", "listen.tls.certificate"],
         [f"{path}:2", "upstream.tls.ca"],
     ]
+
+
+def test_check_config_warns_of_certificates_that_drivers_will_not_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaf = trustme.CA().issue_cert("localhost", not_after=datetime.datetime(2020, 1, 2))
+    leaf.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
+    path = tmp_path / "proxy.toml"
+    path.write_text('listen = { advertise = "db.example.net", tls.certificate = "own.pem" }\n')
+    assert cli.main(["check-config", str(path)]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{path}: 2 warnings\n"
+    name, time = told.err.splitlines()
+    start = f"mongo-session-proxy: warning: {path}:1: listen.tls.certificate: {tmp_path}/own.pem: "
+    assert name.startswith(f"{start}does not name db.example.net, which listen.advertise")
+    assert time.startswith(f"{start}expired on 2020-01-02 00:00 UTC, ")
 
 
 def test_without_its_engine_the_built_in_upstream_says_what_to_install() -> None:

@@ -197,6 +197,13 @@ BOARD: Final = Dashboard(
                     unit="dateTimeAsIso",
                     width=4,
                 ),
+                table(
+                    "Certificates",
+                    "sort((min by (instance, side, role, file) ("
+                    f"{of('certificate_expiry_timestamp_seconds')}) - time()) / 86400)",
+                    ("instance", "side", "role", "file"),
+                    "days left",
+                ),
                 number(
                     "Proxies whose last reload failed",
                     f"sum(1 - {of('config_last_reload_successful')})",

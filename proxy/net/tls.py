@@ -47,6 +47,16 @@ def upstream_tls(config: Config) -> UpstreamTls | None:
     Raises:
         ConfigError: a file does not hold what it should, or both places name files.
     """
+    settings = upstream_settings(config)
+    return None if settings is None else UpstreamTls(settings)
+
+
+def upstream_settings(config: Config) -> UpstreamSettings | None:
+    """What :func:`upstream_tls` goes by.
+
+    Raises:
+        ConfigError: both places name files.
+    """
     uri = parse_upstream(config.upstream.address)
     settings = config.upstream.tls
     if uri.tls:
@@ -62,7 +72,7 @@ def upstream_tls(config: Config) -> UpstreamTls | None:
             settings = said
         elif said != UpstreamSettings():
             raise ConfigError(["upstream.tls: the URI has tls options too; keep them in one place"])
-    return None if settings is None else UpstreamTls(settings)
+    return settings
 
 
 class ListenerTls:
@@ -234,6 +244,8 @@ def _no_passphrase() -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return "not usable: key values mismatch: the key does not belong to the certificate"
         words = (error.reason or "no PEM data here").replace("_", " ").lower()
         return f"not usable: {words}"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -57,7 +57,8 @@ class Sources:
     """Where the figures are. ``up`` says of each upstream process whether it answers,
     ``lingered`` for how many seconds was waited awake in vain; ``counts`` is what has happened to
     sessions in all processes, ``clock`` gives the sessions' time and the same moment in seconds
-    since 1970; ``workers`` is how many processes serve clients and how often one was replaced."""
+    since 1970; ``workers`` is how many processes serve clients and how often one was replaced;
+    ``certificates`` is by side, role and file when the first of them expires, since 1970."""
 
     telemetry: Telemetry
     store: SessionStore
@@ -72,6 +73,7 @@ class Sources:
     lingered: Callable[[], float]
     clock: Callable[[], tuple[float, float]]
     workers: Callable[[], tuple[int, int]] = lambda: (1, 0)
+    certificates: Callable[[], Mapping[tuple[str, str, str], float]] = dict
 
 
 def read(sources: Sources, page: Page) -> Iterator[None]:
@@ -89,6 +91,7 @@ def read(sources: Sources, page: Page) -> Iterator[None]:
     sessions.counts(now)
     reading.upstreams()
     reading.process()
+    reading.certificates()
     reading.incidents(wall - now)
 
 
@@ -210,6 +213,15 @@ class _Reading:
         rules = {(name, getattr(tables, name).mode): 1 for name in _names(tables)}
         rules |= {(clean(one.rule), str(one.mode)): 1 for one in tables.custom[:_MOST_RULES]}
         self._page.gauge("rule_info", "The rules, each with its mode.", ("rule", "mode"), rules)
+
+    def certificates(self) -> None:
+        """Until when they are good; of several in one file and role it is the first to end."""
+        self._page.gauge(
+            "certificate_expiry_timestamp_seconds",
+            "When a certificate in use expires: of those in one file, the first.",
+            ("side", "role", "file"),
+            self._sources.certificates(),
+        )
 
     def incidents(self, epoch: float) -> None:
         """What operators should know of, and whose doing it was. ``epoch`` is when the clock

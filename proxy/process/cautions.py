@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from proxy.net import certificates
 from proxy.settings import cautions
 
 if TYPE_CHECKING:
@@ -14,10 +16,13 @@ if TYPE_CHECKING:
 
 def found(config: Config) -> list[str]:
     """Each as ``path.to.setting: what``, for check-config."""
-    return cautions.cautions(config)
+    return cautions.cautions(config) + certificates.warnings(config, time.time())
 
 
 def log(config: Config, to: FilteringBoundLogger) -> None:
-    """Say of the settings at a start or a reload what may not be meant."""
+    """Say of the settings at a start or a reload what may not be meant.
+
+    What is to be said of certificates is said when they are loaded (:mod:`proxy.process.expiry`).
+    """
     for problem in cautions.cautions(config):
         to.warning("configuration", problem=problem)

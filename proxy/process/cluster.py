@@ -17,6 +17,7 @@ from proxy.net import tls
 from proxy.observe.recording import DecisionRecorder
 from proxy.process.connection import Connection, by_owner
 from proxy.process.draining import Draining
+from proxy.process.expiry import Expiry
 from proxy.process.housekeeping import keep_house
 from proxy.process.overdue import end_overdue
 from proxy.process.shared import Shared
@@ -123,6 +124,7 @@ class Cluster:
             interrupt=self.end_operation,
             find_idle=self._find_idle,
         )
+        self.expiry = Expiry(config, self.log)
         #: By number, the oldest first.
         self.open_connections: dict[int, Connection] = {}
         self._draining = Draining(self.open_connections, self.store, alone=self.alone)

@@ -72,12 +72,22 @@ def take_over(server: Reloaded, config: Config, rules: Rules) -> None:
     server.log.info("configuration reloaded", needs_restart=kept)
 
 
-def read_certificates(server: Reloaded) -> None:
-    """Read the certificates' files; for a side where that fails, the old ones stay."""
-    for context in (one for cluster in server.clusters for one in cluster.certificates()):
+def read_certificates(server: Reloaded) -> list[tuple[Cluster, list[str]]]:
+    """Read the certificates' files; for a side where that fails, the old ones stay.
+
+    Returned are the clusters, each with the sides where it did not.
+    """
+    return [(cluster, _read_certificates(server, cluster)) for cluster in server.clusters]
+
+
+def _read_certificates(server: Reloaded, cluster: Cluster) -> list[str]:
+    done: list[str] = []
+    for context in cluster.certificates():
         try:
             context.reload()
         except ConfigError as error:
             server.log.error("certificates not reloaded", problems=error.problems)
         else:
             server.log.info("certificates reloaded", side=context.side)
+            done.append(context.side)
+    return done

@@ -122,6 +122,7 @@ class Server:
             lingered=lambda: readiness.current().lingered,
             clock=lambda: (trio.current_time(), time.time()),
             workers=self.workers,
+            certificates=cluster.expiry.ends,
         )
         self.telemetry.present = partial(self._read_gauges, sources)
 
@@ -300,13 +301,16 @@ class Server:
         """
         if self._reload is not None:
             read_settings(self, self._reload, self._take_over)
-        read_certificates(self)
+        for cluster, sides in read_certificates(self):
+            cluster.expiry.look(sides)
 
     def _take_over(self, config: Config, rules: Rules) -> None:
         """Have what takes effect without a restart take effect."""
         take_over(self, config, rules)
 
     def _announce(self, running: Running) -> None:
+        for cluster in self.clusters:
+            cluster.expiry.look()
         self.log.info(
             "listening",
             version=VERSION,

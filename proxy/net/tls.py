@@ -7,11 +7,12 @@ sides speak TLS 1.2 or later.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from proxy.addresses import Address, parse_upstream
+from proxy.addresses import Address, parse_address, parse_upstream
 from proxy.errors import ConfigError
 from proxy.net.subjects import Subject, parse_subject, subject_of
 from proxy.net.tls_transport import TlsTransport, start_tls
@@ -48,7 +49,9 @@ def upstream_tls(config: Config) -> UpstreamTls | None:
         ConfigError: a file does not hold what it should, or both places name files.
     """
     settings = upstream_settings(config)
-    return None if settings is None else UpstreamTls(settings)
+    members = config.upstream.members
+    names = {parse_address(m.upstream): m.server_name for m in members if m.server_name}
+    return None if settings is None else UpstreamTls(settings, names)
 
 
 def upstream_settings(config: Config) -> UpstreamSettings | None:
@@ -101,12 +104,18 @@ class ListenerTls:
 
 
 class UpstreamTls:
-    """Towards upstream. ``context`` is for the next connection of a client without a mapping."""
+    """Towards upstream. ``context`` is for the next connection of a client without a mapping.
+
+    ``names`` are what members are called that have a name of their own in the settings.
+    """
 
     side: Final = "upstream"
 
-    def __init__(self, settings: UpstreamSettings) -> None:
+    def __init__(
+        self, settings: UpstreamSettings, names: Mapping[Address, str] | None = None
+    ) -> None:
         self._settings = settings
+        self._names = names or {}
         self._mapped: dict[Subject, ssl.SSLContext] = {}
         #: The latest session with each server, by the context that it belongs to.
         self._sessions: dict[tuple[ssl.SSLContext, str], ssl.SSLSession] = {}
@@ -161,7 +170,8 @@ class UpstreamTls:
 
         Where the servers have split horizons, it also chooses what their hello says.
         """
-        return self._settings.server_name or address.host or "localhost"
+        own = self._names.get(address)
+        return own or self._settings.server_name or address.host or "localhost"
 
     def reload(self) -> None:
         """Read the files again.

@@ -53,6 +53,7 @@ class Member(Settings):
     upstream: Address
     listen: ListenAddress
     advertise: Address
+    server_name: HostName | None = None
 
 
 class Upstream(Settings):
@@ -73,4 +74,11 @@ class Upstream(Settings):
             values = [getattr(member, field) for member in self.members]
             if twice := sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"two members have the same {field}: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _names_need_tls(self) -> Upstream:
+        named = any(member.server_name is not None for member in self.members)
+        if named and self.tls is None and not parse_upstream(self.address).tls:
+            raise ValueError("members have a server_name, which needs TLS towards upstream")
         return self

@@ -91,6 +91,10 @@ class MemberListeners:
         #: Whom each port stood for last.
         self._stood: dict[int, Address] = {}
         self._reserved = reserved
+        #: Whether clients may come by a name that leads to other proxies as well.
+        self._shared = settings.advertise is not None and first.port > 0
+        #: Why members have none.
+        self._problems: dict[Address, str] = {}
         self._inherited = inherited
         self._accepting = False
         self._take = take
@@ -146,8 +150,11 @@ class MemberListeners:
             try:
                 listener = await self._open_for(address)
             except OSError as error:
-                self._log.error("no listener", upstream=str(address), problem=str(error))
+                if self._problems.get(address) != str(error):
+                    self._problems[address] = str(error)
+                    self._log.error("no listener", upstream=str(address), problem=str(error))
                 continue
+            self._problems.pop(address, None)
             self._start(listener, nursery)
             self._log.info("listener opened", upstream=str(address), address=str(listener.address))
 
@@ -202,7 +209,7 @@ class MemberListeners:
                 listener = await open_listener(place, member, backlog, inherited)
             except OSError as error:
                 # Behind a name that other proxies have too, the port must not stand for another.
-                if self._settings.advertise or error.errno not in (EADDRINUSE, EACCES):
+                if self._shared or error.errno not in (EADDRINUSE, EACCES):
                     raise
             else:
                 self._elsewhere.pop(member, None)

@@ -24,8 +24,9 @@ from tests.end_to_end.tools import (
     tls_client,
 )
 from tests.patience import PATIENCE, until
+from tests.ports import free_port
 from tests.running import Client, in_time, ping, port_of
-from tests.upstreams import RecordingUpstream, Seen, document, echo
+from tests.upstreams import HELLO, RecordingUpstream, Seen, answered, document, echo
 
 
 @pytest.fixture(scope="module")
@@ -222,8 +223,59 @@ async def test_upstream_is_called_by_its_name(certificates, nursery, host, setti
             client = await Client.connect(running)
             await client.ping(f"client {number}")
             await client.close()
-    # The proxy's own question, and both clients.
-    assert upstream.names == [name] * 3
+    # The proxy's own questions, and both clients.
+    assert len(upstream.names) >= 3
+    assert set(upstream.names) == {name}
+    nursery.cancel_scope.cancel()
+
+
+@in_time
+async def test_horizons(certificates, nursery):
+    """A member says by which names it calls the others by how it is called itself."""
+    ports: list[int] = []
+
+    async def member(own: str) -> TlsUpstream:
+        def answer(seen: Seen, frame: bytes) -> Any:
+            if next(iter(document(frame)), "") not in ("hello", "isMaster", "ismaster"):
+                return echo(seen, frame)
+            outside = upstream.names[-1] == f"{own}.outside.test"
+            where = "outside.test:27017" if outside else "inside.test:1"
+            hosts = [f"{name}.{where}" for name in ("one", "two")]
+            told = {"setName": "rs", "setVersion": 1, "hosts": hosts, "me": f"{own}.{where}"}
+            first = own == "one"
+            told |= {"ismaster": first, "secondary": not first, "primary": hosts[0]}
+            return (answered(frame, {**HELLO, **told}),)
+
+        certificate = certificates.issue(f"{own}.outside.test", f"{own}.outside.test")
+        upstream = TlsUpstream(certificates.server(certificate), answer)
+        ports.append(await nursery.start(upstream.serve))
+        return upstream
+
+    upstreams = [await member("one"), await member("two")]
+    members = [
+        {
+            "upstream": f"127.0.0.1:{port}",
+            "server_name": f"{name}.outside.test",
+            "listen": f"127.0.0.1:{free_port()}",
+            "advertise": f"{name}.proxy.test:27017",
+        }
+        for name, port in zip(("one", "two"), ports, strict=True)
+    ]
+    async with proxy_before(
+        ports[0], upstream={**dialling(certificates), "members": members}
+    ) as running:
+        names = [member["advertise"] for member in members]
+        for member, own in zip(members, names, strict=True):
+            where = int(member["listen"].rpartition(":")[2])
+            async with pymongo_at(f"mongodb://127.0.0.1:{where}/?directConnection=true") as driver:
+                # Not before the proxy has asked both.
+                while (told := await driver.command("hello")).get("hosts") != names:
+                    await trio.lowlevel.checkpoint()
+                assert (told["me"], told["primary"]) == (own, names[0])
+        assert running.server.clusters[0].topology.kind == "replica set"
+    for upstream, name in zip(upstreams, ("one", "two"), strict=True):
+        assert set(upstream.names) == {f"{name}.outside.test"}
+        assert upstream.refused == 0
     nursery.cancel_scope.cancel()
 
 

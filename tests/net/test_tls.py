@@ -290,6 +290,19 @@ def test_upstream_is_told_by_which_name_it_was_dialled(made: Files) -> None:
     assert names == ["upstream.example", "upstream.example", None, "localhost"]
 
 
+def test_a_member_is_told_its_own_name_before_that_of_all() -> None:
+    first = {"upstream": "10.9.9.9:1", "listen": "x:1", "advertise": "p:1", "server_name": "one"}
+    second = {"upstream": "10.9.9.8:1", "listen": "x:2", "advertise": "p:2"}
+    upstream = {"members": [first, second], "tls": {"server_name": "all"}}
+    for uri, others in (("10.9.9.9:1", "all"), ("mongodb://a/?tls=true", "10.9.9.8")):
+        if uri.startswith("mongodb"):
+            del upstream["tls"]
+        tls = upstream_tls(load(None, {"upstream": {**upstream, "address": uri}}))
+        assert tls is not None
+        assert tls.server_name(Address("10.9.9.9", 1)) == "one"
+        assert tls.server_name(Address("10.9.9.8", 1)) == others
+
+
 def test_the_proxy_s_own_certificate_is_shown_upstream(made: Files) -> None:
     tls = dialling(ca=str(made.ca), certificate=str(made.bob))
     assert tls.shows_certificate

@@ -219,6 +219,11 @@ def test_a_wrong_value_is_named(tmp_path: Path, text: str, path: str) -> None:
             "upstream: two members have the same upstream: a:1",
         ),
         (
+            'upstream.members = [{ upstream = "a:1", listen = "x:1", advertise = "p:1",'
+            ' server_name = "db1" }]',
+            "upstream: members have a server_name, which needs TLS towards upstream",
+        ),
+        (
             'listen.address = "127.0.0.1:27080"',
             "listen.address and admin.address are the same",
         ),

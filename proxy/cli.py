@@ -10,7 +10,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from proxy.process.beginnings import Beginnings
+    from proxy.process.source import Source
     from proxy.settings.config import Config
     from proxy.settings.reading import Read
 
@@ -167,18 +168,22 @@ def _look(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace, problems: list[str]) -> int:
     from proxy.process import beginnings
+    from proxy.process.source import Source
 
     before = beginnings.find()
     try:
         found = configuring.read(options, problems)
-        return _run(found, partial(configuring.settings, options, []), before)
+        source = Source(
+            partial(configuring.settings, options, []), partial(configuring.files, options)
+        )
+        return _run(found, source, before)
     except ConfigError as error:
         if before.predecessor is not None:
             before.predecessor.failed(error.problems)
         raise
 
 
-def _run(found: Read[Config], reload: Callable[[], Config], before: Beginnings) -> int:
+def _run(found: Read[Config], source: Source, before: Beginnings) -> int:
     import trio
 
     from proxy import logs, memory
@@ -196,10 +201,10 @@ def _run(found: Read[Config], reload: Callable[[], Config], before: Beginnings) 
             from proxy.process.program import command
 
             memory.settle()
-            trio.run(serve, config, reload, before, command(), clock=clock(config))
+            trio.run(serve, config, source, before, command(), clock=clock(config))
         else:
             demonstration = _demonstration()
-            trio.run(_try_out, config, demonstration, clock=clock(config))
+            trio.run(_try_out, config, demonstration, source, clock=clock(config))
     except* KeyboardInterrupt:
         status = _INTERRUPTED
     except* ConfigError as group:
@@ -215,11 +220,11 @@ def _run(found: Read[Config], reload: Callable[[], Config], before: Beginnings) 
     return status
 
 
-async def _try_out(config: Config, demonstration: ModuleType) -> None:
+async def _try_out(config: Config, demonstration: ModuleType, source: Source) -> None:
     import trio
 
     async with trio.open_nursery() as nursery:
-        running = await nursery.start(demonstration.serve_embedded, config)
+        running = await nursery.start(demonstration.serve_embedded, config, (), source)
         lines = ["A proxy in front of an embedded upstream, which keeps nothing. Ctrl-C ends it."]
         lines.append(f"  connect with   {running.uri}")
         if running.admin:

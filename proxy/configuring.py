@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ConfigError
@@ -86,6 +87,12 @@ def add_flags(parser: argparse.ArgumentParser, *, file: bool = True) -> None:
     for flag, (path, value, text) in SETTINGS.items():
         parser.add_argument(flag, dest=path, metavar=value, help=text)
     parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="reload, as at SIGHUP, when the file of the settings changes, or one that they name: "
+        "certificates, keys, the token",
+    )
+    parser.add_argument(
         "--embedded",
         action="store_true",
         help="stand in front of an embedded upstream that keeps nothing, for demonstrations and "
@@ -136,6 +143,8 @@ def read(options: argparse.Namespace, problems: list[str]) -> Read[Config]:
     flags: dict[str, tuple[tuple[str | int, ...], str]] = {}
     if getattr(options, "embedded", False):
         flags["--embedded"] = (("embedded",), "{}")
+    if getattr(options, "watch", False):
+        flags["--watch"] = (("process", "watch"), "true")
     for flag, (path, _, _) in SETTINGS.items():
         value = getattr(options, path, None)
         if value is not None:
@@ -154,6 +163,16 @@ def _file(options: argparse.Namespace) -> str | None:
     from proxy.settings.environment import CONFIG
 
     return options.config or os.environ.get(CONFIG) or None
+
+
+def files(options: argparse.Namespace) -> Iterator[Path]:
+    """The files that :func:`read` reads settings from."""
+    from proxy.settings.config import Config
+    from proxy.settings.environment import files_of
+
+    if file := _file(options):
+        yield Path(file)
+    yield from files_of(Config, os.environ)
 
 
 def settings(options: argparse.Namespace, problems: list[str]) -> Config:

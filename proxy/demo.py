@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
 
     from proxy.process.server import Running, Server
+    from proxy.process.source import Source
 
 Document = dict[str, Any]
 Client = pymongo.MongoClient[Document]
@@ -40,12 +41,14 @@ _COLUMNS: Final = (
 async def serve_embedded(
     config: Config,
     users: tuple[EmbeddedUser, ...] = (),
+    source: Source | None = None,
     *,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """As :func:`proxy.process.server.serve`, in front of an embedded upstream of its own.
 
-    With ``users`` the upstream demands that clients log in.
+    With ``users`` the upstream demands that clients log in. What ``source`` gives at a reload
+    stands in front of the same embedded upstream.
     """
     embedded = config.embedded or Embedded()
     upstream = EmbeddedUpstream(
@@ -56,8 +59,13 @@ async def serve_embedded(
     )
     async with trio.open_nursery() as nursery:
         port = await nursery.start(upstream.serve, _LOCAL, 0)
-        behind = config.upstream.model_copy(update={"address": f"{_LOCAL}:{port}"})
-        await serve(config.model_copy(update={"upstream": behind}), task_status=task_status)
+
+        def before(config: Config) -> Config:
+            behind = config.upstream.model_copy(update={"address": f"{_LOCAL}:{port}"})
+            return config.model_copy(update={"upstream": behind})
+
+        again = None if source is None else source.changed_by(before)
+        await serve(before(config), again, task_status=task_status)
         nursery.cancel_scope.cancel()
 
 

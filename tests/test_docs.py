@@ -244,7 +244,11 @@ def test_every_setting_says_what_a_reload_does() -> None:
         table = heading.strip("[]").split(".")[0]
         for name, _, when in rows:
             assert when in WHEN, name
-            taken_over = table in RELOADED or (table, name) == ("sessions", "refuse_early")
+            taken_over = table in RELOADED or (table, name) in {
+                ("sessions", "refuse_early"),
+                ("admin", "token"),
+                ("admin", "token_file"),
+            }
             assert (when != "restart") == taken_over, f"{heading} {name}"
 
 

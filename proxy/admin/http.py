@@ -58,6 +58,10 @@ class Asked:
     trusted: bool = True
 
 
+#: What callers have to show, or what tells that for each request; None for no token.
+Token = str | Callable[[], str | None] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One response: an HTTP status, a content type, the body and further headers."""
@@ -109,7 +113,7 @@ async def listen(address: str, inherited: Inherited = NOTHING) -> Listener:
 async def serve(
     where: str | Listener,
     table: Mapping[str, Page],
-    token: str | None = None,
+    token: Token = None,
     refused: Callable[[], None] = lambda: None,
     *,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
@@ -141,12 +145,12 @@ class Site:
         table: Mapping[str, Page],
         *,
         local_only: bool,
-        token: str | None = None,
+        token: Token = None,
         refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._table = table
         self._local_only = local_only
-        self._token = None if token is None else token.encode()
+        self._token = token if callable(token) else lambda: token
         self._open = 0
         #: Connections whose clients are awaited, to ask or to read their answer, longest first: who
         #: it is, and how to end it.
@@ -283,9 +287,10 @@ class Site:
     def _authorized(self, authorization: str, client: str) -> bool:
         """Whether an Authorization header shows the token."""
         scheme, _, given = authorization.partition(" ")
-        if self._token is None or scheme.lower() != "bearer":
+        token = self._token()
+        if token is None or scheme.lower() != "bearer":
             return False
-        if hmac.compare_digest(given.strip().encode("latin-1"), self._token):
+        if hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
             return True
         self._refused()
         self._warning.warn(trio.current_time(), client=client)
@@ -293,7 +298,7 @@ class Site:
 
     def _may_post(self, authorized: bool) -> bool:
         # Without a token there are only previews, and the page itself refuses the rest.
-        return authorized or (self._local_only and self._token is None)
+        return authorized or (self._local_only and self._token() is None)
 
 
 class _TooLongError(Exception):

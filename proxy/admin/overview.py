@@ -36,6 +36,9 @@ class KillingIsOffError(Exception):
 class Overview(Protocol):
     """All that is known of sessions and connections. Rows are JSON-like, times in seconds."""
 
+    #: Whether kills are carried out, and not only shown.
+    executes: bool
+
     def ready(self) -> tuple[bool, str]:
         """Whether clients can be served, and if not, why."""
 

@@ -27,6 +27,7 @@ class Endpoint:
         self._settings = settings
         self._listener: Listener | None = None
         self._scope = trio.CancelScope()
+        self._overview: Overview | None = None
 
     async def open(self, inherited: Inherited) -> None:
         """Listen, or take what is ``inherited``; nobody is answered yet.
@@ -52,10 +53,19 @@ class Endpoint:
         if self._listener is None:
             task_status.started(None)
             return
-        token = self._settings.secret()
-        table = admin.pages(make_overview(executes=token is not None))
+        self._overview = make_overview(executes=self._secret() is not None)
+        table = admin.pages(self._overview)
         with self._scope:
-            await admin.serve(self._listener, table, token, refused, task_status=task_status)
+            await admin.serve(self._listener, table, self._secret, refused, task_status=task_status)
+
+    def adopt(self, settings: Admin) -> None:
+        """Ask for the token of these settings from now on; the address stays what it was."""
+        self._settings = settings
+        if self._overview is not None:
+            self._overview.executes = self._secret() is not None
+
+    def _secret(self) -> str | None:
+        return self._settings.secret()
 
     def close(self) -> None:
         """Answer nobody any more."""

@@ -57,6 +57,7 @@ def take_over(server: Reloaded, config: Config, rules: Rules) -> None:
     server.common.places.limit = config.limits.connections
     early = {"refuse_early": config.sessions.refuse_early}
     taken = {name: getattr(config, name) for name in RELOADED}
+    taken["admin"] = config.admin.model_copy(update={"address": server.config.admin.address})
     taken["sessions"] = server.config.sessions.model_copy(update=early)
     server.config = server.config.model_copy(update=taken)
     for cluster in server.clusters:

@@ -218,8 +218,7 @@ class Server:
             if self._handover.due():
                 replace()
                 return
-            with self._notifier.reloading():
-                self.reload()
+            self.reload()
 
         def replace() -> None:
             if not self._stop.is_set():
@@ -299,14 +298,16 @@ class Server:
         Nobody is dropped: rules take effect with the next request, limits and certificates with
         the next connection. Addresses, topology and logs stay as they are until a restart.
         """
-        if self._reload is not None:
-            read_settings(self, self._reload, self._take_over)
-        for cluster, sides in read_certificates(self):
-            cluster.expiry.look(sides)
+        with self._notifier.reloading():
+            if self._reload is not None:
+                read_settings(self, self._reload, self._take_over)
+            for cluster, sides in read_certificates(self):
+                cluster.expiry.look(sides)
 
     def _take_over(self, config: Config, rules: Rules) -> None:
         """Have what takes effect without a restart take effect."""
         take_over(self, config, rules)
+        self._endpoint.adopt(self.config.admin)
 
     def _announce(self, running: Running) -> None:
         for cluster in self.clusters:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
 from proxy.errors import ConfigError
 from proxy.net import loops
-from proxy.process import server
+from proxy.process.server import Server
 
 if TYPE_CHECKING:
     from proxy.process.beginnings import Beginnings
     from proxy.process.server import Running
+    from proxy.process.source import Source
     from proxy.settings.config import Config
 
 
@@ -35,13 +36,16 @@ def clock(config: Config) -> trio.abc.Clock | None:
 
 async def serve(
     config: Config,
-    reload: Callable[[], Config] | None = None,
+    source: Source | None = None,
     beginnings: Beginnings | None = None,
     successor: Sequence[str] | None = None,
     *,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """As :func:`proxy.process.server.serve`, with as many workers as are configured.
+
+    ``source`` is where the settings are read from again, at SIGHUP and, where they say so, when its
+    files change.
 
     Raises:
         ConfigError: also where the proxy would be its own upstream.
@@ -51,10 +55,26 @@ async def serve(
     if wrong:
         raise ConfigError(wrong)
     number = workers(config)
+    read = None if source is None else source.read
     if number == 1:
-        await server.serve(config, reload, beginnings, successor, task_status=task_status)
-        return
-    # What one process alone has no use for.
-    from proxy.process.supervisor import Supervisor
+        made = Server(config, read, beginnings, successor)
+    else:
+        # What one process alone has no use for.
+        from proxy.process.supervisor import Supervisor
 
-    await Supervisor(config, number, reload, beginnings, successor).run(task_status)
+        made = Supervisor(config, number, read, beginnings, successor)
+    if source is None or not config.process.watch:
+        await made.run(task_status)
+        return
+    from proxy.process.watching import Watch
+
+    watch = Watch(made, source.files)
+    async with trio.open_nursery() as nursery:
+
+        async def run(task_status: trio.TaskStatus[Running]) -> None:
+            await made.run(task_status)
+            nursery.cancel_scope.cancel()
+
+        running = await nursery.start(run)
+        await nursery.start(watch.run)
+        task_status.started(running)

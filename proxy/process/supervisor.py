@@ -21,6 +21,7 @@ from proxy.process.together import Together
 from proxy.process.whole_cluster import WholeCluster
 from proxy.process.worker import TELLING, Orders, command
 from proxy.session.records import InFlight
+from proxy.settings.admin import Admin
 from proxy.settings.config import plain
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ class Supervisor(Server):
                 "drain_delay_seconds": 0.0,
             }
         )
-        admin = config.admin.model_copy(update={"address": None})
+        # Without the token: its file may be wrong by the time that a worker is replaced.
+        admin = Admin(address=None)
         process = config.process.model_copy(update={"pid_file": None})
         others = {"admin": admin, "process": process, "limits": limits, "embedded": None}
         return plain(config.model_copy(update=others))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, SecretStr, model_validator
+from pydantic import AfterValidator, PrivateAttr, SecretStr, model_validator
 
 from proxy.settings.kinds import File, Settings, TcpAddress, is_loopback
 
@@ -35,6 +35,9 @@ class Admin(Settings):
     token: Token | None = None
     token_file: File | None = None
 
+    #: Read once, with the settings: what somebody writes to the file holds from the next reload on.
+    _secret: str | None = PrivateAttr(default=None)
+
     @model_validator(mode="before")
     @classmethod
     def _empty_is_off(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the file holds
@@ -46,18 +49,16 @@ class Admin(Settings):
     def _token_where_needed(self) -> Admin:
         if self.token is not None and self.token_file is not None:
             raise ValueError("token and token_file exclude each other")
-        if self.token_file is not None:
-            self.secret()
-        elif self.token is None and self.address is not None and not is_loopback(self.address):
+        self._secret = self._read_secret()
+        if self._secret is None and self.address is not None and not is_loopback(self.address):
             raise ValueError(f"{self.address} is not loopback, so token or token_file is needed")
         return self
 
     def secret(self) -> str | None:
-        """What callers have to show; None where there is no token.
+        """What callers have to show; None where there is no token."""
+        return self._secret
 
-        Raises:
-            ValueError: the file holds none.
-        """
+    def _read_secret(self) -> str | None:
         if self.token_file is None:
             return None if self.token is None else self.token.get_secret_value()
         try:

@@ -6,6 +6,7 @@ secrets holds files that are called as the variables are.
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
@@ -69,6 +70,21 @@ def of_secrets(model: type[BaseModel], folder: str | os.PathLike[str]) -> Layer:
     known = {variable(path): path for path in all_paths(model)}
     made = _Reading(model, known).layer("secret", given, where)
     return Layer("secret", made.data, made.where, (*problems, *made.problems))
+
+
+def files_of(model: type[BaseModel], environment: Mapping[str, str]) -> Iterator[pathlib.Path]:
+    """The files, and the folder, in which ``environment`` says that settings stand."""
+    known = {variable(path) for path in all_paths(model)}
+    for name, text in environment.items():
+        if name.endswith("_FILE") and name not in known and name.removesuffix("_FILE") in known:
+            yield pathlib.Path(text)
+    if folder := environment.get(SECRETS) or environment.get(CREDENTIALS):
+        # Itself, too: others may appear there.
+        yield pathlib.Path(folder)
+        with contextlib.suppress(OSError):
+            yield from (
+                file for file in pathlib.Path(folder).iterdir() if file.name.startswith(PREFIX)
+            )
 
 
 def contents(file: pathlib.Path) -> str:

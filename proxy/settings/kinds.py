@@ -89,7 +89,9 @@ def is_loopback(address: str) -> bool:
 Address = Annotated[str, AfterValidator(_address)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
-File = Annotated[Path, AfterValidator(_file)]
+#: What a setting has that names a file to read.
+READ = AfterValidator(_file)
+File = Annotated[Path, READ]
 OutputFile = Annotated[Path, AfterValidator(_output)]
 HostName = Annotated[str, AfterValidator(_name)]
 Network = Annotated[str, AfterValidator(_network)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, StrictBool
 
 from proxy.settings.kinds import AS_SECONDS, OutputFile, Settings, Text
 
@@ -21,13 +21,15 @@ def _workers(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
 class Process(Settings):
     """How the process uses the machine that it shares with others.
 
-    ``workers`` are processes that serve clients; "auto" is one for each processor.
+    ``workers`` are processes that serve clients; "auto" is one for each processor. With ``watch``
+    it reloads when a file changes that the settings stand in or name.
     """
 
     workers: Annotated[
         Annotated[int, Field(ge=1, le=MOST_WORKERS)] | Literal["auto"], BeforeValidator(_workers)
     ] = 1
     busy_poll_seconds: Annotated[float, Field(ge=0, le=0.01, strict=True), AS_SECONDS] = 0.0005
+    watch: StrictBool = False
     pid_file: OutputFile | None = None
 
 

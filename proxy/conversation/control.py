@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import bson
 
 from proxy.conversation.doubt import forward_doubted
-from proxy.conversation.envelope import broken, invalid, wrong_form
+from proxy.conversation.envelope import broken, invalid, is_plain, wrong_form
 from proxy.conversation.question import ask_along, ask_identity
 from proxy.conversation.tracking import Doubted, tracked_of
 from proxy.errors import CommandError, WireError
@@ -53,15 +53,16 @@ _CLUSTER_TIME: Final = b"$clusterTime"
 
 def on_session_control(conversation: Conversation, request: Request, now: float) -> None:
     """Handle one of :data:`SESSION_COMMANDS`."""
-    version = conversation.desk.upstream_facts.wire_version or 0
-    problem = broken(request, version)
-    if problem:
-        conversation.end("client message", problem)
-        return
-    wrong = wrong_form(request, version)
-    if wrong is not None:
-        conversation.refuse(request, wrong, now)
-        return
+    if not is_plain(request):
+        version = conversation.desk.upstream_facts.wire_version or 0
+        problem = broken(request, version)
+        if problem:
+            conversation.end("client message", problem)
+            return
+        wrong = wrong_form(request, version)
+        if wrong is not None:
+            conversation.refuse(request, wrong, now)
+            return
     _Command(conversation, request, now).begin(now)
 
 

@@ -240,8 +240,10 @@ class Conversation(Replies):
         """Ask upstream something on the proxy's own account; ``handler`` gets the reply, unless it
         is ``known`` to tell nothing new."""
         request_id = own_request_ids.next()
+        if not isinstance(question, bytes):
+            question = bson.encode(question)
         if self.versioned or self.desk.upstream_facts.needs_api_version:
-            question = versioned(question if isinstance(question, bytes) else bson.encode(question))
+            question = versioned(question)
         self.to_upstream.append(command_frame(request_id, question))
         self._pending.append(Pending(request_id, "", now, handler=handler, known=known))
 

@@ -17,8 +17,15 @@ from proxy.wire.around import (
     numbers_to_return,
     repeated_in_metadata,
 )
-from proxy.wire.opcodes import KNOWN_REQUIRED, OP_COMMAND, OP_MSG, OP_QUERY, QUERY_EXHAUST
-from proxy.wire.sections import has_token
+from proxy.wire.opcodes import (
+    INT32,
+    KNOWN_REQUIRED,
+    OP_COMMAND,
+    OP_MSG,
+    OP_QUERY,
+    QUERY_EXHAUST,
+)
+from proxy.wire.sections import MSG_BODY, has_token
 
 if TYPE_CHECKING:
     from proxy.wire.messages import Request
@@ -41,6 +48,17 @@ _NO_OP_QUERY_FROM: Final = 14
 #: and refuse what is doubled then.
 _READ_PREFERENCE: Final = b"$readPreference"
 _NO_DOUBLED_PREFERENCE_BEFORE: Final = 13
+
+
+def is_plain(request: Request) -> bool:
+    """Whether a command is all of an OP_MSG without flags: nothing that is looked for here can be
+    wrong with that, but for what :func:`invalid` looks for."""
+    return (
+        request.opcode == OP_MSG
+        and not request.flags
+        and request.body == MSG_BODY
+        and INT32.unpack_from(request.message, MSG_BODY)[0] == len(request.message) - MSG_BODY
+    )
 
 
 def broken(request: Request, version: int) -> str:

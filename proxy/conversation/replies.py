@@ -109,9 +109,9 @@ class Replies:
             data = self._pass_on(self._passing, data, now)
             if not data:
                 return
-        arrived = self._arrived
+        arrived, replies = self._arrived, self._replies
         try:
-            frames = self._replies.feed(data)
+            frames = replies.feed(data)
             if len(frames) == 1 and not arrived and self.work is None:
                 # As most often. What may be left to do is seen to below.
                 self._on_reply(frames[0], now)
@@ -122,7 +122,7 @@ class Replies:
             self._broken = str(broken)
         except WireError as error:
             self.upstream_broke("upstream message", str(error))
-        if arrived or self.work is not None or self._replies.declared or self._broken:
+        if arrived or self.work is not None or replies.declared or self._broken:
             self.go_on(now, enough)
 
     def _cut(self, data: bytes) -> None:
@@ -131,6 +131,12 @@ class Replies:
         except FramingError as broken:
             self._arrived.extend(broken.frames)
             self._broken = str(broken)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing of a reply is held here: there is nothing that is :attr:`unfinished`,
+        and nothing that is being collected."""
+        return self.work is None and not self._arrived and not self._replies.buffered
 
     @property
     def unfinished(self) -> bool:

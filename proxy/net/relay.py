@@ -385,6 +385,8 @@ class Relay:
         if sent:
             self._replied()
         conversation, holds = self.conversation, self._intake.beside
+        if conversation.at_rest:
+            return sent and not holds
         return sent and not (conversation.unfinished or holds or conversation.collecting)
 
     def _replied(self) -> None:

@@ -88,6 +88,8 @@ def reading_keys(
     plain = yield from reading_plain_lsids(data, argument.element)
     if plain:
         own = caller.own_digest()
+        if len(plain) <= MANY:
+            return Keys(OwnedKeys(plain, own), [])
         ids: dict[bytes, None] = {}
         for start in range(0, len(plain), 10 * MANY):
             ids.update(dict.fromkeys(plain[start : start + 10 * MANY]))

@@ -45,6 +45,8 @@ def reading_plain_lsids(data: bytes, element: Element) -> Steps[list[bytes] | No
     start, end = element.value + 4, element.end - 1
     if element.type != ARRAY or data[end] or end - start > MAX_ENTRIES * (PLAIN_LSID_SIZE + 8):
         return None
+    if end - start == _ENTRY and data.startswith(_HEADS[0], start) and not data[end - 1]:
+        return [data[start + 16 : end - 1]]  # as most often
     found: list[bytes] = []
     for head in _HEADS:
         if start == end:

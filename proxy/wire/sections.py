@@ -93,8 +93,6 @@ def has_token(message: bytes, flags: int) -> bool:
     """Whether an OP_MSG that parsed has a section of kind 2."""
     limit = len(message) - 4 if flags & CHECKSUM_PRESENT else len(message)
     pos = HEADER_SIZE + 4
-    if not message[pos] and _int32(message, MSG_BODY)[0] == limit - MSG_BODY:
-        return False  # a body and nothing else
     while pos < limit:
         if message[pos] == TOKEN:
             return True

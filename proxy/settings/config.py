@@ -15,7 +15,7 @@ from pydantic import model_validator
 from proxy.addresses import parse_upstream
 from proxy.settings.admin import Admin
 from proxy.settings.environment import CREDENTIALS, SECRETS, of_environment, of_secrets
-from proxy.settings.kinds import Settings
+from proxy.settings.kinds import Settings, SeveralError
 from proxy.settings.layers import Layer
 from proxy.settings.limits import Limits
 from proxy.settings.listen import Listen
@@ -42,20 +42,23 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        wrong: list[str] = []
         if self.listen.address == self.admin.address and not self.listen.address.endswith(":0"):
-            raise ValueError("listen.address and admin.address are the same")
+            wrong.append("listen.address and admin.address are the same")
         if self.embedded is not None and "address" in self.upstream.model_fields_set:
-            raise ValueError("embedded and upstream.address exclude each other")
+            wrong.append("embedded and upstream.address exclude each other")
         seeds = parse_upstream(self.upstream.address).seeds
         if self.listen.address.startswith("/") and len(seeds) > 1 and not self.upstream.members:
-            raise ValueError(
+            wrong.append(
                 "listen.address is one unix socket, and upstream.address has several seeds:"
                 " give each a listener in upstream.members"
             )
         tls = self.upstream.tls
         asked = self.listen.tls is not None and self.listen.tls.client_certificates != "none"
         if tls is not None and tls.x509 and not asked:
-            raise ValueError("upstream.tls.x509 needs listen.tls.client_certificates")
+            wrong.append("upstream.tls.x509 needs listen.tls.client_certificates")
+        if wrong:
+            raise SeveralError(wrong)
         return self
 
 

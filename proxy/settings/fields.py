@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 Path = tuple[str | int, ...]
 
+_JSON: Final[dict[type, str]] = {
+    list: "an array",
+    dict: "an object",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    type(None): "null",
+}
+
 #: What JSON and TOML both take for a number.
 _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 
@@ -105,13 +115,15 @@ def of_text(text: str, field: FieldInfo) -> Any:  # noqa: ANN401 - as the file w
     """
     possible = kinds(field.annotation)
     if table_in(field.annotation) is not None or possible & {tuple, list, dict}:
-        many = bool(possible & {tuple, list})
+        shape = list if possible & {tuple, list} else dict
+        # The text itself is not repeated: there may be a secret in it.
+        wanted = f"should be a JSON {'array' if shape is list else 'object'}"
         try:
             value = json.loads(text)
-        except ValueError:
-            value = None
-        if not isinstance(value, list if many else dict):
-            raise ValueError(f"should be a JSON {'array' if many else 'object'}, not {text!r}")
+        except ValueError as error:
+            raise ValueError(f"{wanted}: {error}") from error
+        if not isinstance(value, shape):
+            raise ValueError(f"{wanted}, not {_JSON[type(value)]}")
         return _from_here(value, field.annotation)
     if pathlib.Path in possible and text:
         return os.path.abspath(text)

@@ -105,6 +105,14 @@ SecondsOrNone = Annotated[float, Field(strict=True, ge=0, le=DAY, allow_inf_nan=
 Text = Annotated[str, Field(min_length=1)]
 
 
+class SeveralError(ValueError):
+    """Several things are wrong between settings; each text begins with the path of one of them."""
+
+    def __init__(self, texts: list[str]) -> None:
+        super().__init__("; ".join(texts))
+        self.texts = texts
+
+
 class Settings(BaseModel):
     """One table of the configuration file."""
 

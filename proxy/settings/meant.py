@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from proxy.settings.fields import Path
 
+#: Settings of one name in several tables that are named.
+_MOST_NAMED: Final = 3
+
 #: Before the capitals of camelCase.
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -43,7 +46,8 @@ def setting(model: type[BaseModel], path: Path) -> str | None:
     beside = [] if table is None else list(table.model_fields)
     if near := closest(name, beside, 0.75):
         return near
-    elsewhere = [one for one in all_paths(model) if one[-1] == name and len(one) > 1]
-    if len(elsewhere) == 1:
-        return written(elsewhere[0])
+    plain = _plain(name)
+    elsewhere = [one for one in all_paths(model) if one[-1] == plain and len(one) > 1]
+    if 0 < len(elsewhere) <= _MOST_NAMED:
+        return " or ".join(", ".join(map(written, elsewhere)).rsplit(", ", 1))
     return closest(name, beside)

@@ -6,14 +6,25 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from proxy.errors import ConfigError
 from proxy.settings import meant
-from proxy.settings.fields import Path, choices, field_at, of_text, table_at, written
+from proxy.settings.fields import (
+    Path,
+    choices,
+    field_at,
+    is_many,
+    kinds,
+    of_text,
+    table_at,
+    written,
+)
+from proxy.settings.kinds import SeveralError
 from proxy.settings.layers import Layer, Origin, laid, merged, put
 from proxy.settings.lines import lines
 
@@ -23,6 +34,15 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 Model = TypeVar("Model", bound=BaseModel)
+
+#: What a value should be, by the kind of error.
+_SHOULD: Final = {
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "dict_type": "a table",
+    "tuple_type": "a list",
+    "path_type": "a path",
+}
 
 _WHERE: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
@@ -40,12 +60,14 @@ class Read(Generic[Model]):
 
     def located(self, problem: str) -> str:
         """A problem that begins with the path of a setting, behind where that is from."""
-        name = problem.partition(": ")[0]
-        for layer in self.layers:
-            for path, where in layer.where.items():
-                if written(path) == name and self.origin(path).where == where:
-                    return f"{where}: {problem}"
-        return problem
+        where = self.origin(_named(self.layers, problem.partition(": ")[0])).where
+        return f"{where}: {problem}" if where else problem
+
+
+def _named(layers: Sequence[Layer], name: str) -> Path:
+    """The path that is written so, if somebody gives that setting; else of nothing."""
+    paths = (path for layer in layers for path in layer.where if written(path) == name)
+    return next(paths, ())
 
 
 def _origin(layers: Sequence[Layer], path: Path) -> Origin:
@@ -71,7 +93,7 @@ def read(model: type[Model], layers: Sequence[Layer], folder: pathlib.Path) -> R
             # What an unreadable file may have held is not missed.
             at_all = _origin(layers, path).kind != "default" and table_at(model, path) is None
             if at_all or not unread:
-                found.append(_said(model, layers, path, _described(model, problem)))
+                found += [_said(model, layers, path, text) for text in _texts(model, problem)]
     # From the top of the file to its end, behind what stands nowhere in it.
     problems += [text for _, text in sorted(found, key=itemgetter(0))]
     if problems:
@@ -121,7 +143,8 @@ def _said(
 
     Before it the number of the line, for the order; 0 where there is none.
     """
-    place = path
+    # What is between settings of several tables is said where the first that it names is.
+    place = path or _named(layers, text.partition(" ")[0])
     while place and _origin(layers, place).kind == "default":
         place = place[:-1]  # What is missing has no place of its own.
     if place and table_at(model, place) is not None:
@@ -134,6 +157,11 @@ def _said(
     return line, ": ".join(filter(None, parts))
 
 
+def _texts(model: type[BaseModel], problem: ErrorDetails) -> list[str]:
+    error = problem.get("ctx", {}).get("error")
+    return error.texts if isinstance(error, SeveralError) else [_described(model, problem)]
+
+
 def _described(model: type[BaseModel], problem: ErrorDetails) -> str:
     kind, path, given = problem["type"], problem["loc"], problem["input"]
     if kind == "extra_forbidden":
@@ -143,14 +171,28 @@ def _described(model: type[BaseModel], problem: ErrorDetails) -> str:
         return str(problem["ctx"]["error"])
     if kind == "missing":
         return "is needed"
-    # As it stands in the file: true and not True.
-    shown = str(given).lower() if isinstance(given, bool) else repr(given)
-    text = f"{problem['msg'].removeprefix('Input ')}, not {shown}"
     field = field_at(model, path)
+    what = problem["msg"].removeprefix("Input ")
+    if kind in _SHOULD:
+        what = f"should be {_SHOULD[kind]}"
+        if kind == "tuple_type" and field is not None and is_many(field):
+            what = f"should be a list of tables, [[{written(path)}]]"
+    if field is not None and SecretStr in kinds(field.annotation):
+        return what
+    text = f"{what}, not {_shown(given)}"
     if isinstance(given, str) and field is not None:
         near = meant.closest(given, choices(field.annotation))
         text += meant.asked(near and f'"{near}"')
     return text
+
+
+def _shown(given: object) -> str:
+    """As it stands in the file: true and not True."""
+    if isinstance(given, list | dict):
+        return "a table" if isinstance(given, dict) else "a list"
+    if isinstance(given, bool):
+        return str(given).lower()
+    return str(given) if isinstance(given, date | time) else repr(given)
 
 
 def of_flags(model: type[BaseModel], given: Mapping[str, tuple[Path, str]]) -> Layer:

@@ -251,6 +251,65 @@ def test_who_may_connect_to_a_socket_in_the_systems_numbers() -> None:
     assert numbers(mode="660", owner="root", group="0") == (0o660, 0, 0)
 
 
+def test_all_that_contradicts_itself_is_said_at_once_with_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "proxy.toml"
+    path.write_text(
+        '# nothing\nlisten.address = "127.0.0.1:27080"\nupstream.address = "a:1"\n[embedded]\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.problems == [
+        f"{path}:2: listen.address and admin.address are the same",
+        f"{path}:4: embedded and upstream.address exclude each other",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("limits = 5", "limits: should be a table, not 5"),
+        ("[[limits]]", "limits: should be a table, not a list"),
+        (
+            "[upstream.members]",
+            "upstream.members: should be a list of tables, [[upstream.members]], not a table",
+        ),
+        (
+            'policies.session_budget.operators = "a@b"',
+            "policies.session_budget.operators: should be a list, not 'a@b'",
+        ),
+        ("audit.file = 5", "audit.file: should be a path, not 5"),
+        (
+            "limits.connections = 1979-05-27",
+            "limits.connections: should be a valid integer, not 1979-05-27",
+        ),
+        # Secrets are not repeated.
+        ("admin.token = 1234567890123456", "admin.token: should be a valid string"),
+        ('log.levl = "info"', "log.levl: unknown setting; did you mean level?"),
+        ('log.logLevel = "info"', "log.logLevel: unknown setting; did you mean level?"),
+        ("limits.max-sessions = 5", "limits.max-sessions: unknown setting; did you mean "),
+        ('[logs]\nlevel = "info"', "logs: unknown table; did you mean log?"),
+        ("backlog = 5", "backlog: unknown setting; did you mean listen.backlog?"),
+        ("maxCursors = 5", "maxCursors: unknown setting; did you mean sessions.max_cursors?"),
+        (
+            'address = "a:1"',
+            "address: unknown setting; did you mean listen.address, upstream.address or ",
+        ),
+        ("qqq = 1", "qqq: unknown setting"),
+        (
+            'log.level = "warn"',
+            "log.level: should be 'debug', 'info', 'warning' or 'error', not 'warn'; "
+            'did you mean "warning"?',
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_words_with_what_was_meant(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    [found] = problems(tmp_path, text)
+    assert found.startswith(problem)
+    assert problem.endswith((" ", "?")) or found == problem
+
+
 def test_the_audit_log_lies_beside_the_file_that_names_it(tmp_path: Path) -> None:
     path = tmp_path / "proxy.toml"
     path.write_text('audit.file = "audit.jsonl"')

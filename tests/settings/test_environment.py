@@ -98,7 +98,10 @@ def test_each_setting_has_one_variable() -> None:
         ({"MSP_LISTEN__ADDRESS": ""}, ["MSP_LISTEN__ADDRESS: '' has no host"]),
         ({"MSP_SESSIONS__TRACKING": "yes"}, ["should be a valid boolean, not 'yes'"]),
         ({"MSP_UPSTREAM__MEMBERS": "{}"}, ["MSP_UPSTREAM__MEMBERS: should be a JSON array"]),
-        ({"MSP_UPSTREAM__TLS": "["}, ["MSP_UPSTREAM__TLS: should be a JSON object, not '['"]),
+        (
+            {"MSP_UPSTREAM__TLS": "["},
+            ["MSP_UPSTREAM__TLS: should be a JSON object: Expecting value: line 1 column 2"],
+        ),
         (
             {"MSP_UPSTREAM__MEMBERS": '[{"listen": "a:1"}]', "MSP_LOG__LEVEL": "x"},
             [

@@ -25,6 +25,8 @@ class Client:
     conversation: Conversation | None = None
     conversation_database: str = ""
     metadata: Document | None = None
+    #: It has said that it knows of the load balancer which it comes through.
+    balanced: bool = False
     compressors: list[str] = field(default_factory=list)
     #: A command asked that the connection close instead of answering.
     closing: bool = False

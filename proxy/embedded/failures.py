@@ -64,6 +64,7 @@ _NAMES: Final = {
     334: "MechanismUnavailable",
     347: "APIMismatchError",
     352: "UnsupportedOpQueryCommand",
+    354: "LoadBalancerSupportMismatch",
     391: "ReauthenticationRequired",
     462: "IngressRequestRateLimitExceeded",
     11000: "DuplicateKey",

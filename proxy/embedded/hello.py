@@ -23,6 +23,7 @@ _MAX_APP_NAME: Final = 128
 
 
 def _hello(call: Call) -> Answer:
+    _know_balancer(call)
     _take_metadata(call)
     version = call.option("topologyVersion")
     wait = call.option("maxAwaitTimeMS")
@@ -36,6 +37,17 @@ def _hello(call: Call) -> Answer:
     if version is None or wait is None or not call.version.topology_version:
         return _reply(call)
     return _awaitable(call, version, wait)
+
+
+def _know_balancer(call: Call) -> None:
+    client = call.client
+    client.balanced = client.balanced or bool(call.option("loadBalanced"))
+    if call.node.service_id is not None and not client.balanced:
+        raise failure(
+            354,
+            "The server is being accessed through a load balancer, but this driver does not have "
+            "load balancing enabled",
+        )
 
 
 def _awaitable(call: Call, version: object, wait: object) -> Answer:
@@ -119,7 +131,9 @@ def _reply(call: Call) -> Document:
     topology: Document = {}
     if node.version.topology_version:
         topology = {"topologyVersion": node.topology_version()}
-    if node.replica_set:
+    if node.service_id is not None:
+        reply |= {primary: True, "msg": "isdbgrid", "serviceId": node.service_id} | topology
+    elif node.replica_set:
         written = milliseconds(int(node.written_at))
         reply |= topology | {
             "hosts": [node.address],

@@ -75,6 +75,8 @@ class Node:
     topology_counter: int = 6
     #: Of this many requests one is refused unread; 0 for none. A test's hook (8.2 and later).
     reject_every: int = 0
+    #: What a mongos says of itself on its load balancer port; None elsewhere.
+    service_id: ObjectId | None = None
     wake: Callable[[], None] = lambda: None
     written: Timestamp = field(init=False)
     written_at: float = field(init=False)
@@ -187,10 +189,14 @@ def make_node(
     version: str = DEFAULT,
     address: str,
     now: float,
+    balanced: bool = False,
 ) -> Node:
     """A server as it starts, with its first users and roles; ``now`` is Unix time.
 
-    ``version`` is a key of :data:`proxy.embedded.versions.VERSIONS`.
+    ``version`` is a key of :data:`proxy.embedded.versions.VERSIONS`, ``balanced`` whether all
+    clients come through a load balancer.
     """
     store = UserStore(users, roles)
-    return Node(authorization, store, set_name, VERSIONS[version], address, now)
+    service = ObjectId() if balanced else None
+    known = VERSIONS[version]
+    return Node(authorization, store, set_name, known, address, now, service_id=service)

@@ -15,6 +15,7 @@ from proxy.embedded.node import make_node
 from proxy.embedded.versions import DEFAULT, named
 from proxy.errors import WireError
 from proxy.wire.frames import FrameBuffer
+from proxy.wire.proxy_header import read_header
 
 if TYPE_CHECKING:
     from proxy.embedded.users import EmbeddedRole, EmbeddedUser
@@ -36,7 +37,8 @@ class EmbeddedUpstream:
     it a standalone. ``version`` is the server version that it plays, ``4.2`` to ``8.2``, or
     ``max_wire_version`` names the newest that fits it.
     ``address`` is the name it goes by in ``hello``; it becomes the real ``host:port`` once it
-    listens.
+    listens. With ``balanced`` its port is as the load balancer port of a mongos: each connection
+    begins with a PROXY header, and hello has to say ``loadBalanced``.
 
     Its ``node`` has hooks for tests: ``reject_every`` and :meth:`Node.expire_logins`.
     """
@@ -51,6 +53,7 @@ class EmbeddedUpstream:
         version: str = DEFAULT,
         max_wire_version: int | None = None,
         address: str = "127.0.0.1:27117",
+        balanced: bool = False,
     ) -> None:
         if max_wire_version is not None:
             version = named(max_wire_version)
@@ -62,6 +65,7 @@ class EmbeddedUpstream:
             version=version,
             address=address,
             now=time.time(),
+            balanced=balanced,
         )
         self._changed = trio.Event()
         self.node.wake = self._wake
@@ -103,10 +107,17 @@ class EmbeddedUpstream:
         except OSError:
             await trio.aclose_forcefully(stream)
             return
-        connection = Connection(self.node, f"{peer[0]}:{peer[1]}")
+        client, ahead = f"{peer[0]}:{peer[1]}", b""
+        if self.node.service_id is not None:
+            try:
+                client, ahead = await _from_header(stream, client)
+            except (WireError, trio.BrokenResourceError):
+                await trio.aclose_forcefully(stream)
+                return
+        connection = Connection(self.node, client)
         try:
             async with stream:
-                await _Conversation(self, connection, stream).run()
+                await _Conversation(self, connection, stream, ahead).run()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # A client may go whenever it likes.
         except* Exception:
@@ -115,12 +126,28 @@ class EmbeddedUpstream:
             connection.close()
 
 
+async def _from_header(stream: trio.SocketStream, peer: str) -> tuple[str, bytes]:
+    """Whose connection it is, by a PROXY header, and what came behind that."""
+    data = b""
+    while (header := read_header(data)) is None:
+        more = await stream.receive_some()
+        if not more:
+            raise WireError("no whole header")
+        data += more
+    return str(header.source or peer), data[header.size :]
+
+
 class _Conversation:
     """One connection's two tasks. The reader notices a client that goes while a command waits."""
 
     def __init__(
-        self, upstream: EmbeddedUpstream, connection: Connection, stream: trio.SocketStream
+        self,
+        upstream: EmbeddedUpstream,
+        connection: Connection,
+        stream: trio.SocketStream,
+        ahead: bytes,
     ) -> None:
+        self._ahead = ahead
         self._upstream = upstream
         self._connection = connection
         self._stream = stream
@@ -140,6 +167,8 @@ class _Conversation:
         buffer = FrameBuffer()
         async with send:
             try:
+                for frame in buffer.feed(self._ahead):
+                    await send.send(frame)
                 async for chunk in self._stream:
                     for frame in buffer.feed(bytes(chunk)):
                         await send.send(frame)

@@ -36,8 +36,9 @@ class Arrival:
         self.peer = peer
         self.reached = reached
         self.client: Transport | None = None
-        #: Nobody's news: a balancer looks whether somebody is there.
-        self.quiet = False
+        #: Nobody's news if it says nothing, or even if it does: a balancer that looks whether
+        #: somebody is there.
+        self.quiet = self.local = False
 
     async def receive(self, senders: Senders | None, tls: ListenerTls | None) -> None:
         """Take its header, where ``senders`` may send one, and do its TLS handshake.
@@ -56,18 +57,19 @@ class Arrival:
             self.client = await start_tls(self._sock, tls.context, server_side=True, ahead=ahead)
 
     def _take(self, header: ProxyHeader) -> None:
-        self.quiet = header.local
         source, destination = header.source, header.destination
+        # With version 1 a sender that speaks for itself names nobody, or itself.
+        self.quiet = source is None or str(source) == self.peer
+        self.local = header.local
         if source is not None and destination is not None:
             self.peer = str(source) if source.host else "unix"
-            # On a unix socket nothing else is to follow from it: hello names no members there.
-            if self.reached is not None and destination.host:
+            if destination.host:
                 self.reached = destination
 
     def failed(self, error: PeerGoneError) -> str:
         """Why the connection ends that :meth:`receive` has failed for."""
         if isinstance(error, NobodyError):
-            self.quiet = True
+            self.quiet = self.local = True
             return "client closed"
         where = "PROXY header" if isinstance(error, NotServedError) else "TLS"
         return f"client {where}: {error}"

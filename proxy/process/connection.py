@@ -94,7 +94,7 @@ class Connection:
             self._sock.close()
             self.count_bytes()
             telemetry.connection_closed(reason.partition(":")[0])
-            say = self._say or self._greet(self._log.info)
+            say = self._say or self._greet(self._log.debug)
             say("client gone", reason=reason, **self._totals())
             # They refer back: see :mod:`proxy.memory`.
             self._conversation = self.relay = None
@@ -213,8 +213,8 @@ class Connection:
                 self.foreign("client", error.protocol, problem.removeprefix("client "))
         self._handshake = None
         self.peer, self._reached = arrival.peer, arrival.reached
-        if self._say is None:
-            self._greet(self._log.debug if arrival.quiet else self._log.info)
+        if arrival.local or not arrival.quiet:
+            self._greet(self._log.debug if arrival.local else self._log.info)
         return arrival.client or problem or ("draining" if self._draining else "handshake timeout")
 
     async def _serve(self) -> str:
@@ -239,7 +239,8 @@ class Connection:
             if own is not None:
                 self._tls_context = own
                 refuse_x509 = False
-        local_host = self._reached.host if self._reached is not None else ""
+        named = self._reached if self._sock.family != socket.AF_UNIX else None
+        local_host = named.host if named is not None else ""
         topology, rewrite = shared.topology, shared.config.upstream.hello == "rewrite"
         presentation = Presentation(
             own=topology.own(self.upstream, local_host) if rewrite and local_host else "",
@@ -275,6 +276,8 @@ class Connection:
 
     async def _dial(self, first: bytes) -> Transport:
         """Connect upstream, and do not go on before it is known what upstream is."""
+        if self._say is None:
+            self._greet(self._log.info)
         shared = self._shared
         settings = shared.config.upstream
         try:

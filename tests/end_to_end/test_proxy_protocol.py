@@ -169,12 +169,13 @@ async def test_who_sends_half_a_header_is_cut_in_time() -> None:
 async def test_balancers_that_look_whether_somebody_is_there_are_no_news() -> None:
     log = Log()
     async with behind_balancer("accept", log) as (_, running):
-        for said in (b"", LOCAL_HEADER):
+        for said in (None, b"", LOCAL_HEADER, b"PROXY UNKNOWN\r\n"):
             for reset in (False, True):
                 client = await Client.connect(running)
-                await client.send(said)
+                itself = Address(*client.stream.socket.getsockname())
+                await client.send(header_for(itself, itself) if said is None else said)
                 client.reset() if reset else await client.close()
-        await log.reasons(4)
+        await log.reasons(8)
         about = [line for line in log.lines() if line["event"].startswith("client ")]
         assert {line["level"] for line in about} == {"debug"}
         assert not log.lines("wrong protocol")

@@ -31,10 +31,22 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Srv:
+    """Where DNS has the seeds: the hosts of ``_service._tcp.name``. In lower case."""
+
+    name: str
+    service: str = "mongodb"
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamUri:
-    """What an upstream setting says: where the seeds are and how to talk to them."""
+    """What an upstream setting says: where the seeds are and how to talk to them.
+
+    With ``srv``, DNS knows the seeds, and perhaps the replica set's name.
+    """
 
     seeds: tuple[Address, ...]
+    srv: Srv | None = None
     replica_set: str | None = None
     tls: bool = False
     tls_ca_file: str | None = None
@@ -84,7 +96,8 @@ def parse_address(text: str, default_port: int | None = DEFAULT_PORT) -> Address
 
 
 def parse_upstream(text: str) -> UpstreamUri:
-    """``host:port``, the path of a unix socket, or a ``mongodb://`` URI without credentials.
+    """``host:port``, the path of a unix socket, or a ``mongodb://`` or ``mongodb+srv://`` URI
+    without credentials.
 
     The URI is read here and not by PyMongo's parser, which opens the certificate files it
     names, takes options that a proxy would silently ignore, and costs a tenth of a second.
@@ -101,14 +114,14 @@ def parse_upstream(text: str) -> UpstreamUri:
         )
     if not found:
         return UpstreamUri((_seed(text),))
-    if scheme == "mongodb+srv":
-        raise ValueError("mongodb+srv:// is not looked up here: list the seeds in a mongodb:// URI")
-    if scheme != "mongodb":
+    if scheme not in ("mongodb", "mongodb+srv"):
         raise ValueError(f"{scheme[:20]!r} is not a scheme of MongoDB's: write mongodb://")
     location, _, query = rest.partition("?")
     hosts, _, database = location.partition("/")
     if database:
         raise ValueError("leave the database out: it only serves to log in, which clients do")
+    if scheme == "mongodb+srv":
+        return _with_options((), query, _name(unquote(hosts)))
     seeds: list[Address] = []
     for host in hosts.split(","):
         seed = _seed(unquote(host))
@@ -116,6 +129,16 @@ def parse_upstream(text: str) -> UpstreamUri:
             raise ValueError(f"{str(seed)!r} is named twice")
         seeds.append(seed)
     return _with_options(tuple(seeds), query)
+
+
+def _name(text: str) -> str:
+    try:
+        name = parse_address(text, default_port=0)
+    except ValueError as error:
+        raise ValueError(f"mongodb+srv:// takes one name: {error}") from None
+    if name.path or name.port or text.endswith(":0") or ":" in name.host:
+        raise ValueError("mongodb+srv:// takes one name, without a port")
+    return name.host.rstrip(".")
 
 
 def _seed(text: str) -> Address:
@@ -158,10 +181,11 @@ _TEXTS: Final = {
     "replicaset": "replica_set",
     "tlscafile": "tls_ca_file",
     "tlscertificatekeyfile": "tls_certificate_key_file",
+    "srvservicename": "srv_service",
 }
 
 
-def _with_options(seeds: tuple[Address, ...], query: str) -> UpstreamUri:
+def _with_options(seeds: tuple[Address, ...], query: str, srv: str = "") -> UpstreamUri:
     switches: dict[str, bool] = {}
     texts: dict[str, str] = {}
     for option in query.split("&") if query else ():
@@ -187,12 +211,15 @@ def _with_options(seeds: tuple[Address, ...], query: str) -> UpstreamUri:
     # Drivers turn TLS on for any tls option too; an explicit tls=false beside one is a slip.
     if settings and not switches.setdefault("tls", True):
         raise ValueError("tls options beside tls=false")
-    if switches.get("direct") and len(seeds) > 1:
+    if switches.get("direct") and (srv or len(seeds) > 1):
         raise ValueError("directConnection=true takes one seed")
+    if not srv and "srv_service" in texts:
+        raise ValueError("option srvServiceName is for mongodb+srv://")
     return UpstreamUri(
         seeds,
+        Srv(srv, texts.get("srv_service", "mongodb").lower()) if srv else None,
         replica_set=texts.get("replica_set"),
-        tls=switches.get("tls", False),
+        tls=switches.get("tls", bool(srv)),
         tls_ca_file=texts.get("tls_ca_file"),
         tls_certificate_key_file=texts.get("tls_certificate_key_file"),
         tls_allow_invalid_certificates=switches.get("tls_allow_invalid_certificates", False),

@@ -34,8 +34,8 @@ SETTINGS: Final = {
     "--upstream": (
         "upstream.address",
         "ADDRESS",
-        "what stands behind: HOST:PORT, a mongodb:// URI with the seeds of a replica set, or "
-        "the path of a unix socket (127.0.0.1:27017)",
+        "what stands behind: HOST:PORT, a mongodb:// or mongodb+srv:// URI with the seeds of a "
+        "replica set, or the path of a unix socket (127.0.0.1:27017)",
     ),
     "--hello": (
         "upstream.hello",

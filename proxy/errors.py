@@ -51,6 +51,10 @@ class CommandError(Exception):
         return CommandError(self.code, self.code_name, self.errmsg, self.labels)
 
 
+class LookUpError(Exception):
+    """DNS has no seeds, or none that may be believed."""
+
+
 class NotDialledError(Exception):
     """Upstream is not to be dialled for a client, which is told so with ``error``."""
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.addresses import Address, UpstreamUri, parse_address, parse_upstream
+from proxy.addresses import Address, Srv, UpstreamUri, parse_address, parse_upstream
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,11 @@ ONE = (Address("a", 27017),)
         ),
         ("mongodb://a/?ssl=true&tls=true", UpstreamUri(ONE, tls=True)),
         ("mongodb://a/?directConnection=true", UpstreamUri(ONE, direct=True)),
+        ("mongodb+srv://DB.Example", UpstreamUri((), Srv("db.example"), tls=True)),
+        (
+            "mongodb+srv://db.example./?srvServiceName=Customname&tls=false&replicaSet=rs",
+            UpstreamUri((), Srv("db.example", "customname"), replica_set="rs"),
+        ),
         (
             "mongodb://a/?tls=true&tlsCAFile=%2Fca.pem&tlsCertificateKeyFile=/my.pem"
             "&tlsAllowInvalidHostnames=true",
@@ -122,7 +127,15 @@ def test_upstreams_are_read(text: str, expected: UpstreamUri) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("mongodb+srv://cluster.example", "list the seeds"),
+        ("mongodb+srv://", "takes one name"),
+        ("mongodb+srv://a.example,b.example", "takes one name"),
+        ("mongodb+srv://a.example:27017", "without a port"),
+        ("mongodb+srv://a.example:0", "without a port"),
+        ("mongodb+srv://[::1]", "takes one name"),
+        ("mongodb+srv://%2Fa.sock", "without a port"),
+        ("mongodb+srv://a.example/?directConnection=true", "one seed"),
+        ("mongodb+srv://a.example/app", "leave the database out"),
+        ("mongodb://a/?srvServiceName=x", "srvServiceName"),
         ("http://a", "mongodb://"),
         ("mongodb://", "a host is missing"),
         ("mongodb://a,", "a host is missing"),

@@ -20,6 +20,7 @@ from proxy.process.draining import Draining
 from proxy.process.expiry import Expiry
 from proxy.process.housekeeping import keep_house
 from proxy.process.overdue import end_overdue
+from proxy.process.seeds import find_seeds, keep_seeds
 from proxy.process.shared import Shared
 from proxy.process.uris import pasted
 from proxy.session.known import KnownUsers
@@ -88,6 +89,9 @@ class Cluster:
         uri = parse_upstream(config.upstream.address)
         given = {parse_address(m.upstream): m.advertise for m in config.upstream.members}
         self.seeds = tuple(given) or uri.seeds
+        #: Where to look for seeds, and the set's name if that was there too.
+        self._srv = None if given else uri.srv
+        self._found_set: str | None = None
         first = parse_address(config.listen.address)
         passes = config.upstream.hello == "pass"
         self.topology = Topology(
@@ -186,10 +190,22 @@ class Cluster:
         services.start_soon(keep_house, self.sessions_shared, self.upstreams)
         connections = self.open_connections.values
         services.start_soon(end_overdue, self.sessions_shared, connections, self._owns)
+        if self._srv is not None:
+            services.start_soon(keep_seeds, self._srv, self.config.upstream, self)
 
     async def open(self, accepting: trio.Nursery) -> None:
         """Open the first listeners; see :class:`proxy.upstream.members.Listeners`."""
+        if self._srv is not None:
+            self.follow(*await find_seeds(self._srv, self.config.upstream))
         await self.listeners.open_seeds(self.seeds, accepting)
+
+    def follow(self, seeds: tuple[Address, ...], replica_set: str | None = None) -> None:
+        """Upstream has other seeds from now on, and by DNS this name."""
+        self.seeds = seeds
+        self._found_set = replica_set or self._found_set
+        self.topology.reseed(seeds, self._found_set)
+        self.listeners.reseed(seeds)
+        self.watcher.retarget()
 
     def drain(self, serving: trio.Nursery, *, replaced: bool) -> None:
         """Let go of the connections; see :class:`proxy.process.draining.Draining`."""

@@ -121,6 +121,8 @@ class WholeCluster(Cluster):
 
     async def introduce(self, link: Link) -> None:
         """Tell a worker all there is to know."""
+        if self._srv is not None:
+            link.channel.tell("seeds", self.name, self.seeds, self._found_set)
         for told in self.hub.all_news():
             link.channel.tell("sessions", self.name, told)
             await link.channel.room()
@@ -142,6 +144,10 @@ class WholeCluster(Cluster):
     def _give(self, link: Link, listener: Listener) -> None:
         where = listener.upstream, listener.address
         link.channel.tell("listener", self.name, *where, sockets=listener.sockets)
+
+    def follow(self, seeds: tuple[Address, ...], replica_set: str | None = None) -> None:
+        super().follow(seeds, replica_set)
+        self._workers.tell("seeds", self.name, seeds, self._found_set)
 
     def displaced(self, upstream: Address) -> None:
         self._workers.tell("displaced", self.name, upstream)

@@ -61,6 +61,9 @@ class GivenListeners:
     def accept(self) -> None:
         """They accept from the moment on when they are given."""
 
+    def reseed(self, _seeds: tuple[Address, ...]) -> None:
+        """That is the supervisor's task, too."""
+
     async def reconcile(self) -> None:
         """That is the supervisor's task."""
 
@@ -115,6 +118,8 @@ class WorkerCluster(Cluster):
         self._is_own = owns
         self._hurry = hurry
         super().__init__(common, config)
+        # The supervisor tells.
+        self._srv = None
 
     # ------------------------------------------------------------------ what it does otherwise
 
@@ -165,6 +170,7 @@ class WorkerCluster(Cluster):
             "listener": self._given.given,
             "no listener": self._given.gone,
             "displaced": self.displaced,
+            "seeds": self.follow,
             "sessions": self._shared_store.take_in,
             "users": self._users.take_in,
             "connection rows": self.connection_rows,

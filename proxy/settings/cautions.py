@@ -95,7 +95,7 @@ def _one_name(config: Config) -> Iterator[str]:
     uri = parse_upstream(upstream.address)
     if name is None or upstream.members or upstream.hello == "pass" or uri.direct:
         return
-    if uri.replica_set or len(uri.seeds) > 1:
+    if uri.replica_set or uri.srv or len(uri.seeds) > 1:
         yield (
             f"listen.advertise: if {name} leads to several proxies, all need the same port in"
             " listen.address and the same seeds, for a port to be one member's at all of them;"

@@ -47,8 +47,9 @@ class Config(Settings):
             wrong.append("listen.address and admin.address are the same")
         if self.embedded is not None and "address" in self.upstream.model_fields_set:
             wrong.append("embedded and upstream.address exclude each other")
-        seeds = parse_upstream(self.upstream.address).seeds
-        if self.listen.address.startswith("/") and len(seeds) > 1 and not self.upstream.members:
+        uri = parse_upstream(self.upstream.address)
+        several = len(uri.seeds) > 1 or uri.srv is not None
+        if self.listen.address.startswith("/") and several and not self.upstream.members:
             wrong.append(
                 "listen.address is one unix socket, and upstream.address has several seeds:"
                 " give each a listener in upstream.members"

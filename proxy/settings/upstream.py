@@ -57,7 +57,7 @@ class Member(Settings):
 
 
 class Upstream(Settings):
-    """What stands behind the proxy: one address, or a mongodb:// URI with several seeds."""
+    """What stands behind the proxy: one address, or a URI with several seeds."""
 
     address: UpstreamAddress = "127.0.0.1:27017"
     hello: Literal["rewrite", "pass"] = "rewrite"

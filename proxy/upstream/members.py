@@ -39,6 +39,9 @@ class Listeners(Protocol):
             OSError: an address cannot be used; ``filename`` is the address.
         """
 
+    def reseed(self, seeds: tuple[Address, ...]) -> None:
+        """There are other seeds; :meth:`reconcile` does what follows from that."""
+
     def accept(self) -> None:
         """Accept clients, in the nursery of :meth:`open_seeds`."""
 
@@ -84,6 +87,7 @@ class MemberListeners:
         self._first = first
         #: Where a member's listener has to be.
         self._wanted = dict(given)
+        self._given = dict(given)
         #: Where it was: who comes back gets a place back that was nobody's in particular.
         self._places: dict[Address, Address] = {}
         #: Whose port was somebody else's, and which that is.
@@ -117,13 +121,28 @@ class MemberListeners:
         """
         self._nursery = nursery
         self._seeds = seeds
-        # By name: other proxies of the set may have the same seeds in another order.
-        free = sorted(set(seeds) - self._wanted.keys(), key=attrgetter("host", "port", "path"))
-        self._wanted.update({seed: self._first for seed in free[:1]})
+        self._wanted = self._given | {seed: self._first for seed in self._foremost(seeds)}
         self._places = self._inherited.places(self._wanted, self._first)
         # The others' ports lie above the first one's.
-        for seed in sorted(seeds, key=lambda seed: seed not in free[:1]):
+        for seed in sorted(seeds, key=lambda seed: seed not in self._wanted):
             self._start(await self._open_for(seed), nursery)
+
+    def _foremost(self, seeds: tuple[Address, ...]) -> list[Address]:
+        """Who has the first port, if anybody: by name, as other proxies of the set may have the
+        same seeds in another order."""
+        free = set(seeds) - self._given.keys()
+        return sorted(free, key=attrgetter("host", "port", "path"))[:1]
+
+    def reseed(self, seeds: tuple[Address, ...]) -> None:
+        """There are other seeds; :meth:`reconcile` does what follows from that."""
+        self._seeds = seeds
+        before = self._wanted.keys() - self._given.keys()
+        if before and (foremost := self._foremost(seeds)) != list(before):
+            [one] = before
+            literal = self._wanted.pop(one)
+            self._places.pop(one, None)
+            self._wanted |= {seed: literal for seed in foremost}
+            self._places |= {seed: self._first for seed in foremost}
 
     def accept(self) -> None:
         """Accept clients, in the nursery of :meth:`open_seeds`."""
@@ -184,7 +203,8 @@ class MemberListeners:
 
     def _moves(self, member: Address, own: Mapping[Address, int]) -> bool:
         """Whether a member's listener is not where it belongs, and could be."""
-        port = own.get(member, self._open[member].address.port)
+        place = self._places.get(member) if member in self._wanted else None
+        port = place.port if place else own.get(member, self._open[member].address.port)
         return port not in (self._open[member].address.port, self._elsewhere.get(member))
 
     async def _open_for(self, member: Address) -> Listener:
@@ -194,7 +214,7 @@ class MemberListeners:
             return await self._open_own(member)
         place = self._places.get(member) or wanted
         listener = await open_listener(place, member, backlog, inherited, access=self._access)
-        if wanted == self._first:
+        if member not in self._given:
             self._first = listener.address
         self._places[member] = listener.address
         return listener

@@ -116,6 +116,12 @@ class Topology:
         """Who has to have a listener now: seeds first, then the others as the set lists them."""
         return self._members
 
+    def reseed(self, seeds: tuple[Address, ...], replica_set: str | None = None) -> None:
+        """Other seeds than before, of the set that was ever believed or of this one."""
+        self._seeds = seeds
+        self._replica_set = self._replica_set or replica_set
+        self._settle()
+
     # ------------------------------------------------------------------ what was heard
 
     def observe(self, address: Address, hello: Mapping[str, Any], now: float) -> str:

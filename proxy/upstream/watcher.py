@@ -68,6 +68,7 @@ class Watcher:
         self._settled = trio.Event()
         self._changed = trio.Event()
         self._shown: tuple[object, ...] = ()
+        self._nursery: trio.Nursery | None = None
 
     def ready(self) -> tuple[bool, str]:
         """Whether clients can be served, and if not, why."""
@@ -88,10 +89,19 @@ class Watcher:
             self._poked.set()
             self._poked = trio.Event()
 
+    def retarget(self) -> None:
+        """There are other seeds than before."""
+        if self._nursery is not None:
+            targets = set(self._topology.targets())
+            self._unasked = (self._unasked & targets) | (targets - self._watched.keys())
+            self._watch_targets(self._nursery)
+            self._changed.set()
+
     async def run(self) -> None:
         """Watch until cancelled."""
         self._unasked = set(self._topology.targets())
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             self._watch_targets(nursery)
             await self._answered.wait()
             with trio.move_on_after(SETTLE_SECONDS):

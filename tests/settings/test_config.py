@@ -162,7 +162,7 @@ def test_every_problem_is_reported_with_its_path(tmp_path: Path) -> None:
         ('listen.socket.mode = "4755"', "listen.socket.mode"),
         ('listen.socket.owner = "no such user"', "listen.socket.owner"),
         ('listen.socket.group = "no such group"', "listen.socket.group"),
-        ('upstream.address = "mongodb+srv://db.example.net"', "upstream.address"),
+        ('upstream.address = "mongodb+srv://db.example.net:27017"', "upstream.address"),
         ('upstream.address = "mongodb://a:1,,b:2"', "upstream.address"),
         ('upstream.compression = "zlib"', "upstream.compression"),
         ("upstream.connect_seconds = 0", "upstream.connect_seconds"),

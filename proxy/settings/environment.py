@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.settings.fields import Path, all_paths, field_at, of_text
+from proxy.settings.fields import Path, all_paths, field_at, is_many, of_text
 from proxy.settings.layers import Layer, put
 from proxy.settings.meant import asked, closest
 
@@ -29,10 +29,11 @@ SECRETS: Final = "MSP_SECRETS_DIR"
 #: Where systemd puts what a unit's LoadCredential= names: looked at where there is no other.
 CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 
-#: What Kubernetes gives each container of a Service that is called msp or msp-something.
+#: What Kubernetes gives each container of a Service that is called msp or msp-something, beside
+#: the service's _SERVICE_HOST.
 _OF_A_SERVICE: Final = re.compile(
-    r"MSP_([A-Z0-9]+_)*(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?"
-    r"|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+    r"(MSP(?:_[A-Z0-9]+)*?)_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?"
+    r"|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 
 
@@ -46,10 +47,17 @@ def of_environment(model: type[BaseModel], environment: Mapping[str, str]) -> La
     given = {
         name: text
         for name, text in sorted(environment.items())
-        if name.startswith(PREFIX) and name not in (CONFIG, SECRETS)
+        if name.startswith(PREFIX)
+        and name not in (CONFIG, SECRETS)
+        and not _is_of_a_service(name, environment)
     }
     known = {variable(path): path for path in all_paths(model)}
     return _Reading(model, known).layer("environment", given, {})
+
+
+def _is_of_a_service(name: str, environment: Mapping[str, str]) -> bool:
+    found = _OF_A_SERVICE.fullmatch(name)
+    return found is not None and f"{found[1]}_SERVICE_HOST" in environment
 
 
 def of_secrets(model: type[BaseModel], folder: str | os.PathLike[str]) -> Layer:
@@ -128,9 +136,11 @@ class _Reading:
             if path is not None:
                 text = contents(pathlib.Path(text))
         if path is None:
-            if _OF_A_SERVICE.fullmatch(name):
-                return
-            near = closest(name, [*self._known, CONFIG, SECRETS], 0.75)
+            for known, above in self._known.items():
+                field = field_at(self._model, above)
+                if field is not None and is_many(field) and name.startswith(f"{known}__"):
+                    raise ValueError(f"no such setting: {known} takes them all, as JSON")
+            near = closest(name, [*self._known, CONFIG, SECRETS], 0.82)
             raise ValueError(f"no such setting{asked(near and near.upper())}")
         field = field_at(self._model, path)
         assert field is not None

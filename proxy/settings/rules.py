@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Final, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 import policies
 from proxy.conversation.rule import Mode, Rule, Rules, load_rule, make_rule
 from proxy.errors import ConfigError
-from proxy.settings.kinds import AS_SECONDS, AS_SIZE
+from proxy.settings.quantities import seconds, size
 
 #: What docstrings mark code with.
 _MARKUP: Final = re.compile(r"(?::\w+:)?`+([^`]*)`+")
+
+#: By the end of a setting's name, what else than a number it may be.
+_MEASURES: Final[dict[str, Callable[[Any], Any]]] = {"_seconds": seconds, "_bytes": size}
 
 ModeName = Literal["enforce", "report", "off"]
 
@@ -48,9 +53,8 @@ def _positive(name: str, kind: Any) -> Any:  # noqa: ANN401 - a type or an annot
     if kind not in (int, float):
         return kind
     bound = Annotated[kind, Field(ge=0, strict=kind is int)]
-    if name.endswith("_seconds"):
-        return Annotated[bound, AS_SECONDS]
-    return Annotated[bound, AS_SIZE] if name.endswith("_bytes") else bound
+    read = next((one for end, one in _MEASURES.items() if name.endswith(end)), None)
+    return bound if read is None else Annotated[bound, BeforeValidator(read)]
 
 
 _RULES: Final[tuple[type[Rule], ...]] = policies.RULES
@@ -87,12 +91,24 @@ def make_rules(tables: Any) -> Rules:  # noqa: ANN401 - a RuleTables
     problems: list[str] = []
     for number, custom in enumerate(tables.custom):
         try:
-            rules.append((load_rule(custom.rule, custom.settings), Mode(custom.mode)))
+            rules.append((load_rule(custom.rule, _measured(custom.settings)), Mode(custom.mode)))
         except ConfigError as error:
             problems += [f"policies.custom[{number}]: {text}" for text in error.problems]
     if problems:
         raise ConfigError(problems)
     return Rules(rules)
+
+
+def _measured(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """With times and sizes as numbers, as the rules that come with the proxy get them."""
+    made = dict(settings)
+    for name, value in settings.items():
+        read = next((one for end, one in _MEASURES.items() if name.endswith(end)), None)
+        if read is not None and isinstance(value, str):
+            # What is no time or size is the rule's to judge.
+            with contextlib.suppress(ValueError):
+                made[name] = read(value)
+    return made
 
 
 def rule_rows(tables: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a RuleTables

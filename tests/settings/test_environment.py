@@ -92,7 +92,7 @@ def test_each_setting_has_one_variable() -> None:
         ({"MSP_QQ": "x"}, ["MSP_QQ: no such setting"]),
         (
             {"MSP_UPSTREAM__MEMBERS__0__LISTEN": "x"},
-            ["__LISTEN: no such setting; did you mean MSP_UPSTREAM__MEMBERS?"],
+            ["__LISTEN: no such setting: MSP_UPSTREAM__MEMBERS takes them all, as JSON"],
         ),
         ({"MSP_LISTEN__BACKLOG": "0x5"}, ["should be a valid integer, not '0x5'"]),
         ({"MSP_LISTEN__ADDRESS": ""}, ["MSP_LISTEN__ADDRESS: '' has no host"]),
@@ -136,7 +136,14 @@ def test_what_is_wrong_is_said_by_the_variable(
     ],
 )
 def test_what_kubernetes_says_of_a_service_called_so_is_no_setting(name: str) -> None:
-    assert of({name: "tcp://10.0.0.1:27017"}).settings == Config()
+    hosts = {"MSP_SERVICE_HOST": "10.0.0.1", "MSP_ADMIN_SERVICE_HOST": "10.0.0.1"}
+    assert of({**hosts, name: "tcp://10.0.0.1:27017"}).settings == Config()
+
+
+def test_what_only_looks_like_it_is_not_passed_over() -> None:
+    assert problems({"MSP_LISTEN_PORT": "5", "MSP_SERVICE_HOST": "10.0.0.1"}) == [
+        "MSP_LISTEN_PORT: no such setting"
+    ]
 
 
 def test_flags_lie_over_the_environment_and_that_over_secrets_and_the_file(tmp_path: Path) -> None:

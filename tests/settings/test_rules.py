@@ -37,6 +37,10 @@ class Mine:
         return None
 
 
+class Measured(Mine):
+    """One that is given times and sizes."""
+
+
 HERE = f"{__name__}:Mine"
 
 
@@ -112,6 +116,20 @@ def test_all_rules_that_cannot_be_had_are_named_at_once():
     first, second = caught.value.problems
     assert first.startswith("policies.custom[0]: rule no colon: ")
     assert second.startswith("policies.custom[2]: rule no_such_module:Rule: ")
+
+
+def test_times_and_sizes_of_ones_own_rules_are_numbers_to_them():
+    @dataclass(frozen=True)
+    class Settings:
+        idle_seconds: float = 0
+        most_bytes: int = 0
+        name_seconds: str = ""
+
+    Measured.Settings = Settings
+    texts = {"idle_seconds": "1m30s", "most_bytes": "1KiB", "name_seconds": "soon"}
+    custom = [{"rule": f"{__name__}:Measured", "settings": texts}]
+    (*_, (rule, _)) = make_rules(RuleTables.model_validate({"custom": custom}))._rules
+    assert rule.settings == Settings(90.0, 1024, "soon")
 
 
 def test_rows_for_people():

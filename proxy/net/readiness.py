@@ -27,6 +27,7 @@ from typing import Final
 import trio
 
 from proxy.net.awake import Odds, Others, Starved
+from proxy.processors import processors
 
 #: Seconds for which sockets are served before other tasks have their turn.
 _SLICE: Final = 0.002
@@ -46,6 +47,9 @@ _AT_ONCE: Final = 32
 
 #: Looks at the sockets, of a microsecond each, between two turns of all other tasks.
 _LOOKS: Final = 20
+
+#: Processors from which on one of them may be kept awake.
+_ENOUGH: Final = 2
 
 
 class Readiness:
@@ -92,8 +96,9 @@ class Readiness:
 
     def be_patient(self, seconds: float) -> None:
         """Wait for so long awake before going to sleep, where that is likely to pay; 0: never."""
-        # With one processor nothing could come meanwhile.
-        self._patience = seconds if len(os.sched_getaffinity(0)) > 1 else 0.0
+        # With one processor nothing could come meanwhile, and a container's quota of less than
+        # two is used up by it: all of it stands still for the rest of the tenth of a second then.
+        self._patience = seconds if processors() >= _ENOUGH else 0.0
         if self._patience and self._starved is None:
             self._starved = Starved()
             self._others = Others(self._starved.seconds, self._odds.give_chance)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,8 @@ import trio
 from proxy.errors import ConfigError
 from proxy.net import loops
 from proxy.process.server import Server
+from proxy.processors import processors
+from proxy.settings.process import MOST_WORKERS
 
 if TYPE_CHECKING:
     from proxy.process.beginnings import Beginnings
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def workers(config: Config) -> int:
-    """How many processes are to serve clients; ``auto`` is one for each processor."""
+    """How many processes are to serve clients; ``auto`` is one for each whole processor."""
     wanted = config.process.workers
-    return len(os.sched_getaffinity(0)) if wanted == "auto" else wanted
+    return max(1, min(int(processors()), MOST_WORKERS)) if wanted == "auto" else wanted
 
 
 def clock(config: Config) -> trio.abc.Clock | None:

@@ -20,6 +20,7 @@ from proxy.process.server import Server
 from proxy.process.together import Together
 from proxy.process.whole_cluster import WholeCluster
 from proxy.process.worker import TELLING, Orders, command
+from proxy.processors import processors
 from proxy.session.records import InFlight
 from proxy.settings.admin import Admin
 from proxy.settings.config import plain
@@ -130,7 +131,8 @@ class Supervisor(Server):
         self.tell("certificates")
 
     def _for_worker(self, config: Config) -> dict[str, Any]:
-        """What one of several is to hold to: it has a share of the memory, and stops when told."""
+        """What one of several is to hold to: it has a share of the memory, stops when told, and
+        keeps no processor awake that another one needs."""
         limits = config.limits.model_copy(
             update={
                 "buffered_bytes": max(1, config.limits.buffered_bytes // self._workers),
@@ -139,7 +141,8 @@ class Supervisor(Server):
         )
         # Without the token: its file may be wrong by the time that a worker is replaced.
         admin = Admin(address=None)
-        process = config.process.model_copy(update={"pid_file": None})
+        awake = config.process.busy_poll_seconds if self._workers <= processors() else 0.0
+        process = config.process.model_copy(update={"pid_file": None, "busy_poll_seconds": awake})
         others = {"admin": admin, "process": process, "limits": limits, "embedded": None}
         return plain(config.model_copy(update=others))
 

@@ -55,6 +55,7 @@ EMPTY = {
     ("alert", "SessionsFullSoon"): "sessions do not come near a million in seconds",
     ("alert", "ApplicationLeaksSessions"): "a thousand sessions more take longer than this test",
     ("alert", "TransactionIdle"): "nobody waits half a minute here",
+    ("alert", "WorkersDieAgainAndAgain"): "there is one process here, which lives",
     ("alert", "AuditLinesLost"): "the disk is not full",
     ("alert", "UpstreamDown"): "upstream is up",
     ("alert", "WrongProtocol"): "everybody speaks as MongoDB does",

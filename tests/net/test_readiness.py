@@ -193,8 +193,9 @@ async def test_what_others_need_is_left_to_them(pairs, monkeypatch):
     assert await lingered(pairs[0], 1e-9) == 0
 
 
-async def test_a_single_processor_is_left_to_others(pairs, monkeypatch):
-    monkeypatch.setattr(readiness.os, "sched_getaffinity", lambda _: {3})
+@pytest.mark.parametrize("some", [1.0, 1.5, 0.25])
+async def test_a_single_processor_is_left_to_others(pairs, monkeypatch, some):
+    monkeypatch.setattr(readiness, "processors", lambda: some)
     assert await lingered(pairs[0], 3600.0) == 0
 
 

@@ -39,6 +39,8 @@ _WEB_TOKEN: Final = re.compile(r"\beyJ")
 _SCRAM: Final = re.compile(r"\b([rspv])=[^\s,'\"]{8,}+")
 #: Printed documents and query strings: 'payload': b'…', pwd=…, "token": "…".
 _KEY: Final = re.compile(r"(?<!\w)(\w++)[\"']?+\s*+[:=]\s*+")
+#: Where a problem of ours says what it is about: ``proxy.toml:3: admin.token: should be …``.
+_ABOUT: Final = re.compile(r"((?:[^\s:]++:\d++: )?[^\s:]++): (?=\w)")
 #: What stands behind a key. A quotation that does not end was cut.
 _VALUE: Final = re.compile(
     r"\w*+\(?+\w?+(?:'(?:[^'\\]|\\.)*+(?:'\)?+|\\?\Z)|\"(?:[^\"\\]|\\.)*+(?:\"\)?+|\\?\Z))"
@@ -74,6 +76,14 @@ def redact(value: Any) -> Any:  # noqa: ANN401 - whatever is logged
     if value is None or isinstance(value, bool | int | float):
         return value
     return redact(str(value))
+
+
+def about(problem: str) -> str:
+    """A problem with a setting for the log, whose name must not be taken for a secret's key."""
+    found = _ABOUT.match(problem)
+    if found is None or not _is_secret(found[1]):
+        return problem
+    return f"{found[1]} - {problem[found.end() :]}"
 
 
 @lru_cache(1024)

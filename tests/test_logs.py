@@ -220,3 +220,22 @@ def test_a_process_without_a_stderr_logs_nothing(monkeypatch: pytest.MonkeyPatch
     logs.configure("text", "info")
     logs.logger().info("nobody reads this")
     sys.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("problem", "shown"),
+    [
+        (
+            "proxy.toml:3: admin.token_file: no such file: /x",
+            "proxy.toml:3: admin.token_file - no such file: /x",
+        ),
+        ("/run/MSP_ADMIN__TOKEN: a token has", "/run/MSP_ADMIN__TOKEN - a token has"),
+        ("admin.token: should be", "admin.token - should be"),
+        ("limits.connections: should be", "limits.connections: should be"),
+        # Only what it is about: what others say further on may be anything.
+        ("rule x: ValueError: token: abcdef", "rule x: ValueError: token: [redacted]"),
+        ("policies.x: token=abcdef", "policies.x: token=[redacted]"),
+    ],
+)
+def test_what_a_problem_is_about_is_no_secret(problem: str, shown: str) -> None:
+    assert logs.redact(logs.about(problem)) == shown

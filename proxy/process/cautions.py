@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from proxy.logs import about
 from proxy.net import certificates
 from proxy.settings import cautions
 
@@ -25,4 +26,4 @@ def log(config: Config, to: FilteringBoundLogger) -> None:
     What is to be said of certificates is said when they are loaded (:mod:`proxy.process.expiry`).
     """
     for problem in cautions.cautions(config):
-        to.warning("configuration", problem=problem)
+        to.warning("configuration", problem=about(problem))

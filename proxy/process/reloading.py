@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.errors import ConfigError
+from proxy.logs import about
 from proxy.process import cautions
 from proxy.settings.rules import make_rules
 
@@ -45,7 +46,7 @@ def read_settings(
         rules = make_rules(config.policies)
     except ConfigError as error:
         server.telemetry.reloaded(False, time.time())
-        server.log.error("configuration not reloaded", problems=error.problems)
+        server.log.error("configuration not reloaded", problems=list(map(about, error.problems)))
     else:
         adopt(config, rules)
         cautions.log(config, server.log)

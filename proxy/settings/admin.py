@@ -63,7 +63,9 @@ class Admin(Settings):
             return None if self.token is None else self.token.get_secret_value()
         try:
             return _token(self.token_file.read_text(encoding="utf-8").strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"token_file: {error}") from error
+        except OSError as error:
+            raise ValueError(f"token_file cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ValueError("token_file holds none: it is not UTF-8") from error
         except ValueError as error:
-            raise ValueError(f"token_file: {error}") from None
+            raise ValueError(f"token_file holds none: {error}") from None

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
 from proxy.addresses import parse_upstream
 from proxy.settings import meant
+from proxy.settings.kinds import is_loopback
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,9 +105,24 @@ def _one_name(config: Config) -> Iterator[str]:
         )
 
 
+def _balancers(config: Config) -> Iterator[str]:
+    listen = config.listen
+    if listen.proxy_protocol == "off":
+        return
+    path = "listen.proxy_protocol_from"
+    networks = [ip_network(network) for network in listen.proxy_protocol_from]
+    for network in networks:
+        if not network.prefixlen:
+            yield f"{path}: {network} lets everybody claim any address"
+    nobody = networks and all(network.is_loopback for network in networks)
+    if nobody and not listen.address.startswith("/") and not is_loopback(listen.address):
+        yield f"{path}: only this machine is named, so that no balancer elsewhere may send headers"
+
+
 CHECKS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (
     _permissions,
     _reserved,
     _token_file,
     _one_name,
+    _balancers,
 )

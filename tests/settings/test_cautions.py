@@ -128,3 +128,21 @@ MEMBERS = [{"upstream": "a:1", "listen": "x:1", "advertise": "p:1"}]
 def test_one_name_for_several_proxies(listen: Any, upstream: Any, said: bool) -> None:
     found = of(listen=listen, upstream=upstream)
     assert [one.partition(":")[0] for one in found] == ["listen.advertise"] * said
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        ({"proxy_protocol": "accept"}, ""),
+        ({"proxy_protocol": "accept", "proxy_protocol_from": ["10.0.0.0/8"]}, ""),
+        ({"proxy_protocol": "accept", "proxy_protocol_from": ["0.0.0.0/0"]}, "0.0.0.0/0 lets"),
+        ({"proxy_protocol": "require", "proxy_protocol_from": ["::/0"]}, "::/0 lets"),
+        ({"proxy_protocol": "off", "proxy_protocol_from": ["::/0"]}, ""),
+        ({"proxy_protocol": "require", "address": "0.0.0.0:27018"}, "only this machine"),
+        ({"proxy_protocol": "require", "address": "/tmp/a.sock"}, ""),
+    ],
+)
+def test_balancers_that_cannot_be_meant(listen: Any, said: str) -> None:
+    found = of(listen=listen)
+    assert bool(found) == bool(said)
+    assert all(one.startswith(f"listen.proxy_protocol_from: {said}") for one in found)

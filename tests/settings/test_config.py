@@ -176,6 +176,11 @@ def test_every_problem_is_reported_with_its_path(tmp_path: Path) -> None:
         ("limits.buffered_bytes = 1000", "limits.buffered_bytes"),
         ("limits.frame_seconds = inf", "limits.frame_seconds"),
         ("limits.half_close_seconds = 86_401", "limits.half_close_seconds"),
+        ('listen.proxy_protocol = "on"', "listen.proxy_protocol"),
+        ("listen.proxy_protocol = true", "listen.proxy_protocol"),
+        ('listen.proxy_protocol_from = ["10.0.0.1/8"]', "listen.proxy_protocol_from[0]"),
+        ('listen.proxy_protocol_from = ["::1", "balancer"]', "listen.proxy_protocol_from[1]"),
+        ('upstream.proxy_protocol = "yes"', "upstream.proxy_protocol"),
         ("sessions.max_sessions = 0", "sessions.max_sessions"),
         ('sessions.authorization = "yes"', "sessions.authorization"),
         ('policies.ownership.mode = "on"', "policies.ownership.mode"),
@@ -231,6 +236,10 @@ def test_a_wrong_value_is_named(tmp_path: Path, text: str, path: str) -> None:
             'listen.address = "/a.sock"\nupstream.address = "mongodb://a,b"',
             "listen.address is one unix socket, and upstream.address has several seeds:"
             " give each a listener in upstream.members",
+        ),
+        (
+            'listen.proxy_protocol = "require"\nlisten.proxy_protocol_from = []',
+            "listen: proxy_protocol_from names nobody who may send PROXY headers",
         ),
         (
             'embedded = {}\nupstream.address = "db:27017"',

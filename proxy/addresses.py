@@ -150,6 +150,12 @@ def _seed(text: str) -> Address:
     return seed
 
 
+def dialled(address: Address) -> Address:
+    """A listener's address as somebody on the same machine dials it."""
+    wildcards = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    return Address(wildcards.get(address.host, address.host), address.port, address.path)
+
+
 def client_uri(addresses: Sequence[str], *, direct: bool, tls: bool, replica_set: str = "") -> str:
     """What drivers and shells can connect with, credentials and authorities apart.
 

@@ -176,9 +176,9 @@ def edited_reply(reply: Reply, addresses: Mapping[str, str] | None, own: str) ->
     """The hello reply to hand to the client in place of ``reply``; None for the one that came.
 
     ``addresses`` maps upstream's names for members, in lower case, to advertised addresses.
-    Names that are not in it are left out, and so is a list or ``primary`` that has none left;
-    ``me`` becomes ``own``, and is left out where that is "" (a unix socket). With None for
-    ``addresses`` nothing is changed.
+    Names that are not in it, or with "", are left out, and so is a list or ``primary`` that has
+    none left; ``me`` becomes ``own``, and is left out where that is "" (a unix socket). With None
+    for ``addresses`` nothing is changed.
     """
     if addresses is None:
         return None
@@ -190,7 +190,7 @@ def edited_reply(reply: Reply, addresses: Mapping[str, str] | None, own: str) ->
     if b"primary" in fields:
         primary = text(message, fields[b"primary"])
         mapped = None if primary is None else addresses.get(primary.lower())
-        edits[b"primary"] = None if mapped is None else b"\x02primary\0" + _string(mapped)
+        edits[b"primary"] = b"\x02primary\0" + _string(mapped) if mapped else None
     if b"me" in fields:
         edits[b"me"] = b"\x02me\0" + _string(own) if own else None
     if not any(
@@ -215,7 +215,7 @@ def _mapped_list(
     values = []
     for member in members:
         mapped = addresses.get((text(message, member) or "").lower())
-        if mapped is not None:
+        if mapped:
             values.append((STRING, _string(mapped)))
     return _array(name, values) if values else None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import trio
@@ -11,6 +12,7 @@ import trio
 from proxy import logs
 from proxy.addresses import parse_address, parse_upstream
 from proxy.conversation.desk import Sessions
+from proxy.errors import CommandError
 from proxy.listing import session_rows
 from proxy.listing.slices import in_batches
 from proxy.net import tls
@@ -20,15 +22,16 @@ from proxy.process.draining import Draining
 from proxy.process.expiry import Expiry
 from proxy.process.housekeeping import keep_house
 from proxy.process.overdue import end_overdue
+from proxy.process.primary import Following, Front
 from proxy.process.seeds import find_seeds, keep_seeds
 from proxy.process.shared import Shared
-from proxy.process.uris import pasted
+from proxy.process.uris import pasted, primary_pasted
 from proxy.session.known import KnownUsers
 from proxy.session.store import SessionStore
 from proxy.settings.rules import make_rules, rule_rows
 from proxy.upstream.facts import Upstreams
 from proxy.upstream.members import Listeners, MemberListeners
-from proxy.upstream.topology import Topology
+from proxy.upstream.topology import PRIMARY, Topology
 from proxy.upstream.watcher import Watcher
 from proxy.upstream.ways import Ways
 
@@ -137,11 +140,14 @@ class Cluster:
             self.topology,
             ways,
             config.upstream,
-            self.listeners.reconcile,
+            self._reconcile,
             self.shared.ready,
             self.upstreams,
         )
         self.shared.unknown_member = self.watcher.poke
+        self.following = Following(
+            self.topology, config.upstream.connect_seconds, self.watcher.hurry
+        )
         if passes:
             # Nothing about upstream has to be known to leave its hello alone.
             self.shared.ready.set()
@@ -162,11 +168,14 @@ class Cluster:
         config = self.config
         members = config.upstream.members
         admin = config.admin.address
+        given = {parse_address(m.upstream): parse_address(m.listen) for m in members}
+        if config.listen.primary is not None:
+            given[PRIMARY] = parse_address(config.listen.primary)
         listeners = kind(
             self.topology,
             config.listen,
             parse_address(config.listen.address),
-            {parse_address(m.upstream): parse_address(m.listen) for m in members},
+            given,
             self._take,
             self._exhausted,
             self.common.inherited,
@@ -207,6 +216,10 @@ class Cluster:
         self.listeners.reseed(seeds)
         self.watcher.retarget()
 
+    async def _reconcile(self) -> None:
+        await self.listeners.reconcile()
+        self.following.moved()
+
     def drain(self, serving: trio.Nursery, *, replaced: bool) -> None:
         """Let go of the connections; see :class:`proxy.process.draining.Draining`."""
         self._draining.begin(serving, self.config.limits, replaced=replaced)
@@ -214,6 +227,12 @@ class Cluster:
     def uri(self) -> str:
         """What clients on this machine can paste to connect."""
         return pasted(self.config, self.listeners.addresses())
+
+    def primary_uri(self) -> str | None:
+        """The same for whoever follows the primary; None where nobody can."""
+        placed = self.listeners.placed()
+        fronts = [one.address for place, one in placed if place.upstream == PRIMARY]
+        return primary_pasted(self.config, fronts[0]) if fronts else None
 
     def certificates(self) -> list[ListenerTls | UpstreamTls]:
         """What TLS shows and trusts, on whichever side there is TLS."""
@@ -231,13 +250,35 @@ class Cluster:
             self._rejected.warn(trio.current_time(), client=peer, reason="connection limit")
         else:
             number = next(common.numbers)
+            if listener.upstream == PRIMARY:
+                common.serving.start_soon(self._serve_primary, number, sock, peer, listener)
+                return
             connection = Connection(self.shared, number, sock, peer, listener.upstream)
             self.open_connections[number] = connection
-            common.serving.start_soon(self._serve, connection)
+            common.serving.start_soon(self._serve, connection, connection.run)
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve_primary(
+        self, number: int, sock: socket.socket, peer: str, listener: Listener
+    ) -> None:
+        found: Address | CommandError | None = None
         try:
-            await connection.run()
+            found = await self.following.primary(self.seeds)
+        finally:
+            if found is None:
+                sock.close()
+                self.common.places.release()
+        refusal = found if isinstance(found, CommandError) else None
+        upstream = self.seeds[0] if isinstance(found, CommandError) else found
+        connection = Connection(self.shared, number, sock, peer, upstream)
+        connection.front = Front(listener, self.config.listen.advertise, refusal)
+        self.open_connections[number] = connection
+        if self._draining.begun:
+            connection.drain()
+        await self._serve(connection, partial(self.following.run, connection))
+
+    async def _serve(self, connection: Connection, run: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await run()
         finally:
             del self.open_connections[connection.id]
             self.common.places.release()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from proxy.net.transport import Transport
     from proxy.observe.telemetry import Telemetry
+    from proxy.process.primary import Front
     from proxy.process.shared import Shared
     from proxy.session.identity import Identity
     from proxy.session.ids import Origin
@@ -50,6 +52,7 @@ class Connection:
         "_shared",
         "_sock",
         "_tls_context",
+        "front",
         "id",
         "opened",
         "peer",
@@ -75,6 +78,8 @@ class Connection:
         self.id = number
         self.peer = peer
         self.upstream = upstream
+        #: Set where it follows the primary.
+        self.front: Front | None = None
         self.opened = trio.current_time()
         self.relay: Relay | None = None
 
@@ -242,9 +247,15 @@ class Connection:
         named = self._reached if self._sock.family != socket.AF_UNIX else None
         local_host = named.host if named is not None else ""
         topology, rewrite = shared.topology, shared.config.upstream.hello == "rewrite"
+        if self.front is None:
+            own_address = topology.own(self.upstream, local_host) if rewrite and local_host else ""
+            shown: Callable[[], Mapping[str, str]] = partial(topology.addresses, local_host)
+        else:
+            own_address = self.front.shown(local_host)
+            shown = partial(topology.alone, self.upstream, own_address)
         presentation = Presentation(
-            own=topology.own(self.upstream, local_host) if rewrite and local_host else "",
-            addresses=lambda: topology.addresses(local_host) if rewrite else None,
+            own=own_address,
+            addresses=lambda: shown() if rewrite else None,
             strip_compression=shared.config.upstream.compression == "strip",
             refuse_x509=refuse_x509,
             known=shared.ready.is_set,
@@ -280,6 +291,9 @@ class Connection:
             self._greet(self._log.info)
         shared = self._shared
         settings = shared.config.upstream
+        if self.front is not None and self.front.refusal is not None:
+            shared.telemetry.not_connected("no primary")
+            raise NotDialledError(self.front.refusal.again())
         try:
             await shared.ways.await_safe(self.upstream, first)
         except NotDialledError:

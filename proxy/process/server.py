@@ -312,12 +312,14 @@ class Server:
     def _announce(self, running: Running) -> None:
         for cluster in self.clusters:
             cluster.expiry.look()
+        primaries = [one for one in (cluster.primary_uri() for cluster in self.clusters) if one]
         self.log.info(
             "listening",
             version=VERSION,
             connect=running.uri,
             seeds=[str(seed) for cluster in self.clusters for seed in cluster.seeds],
             admin=running.admin,
+            **({"primary": primaries} if primaries else {}),
         )
 
     # ------------------------------------------------------------------ what is seen of it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from proxy.addresses import Address, client_uri, parse_address, parse_upstream
+from proxy.addresses import Address, client_uri, dialled, parse_address, parse_upstream
 
 if TYPE_CHECKING:
     from proxy.settings.config import Config
@@ -36,3 +36,10 @@ def pasted(config: Config, addresses: Sequence[str]) -> str:
         tls=config.listen.tls is not None,
         replica_set=set_name or "",
     )
+
+
+def primary_pasted(config: Config, address: Address) -> str:
+    """The same for the listener at ``address``, which follows the primary."""
+    host = config.listen.advertise
+    shown = Address(host, address.port) if host and not address.path else dialled(address)
+    return client_uri([str(shown)], direct=True, tls=config.listen.tls is not None)

@@ -45,6 +45,14 @@ class Config(Settings):
         wrong: list[str] = []
         if self.listen.address == self.admin.address and not self.listen.address.endswith(":0"):
             wrong.append("listen.address and admin.address are the same")
+        primary = self.listen.primary
+        others = {
+            self.listen.address,
+            self.admin.address,
+            *(m.listen for m in self.upstream.members),
+        }
+        if primary in others and primary is not None and not primary.endswith(":0"):
+            wrong.append(f"listen.primary: something else listens on {primary}")
         if self.embedded is not None and "address" in self.upstream.model_fields_set:
             wrong.append("embedded and upstream.address exclude each other")
         uri = parse_upstream(self.upstream.address)

@@ -11,11 +11,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
 
 from proxy import logs
-from proxy.addresses import Address
+from proxy.addresses import Address, dialled
 from proxy.net.inherited import NOTHING, Inherited, Placed
 from proxy.net.listeners import Listener, accept, open_listener, open_next_listener
 from proxy.net.unix import Access
 from proxy.upstream.places import ports
+from proxy.upstream.topology import PRIMARY
 
 if TYPE_CHECKING:
     import trio
@@ -111,7 +112,7 @@ class MemberListeners:
     def addresses(self) -> list[str]:
         """Where clients on this machine reach the seeds' listeners."""
         listeners = [self._open[seed] for seed in self._seeds if seed in self._open]
-        return [_dialled(listener.address) for listener in listeners]
+        return [str(dialled(listener.address)) for listener in listeners]
 
     async def open_seeds(self, seeds: tuple[Address, ...], nursery: trio.Nursery) -> None:
         """Open the first listeners. From :meth:`accept` on they, and all later ones, accept.
@@ -121,10 +122,11 @@ class MemberListeners:
         """
         self._nursery = nursery
         self._seeds = seeds
+        front = [PRIMARY] if PRIMARY in self._given else []
         self._wanted = self._given | {seed: self._first for seed in self._foremost(seeds)}
         self._places = self._inherited.places(self._wanted, self._first)
         # The others' ports lie above the first one's.
-        for seed in sorted(seeds, key=lambda seed: seed not in self._wanted):
+        for seed in sorted((*seeds, *front), key=lambda seed: seed not in self._wanted):
             self._start(await self._open_for(seed), nursery)
 
     def _foremost(self, seeds: tuple[Address, ...]) -> list[Address]:
@@ -158,6 +160,8 @@ class MemberListeners:
         if nursery is None or nursery.cancel_scope.cancel_called:
             return
         wanted = self._topology.members()
+        if PRIMARY in self._given:
+            wanted = (*wanted, PRIMARY)
         own = self._own_ports(wanted)
         for address in [one for one in self._open if one not in wanted or self._moves(one, own)]:
             self._topology.closed(address)
@@ -268,14 +272,8 @@ class MemberListeners:
 
 def announce(listener: Listener, topology: Topology, settings: Listen) -> None:
     """Have ``topology`` name a member by its listener."""
-    if not listener.address.path:
+    if listener.upstream != PRIMARY and not listener.address.path:
         # A unix socket's path is no name that hello could give to anybody.
         listens_at = "" if listener.wildcard else listener.address.host
         host = settings.advertise or listens_at
         topology.opened(listener.upstream, listener.address.port, host)
-
-
-def _dialled(address: Address) -> str:
-    """A listener's address as somebody on the same machine dials it."""
-    wildcards = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-    return str(Address(wildcards.get(address.host, address.host), address.port, address.path))

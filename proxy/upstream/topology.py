@@ -18,6 +18,9 @@ from proxy.addresses import Address, parse_address
 
 Kind = Literal["unknown", "standalone", "replica set", "mongos"]
 
+#: Stands for whichever member is the primary, where a listener follows that. Nobody is called so.
+PRIMARY: Final = Address("primary", 0)
+
 #: The server's own limit on members of a replica set.
 MAX_MEMBERS: Final = 50
 
@@ -107,6 +110,22 @@ class Topology:
     def primary(self) -> Address | None:
         """The member last seen to be the primary, and not since seen to be none."""
         return self._primary
+
+    @property
+    def set_name(self) -> str:
+        """The replica set's, "" where that is not known."""
+        return self._config.set_name if self._config else self._replica_set or ""
+
+    def leads(self, address: Address) -> bool:
+        """Whether a member is the primary for all that is known, or there are no such members.
+
+        One that does not answer is, until another is or it says that it is not.
+        """
+        if self._primary is not None or self.kind in ("standalone", "mongos"):
+            return self._primary in (address, None)
+        seen = self._seen.get(address)
+        elected = self._config.election if self._config else b""
+        return seen is not None and seen.primary and seen.election >= elected
 
     def targets(self) -> tuple[Address, ...]:
         """Whom to ask: every seed, and every member that has a listener."""
@@ -258,6 +277,14 @@ class Topology:
                 self._maps.clear()
             found = self._maps[local_host] = self._map(local_host)
         return found
+
+    def alone(self, address: Address, shown: str) -> dict[str, str]:
+        """As :meth:`addresses`, where there is nobody but one member, under this address.
+
+        The names of others are in it, with "".
+        """
+        found = dict.fromkeys(self.addresses(), "")
+        return found | {str(address): shown, self._names.get(address, str(address)): shown}
 
     def _map(self, local_host: str) -> dict[str, str]:
         standing = [

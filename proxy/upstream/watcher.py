@@ -86,8 +86,12 @@ class Watcher:
     def poke(self) -> None:
         """Ask at once: a client's hello named somebody who has no listener."""
         if self._topology.grows:
-            self._poked.set()
-            self._poked = trio.Event()
+            self.hurry()
+
+    def hurry(self) -> None:
+        """Ask at once: something may have changed."""
+        self._poked.set()
+        self._poked = trio.Event()
 
     def retarget(self) -> None:
         """There are other seeds than before."""

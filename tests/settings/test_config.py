@@ -229,6 +229,10 @@ def test_a_wrong_value_is_named(tmp_path: Path, text: str, path: str) -> None:
             "upstream: members have a server_name, which needs TLS towards upstream",
         ),
         (
+            'listen.primary = "127.0.0.1:27080"',
+            "listen.primary: something else listens on 127.0.0.1:27080",
+        ),
+        (
             'listen.address = "127.0.0.1:27080"',
             "listen.address and admin.address are the same",
         ),

@@ -560,3 +560,51 @@ class ASetInTrouble(RuleBasedStateMachine):
 
 
 TestASetInTrouble = ASetInTrouble.TestCase
+
+
+# ------------------------------------------------------------------ who leads
+
+
+def test_who_leads_by_all_that_is_known() -> None:
+    one, two = Address("a", 27017), Address("b", 27017)
+    model = Topology((one, two))
+
+    def told(address: Address, *, primary: bool, term: int = 1) -> None:
+        hello: dict[str, Any] = {
+            "ok": 1,
+            "setName": "rs",
+            "setVersion": 1,
+            "hosts": ["a:27017", "b:27017"],
+            "isWritablePrimary": primary,
+        }
+        if primary:
+            hello["electionId"] = ObjectId(f"7fffffff{term:016x}")
+        assert model.observe(address, hello, 0.0) == ""
+
+    def leading() -> list[bool]:
+        return [model.leads(one), model.leads(two)]
+
+    assert (leading(), model.set_name) == ([False, False], "")
+    told(one, primary=True)
+    told(two, primary=False)
+    assert (leading(), model.set_name) == ([True, False], "rs")
+    model.failed(one)
+    assert leading() == [True, False], "nobody else does"
+    told(two, primary=True, term=2)
+    assert leading() == [False, True]
+    told(two, primary=False)
+    assert leading() == [False, False], "another one did since"
+
+
+def test_one_member_alone() -> None:
+    model = Topology((Address("a", 27017), Address("b", 27017)), direct=True)
+    model.opened(Address("a", 27017), 1, "proxy")
+    model.opened(Address("b", 27017), 2, "proxy")
+    assert model.alone(Address("b", 27017), "front:3") == {"a:27017": "", "b:27017": "front:3"}
+
+
+@pytest.mark.parametrize("hello", [{"ok": 1}, {"ok": 1, "msg": "isdbgrid"}])
+def test_where_there_are_no_primaries_everybody_leads(hello: dict[str, Any]) -> None:
+    model = Topology((Address("a", 27017),))
+    model.observe(Address("a", 27017), hello, 0.0)
+    assert model.leads(Address("a", 27017))

@@ -26,6 +26,7 @@ class OwnerlessSessions:
     name: ClassVar[str] = "ownerless_sessions"
     judges_routine: ClassVar[bool] = False
     judges_transactions: ClassVar[bool] = False
+    judges_plans: ClassVar[bool] = False
     judges_privileges: ClassVar[bool] = False
 
     @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class Ownership:
     name: ClassVar[str] = "ownership"
     judges_routine: ClassVar[bool] = False
     judges_transactions: ClassVar[bool] = False
+    judges_plans: ClassVar[bool] = False
     judges_privileges: ClassVar[bool] = False
 
     @dataclass(frozen=True, slots=True)

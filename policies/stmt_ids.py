@@ -21,6 +21,7 @@ class StmtIds:
     name: ClassVar[str] = "stmt_ids"
     judges_routine: ClassVar[bool] = False
     judges_transactions: ClassVar[bool] = False
+    judges_plans: ClassVar[bool] = False
     judges_privileges: ClassVar[bool] = False
 
     @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class TransactionGuard:
 
     name: ClassVar[str] = "transaction_guard"
     judges_routine: ClassVar[bool] = False
+    judges_plans: ClassVar[bool] = False
     judges_privileges: ClassVar[bool] = False
 
     @dataclass(frozen=True, slots=True)

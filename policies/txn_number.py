@@ -45,6 +45,7 @@ class TxnNumber:
 
     name: ClassVar[str] = "txn_number"
     judges_routine: ClassVar[bool] = False
+    judges_plans: ClassVar[bool] = False
     judges_privileges: ClassVar[bool] = False
 
     @dataclass(frozen=True, slots=True)

@@ -37,7 +37,8 @@ class UserNameLength:
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.limit
         self._early = settings.refuse_early
-        self.judges_routine = self.judges_transactions = settings.limit != MAX_USER_NAME
+        shorter = settings.limit != MAX_USER_NAME
+        self.judges_routine = self.judges_transactions = self.judges_plans = shorter
 
     def refuse(self, context: Context) -> CommandError | None:
         if context.info.malformed == refusals.NAME_TOO_LONG:

@@ -128,6 +128,9 @@ class Desk:
         self._sent: Plan | None = None
         #: What upstream has done and is being noted.
         self._noting: Iterator[None] | None = None
+        #: What the last request said of sessions that said no more than which one: the next one
+        #: mostly says the same. As the same caller only.
+        self._last: OperationSessionInfo = NO_SESSION
         #: What notes admitted requests, and is to be told of the replies to them.
         self.tracking = Tracking(
             sessions.store, sessions.known, connection, upstream, Origin(client)
@@ -195,6 +198,7 @@ class Desk:
         """Somebody else calls from now on, or upstream is another than was thought."""
         self._caller = self._make_caller()
         self._is_server = self._caller.is_server
+        self._last = NO_SESSION
         self.tracking.own = self._caller.digest
         self.tracking.repeats_api = repeats_parameters(self._facts.wire_version)
 
@@ -220,7 +224,17 @@ class Desk:
                 if error is not None:
                     return error
             return self.tracking.requested(request, NO_SESSION, None, now)
-        info = read_operation_session_info(request, self.caller)
+        caller, layout, info = self.caller, request.layout, self._last
+        at = request.base + layout.session_id
+        if (
+            info.lsid is None
+            or layout.txn_number
+            or not layout.usual
+            or request.message[at : at + 16] != info.lsid[0]
+        ):
+            info = read_operation_session_info(request, caller)
+            if layout.usual and not layout.txn_number and info.malformed is None:
+                self._last = info
         session = None if info.lsid is None else self._sessions.store.get(info.lsid)
         error = self._judge(request, info, session, now)
         if error is not None:
@@ -271,6 +285,8 @@ class Desk:
         if info.txn_number is not None and not judged:
             judged = rules.judge_transactions or not checks
         if not judged and is_routine(request, info, session, plan, self.upstream):
+            return None
+        if info is NO_SESSION and plan is not None and not rules.judge_plans:
             return None
         context = Context(
             request,

@@ -5,15 +5,17 @@ A rule is a class with a ``name``, a frozen dataclass ``Settings`` with defaults
 refusal or None, never waits and never changes anything. Rules of one's own are named
 ``module:Class`` in the configuration; ``policies/`` has examples.
 
-A rule that has nothing to say about *routine* requests (see :func:`is_routine`) may have an
-attribute ``judges_routine = False``. Where no rule judges them, none is asked, which saves a
-seventh of what a request costs. One that has nothing to say either where such a request is part of
-a transaction or a retryable write that upstream checks itself may have an attribute
-``judges_transactions = False``. One whose answer does not hang on the caller's roles or privileges
-may have an attribute ``judges_privileges = False``: a session command need not wait then until
-upstream has said what they are by now. A rule that can refuse nothing as it is set may say so with
-an attribute ``idle = True``: it is never asked. One that asks a plan how much it hits or makes says
-``weighs_plans = True``, so that a long list was looked up before, in turns with other work.
+Attributes of a rule save time. One that has nothing to say about *routine* requests (see
+:func:`is_routine`) may have ``judges_routine = False``: where no rule judges them, none is asked,
+which saves a seventh of what a request costs. With ``judges_transactions = False`` it has nothing
+to say either where such a request is part of a transaction or a retryable write that upstream
+checks itself; with ``judges_plans = False`` nothing about session commands that have no lsid
+themselves.
+One whose answer does not hang on the caller's roles or privileges may have
+``judges_privileges = False``: a session command need not wait then until upstream has said what
+they are by now. A rule that can refuse nothing as it is set may say so with ``idle = True``: it is
+never asked. One that asks a plan how much it hits or makes says ``weighs_plans = True``, so that a
+long list was looked up before, in turns with other work.
 """
 
 from __future__ import annotations
@@ -136,6 +138,7 @@ class Rules:
     __slots__ = (
         "_asked",
         "_rules",
+        "judge_plans",
         "judge_privileges",
         "judge_routine",
         "judge_transactions",
@@ -149,6 +152,8 @@ class Rules:
         self.judge_routine = self._any("judges_routine")
         #: And about those that are part of a transaction.
         self.judge_transactions = self.judge_routine or self._any("judges_transactions")
+        #: Whether any has to be asked about session commands that have no lsid themselves.
+        self.judge_plans = self._any("judges_plans")
         #: Whether any looks at what the caller may do.
         self.judge_privileges = self._any("judges_privileges")
         #: Whether any wants to know how much a session command hits or makes.

@@ -13,6 +13,7 @@ from proxy.conversation.rule import Context, Mode
 from proxy.errors import CommandError
 from proxy.session.identity import NO_OWNER, Identity, user_digest
 from proxy.session.ids import LogicalSessionId, Origin
+from proxy.wire.messages import read_request
 from tests.build import command, reply
 from tests.talk import UPSTREAM, Talk, Watching, converse
 
@@ -77,6 +78,38 @@ def test_a_rule_that_refuses_keeps_the_request_from_upstream_and_leaves_no_trace
     talk.client(FIND).client_is_told(FIND, refused).idle()
     assert len(talk.conversation.desk.store) == 0
     assert talk.observer.only("ruled") == [("no_finds", "find")]
+
+
+def test_whose_session_it_is_is_seen_anew_whenever_the_session_or_the_caller_is_another():
+    rule = Rule()
+    known = [SECURED]
+    talk = Talk(facts=SECURED, rules=[(rule, Mode.ENFORCE)])
+    desk = talk.conversation.desk
+    desk._find_facts = lambda: known[0]
+    bob = Identity((("bob", "app"),))
+    first, other = bytes(16), bytes(15) + b"\1"
+
+    def used(number: bytes, **more: Any) -> LogicalSessionId | None:
+        document = {"count": "c", "lsid": {"id": Binary(number, 4)}, **more, "$db": "db"}
+        desk.admit(read_request(command(document, 1)), 1.0)
+        return rule.seen[-1].info.lsid
+
+    for who in (ALICE, bob, ALICE):
+        desk.identified(who)
+        digest = user_digest(*who.users[0])
+        for number in (first, first, other, other, first):
+            assert used(number) == LogicalSessionId(number, digest)
+            assert rule.seen[-1].info.txn_number is None
+            assert used(number, txnNumber=Int64(5)) == LogicalSessionId(number, digest)
+            assert rule.seen[-1].info.txn_number == 5
+    desk.identified(Identity())
+    assert used(first) is None
+    assert used(first) is None
+    assert rule.seen[-1].info.malformed is not None
+    desk.identified(ALICE)
+    assert used(first) == LogicalSessionId(first, user_digest("alice", "app"))
+    known[0] = UpstreamFacts(authorization=False)
+    assert used(first) == LogicalSessionId(first, NO_OWNER)
 
 
 def test_a_rule_that_reports_only_reports():

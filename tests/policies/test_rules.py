@@ -11,11 +11,23 @@ from policies.examples.named_applications import NamedApplications
 from policies.user_name_length import UserNameLength
 from proxy.conversation.rule import is_routine, load_rule, make_rule
 from proxy.session.ids import LogicalSessionId
+from proxy.session.info import NO_SESSION
+from proxy.session.plans import Plan
 from proxy.session.records import CursorId
 from proxy.session.store import SessionStore
 from proxy.session.transactions import Outcome, Step
 from tests.policies.contexts import SHOP, context
-from tests.session.sessions import ANYBODY, AS_ALICE, NOBODY, caller, info, lsid, uuid
+from tests.session.sessions import (
+    ANYBODY,
+    AS_ALICE,
+    NOBODY,
+    caller,
+    deciding,
+    info,
+    lsid,
+    request,
+    uuid,
+)
 
 
 @pytest.mark.parametrize("rule", [*policies.RULES, NamedApplications])
@@ -111,6 +123,33 @@ def test_no_rule_that_says_so_judges_a_transaction(rule, strict, who) -> None:
 
 
 @pytest.mark.parametrize("rule", policies.RULES)
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("checks", [True, False])
+@pytest.mark.parametrize("who", [AS_ALICE, NOBODY, caller("alice@app", authorization=None)])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"startSession": 1},
+        {"refreshSessions": [lsid(1), lsid(2)]},
+        {"endSessions": [lsid(1)]},
+        {"killSessions": [lsid(1)]},
+        {"killSessions": []},
+        {"killAllSessions": []},
+        {"killAllSessionsByPattern": [{}]},
+    ],
+)
+def test_no_rule_that_says_so_judges_a_session_command(rule, strict, checks, who, document) -> None:
+    made = make_rule(rule, STRICT[rule.name] if strict else {})
+    if getattr(made, "judges_plans", True):
+        assert rule.name in ("kill_guard", "session_budget")
+        return
+    if isinstance(deciding(request(document), who, SessionStore()), Plan):
+        one = context(document, who, upstream_checks=checks)
+        assert one.info is NO_SESSION
+        assert made.refuse(one) is None
+
+
+@pytest.mark.parametrize("rule", policies.RULES)
 def test_which_have_nothing_to_do_until_they_are_set(rule) -> None:
     assert getattr(make_rule(rule, {}), "idle", False) == (
         rule.name in ("kill_guard", "session_budget", "transaction_guard")
@@ -121,7 +160,10 @@ def test_which_have_nothing_to_do_until_they_are_set(rule) -> None:
 
 
 def test_a_short_limit_for_names_is_held_in_every_request() -> None:
-    assert make_rule(UserNameLength, {"limit": 5}).judges_routine
+    made = make_rule(UserNameLength, {"limit": 5})
+    assert made.judges_routine
+    assert made.judges_transactions
+    assert made.judges_plans
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def _check(options: argparse.Namespace, problems: list[str]) -> int:
 
     found = read(options, problems)
     _check_what_it_names(found)
-    warnings = cautions.found(found.settings)
+    warnings = cautions.found(found)
     for warning in warnings:
         print(f"mongo-session-proxy: warning: {found.located(warning)}", file=sys.stderr)
     what = f"{len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else "fine"

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from proxy.settings.config import Config
+    from proxy.settings.reading import Read
 
 
-def found(config: Config) -> list[str]:
+def found(read: Read[Config]) -> list[str]:
     """Each as ``path.to.setting: what``, for check-config."""
-    return cautions.cautions(config) + certificates.warnings(config, time.time())
+    config = read.settings
+    own = cautions.cautions(config) + cautions.of_places(read)
+    return own + certificates.warnings(config, time.time())
 
 
 def log(config: Config, to: FilteringBoundLogger) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from proxy.addresses import parse_upstream
@@ -17,9 +18,8 @@ from proxy.settings import meant
 from proxy.settings.kinds import is_loopback
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from proxy.settings.config import Config
+    from proxy.settings.reading import Read
 
 #: Actions that roles may grant on the cluster, of servers 3.6 to 8.2 (manual, "Privilege Actions").
 _ACTIONS: Final = (
@@ -45,6 +45,15 @@ CLUSTER_ACTIONS: Final = frozenset(_ACTIONS.split(" "))
 def cautions(config: Config) -> list[str]:
     """All of them, each as ``path.to.setting: what``."""
     return [text for check in CHECKS for text in check(config)]
+
+
+def of_places(read: Read[Config]) -> list[str]:
+    """What is to be said of the places that settings are from."""
+    kind, where = read.origin(("admin", "token"))
+    place = where.rpartition(":")[0] if kind == "file" else where
+    if kind not in ("file", "secret") or not _read_by_all(Path(place)):
+        return []
+    return [f"admin.token: {place} can be read by everybody on this machine: chmod o-r"]
 
 
 def _permissions(config: Config) -> Iterator[str]:

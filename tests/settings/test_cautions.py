@@ -9,8 +9,9 @@ import pytest
 
 from proxy import cli
 from proxy.embedded.roles import CLUSTER, built_in
-from proxy.settings.cautions import CLUSTER_ACTIONS, cautions
-from proxy.settings.config import load
+from proxy.settings.cautions import CLUSTER_ACTIONS, cautions, of_places
+from proxy.settings.config import gather, load
+from proxy.settings.layers import Layer
 
 TOKEN = "0123456789abcdef"
 
@@ -64,12 +65,18 @@ def test_room_for_operators_that_leaves_none_for_others() -> None:
     ]
 
 
-def test_a_token_that_everybody_can_read(tmp_path: Path) -> None:
-    # The folders on the way there may be closed to others, which is as good.
+@pytest.fixture
+def open_folder(tmp_path: Path) -> Path:
+    """One that everybody can reach; the folders on the way to a file may be closed to others, which
+    is as good as if the file were."""
     for folder in (tmp_path, *tmp_path.parents):
         if not folder.stat().st_mode & 0o001:
             folder.chmod(folder.stat().st_mode | 0o011)
-    path = tmp_path / "admin.token"
+    return tmp_path
+
+
+def test_a_token_that_everybody_can_read(open_folder: Path) -> None:
+    path = open_folder / "admin.token"
     path.write_text(TOKEN)
     for mode, said in ((0o600, False), (0o640, False), (0o644, True), (0o604, True)):
         path.chmod(mode)
@@ -79,7 +86,7 @@ def test_a_token_that_everybody_can_read(tmp_path: Path) -> None:
             if said
             else []
         )
-    tmp_path.chmod(0o750)
+    open_folder.chmod(0o750)
     assert of(admin={"token_file": str(path)}) == []
 
 
@@ -146,3 +153,21 @@ def test_balancers_that_cannot_be_meant(listen: Any, said: str) -> None:
     found = of(listen=listen)
     assert bool(found) == bool(said)
     assert all(one.startswith(f"listen.proxy_protocol_from: {said}") for one in found)
+
+
+@pytest.mark.parametrize(("mode", "warnings"), [(0o600, 0), (0o644, 1)])
+def test_a_token_in_a_file_or_a_secret_that_everybody_can_read(
+    open_folder: Path, mode: int, warnings: int
+) -> None:
+    path = open_folder / "proxy.toml"
+    path.write_text(f'[admin]\ntoken = "{TOKEN}"\n')
+    secret = open_folder / "MSP_ADMIN__TOKEN"
+    secret.write_text(TOKEN)
+    for file, found in (
+        (path, gather(path, Layer("flag"), {})),
+        (secret, gather(None, Layer("flag"), {"MSP_SECRETS_DIR": str(open_folder)})),
+    ):
+        file.chmod(mode)
+        text = f"admin.token: {file} can be read by everybody on this machine: chmod o-r"
+        assert of_places(found) == [text] * warnings
+    assert of_places(gather(path, Layer("flag"), {"MSP_ADMIN__TOKEN": TOKEN})) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from jsonschema import Draft7Validator
 from proxy import cli, files
 from proxy.errors import ConfigError
 from proxy.settings.config import load
+from proxy.settings.quantities import SIZE_PATTERN, TIME_PATTERN
 from tests.settings.test_config import EXAMPLE, uncommented
 
 SCHEMA: dict[str, Any] = json.loads(files.schema())
@@ -86,6 +88,28 @@ def test_what_is_wrong_is_found_where_it_is_and_not_read(
     with pytest.raises(ConfigError):
         load(path)
     assert wrong(text) == [where]
+
+
+def settings(table: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every setting in the schema, of lists of tables as well."""
+    for name, one in table["properties"].items():
+        inner = one.get("items", one)
+        if "properties" in inner:
+            yield from settings(inner, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", one
+
+
+def test_every_time_and_size_may_be_a_text() -> None:
+    plain = {"_seconds": {"type": "string", "pattern": TIME_PATTERN}}
+    plain["_bytes"] = {"type": "string", "pattern": SIZE_PATTERN}
+    found = 0
+    for path, one in settings(SCHEMA):
+        for end, text in plain.items():
+            if path.endswith(end):
+                assert text in one["anyOf"], path
+                found += 1
+    assert found > 10
 
 
 def test_it_says_what_the_example_says() -> None:

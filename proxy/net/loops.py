@@ -33,6 +33,8 @@ def problems(config: Config) -> list[str]:
         f"upstream.members[{number}].listen": parse_address(member.listen)
         for number, member in enumerate(members)
     } or {"listen.address": parse_address(config.listen.address)}
+    if config.listen.primary is not None:
+        listeners["listen.primary"] = parse_address(config.listen.primary)
     upstreams = [
         (f"upstream.members[{number}].upstream", parse_address(member.upstream))
         for number, member in enumerate(members)

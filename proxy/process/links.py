@@ -42,6 +42,9 @@ class HandedListeners(MemberListeners):
     def _accept(self, listener: Listener, _nursery: trio.Nursery) -> None:
         self.hand(listener)
 
+    def _passed(self, listener: Listener) -> None:
+        self.hand(listener)
+
     def accepting(self) -> list[Listener]:
         """Those that accept by now."""
         return list(self._open.values()) if self._accepting else []

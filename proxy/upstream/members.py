@@ -162,11 +162,10 @@ class MemberListeners:
         wanted = self._topology.members()
         if PRIMARY in self._given:
             wanted = (*wanted, PRIMARY)
+        self._pass_first_on()
         own = self._own_ports(wanted)
         for address in [one for one in self._open if one not in wanted or self._moves(one, own)]:
-            self._topology.closed(address)
-            self._open.pop(address).close()
-            self._log.info("listener closed", upstream=str(address))
+            self._close(address)
         for address in wanted:
             if address in self._open:
                 continue
@@ -180,6 +179,29 @@ class MemberListeners:
             self._problems.pop(address, None)
             self._start(listener, nursery)
             self._log.info("listener opened", upstream=str(address), address=str(listener.address))
+
+    def _close(self, member: Address) -> None:
+        self._topology.closed(member)
+        self._open.pop(member).close()
+        self._log.info("listener closed", upstream=str(member))
+
+    def _pass_first_on(self) -> None:
+        """Have the first port stand for another seed, if one is foremost now. Clients know that
+        port alone, perhaps: there is no moment at which nobody listens there."""
+        for seed in self._wanted.keys() - self._given.keys():
+            former = next((m for m, one in self._open.items() if one.address == self._first), seed)
+            if former != seed:
+                if seed in self._open:
+                    self._close(seed)
+                listener = self._open.pop(former)
+                self._topology.closed(former)
+                listener.upstream = seed
+                self._name(listener)
+                self._passed(listener)
+                self._log.info("listener passed on", upstream=str(seed), former=str(former))
+
+    def _passed(self, listener: Listener) -> None:
+        """It accepts for another member from now on; whoever has it sees whom."""
 
     def close(self) -> None:
         """Accept no more clients."""
@@ -255,14 +277,18 @@ class MemberListeners:
         return await open_next_listener(self._first, member, backlog, inherited, avoided)
 
     def _start(self, listener: Listener, nursery: trio.Nursery) -> None:
+        self._name(listener)
+        if self._accepting:
+            self._accept(listener, nursery)
+
+    def _name(self, listener: Listener) -> None:
+        """Have hello name a member by this listener from now on."""
         self._open[listener.upstream] = listener
         before = self._stood.get(listener.address.port, listener.upstream)
         self._stood[listener.address.port] = listener.upstream
         if before != listener.upstream:
             self.displaced(before)
         announce(listener, self._topology, self._settings)
-        if self._accepting:
-            self._accept(listener, nursery)
 
     def _accept(self, listener: Listener, nursery: trio.Nursery) -> None:
         take = partial(self._take, listener)

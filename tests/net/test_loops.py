@@ -69,6 +69,13 @@ def member(upstream: str, listen: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("tables", "expected"),
     [
+        (
+            {"listen": {"primary": "0.0.0.0:1"}, "upstream": {"address": "127.0.0.1:1"}},
+            [
+                "upstream.address: 127.0.0.1:1 is the proxy's own listener (listen.primary),"
+                " so that it would be its own upstream"
+            ],
+        ),
         ({}, []),
         (
             {"listen": {"address": "0.0.0.0:7"}, "upstream": {"address": "127.0.0.1:7"}},

@@ -120,12 +120,16 @@ async def test_routers_come_and_go(monkeypatch, nursery):
             def placed():
                 return cluster.listeners.placed()
 
-            before = listening()
+            def sockets_in_front():
+                return [one.sockets for place, one in placed() if str(place.address) == front]
+
+            before, sockets = listening(), sockets_in_front()
             assert str(before[str(first)]) == front
             cluster.follow((second, third))
             # The port that clients know is somebody's all the time.
             await until(lambda: listening().keys() == {str(second), str(third)})
             await until(lambda: str(listening()[str(second)]) == front)
+            assert sockets_in_front() == sockets
             async with pymongo_at(f"mongodb://{front}/") as driver:
                 assert (await driver.command("ping"))["ok"] == 1
     nursery.cancel_scope.cancel()

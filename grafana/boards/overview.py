@@ -98,6 +98,7 @@ BOARD: Final = Dashboard(
                         "rejected: {{reason}}",
                     ),
                     Query(rate("client_connections_closed_total", "reason"), "{{reason}}"),
+                    Query(rate("client_probes_total"), "ended with no more than hello"),
                     Query(rate("admin_tokens_refused_total"), "admin token refused"),
                     unit="cps",
                 ),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import bson
 
+from proxy.conversation.firsts import Firsts
 from proxy.conversation.hello import HELLO_COMMANDS, ClientMetadata
 from proxy.conversation.pending import Pending
 from proxy.conversation.refusing import Refusing
@@ -225,6 +226,17 @@ class Conversation(Replies):
         self.answers += len(answer)
         self._pending.append(Pending(0, request.command, now, answer=answer))
         self._settle(now)
+
+    def until_used(self, first: Callable[[], CommandError | None]) -> None:
+        """Call ``first`` at the first request that is no part of a handshake, once, to have that
+        and the connection refused or, where it gives None, go on."""
+        self._handlers = Firsts(self._handlers, partial(self._go_on, self._handlers, first))
+
+    def _go_on(
+        self, handlers: Mapping[str, RequestHandler], first: Callable[[], CommandError | None]
+    ) -> CommandError | None:
+        self._handlers = handlers
+        return first()
 
     def refuse_all(self, error: CommandError) -> None:
         """Answer the first request, whatever it is, with this error, and then close."""

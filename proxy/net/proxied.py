@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 import trio
 
+from proxy.net.networks import Networks
 from proxy.net.transport import PeerGoneError
 from proxy.wire.protocols import PROXY, protocol_of
 from proxy.wire.proxy_header import LONGEST, WORD, HeaderError, may_begin, read_header
@@ -31,15 +31,11 @@ class Senders:
 
     def __init__(self, settings: Listen) -> None:
         self._required = settings.proxy_protocol == "require"
-        self._networks = [ip_network(network) for network in settings.proxy_protocol_from]
+        self._networks = Networks(settings.proxy_protocol_from)
 
     def may_send(self, peer: str) -> bool:
         """Whether ``peer``, as a listener names it, may."""
-        host, found, _ = peer.rpartition(":")
-        if not found:
-            return True  # no host and port: a unix socket
-        address = ip_address(host.strip("[]"))
-        return any(address in network for network in self._networks)
+        return self._networks.hold(peer)
 
     async def receive(self, sock: socket.socket, peer: str) -> tuple[ProxyHeader | None, bytes]:
         """The header that ``peer`` sends, and what came behind it; None where it begins otherwise.

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-_NOTHING_SAID: Final = "closed by the other side, which may not speak TLS"
+#: Why a handshake failed that the other side did not begin.
+NOTHING_SAID: Final = "closed by the other side, which may not speak TLS"
 
 #: First bytes of a peer by which its protocol is known.
 _BEGINNING: Final = 64
@@ -175,7 +176,7 @@ async def start_tls(
             protocol = protocol_of(bytes(begun))
             if protocol not in ("", TLS):
                 words += f": this is {protocol}"
-            elif words == _NOTHING_SAID and not server_side:
+            elif words == NOTHING_SAID and not server_side:
                 protocol = NOTHING
             else:
                 protocol = ""
@@ -208,7 +209,7 @@ async def _shake_hands(sock: socket.socket, records: Records, begun: bytearray) 
         except BlockingIOError:
             continue
         if not data:
-            raise ConnectionError("closed in the middle of it" if begun else _NOTHING_SAID)
+            raise ConnectionError("closed in the middle of it" if begun else NOTHING_SAID)
         if len(begun) < _BEGINNING:
             begun += data[:_BEGINNING]
         records.feed(data)

@@ -97,10 +97,15 @@ class Telemetry:
             "client_connections_rejected_total",
             "Client connections that were rejected at once.",
             "reason",
-            start=product(("connection limit", "descriptors")),
+            start=product(("connection limit", "descriptors", "address")),
         )
         self._closes = declared.counter(
             "client_connections_closed_total", "Client connections that ended.", "reason"
+        )
+        self._probes = declared.counter(
+            "client_probes_total",
+            "Client connections that ended and had asked for no more than hello.",
+            start=((),),
         )
         self._tokens = declared.counter(
             "admin_tokens_refused_total",
@@ -217,6 +222,10 @@ class Telemetry:
     def rejected(self, reason: str) -> None:
         """A client connection was rejected; it is not counted as accepted."""
         self._rejections[(self._rejection[reason],)] += 1
+
+    def probed(self) -> None:
+        """A client connection ended that was asked for nothing but hello."""
+        self._probes[()] += 1
 
     def token_refused(self) -> None:
         """Somebody came to the admin endpoint with a wrong token."""

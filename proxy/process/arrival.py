@@ -15,6 +15,7 @@ from proxy.wire.proxy_header import header_for
 if TYPE_CHECKING:
     import socket
     import ssl
+    from collections.abc import Callable
 
     from proxy.addresses import Address
     from proxy.net.proxied import Senders
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from proxy.observe.telemetry import Telemetry
     from proxy.settings.upstream import Upstream
     from proxy.wire.proxy_header import ProxyHeader
+
+
+class NotAllowedError(PeerGoneError):
+    """The client's own address is none that is served."""
 
 
 class Arrival:
@@ -40,8 +45,15 @@ class Arrival:
         #: somebody is there.
         self.quiet = self.local = False
 
-    async def receive(self, senders: Senders | None, tls: ListenerTls | None) -> None:
+    async def receive(
+        self,
+        senders: Senders | None,
+        tls: ListenerTls | None,
+        lets_in: Callable[[str], bool] = lambda _peer: True,
+    ) -> None:
         """Take its header, where ``senders`` may send one, and do its TLS handshake.
+
+        A balancer that speaks for itself is let in from anywhere.
 
         Raises:
             PeerGoneError: it is not to be served, or gone; the socket may be open still.
@@ -51,6 +63,8 @@ class Arrival:
             header, ahead = await senders.receive(self._sock, self.peer)
             if header is not None:
                 self._take(header)
+            if not self.quiet and not lets_in(self.peer):
+                raise NotAllowedError(f"{self.peer} is not in listen.allow")
         if tls is None:
             self.client = SocketTransport(self._sock, ahead=ahead)
         else:
@@ -71,6 +85,9 @@ class Arrival:
         if isinstance(error, NobodyError):
             self.quiet = self.local = True
             return "client closed"
+        if isinstance(error, NotAllowedError):
+            self.quiet = self.local = True
+            return f"client not allowed: {error}"
         where = "PROXY header" if isinstance(error, NotServedError) else "TLS"
         return f"client {where}: {error}"
 

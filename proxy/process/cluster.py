@@ -197,6 +197,7 @@ class Cluster:
     def keep(self, services: trio.Nursery) -> None:
         """Do what has to be done though nobody asks, for as long as ``services`` run."""
         services.start_soon(keep_house, self.sessions_shared, self.upstreams)
+        services.start_soon(self.shared.probes.run)
         connections = self.open_connections.values
         services.start_soon(end_overdue, self.sessions_shared, connections, self._owns)
         if self._srv is not None:
@@ -242,7 +243,10 @@ class Cluster:
 
     def _take(self, listener: Listener, sock: socket.socket, peer: str) -> None:
         common = self.common
-        if common.serving is None:
+        # Behind a balancer it is not known yet who comes.
+        if common.serving is None or (
+            self.shared.senders is None and not self.shared.lets_in(peer)
+        ):
             sock.close()
         elif not common.places.admit():
             sock.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from logging import DEBUG
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -18,7 +19,7 @@ from proxy.conversation.handlers import HANDLERS
 from proxy.errors import NotDialledError
 from proxy.net.limits import Share
 from proxy.net.relay import Relay
-from proxy.net.tls_transport import TlsTransport
+from proxy.net.tls_transport import NOTHING_SAID, TlsTransport
 from proxy.net.transport import PeerGoneError, SocketTransport
 from proxy.process.arrival import Arrival, dial, header_of
 from proxy.session.identity import EVERYBODY
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from proxy.errors import CommandError
     from proxy.net.transport import Transport
     from proxy.observe.telemetry import Telemetry
     from proxy.process.primary import Front
@@ -51,6 +53,7 @@ class Connection:
         "_say",
         "_shared",
         "_sock",
+        "_strange",
         "_tls_context",
         "front",
         "id",
@@ -73,6 +76,8 @@ class Connection:
         self._conversation: Conversation | None = None
         self._counted = (0, 0, 0, 0)
         self._draining = False
+        #: Whether a side speaks another protocol.
+        self._strange = False
         self._handshake: trio.CancelScope | None = None
         self._tls_context: ssl.SSLContext | None = None
         self.id = number
@@ -87,7 +92,7 @@ class Connection:
         """Serve the client until either side ends it. Never raises but to be cancelled."""
         telemetry = self._shared.telemetry
         telemetry.connection_opened()
-        if self._shared.senders is None:
+        if self._shared.senders is None and self._tells_of_probes:
             self._greet(self._log.info)
         reason = "cancelled"
         try:
@@ -99,7 +104,10 @@ class Connection:
             self._sock.close()
             self.count_bytes()
             telemetry.connection_closed(reason.partition(":")[0])
-            say = self._say or self._greet(self._log.debug)
+            probe = self._is_probe(reason)
+            if probe:
+                self._shared.probes.seen(self.peer)
+            say = self._say or self._greet(self._log.debug if probe else self._log.info)
             say("client gone", reason=reason, **self._totals())
             # They refer back: see :mod:`proxy.memory`.
             self._conversation = self.relay = None
@@ -203,6 +211,29 @@ class Connection:
         say("client connected", client=self.peer, upstream=str(self.upstream))
         return say
 
+    @property
+    def _tells_of_probes(self) -> bool:
+        """Whether its coming is logged before it is known what for."""
+        return self._shared.config.log.probes or self._log.is_enabled_for(DEBUG)
+
+    def _is_probe(self, reason: str) -> bool:
+        """Whether it has ended in the ordinary way and asked for nothing but hello."""
+        conversation, relay = self._conversation, self.relay
+        if conversation is None or relay is None:
+            return reason == "client closed" or reason.endswith(NOTHING_SAID)
+        asked = conversation.requests > conversation.hellos
+        # Half a message is none.
+        begun = not conversation.requests and relay.byte_counts()[0]
+        return not (asked or begun or self._strange) and reason.startswith(
+            ("client closed", "client: ", "draining")
+        )
+
+    def _used(self) -> CommandError | None:
+        """The first request has come that is no part of a handshake."""
+        if self._say is None:
+            self._greet(self._log.info)
+        return None
+
     async def _arrive(self) -> Transport | str:
         """The client, ready to be heard; or why it is not to be."""
         shared = self._shared
@@ -211,14 +242,14 @@ class Connection:
         problem = ""
         try:
             with trio.move_on_at(until) as self._handshake:
-                await arrival.receive(shared.senders, shared.listener_tls)
+                await arrival.receive(shared.senders, shared.listener_tls, shared.lets_in)
         except PeerGoneError as error:
             problem = arrival.failed(error)
             if error.protocol:
                 self.foreign("client", error.protocol, problem.removeprefix("client "))
         self._handshake = None
         self.peer, self._reached = arrival.peer, arrival.reached
-        if arrival.local or not arrival.quiet:
+        if self._say is None and (arrival.local or (self._tells_of_probes and not arrival.quiet)):
             self._greet(self._log.debug if arrival.local else self._log.info)
         return arrival.client or problem or ("draining" if self._draining else "handshake timeout")
 
@@ -268,6 +299,7 @@ class Connection:
             shared.upstreams.at(self.upstream).now,
         )
         self._conversation = Conversation(presentation, self, desk, HANDLERS)
+        self._conversation.until_used(self._used)
         self.relay = Relay(
             client,
             self._dial,
@@ -287,7 +319,7 @@ class Connection:
 
     async def _dial(self, first: bytes) -> Transport:
         """Connect upstream, and do not go on before it is known what upstream is."""
-        if self._say is None:
+        if self._say is None and self._tells_of_probes:
             self._greet(self._log.info)
         shared = self._shared
         settings = shared.config.upstream
@@ -381,7 +413,10 @@ class Connection:
         return self._shared.telemetry
 
     def identified(self, identity: Identity) -> None:
-        self._log.info("authenticated", user=identity.name or "nobody")
+        if self._say is None and identity.name:
+            self._greet(self._log.info)
+        say = self._say or self._log.debug
+        say("authenticated", user=identity.name or "nobody")
 
     def interrupt(self, operation: InFlight) -> None:
         self._shared.interrupt(operation)
@@ -398,6 +433,7 @@ class Connection:
             self.relay.later(seconds, what)
 
     def foreign(self, side: str, protocol: str, problem: str) -> None:
+        self._strange = True
         where = {"client": self.peer, "upstream": str(self.upstream)}
         self._shared.strangers.met(trio.current_time(), side, protocol, problem, **where)
 

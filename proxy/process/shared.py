@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from proxy import logs
+from proxy.net.networks import Networks
 from proxy.net.proxied import Senders
+from proxy.process.probes import Probes
 from proxy.process.strangers import Strangers
 
 if TYPE_CHECKING:
@@ -49,8 +52,26 @@ class Shared:
     senders: Senders | None = field(init=False)
     #: Told of whoever speaks another protocol.
     strangers: Strangers = field(init=False)
+    #: Told of whoever came and asked for nothing.
+    probes: Probes = field(init=False)
+    #: Who may be a client; None for everybody.
+    allowed: Networks | None = field(init=False)
+    #: Told of whoever may not.
+    turned_away: logs.Seldom = field(init=False)
 
     def __post_init__(self) -> None:
         listen = self.config.listen
         self.senders = None if listen.proxy_protocol == "off" else Senders(listen)
         self.strangers = Strangers(self.telemetry)
+        self.probes = Probes(self.telemetry, logs.logger())
+        self.allowed = Networks(listen.allow) if listen.allow else None
+        self.turned_away = logs.Seldom(logs.logger(), "client rejected")
+
+    def lets_in(self, peer: str) -> bool:
+        """Whether ``peer``, a client's own address, may be served; if not, that is said."""
+        if self.allowed is None or self.allowed.hold(peer):
+            return True
+        self.telemetry.rejected("address")
+        reason = "not in listen.allow"
+        self.turned_away.warn(trio.current_time(), client=peer, reason=reason)
+        return False

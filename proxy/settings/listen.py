@@ -83,6 +83,7 @@ class Listen(Settings):
     address: ListenAddress = "127.0.0.1:27018"
     advertise: HostName | None = None
     primary: ListenAddress | None = None
+    allow: Annotated[tuple[Network, ...], Field(min_length=1)] | None = None
     backlog: Annotated[int, Field(strict=True, ge=1, le=65_535)] = 1024
     socket: Socket = Socket()
     proxy_protocol: Literal["off", "accept", "require"] = "off"

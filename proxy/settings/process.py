@@ -44,6 +44,7 @@ class Log(Settings):
 
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
+    probes: StrictBool = False
 
 
 class Embedded(Settings):

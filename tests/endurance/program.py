@@ -100,7 +100,7 @@ class Program:
             f'[listen]\naddress = "{listen or f"127.0.0.1:{self.port}"}"\n'
             f'[upstream]\naddress = "127.0.0.1:{self._behind}"\n'
             f'[admin]\naddress = "127.0.0.1:{self.admin}"\n{admin}'
-            '[log]\nformat = "json"\n'
+            '[log]\nformat = "json"\nprobes = true\n'
             f'[process]\npid_file = "{self._pid_file}"\n{settings}'
         )
 

@@ -333,15 +333,14 @@ class Relay:
                         self.conversation.go_on(self._clock(), self._enough)
                     await self._flush_replies(to_upstream, nursery)
             self._client.send_eof()
-            self.stop("upstream closed" + self._unanswered())
+            self._upstream_ended("upstream closed")
         except PeerGoneError as error:
-            self.stop(f"upstream: {error}" + self._unanswered())
+            self._upstream_ended(f"upstream: {error}")
 
-    def _unanswered(self) -> str:
-        """What to add where upstream ended and has said nothing although it was asked."""
-        asked = self.conversation.in_flight and not self._client_ended
-        said = self._received_upstream > 0
-        return unanswered(self.conversation.observer) if asked and not said else ""
+    def _upstream_ended(self, how: str) -> None:
+        if not (self._received_upstream or self._client_ended):
+            how += unanswered(self.conversation)
+        self.stop(how)
 
     async def _flush_replies(self, to_upstream: Outlet, nursery: trio.Nursery) -> None:
         """Send what was decided on upstream's replies."""

@@ -27,7 +27,7 @@ _HTTP_ANSWER: Final = (
 
 #: Of an upstream that closed where an answer was due.
 UNANSWERED: Final = (
-    "without an answer, as servers do that expect TLS or a PROXY header, or do not expect it"
+    "without an answer, as servers do that expect TLS or a PROXY header, or get one unexpectedly"
 )
 
 
@@ -73,7 +73,12 @@ def look_at_upstream(observer: Observer, data: bytes) -> None:
             raise PeerGoneError(problem)
 
 
-def unanswered(observer: Observer) -> str:
-    """Tell of an upstream that closed and never answered; returns it as words for the reason."""
-    observer.foreign("upstream", NOTHING, f"closed {UNANSWERED}")
+def unanswered(conversation: Conversation) -> str:
+    """Tell of an upstream that closed and never said anything, if it was asked something.
+
+    Returns it in words that can stand behind others; "" if there is nothing to tell.
+    """
+    if not conversation.in_flight:
+        return ""
+    conversation.observer.foreign("upstream", NOTHING, f"closed {UNANSWERED}")
     return f": {UNANSWERED}"

@@ -8,7 +8,7 @@ import trio
 
 from proxy.addresses import parse_address
 from proxy.net.proxied import NobodyError, NotServedError
-from proxy.net.tls_transport import start_tls
+from proxy.net.tls_transport import TlsTransport, start_tls
 from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket
 from proxy.wire.proxy_header import header_for
 
@@ -90,6 +90,18 @@ class Arrival:
             return f"client not allowed: {error}"
         where = "PROXY header" if isinstance(error, NotServedError) else "TLS"
         return f"client {where}: {error}"
+
+
+def own_context(client: Transport, tls: UpstreamTls | None) -> ssl.SSLContext | None:
+    """What upstream is shown for a client with a certificate, where that is mapped.
+
+    Raises:
+        ValueError: nobody knows whose certificate it is.
+    """
+    if tls is None or not isinstance(client, TlsTransport):
+        return None
+    certificate = client.peer_certificate()
+    return tls.context_for(certificate) if certificate else None
 
 
 async def dial(

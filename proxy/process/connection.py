@@ -19,9 +19,9 @@ from proxy.conversation.handlers import HANDLERS
 from proxy.errors import NotDialledError
 from proxy.net.limits import Share
 from proxy.net.relay import Relay
-from proxy.net.tls_transport import NOTHING_SAID, TlsTransport
+from proxy.net.tls_transport import NOTHING_SAID
 from proxy.net.transport import PeerGoneError, SocketTransport
-from proxy.process.arrival import Arrival, dial, header_of
+from proxy.process.arrival import Arrival, dial, header_of, own_context
 from proxy.session.identity import EVERYBODY
 
 if TYPE_CHECKING:
@@ -264,17 +264,12 @@ class Connection:
             if isinstance(arrived, str):
                 return arrived
             client = arrived
-        refuse_x509 = shared.upstream_tls is not None and shared.upstream_tls.shows_certificate
-        if isinstance(client, TlsTransport) and shared.upstream_tls is not None:
-            certificate = client.peer_certificate()
-            try:
-                own = shared.upstream_tls.context_for(certificate) if certificate else None
-            except ValueError as error:
-                client.close()
-                return f"client TLS: {error}"
-            if own is not None:
-                self._tls_context = own
-                refuse_x509 = False
+        tls = shared.upstream_tls
+        try:
+            self._tls_context = own_context(client, tls)
+        except ValueError as error:
+            client.close()
+            return f"client TLS: {error}"
         named = self._reached if self._sock.family != socket.AF_UNIX else None
         local_host = named.host if named is not None else ""
         topology, rewrite = shared.topology, shared.config.upstream.hello == "rewrite"
@@ -288,7 +283,7 @@ class Connection:
             own=own_address,
             addresses=lambda: shown() if rewrite else None,
             strip_compression=shared.config.upstream.compression == "strip",
-            refuse_x509=refuse_x509,
+            refuse_x509=tls is not None and tls.shows_certificate and self._tls_context is None,
             known=shared.ready.is_set,
         )
         desk = Desk(

@@ -19,6 +19,9 @@ from proxy.build import VERSION
 ROOT = Path(__file__).parent.parent
 MODULES = [str(path.relative_to(ROOT)) for path in compiled_modules(ROOT)]
 
+#: Tests that may set anything.
+TESTS = [path.relative_to(ROOT) for path in sorted((ROOT / "tests").rglob("test_*.py"))]
+
 #: What may be called twice without harm.
 HARMLESS = {"len", "_int32"}
 
@@ -98,6 +101,32 @@ def heirs_of_abstract_classes(tree: ast.Module) -> Iterator[str]:
             for base in made.bases:
                 if ast.unparse(base).partition("[")[0] in abstract:
                     yield f"{made.lineno}: {made.name}"
+
+
+def constants_set(tree: ast.Module) -> Iterator[str]:
+    """A constant is compiled into where it is used: a test that sets it there changes nothing."""
+    imported = {
+        name.asname or name.name: f"{node.module}.{name.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+            module = imported.get(ast.unparse(node.args[0]), "").replace(".", "/") + ".py"
+            name = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
+            if module in MODULES and str(name).isupper():
+                yield f"{node.lineno}: {module}: {name}"
+
+
+@pytest.mark.parametrize("file", TESTS, ids=str)
+def test_no_test_sets_what_the_compiler_has_fixed(file: Path) -> None:
+    assert list(constants_set(ast.parse((ROOT / file).read_text()))) == []
+
+
+def test_a_constant_that_a_test_sets_is_found() -> None:
+    source = "from proxy.net import readiness\nm.setattr(readiness, '_SLICE', 1.0)"
+    assert list(constants_set(ast.parse(source))) == ["2: proxy/net/readiness.py: _SLICE"]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -29,14 +29,6 @@ import trio
 from proxy.net.awake import Odds, Others, Starved
 from proxy.processors import processors
 
-#: Seconds for which sockets are served before other tasks have their turn.
-_SLICE: Final = 0.002
-
-#: Seconds for which what was decided may wait to be sent. Where there are more to work than
-#: processors, the next pause of some milliseconds comes at any moment, and takes with it all that
-#: is not sent: with ten times as much, the slowest hundredth takes a tenth longer.
-_UNSENT: Final = 0.0002
-
 #: Bytes asked for in a read that follows one which brought as many as it could: replies of 100 KB
 #: then pass 1.6 times as fast, and of 1 MB twice as fast. With half of this the latter cost 1.4
 #: times as much, since the peers are woken more often.
@@ -74,6 +66,12 @@ class Readiness:
         self.waiting = 0
         #: Bytes that are read at a time at the most: less where there is little room for them.
         self.most = BULK_SIZE
+        #: Seconds for which sockets are served before other tasks have their turn.
+        self.slice = 0.002
+        #: Seconds for which what was decided may wait to be sent. Where there are more to work than
+        #: processors, the next pause of some milliseconds comes at any moment, and takes with it
+        #: all that is not sent: with ten times as much, the slowest hundredth takes a tenth longer.
+        self.unsent = 0.0002
         #: Seconds for which it was waited awake in vain.
         self.lingered = 0.0
         self._patience = 0.0
@@ -128,11 +126,11 @@ class Readiness:
             return False
         watched = self._watched
         now = perf_counter()
-        end = now + _SLICE
+        end = now + self.slice
         while ready:
             taken = []
             turns = iter(ready)
-            send_by = now + _UNSENT
+            send_by = now + self.unsent
             for fd, _ in turns:
                 # One that was taken before it may have ended this one.
                 if (found := watched.get(fd)) is not None:

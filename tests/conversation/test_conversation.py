@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterator
 
 import bson
@@ -10,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.conversation import replies
 from proxy.conversation.passing import PASS_ABOVE
 from proxy.errors import CommandError
 from proxy.wire.compression import deflate
@@ -490,6 +490,9 @@ def test_a_refusal_that_waits_is_sent_before_the_end():
 # ------------------------------------------------------------------ long replies
 
 
+#: No shorter where it is compressed.
+NOISE = random.Random(1).randbytes(PASS_ABOVE + 100)
+
 LONG = reply({"ok": 1.0, "text": "x" * (2 * PASS_ABOVE)}, 1, 1001)
 
 
@@ -516,28 +519,26 @@ def test_any_split_of_replies_long_and_short_gives_the_client_the_same(places):
 
 @given(st.lists(st.integers(0, 10**6), max_size=8), st.sampled_from([None, 1]))
 def test_any_split_of_a_stream_of_long_replies(places, compressor):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replies, "PASS_ABOVE", 100)
-        request = compressed(getmore(), compressor)
-        talk = Talk().client(request).upstream_gets(request).client(TWO).upstream_gets(TWO)
-        document = {"ok": 1.0, "text": bytes(range(200))}
-        stream = b"".join(
-            compressed(answer, compressor)
-            for answer in (
-                reply(document, 1, 501, flags=MORE_TO_COME),
-                reply(OK, 501, 502, flags=MORE_TO_COME),
-                reply(document, 502, 503, flags=MORE_TO_COME),
-                reply(document, 503, 504),
-                SECOND,
-            )
+    request = compressed(getmore(), compressor)
+    talk = Talk().client(request).upstream_gets(request).client(TWO).upstream_gets(TWO)
+    document = {"ok": 1.0, "data": NOISE}
+    stream = b"".join(
+        compressed(answer, compressor)
+        for answer in (
+            reply(document, 1, 501, flags=MORE_TO_COME),
+            reply(OK, 501, 502, flags=MORE_TO_COME),
+            reply(document, 502, 503, flags=MORE_TO_COME),
+            reply(document, 503, 504),
+            SECOND,
         )
-        got = b""
-        for chunk in cut(stream, places):
-            talk.upstream(chunk)
-            got += b"".join(talk.conversation.to_client)
-            talk.conversation.to_client.clear()
-        assert got == stream
-        talk.idle()
+    )
+    got = b""
+    for chunk in cut(stream, places):
+        talk.upstream(chunk)
+        got += b"".join(talk.conversation.to_client)
+        talk.conversation.to_client.clear()
+    assert got == stream
+    talk.idle()
 
 
 def test_a_long_reply_is_passed_on_while_it_arrives():
@@ -587,14 +588,12 @@ def test_a_refusal_waits_for_a_long_reply():
 
 def test_a_compressed_stream_is_never_passed_on_unseen():
     # Whether another reply follows can only be told from the inflated one.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replies, "PASS_ABOVE", 100)
-        big = deflate(reply({"b": bytes(range(256))}, 1, 501, flags=MORE_TO_COME), 0)
-        assert HEADER.unpack_from(big)[3] == OP_COMPRESSED
-        talk = Talk().client(getmore()).upstream_gets(getmore())
-        talk.upstream(big[:200]).quiet()
-        talk.upstream(big[200:]).client_gets(big)
-        assert talk.conversation.streaming
+    big = deflate(reply({"b": NOISE}, 1, 501, flags=MORE_TO_COME), 0)
+    assert HEADER.unpack_from(big)[3] == OP_COMPRESSED
+    talk = Talk().client(getmore()).upstream_gets(getmore())
+    talk.upstream(big[:200]).quiet()
+    talk.upstream(big[200:]).client_gets(big)
+    assert talk.conversation.streaming
 
 
 # ------------------------------------------------------------------ what is told

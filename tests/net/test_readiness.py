@@ -76,11 +76,10 @@ async def test_one_that_was_just_forgotten_is_not_served(pairs):
     assert len(served) == 1
 
 
-async def test_what_was_taken_of_several_is_settled_together(pairs, monkeypatch):
+async def test_what_was_taken_of_several_is_settled_together(pairs):
     # Nor does it end early where this process has to wait for a processor.
-    monkeypatch.setattr(readiness, "_SLICE", 3600.0)
-    monkeypatch.setattr(readiness, "_UNSENT", 3600.0)
     watching = readiness.current()
+    watching.slice, watching.unsent = 3600.0, 3600.0
     happened: list[str] = []
     for ours, theirs in pairs[:3]:
         theirs.send(b"x")
@@ -95,10 +94,9 @@ async def test_what_was_taken_of_several_is_settled_together(pairs, monkeypatch)
     assert happened == ["take"] * 3 + ["settle"] * 2
 
 
-async def test_what_was_taken_does_not_wait_for_long_to_be_settled(pairs, monkeypatch):
-    monkeypatch.setattr(readiness, "_SLICE", 3600.0)
-    monkeypatch.setattr(readiness, "_UNSENT", -1.0)
+async def test_what_was_taken_does_not_wait_for_long_to_be_settled(pairs):
     watching = readiness.current()
+    watching.slice, watching.unsent = 3600.0, -1.0
     happened: list[str] = []
     for ours, theirs in pairs[:3]:
         theirs.send(b"x")
@@ -112,11 +110,10 @@ async def test_what_was_taken_does_not_wait_for_long_to_be_settled(pairs, monkey
     assert happened == ["take", "settle"] * 3
 
 
-async def test_one_that_takes_long_keeps_no_other_from_its_turn(pairs, monkeypatch):
+async def test_one_that_takes_long_keeps_no_other_from_its_turn(pairs):
     """The kernel names it first each time."""
-    monkeypatch.setattr(readiness, "_SLICE", -1.0)
-    monkeypatch.setattr(readiness, "_UNSENT", -1.0)
     watching = readiness.current()
+    watching.slice, watching.unsent = -1.0, -1.0
     served = []
     for number, (ours, theirs) in enumerate(pairs[:4]):
         theirs.send(b"12")

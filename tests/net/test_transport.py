@@ -187,9 +187,9 @@ async def test_what_arrives_is_handed_over_until_something_has_to_be_waited_for(
     assert got[3:] == [b"three"]
 
 
-async def test_small_pieces_are_settled_together_and_large_ones_at_once(nursery, monkeypatch):
+async def test_small_pieces_are_settled_together_and_large_ones_at_once(nursery):
     # Nor does a turn end early where this process has to wait for a processor.
-    monkeypatch.setattr(readiness, "_SLICE", 3600.0)
+    readiness.current().slice = 3600.0
     happened: list[str] = []
     with contextlib.ExitStack() as stack:
         # What is sent is there at once, which over TCP it may not be.

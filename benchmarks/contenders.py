@@ -21,7 +21,7 @@ from typing import Final
 
 from benchmarks.secure import LEGS, Files
 
-_START_SECONDS: Final = 15.0
+_START_SECONDS: Final = 60.0
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _COMPILED: Final = _ROOT / "build" / "compiled"
@@ -177,9 +177,11 @@ def proxy(
     name: str = "proxy",
     tracking: bool = True,
     workers: int = 1,
+    sessions: int = 1_000_000,
+    awake: bool = True,
 ) -> Contender:
     """This proxy, with everything on, audit log included, or with the tracking of sessions off, or
-    with several workers."""
+    with several workers, or with room for more sessions, or never waiting awake."""
     port = _free_port()
     folder = Path(tempfile.mkdtemp())
     settings = folder / "config.toml"
@@ -198,10 +200,12 @@ def proxy(
         address = "127.0.0.1:{_free_port()}"
         [process]
         workers = {workers}
+        busy_poll_seconds = {0.0005 if awake else 0.0}
         [limits]
         connections = 20000
         [sessions]
         tracking = {str(tracking).lower()}
+        max_sessions = {sessions}
         [audit]
         file = "{folder / "audit.jsonl"}"
         {secured}

@@ -152,7 +152,7 @@ def _seed(text: str) -> Address:
 
 def dialled(address: Address) -> Address:
     """A listener's address as somebody on the same machine dials it."""
-    wildcards = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    wildcards = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}
     return Address(wildcards.get(address.host, address.host), address.port, address.path)
 
 

@@ -22,6 +22,7 @@ SHIPPED: Final = (
     EXAMPLE,
     "deploy/mongo-session-proxy.service",
     "deploy/mongo-session-proxy.socket",
+    "deploy/redirect",
     "grafana/alerts.yml",
     "grafana/dashboards",
     "grafana/prometheus.yml",

@@ -146,7 +146,7 @@ def advertised(config: Config) -> dict[str, str]:
     if not hosts:
         hosts[parse_address(config.listen.address).host] = "listen.address"
     # Where it listens everywhere, or on a path, no setting says how clients call it.
-    return {host: by for host, by in hosts.items() if host not in ("", "0.0.0.0", "::")}
+    return {host: by for host, by in hosts.items() if host not in ("", "0.0.0.0", "::", "*")}
 
 
 def _not_named(certificate: x509.Certificate, config: Config, file: Path) -> list[str]:

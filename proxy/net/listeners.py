@@ -14,6 +14,7 @@ import trio
 
 from proxy.addresses import Address
 from proxy.net.inherited import NOTHING, Inherited
+from proxy.net.redirected import make_transparent
 from proxy.net.transport import set_options
 from proxy.net.unix import AS_IT_IS, Access, open_unix
 
@@ -46,7 +47,7 @@ class Listener:
     @property
     def wildcard(self) -> bool:
         """Whether it listens on every interface, so that no one host names it."""
-        return self.address.host in ("0.0.0.0", "::")
+        return self.address.host in ("0.0.0.0", "::", "*")
 
     def close(self) -> None:
         """Accept no more; a second call does nothing."""
@@ -68,8 +69,11 @@ async def open_listener(
     *,
     handed: bool = True,
     access: Access = AS_IT_IS,
+    transparent: bool = False,
 ) -> Listener:
     """Listen on ``address``; port 0 means any free one. ``access`` is for a unix socket.
+
+    A ``transparent`` listener is given connections to any address (TPROXY).
 
     Sockets that are ``inherited`` are taken where they listen there; without ``handed``, only
     those that were nobody's before.
@@ -88,7 +92,10 @@ async def open_listener(
             handed = taken.handed
             return Listener(address, upstream, [taken.sock], own=False, handed=handed)
         found = await trio.socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            None if address.host == "*" else address.host,
+            address.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
         )
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(address)) from error
@@ -107,6 +114,8 @@ async def open_listener(
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                if transparent:
+                    make_transparent(sock)
                 sock.bind(place)
             sock.listen(backlog)
             port = port or sock.getsockname()[1]

@@ -12,7 +12,7 @@ import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
-from proxy.addresses import Address, parse_address, parse_upstream
+from proxy.addresses import Address, parse_address
 
 if TYPE_CHECKING:
     from proxy.settings.config import Config
@@ -36,12 +36,9 @@ def problems(config: Config) -> list[str]:
     if config.listen.primary is not None:
         listeners["listen.primary"] = parse_address(config.listen.primary)
     upstreams = [
-        (f"upstream.members[{number}].upstream", parse_address(member.upstream))
-        for number, member in enumerate(members)
+        (f"upstream.members[{number}].upstream" if members else "upstream.address", seed)
+        for number, seed in enumerate(config.seeds if config.embedded is None or members else ())
     ]
-    if not members and config.embedded is None:
-        seeds = parse_upstream(config.upstream.address).seeds
-        upstreams = [("upstream.address", seed) for seed in seeds]
     admin = {}
     if config.admin.address is not None:
         admin = {"admin.address": parse_address(config.admin.address)}
@@ -111,6 +108,8 @@ def plain(number: str) -> _Number:
 
 
 def _numbers(host: str) -> list[_Number]:
+    if host == "*":
+        return [ip_address("0.0.0.0"), ip_address("::")]
     try:
         return [plain(host)]
     except ValueError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.addresses import Address, parse_address, parse_upstream
 from proxy.errors import ConfigError
 from proxy.net.subjects import Subject, parse_subject, subject_of
+from proxy.net.tls_records import note_server_name
 from proxy.net.tls_transport import TlsTransport, start_tls
 from proxy.settings.upstream import UpstreamTls as UpstreamSettings
 
@@ -100,6 +101,7 @@ class ListenerTls:
         if settings.ca is not None:
             _load_authorities(context, settings.ca, "listen.tls")
         context.verify_mode = _CLIENT_CERTIFICATES[settings.client_certificates]
+        context.sni_callback = note_server_name
         self.context = context
 
 
@@ -137,9 +139,15 @@ class UpstreamTls:
         return self._mapped.get(parse_subject(subject)) if subject else None
 
     async def start(
-        self, sock: socket.socket, address: Address, context: ssl.SSLContext | None = None
+        self,
+        sock: socket.socket,
+        address: Address,
+        context: ssl.SSLContext | None = None,
+        name: str = "",
     ) -> TlsTransport:
         """Do the handshake with ``address``, to which ``sock`` is connected.
+
+        ``name`` is what it goes by where that is not the address's host.
 
         Where the server agrees, it goes on with the session of an earlier connection: in that the
         server proved who it is, and was shown the same certificate.
@@ -148,12 +156,13 @@ class UpstreamTls:
             PeerGoneError: it failed; the socket is closed.
         """
         context = context or self.context
-        at = context, str(address)
+        name = self.server_name(address, name)
+        at = context, f"{address} {name}"
         return await start_tls(
             sock,
             context,
             server_side=False,
-            server_name=self.server_name(address),
+            server_name=name,
             session=self._sessions.get(at),
             keep=partial(self._keep, at),
         )
@@ -165,13 +174,14 @@ class UpstreamTls:
         if at[0] is self.context or at[0] in self._mapped.values():
             self._sessions[at] = session
 
-    def server_name(self, address: Address) -> str:
-        """What to verify and to send as SNI when connecting to ``address``.
+    def server_name(self, address: Address, name: str = "") -> str:
+        """What to verify and to send as SNI when connecting to ``address``, which may have a
+        ``name`` beside its host.
 
         Where the servers have split horizons, it also chooses what their hello says.
         """
-        own = self._names.get(address)
-        return own or self._settings.server_name or address.host or "localhost"
+        own = self._names.get(address) or self._settings.server_name
+        return own or name or address.host or "localhost"
 
     def reload(self) -> None:
         """Read the files again.

@@ -45,6 +45,16 @@ _NOT_TLS: Final = frozenset(
 ENDED: Final = ""
 
 
+_NAME: Final = "server_name_indication"
+
+
+def note_server_name(
+    connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext
+) -> None:
+    """For ``sni_callback``: what OpenSSL says here it cannot be asked for later."""
+    setattr(connection, _NAME, name)
+
+
 class Records:
     """One end of a connection.
 
@@ -110,6 +120,11 @@ class Records:
     def has_more(self) -> bool:
         """Whether :meth:`take` has something for which the socket does not get ready."""
         return self._incoming.pending > 0 or self.over is not None
+
+    @property
+    def server_name(self) -> str:
+        """Whom the client means, by its server name indication; "" where it says nothing."""
+        return str(getattr(self._object, _NAME, "") or "")
 
     def certificate(self) -> bytes | None:
         """The peer's certificate in DER form; None where it showed none."""

@@ -131,6 +131,11 @@ class TlsTransport(SocketTransport):
         return self._records.certificate()
 
     @property
+    def server_name(self) -> str:
+        """Of a client: whom it means, by its server name indication; "" where it does not say."""
+        return self._records.server_name
+
+    @property
     def resumed(self) -> bool:
         """Whether this connection went on with an earlier session."""
         return self._records.resumed

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
@@ -35,6 +35,10 @@ _KEEPALIVE: Final = (
     (socket.TCP_KEEPINTVL, 10),
     (socket.TCP_KEEPCNT, 9),
 )
+
+
+#: Of <asm-generic/socket.h>, for Pythons that were built without it.
+SO_MARK: Final = getattr(socket, "SO_MARK", 36)
 
 
 class PeerGoneError(Exception):
@@ -316,24 +320,21 @@ class SocketTransport:
             self._sock.close()
 
 
-async def open_socket(address: Address, first: bytes = b"") -> socket.socket:
+async def open_socket(address: Address, first: bytes = b"", mark: int = 0) -> socket.socket:
     """Connect to a TCP or unix address and say ``first``. The caller sets the deadline.
+
+    With a ``mark`` the kernel's rules know the TCP connection by it.
 
     Raises:
         PeerGoneError: nobody answers there; the text says why.
     """
     try:
         if address.path:
-            unix = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                await unix.connect(address.path)
-            except BaseException:
-                unix.close()
-                raise
-            connected = unix
+            connected = await _connect(socket.AF_UNIX, address.path)
+        elif mark:
+            connected = await _connect_marked(address, mark)
         else:
-            stream = await trio.open_tcp_stream(address.host, address.port)
-            connected = stream.socket
+            connected = (await trio.open_tcp_stream(address.host, address.port)).socket
     except (OSError, UnicodeError) as error:  # the latter where no name can be like that
         raise PeerGoneError(f"{address}: {_connect_reason(error)}") from error
     sock = socket.socket(fileno=connected.detach())
@@ -344,6 +345,30 @@ async def open_socket(address: Address, first: bytes = b"") -> socket.socket:
         except OSError as gone:
             sock.close()
             raise PeerGoneError(f"{address}: {gone}") from gone
+    return sock
+
+
+async def _connect_marked(address: Address, mark: int) -> trio.socket.SocketType:
+    """One address after the other: nothing of trio's sets an option before it connects."""
+    found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    for number, (family, *_, where) in enumerate(found):
+        try:
+            return await _connect(family, where, mark)
+        except OSError:
+            if number == len(found) - 1:
+                raise
+    raise OSError("no address")
+
+
+async def _connect(family: int, where: Any, mark: int = 0) -> trio.socket.SocketType:  # noqa: ANN401 - as diverse as families are
+    sock = trio.socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+        await sock.connect(where)
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

@@ -1,15 +1,13 @@
-"""What comes before a client's first message and before upstream's: headers and TLS."""
+"""What comes before a client's first message: a PROXY header and TLS."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import trio
-
 from proxy.addresses import parse_address
 from proxy.net.proxied import NobodyError, NotServedError
 from proxy.net.tls_transport import TlsTransport, start_tls
-from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket
+from proxy.net.transport import PeerGoneError, SocketTransport, Transport
 from proxy.wire.proxy_header import header_for
 
 if TYPE_CHECKING:
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from proxy.addresses import Address
     from proxy.net.proxied import Senders
     from proxy.net.tls import ListenerTls, UpstreamTls
-    from proxy.observe.telemetry import Telemetry
-    from proxy.settings.upstream import Upstream
     from proxy.wire.proxy_header import ProxyHeader
 
 
@@ -102,46 +98,6 @@ def own_context(client: Transport, tls: UpstreamTls | None) -> ssl.SSLContext | 
         return None
     certificate = client.peer_certificate()
     return tls.context_for(certificate) if certificate else None
-
-
-async def dial(
-    address: Address,
-    settings: Upstream,
-    tls: tuple[UpstreamTls | None, ssl.SSLContext | None],
-    header: bytes,
-    ready: trio.Event | None,
-    telemetry: Telemetry,
-) -> Transport:
-    """Connect upstream and say ``header``; do not go on before it is ``ready``: known what it is.
-
-    ``tls`` is what it speaks, and the client's own context for that where it has one.
-
-    Raises:
-        PeerGoneError: it cannot be reached.
-    """
-    began = trio.current_time()
-    try:
-        with trio.fail_after(settings.connect_seconds):
-            sock = await open_socket(address, header)
-            upstream: Transport
-            if tls[0] is None:
-                upstream = SocketTransport(sock)
-            else:
-                upstream = await tls[0].start(sock, address, tls[1])
-            try:
-                if ready is not None:
-                    await ready.wait()
-            except BaseException:
-                upstream.close()
-                raise
-    except trio.TooSlowError:
-        telemetry.not_connected("timeout")
-        raise PeerGoneError(f"{address}: connect timeout") from None
-    except PeerGoneError:
-        telemetry.not_connected("failed")
-        raise
-    telemetry.connected(trio.current_time() - began)
-    return upstream
 
 
 def header_of(peer: str, reached: Address | None) -> bytes:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 import trio
 
 from proxy import logs
-from proxy.addresses import parse_address, parse_upstream
+from proxy.addresses import Address, parse_address, parse_upstream
 from proxy.conversation.desk import Sessions
-from proxy.errors import CommandError
+from proxy.errors import CommandError, NotDialledError
 from proxy.listing import session_rows
 from proxy.listing.slices import in_batches
 from proxy.net import tls
+from proxy.net.redirected import ANYBODY, Redirection
 from proxy.observe.recording import DecisionRecorder
 from proxy.process.connection import Connection, by_owner
+from proxy.process.dialling import Dialler
 from proxy.process.draining import Draining
 from proxy.process.expiry import Expiry
 from proxy.process.housekeeping import keep_house
@@ -29,6 +31,7 @@ from proxy.process.uris import pasted, primary_pasted
 from proxy.session.known import KnownUsers
 from proxy.session.store import SessionStore
 from proxy.settings.rules import make_rules, rule_rows
+from proxy.upstream.destinations import Destinations
 from proxy.upstream.facts import Upstreams
 from proxy.upstream.members import Listeners, MemberListeners
 from proxy.upstream.topology import PRIMARY, Topology
@@ -75,6 +78,21 @@ class Common:
     serving: trio.Nursery | None = None
 
 
+def _topology(config: Config) -> Topology:
+    if config.listen.redirected:
+        return Destinations(config.seeds)
+    uri = parse_upstream(config.upstream.address)
+    given = {parse_address(m.upstream): m.advertise for m in config.upstream.members}
+    unix = config.listen.address.startswith("/")
+    return Topology(
+        config.seeds,
+        given=given or None,
+        replica_set=uri.replica_set,
+        # Members' names are no use to clients of a unix socket, which none of them could dial.
+        direct=uri.direct or unix or not config.rewrites,
+    )
+
+
 class Cluster:
     """Create it, :meth:`open` it and have it :meth:`accept`."""
 
@@ -89,21 +107,12 @@ class Cluster:
         self.config = config
         self.log = logs.logger()
         self._rejected = logs.Seldom(self.log, "client rejected")
-        uri = parse_upstream(config.upstream.address)
-        given = {parse_address(m.upstream): m.advertise for m in config.upstream.members}
-        self.seeds = tuple(given) or uri.seeds
+        self._refused = logs.Seldom(self.log, "destination refused")
+        self.seeds = config.seeds
         #: Where to look for seeds, and the set's name if that was there too.
-        self._srv = None if given else uri.srv
+        self._srv = None if config.upstream.members else parse_upstream(config.upstream.address).srv
         self._found_set: str | None = None
-        first = parse_address(config.listen.address)
-        passes = config.upstream.hello == "pass"
-        self.topology = Topology(
-            self.seeds,
-            given=given or None,
-            replica_set=uri.replica_set,
-            # Members' names are no use to clients of a unix socket, which none of them could dial.
-            direct=uri.direct or passes or bool(first.path),
-        )
+        self.topology = _topology(config)
         self.sessions_shared = Sessions(
             rules=make_rules(config.policies),
             recorder=DecisionRecorder(common.telemetry, common.audit),
@@ -117,6 +126,7 @@ class Cluster:
             {"native": True, "emulated": False}.get(config.sessions.commands),
         )
         upstream_tls = tls.upstream_tls(config)
+        ready = trio.Event()
         ways = Ways(upstream_tls, config.upstream, common.mark)
         self.shared = Shared(
             config=config,
@@ -127,7 +137,8 @@ class Cluster:
             upstreams=self.upstreams,
             listener_tls=tls.listener_tls(config),
             upstream_tls=upstream_tls,
-            ways=ways,
+            dialler=Dialler(ways, upstream_tls, config.upstream, common.telemetry, ready),
+            ready=ready,
             interrupt=self.end_operation,
             find_idle=self._find_idle,
         )
@@ -148,7 +159,11 @@ class Cluster:
         self.following = Following(
             self.topology, config.upstream.connect_seconds, self.watcher.hurry
         )
-        if passes:
+        self._redirection: Redirection | None = None
+        if config.listen.redirected:
+            self._redirection = Redirection(config.listen)
+            self.shared.dialler.reached = self._reached
+        if not config.rewrites:
             # Nothing about upstream has to be known to leave its hello alone.
             self.shared.ready.set()
 
@@ -207,14 +222,16 @@ class Cluster:
         """Open the first listeners; see :class:`proxy.upstream.members.Listeners`."""
         if self._srv is not None:
             self.follow(*await find_seeds(self._srv, self.config.upstream))
-        await self.listeners.open_seeds(self.seeds, accepting)
+        seeds = self.seeds if self._redirection is None else (ANYBODY,)
+        await self.listeners.open_seeds(seeds, accepting)
 
     def follow(self, seeds: tuple[Address, ...], replica_set: str | None = None) -> None:
         """Upstream has other seeds from now on, and by DNS this name."""
         self.seeds = seeds
         self._found_set = replica_set or self._found_set
         self.topology.reseed(seeds, self._found_set)
-        self.listeners.reseed(seeds)
+        if self._redirection is None:
+            self.listeners.reseed(seeds)
         self.watcher.retarget()
 
     async def _reconcile(self) -> None:
@@ -257,9 +274,36 @@ class Cluster:
             if listener.upstream == PRIMARY:
                 common.serving.start_soon(self._serve_primary, number, sock, peer, listener)
                 return
-            connection = Connection(self.shared, number, sock, peer, listener.upstream)
+            upstream, refused = self._lead(listener, sock)
+            connection = Connection(self.shared, number, sock, peer, upstream, refused)
             self.open_connections[number] = connection
             common.serving.start_soon(self._serve, connection, connection.run)
+
+    def _lead(self, listener: Listener, sock: socket.socket) -> tuple[Address, CommandError | None]:
+        """Where a client's connection leads, or may not lead."""
+        if self._redirection is None:
+            return listener.upstream, None
+        try:
+            return self._redirection.destination(sock, listener.address.port), None
+        except NotDialledError as error:
+            self._refused.warn(trio.current_time(), problem=error.error.errmsg)
+            return listener.address, error.error
+
+    async def _reached(self, upstream: Address) -> None:
+        """A client was connected to a destination of its own: get to know that."""
+        if self.hear_of(upstream):
+            self._tell_of(upstream)
+        await self.watcher.await_asked(upstream)
+
+    def hear_of(self, upstream: Address) -> bool:
+        """Clients are connected to ``upstream``; whether that is news."""
+        if not self.topology.reached(upstream):
+            return False
+        self.watcher.look()
+        return True
+
+    def _tell_of(self, _upstream: Address) -> None:
+        """Tell other processes of a destination."""
 
     async def _serve_primary(
         self, number: int, sock: socket.socket, peer: str, listener: Listener

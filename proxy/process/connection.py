@@ -16,12 +16,13 @@ from proxy.conversation.conversation import Conversation
 from proxy.conversation.desk import Desk
 from proxy.conversation.exchange import Presentation
 from proxy.conversation.handlers import HANDLERS
-from proxy.errors import NotDialledError
+from proxy.errors import CommandError, NotDialledError
 from proxy.net.limits import Share
 from proxy.net.relay import Relay
-from proxy.net.tls_transport import NOTHING_SAID
+from proxy.net.tls_transport import NOTHING_SAID, TlsTransport
 from proxy.net.transport import PeerGoneError, SocketTransport
-from proxy.process.arrival import Arrival, dial, header_of, own_context
+from proxy.process.arrival import Arrival, header_of, own_context
+from proxy.process.dialling import Meant
 from proxy.session.identity import EVERYBODY
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """A client connection that was accepted on the listener for ``upstream``."""
+    """A client connection that leads to ``upstream``, or is ``refused``."""
 
     __slots__ = (
         "_conversation",
@@ -50,7 +51,9 @@ class Connection:
         "_handshake",
         "_log",
         "_reached",
+        "_refused",
         "_say",
+        "_server_name",
         "_shared",
         "_sock",
         "_strange",
@@ -64,7 +67,13 @@ class Connection:
     )
 
     def __init__(
-        self, shared: Shared, number: int, sock: socket.socket, peer: str, upstream: Address
+        self,
+        shared: Shared,
+        number: int,
+        sock: socket.socket,
+        peer: str,
+        upstream: Address,
+        refused: CommandError | None = None,
     ) -> None:
         self._shared = shared
         self._sock = sock
@@ -80,6 +89,8 @@ class Connection:
         self._strange = False
         self._handshake: trio.CancelScope | None = None
         self._tls_context: ssl.SSLContext | None = None
+        self._refused = refused
+        self._server_name = ""
         self.id = number
         self.peer = peer
         self.upstream = upstream
@@ -270,9 +281,11 @@ class Connection:
         except ValueError as error:
             client.close()
             return f"client TLS: {error}"
+        if shared.dialler.reached is not None and isinstance(client, TlsTransport):
+            self._server_name = client.server_name
         named = self._reached if self._sock.family != socket.AF_UNIX else None
         local_host = named.host if named is not None else ""
-        topology, rewrite = shared.topology, shared.config.upstream.hello == "rewrite"
+        topology, rewrite = shared.topology, shared.config.rewrites
         if self.front is None:
             own_address = topology.own(self.upstream, local_host) if rewrite and local_host else ""
             shown: Callable[[], Mapping[str, str]] = partial(topology.addresses, local_host)
@@ -313,25 +326,21 @@ class Connection:
         return self.relay.reason or "cancelled"
 
     async def _dial(self, first: bytes) -> Transport:
-        """Connect upstream, and do not go on before it is known what upstream is."""
         if self._say is None and self._tells_of_probes:
             self._greet(self._log.info)
         shared = self._shared
-        settings = shared.config.upstream
+        if self._refused is not None:
+            shared.telemetry.not_connected("refused")
+            raise NotDialledError(self._refused)
         if self.front is not None and self.front.refusal is not None:
             shared.telemetry.not_connected("no primary")
             raise NotDialledError(self.front.refusal.again())
+        header = b""
+        if shared.config.upstream.proxy_protocol:
+            header = header_of(self.peer, self._reached)
+        meant = Meant(self._server_name, self._tls_context, header)
         try:
-            await shared.ways.await_safe(self.upstream, first)
-        except NotDialledError:
-            shared.telemetry.not_connected("loop")
-            raise
-        header = header_of(self.peer, self._reached) if settings.proxy_protocol else b""
-        # To another proxy's own question an error may come back before that.
-        ready = None if shared.ways.finds_out(first) else shared.ready
-        tls = shared.upstream_tls, self._tls_context
-        try:
-            return await dial(self.upstream, settings, tls, header, ready, shared.telemetry)
+            return await shared.dialler.dial(self.upstream, first, meant)
         except PeerGoneError as error:
             if error.protocol:
                 self.foreign("upstream", error.protocol, str(error))

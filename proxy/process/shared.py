@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from proxy.net.limits import BufferBudget
     from proxy.net.tls import ListenerTls, UpstreamTls
     from proxy.observe.telemetry import Telemetry
+    from proxy.process.dialling import Dialler
     from proxy.session.records import InFlight
     from proxy.settings.config import Config
     from proxy.upstream.facts import Upstreams
     from proxy.upstream.topology import Topology
-    from proxy.upstream.ways import Ways
 
 
 @dataclass(slots=True)
@@ -39,13 +39,13 @@ class Shared:
     upstreams: Upstreams
     listener_tls: ListenerTls | None
     upstream_tls: UpstreamTls | None
-    ways: Ways
+    dialler: Dialler
+    #: Set once it is known what upstream is: before that no hello can be shown to a client.
+    ready: trio.Event
     #: Ends an operation on whichever connection it is in flight.
     interrupt: Callable[[InFlight], None]
     #: Finds a connection to this upstream that works as the owner of this digest and is quiet.
     find_idle: Callable[[str, bytes], Asker | None]
-    #: Set once it is known what upstream is: before that no hello can be shown to a client.
-    ready: trio.Event = field(default_factory=trio.Event)
     #: A hello named a member without a listener.
     unknown_member: Callable[[], None] = lambda: None
     #: Who may send PROXY headers; None where there are none.

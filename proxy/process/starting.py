@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from proxy.errors import ConfigError
-from proxy.net import loops
+from proxy.net import loops, redirected
 from proxy.process.server import Server
 from proxy.processors import processors
 from proxy.settings.process import MOST_WORKERS
@@ -49,8 +49,9 @@ async def serve(
     files change.
 
     Raises:
-        ConfigError: also where the proxy would be its own upstream.
+        ConfigError: also where the proxy would be its own upstream, or may not do what it has to.
     """
+    redirected.check(config)
     # Names may have to be looked up.
     wrong = await trio.to_thread.run_sync(loops.problems, config)
     if wrong:

@@ -225,6 +225,7 @@ class Supervisor(Server):
             "failed": link.problems.extend,
             "sessions": lambda cluster, told: clusters[cluster].heard_sessions(link, told),
             "users": lambda cluster, told: clusters[cluster].heard_users(link, told),
+            "reached": lambda cluster, upstream: clusters[cluster].hear_of(upstream),
             "connections": connections,
             "end operation": lambda operation: self.end_operation(InFlight(*operation)),
             "bye": lambda metrics: self._together.keep(link.slot, *metrics),

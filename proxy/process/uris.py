@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 
 
 def pasted(config: Config, addresses: Sequence[str]) -> str:
-    """A URI by which clients reach listeners that are dialled by ``addresses`` on this machine.
+    """A URI by which clients reach listeners that are dialled by ``addresses`` on this machine;
+    "" where they dial upstream itself.
 
     By the names that hello gives them, where the settings have such names: a driver goes on to
     these anyway, and a certificate covers them.
     """
+    if config.listen.redirected:
+        return ""
     upstream = parse_upstream(config.upstream.address)
     given = [member.advertise for member in config.upstream.members]
     unix = [address for address in addresses if address.startswith("/")]
@@ -28,7 +31,7 @@ def pasted(config: Config, addresses: Sequence[str]) -> str:
         addresses = [str(parse_address(one)) for one in given]
     elif host is not None:
         addresses = [str(Address(host, parse_address(one).port)) for one in addresses]
-    own_names = upstream.direct or config.upstream.hello == "pass"
+    own_names = upstream.direct or not config.rewrites
     set_name = upstream.replica_set or (config.embedded.set_name if config.embedded else "")
     return client_uri(
         addresses,

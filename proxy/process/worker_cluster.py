@@ -157,6 +157,9 @@ class WorkerCluster(Cluster):
 
     # ------------------------------------------------------------------ telling, and being told
 
+    def _tell_of(self, upstream: Address) -> None:
+        self._channel.tell("reached", self.name, upstream)
+
     def tell(self) -> None:
         """Tell the supervisor what is new."""
         while told := self._shared_store.news():

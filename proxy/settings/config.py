@@ -6,13 +6,13 @@ An unknown key is an error, and all errors are reported at once, each with its p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import model_validator
 
-from proxy.addresses import parse_upstream
+from proxy.addresses import Address, parse_address, parse_upstream
 from proxy.settings.admin import Admin
 from proxy.settings.environment import CREDENTIALS, SECRETS, of_environment, of_secrets
 from proxy.settings.kinds import Settings, SeveralError
@@ -55,6 +55,8 @@ class Config(Settings):
             wrong.append(f"listen.primary: something else listens on {primary}")
         if self.embedded is not None and "address" in self.upstream.model_fields_set:
             wrong.append("embedded and upstream.address exclude each other")
+        if self.listen.redirected:
+            wrong += self._beside_redirection()
         uri = parse_upstream(self.upstream.address)
         several = len(uri.seeds) > 1 or uri.srv is not None
         if self.listen.address.startswith("/") and several and not self.upstream.members:
@@ -69,6 +71,28 @@ class Config(Settings):
         if wrong:
             raise SeveralError(wrong)
         return self
+
+    def _beside_redirection(self) -> Iterator[str]:
+        mode = f'listen.mode = "{self.listen.mode}"'
+        if self.embedded is not None:
+            yield f"{mode} and embedded exclude each other"
+        if self.upstream.members:
+            yield f"{mode} needs no upstream.members: clients dial them themselves"
+        if "hello" in self.upstream.model_fields_set and self.upstream.hello != "pass":
+            yield f"{mode} leaves hello alone: upstream.hello has to be pass"
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether hello names the proxy's listeners in the members' place."""
+        return self.upstream.hello == "rewrite" and not self.listen.redirected
+
+    @property
+    def seeds(self) -> tuple[Address, ...]:
+        """Where upstream is, as far as the settings say; clients that are redirected say it too."""
+        if self.listen.redirected and "address" not in self.upstream.model_fields_set:
+            return ()
+        members = tuple(parse_address(member.upstream) for member in self.upstream.members)
+        return members or parse_upstream(self.upstream.address).seeds
 
 
 def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:

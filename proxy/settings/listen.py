@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from proxy.settings.destinations import PRIVATE, Destination
 from proxy.settings.kinds import File, HostName, ListenAddress, Network, Settings, Text
 
 
@@ -78,9 +79,15 @@ class Socket(Settings):
 
 
 class Listen(Settings):
-    """Where clients reach the proxy; ``advertise`` is the host name that hello gives them."""
+    """Where clients reach the proxy; ``advertise`` is the host name that hello gives them.
+
+    ``mode`` says whether they dial that address, or the kernel redirects to it what was to go
+    elsewhere; ``destinations`` is where to.
+    """
 
     address: ListenAddress = "127.0.0.1:27018"
+    mode: Literal["address", "redirect", "tproxy"] = "address"
+    destinations: tuple[Destination, ...] = PRIVATE
     advertise: HostName | None = None
     primary: ListenAddress | None = None
     allow: Annotated[tuple[Network, ...], Field(min_length=1)] | None = None
@@ -89,6 +96,21 @@ class Listen(Settings):
     proxy_protocol: Literal["off", "accept", "require"] = "off"
     proxy_protocol_from: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
     tls: ListenTls | None = None
+
+    @property
+    def redirected(self) -> bool:
+        """Whether connections lead wherever they were to go."""
+        return self.mode != "address"
+
+    @model_validator(mode="after")
+    def _redirected_to_host_and_port(self) -> Listen:
+        if self.redirected and self.address.startswith("/"):
+            raise ValueError(f'mode = "{self.mode}" needs host:port for an address')
+        if self.redirected and self.advertise is not None:
+            raise ValueError(f'mode = "{self.mode}" leaves hello alone: advertise has no effect')
+        if self.redirected and self.primary is not None:
+            raise ValueError(f'mode = "{self.mode}" and primary exclude each other')
+        return self
 
     @model_validator(mode="after")
     def _somebody_may_send(self) -> Listen:

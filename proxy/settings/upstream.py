@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, StrictBool, model_validator
+from pydantic import AfterValidator, Field, StrictBool, model_validator
 
 from proxy.addresses import parse_upstream
 from proxy.settings.kinds import Address, File, HostName, ListenAddress, Seconds, Settings, Text
@@ -65,6 +65,7 @@ class Upstream(Settings):
     connect_seconds: Seconds = 10.0
     watch_seconds: Seconds = 5.0
     proxy_protocol: StrictBool = False
+    socket_mark: Annotated[int, Field(strict=True, ge=0, lt=1 << 32)] = 0
     tls: UpstreamTls | None = None
     members: tuple[Member, ...] = ()
 

@@ -64,15 +64,24 @@ class Link:
 
     Raises from :meth:`hello`, after which the link has to be closed, are those of
     :mod:`proxy.net.transport`, :mod:`proxy.wire` and bson. ``mark`` says whose connection it is,
-    ``header`` what goes in front of everything, TLS included.
+    ``header`` what goes in front of everything, TLS included, ``name`` whom it leads to where TLS
+    cannot tell by the address.
     """
 
     def __init__(
-        self, address: Address, tls: UpstreamTls | None, mark: str, header: bytes = b""
+        self,
+        address: Address,
+        tls: UpstreamTls | None,
+        mark: str,
+        header: bytes = b"",
+        name: str = "",
+        socket_mark: int = 0,
     ) -> None:
         self.address = address
         self._tls = tls
         self._header = header
+        self._name = name
+        self._socket_mark = socket_mark
         self._metadata = {
             "application": {"name": "mongo-session-proxy watcher"},
             "driver": {"name": "mongo-session-proxy", "version": __version__},
@@ -144,11 +153,11 @@ class Link:
         return await self._exchange(self._transport, frame)
 
     async def _connect(self) -> Transport:
-        sock = await open_socket(self.address, self._header)
+        sock = await open_socket(self.address, self._header, self._socket_mark)
         if self._tls is None:
             self._transport = SocketTransport(sock)
         else:
-            self._transport = await self._tls.start(sock, self.address)
+            self._transport = await self._tls.start(sock, self.address, name=self._name)
         return self._transport
 
     async def _exchange(self, transport: Transport, frame: bytes) -> dict[str, Any]:

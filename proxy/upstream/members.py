@@ -157,6 +157,8 @@ class MemberListeners:
     async def reconcile(self) -> None:
         """Open listeners for members that appeared and close those of members that went."""
         nursery = self._nursery
+        if self._settings.redirected:
+            return  # The one listener stands for all.
         if nursery is None or nursery.cancel_scope.cancel_called:
             return
         wanted = self._topology.members()
@@ -239,7 +241,14 @@ class MemberListeners:
         if wanted is None:
             return await self._open_own(member)
         place = self._places.get(member) or wanted
-        listener = await open_listener(place, member, backlog, inherited, access=self._access)
+        listener = await open_listener(
+            place,
+            member,
+            backlog,
+            inherited,
+            access=self._access,
+            transparent=self._settings.mode == "tproxy",
+        )
         if member not in self._given:
             self._first = listener.address
         self._places[member] = listener.address

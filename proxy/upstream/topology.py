@@ -8,7 +8,7 @@ a primary over the others, a later ``electionId`` over an earlier one, then a hi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 from typing import Any, Final, Literal
 
@@ -37,7 +37,7 @@ _MAX_HOSTS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """One member's latest hello, as far as the topology depends on it. Names in lower case."""
 
     kind: Kind
@@ -48,6 +48,10 @@ class _Seen:
     hidden: bool = False
     election: bytes = b""
     version: int = 0
+
+    def demoted(self) -> Seen:
+        """The same one as no primary."""
+        return replace(self, primary=False)
 
 
 @dataclass(slots=True)
@@ -85,7 +89,9 @@ class Topology:
         self._replica_set = replica_set
         #: Whether members that hello names get listeners of their own.
         self.grows = not given and not direct
-        self._seen: dict[Address, _Seen] = {}
+        #: Whether it can be known whom to ask before clients come.
+        self.settles = True
+        self._seen: dict[Address, Seen] = {}
         self._names: dict[Address, str] = {}
         self._config: _Config | None = None
         self._primary: Address | None = None
@@ -151,7 +157,7 @@ class Topology:
         if hello.get("ok") != 1:
             self.failed(address)
             return f"hello failed: {hello.get('errmsg')!r}"
-        seen = _read(hello)
+        seen = read_hello(hello)
         if self._primary == address and not seen.primary:
             self._primary = None
         problem = ""
@@ -167,12 +173,17 @@ class Topology:
         self._settle()
         return problem
 
+    def reached(self, _address: Address) -> bool:
+        """A client that says itself whom to dial was connected; whether that is to be asked
+        anew."""
+        return False
+
     def failed(self, address: Address) -> None:
         """The member at ``address`` did not answer. It keeps its listener."""
         if self._primary == address:
             self._primary = None
 
-    def _learn(self, address: Address, seen: _Seen, now: float) -> str:
+    def _learn(self, address: Address, seen: Seen, now: float) -> str:
         config = self._config
         wanted = self._replica_set or (config.set_name if config else seen.set_name)
         if seen.set_name != wanted and (self._replica_set or not self._forgotten(now)):
@@ -305,16 +316,16 @@ def _number(local_host: str) -> str:
     return host
 
 
-def _read(hello: Mapping[str, Any]) -> _Seen:
+def read_hello(hello: Mapping[str, Any]) -> Seen:
     """The fields that count, whatever else is there and of whatever types."""
     set_name = hello.get("setName")
     if not isinstance(set_name, str) or not set_name:
         if hello.get("msg") == "isdbgrid":
-            return _Seen("mongos")
+            return Seen("mongos")
         # Started with a set's name, but not (or no longer) configured.
-        return _Seen("replica set" if hello.get("isreplicaset") else "standalone")
+        return Seen("replica set" if hello.get("isreplicaset") else "standalone")
     election, version, me = hello.get("electionId"), hello.get("setVersion"), hello.get("me")
-    return _Seen(
+    return Seen(
         "replica set",
         set_name,
         tuple(dict.fromkeys(_names(hello))),

@@ -63,6 +63,8 @@ class Watcher:
         self._watched: dict[Address, trio.CancelScope] = {}
         self._problems: dict[Address, str] = {}
         self._unasked: set[Address] = set()
+        #: Set for whoever waits for the first answer of each.
+        self._outcomes: dict[Address, trio.Event] = {}
         self._poked = trio.Event()
         self._answered = trio.Event()
         self._settled = trio.Event()
@@ -72,7 +74,9 @@ class Watcher:
 
     def ready(self) -> tuple[bool, str]:
         """Whether clients can be served, and if not, why."""
-        if len(self._problems) < len(self._watched) and self._ready.is_set():
+        waits_for_clients = not self._topology.settles and not self._watched
+        answered = len(self._problems) < len(self._watched)
+        if self._ready.is_set() and (answered or waits_for_clients):
             return True, ""
         return False, "; ".join(f"{a}: {text}" for a, text in self._problems.items()) or "starting"
 
@@ -101,15 +105,29 @@ class Watcher:
             self._watch_targets(self._nursery)
             self._changed.set()
 
+    def look(self) -> None:
+        """There is somebody else to ask."""
+        self._changed.set()
+
+    async def await_asked(self, address: Address) -> None:
+        """Return when it is known what stands at an address that is to be asked, or that nobody
+        answers there."""
+        if address in self._watched and address not in self._unasked:
+            return
+        asked = self._outcomes.setdefault(address, trio.Event())
+        with trio.move_on_after(self._settings.connect_seconds):
+            await asked.wait()
+
     async def run(self) -> None:
         """Watch until cancelled."""
         self._unasked = set(self._topology.targets())
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._watch_targets(nursery)
-            await self._answered.wait()
-            with trio.move_on_after(SETTLE_SECONDS):
-                await self._settled.wait()
+            if self._topology.settles:
+                await self._answered.wait()
+                with trio.move_on_after(SETTLE_SECONDS):
+                    await self._settled.wait()
             while True:
                 self._changed = trio.Event()
                 self._watch_targets(nursery)
@@ -122,16 +140,19 @@ class Watcher:
         targets = self._topology.targets()
         for gone in self._watched.keys() - set(targets):
             self._watched.pop(gone).cancel()
+            self._unasked.discard(gone)
+            self._told(gone)
             self._problems.pop(gone, None)
         for target in targets:
             if target not in self._watched:
+                self._unasked.add(target)
                 self._watched[target] = trio.CancelScope()
                 nursery.start_soon(self._watch, target, self._watched[target])
 
     def _show(self) -> None:
         topology = self._topology
         shown = (topology.kind, topology.members(), topology.primary)
-        if shown != self._shown:
+        if shown != self._shown and (topology.settles or topology.kind != "unknown"):
             self._shown = shown
             self._log.info(
                 "topology",
@@ -188,6 +209,10 @@ class Watcher:
         self._topology.failed(link.address)
         return problem
 
+    def _told(self, address: Address) -> None:
+        if (waits := self._outcomes.pop(address, None)) is not None:
+            waits.set()
+
     def _note(self, address: Address, problem: str) -> None:
         known = self._problems.get(address, "")
         if problem and problem != known:
@@ -199,6 +224,7 @@ class Watcher:
         else:
             self._problems.pop(address, None)
         self._unasked.discard(address)
+        self._told(address)
         if not self._unasked:
             self._settled.set()
         if self._topology.kind != "unknown":

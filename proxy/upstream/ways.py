@@ -60,6 +60,7 @@ class _Way:
     dials: int = 0
     loops: bool = False
     tried: float = -math.inf
+    name: str = ""
     lock: trio.Lock = field(default_factory=trio.Lock)
 
 
@@ -74,15 +75,17 @@ class Ways:
         self._ways: dict[Address, _Way] = {}
         self._log = logs.logger()
 
-    def link(self, address: Address) -> Link:
-        """A connection of the proxy's own, to be made."""
-        header = LOCAL_HEADER if self._settings.proxy_protocol else b""
-        return Link(address, self._tls, self.mark, header)
+    def link(self, address: Address, name: str = "") -> Link:
+        """A connection of the proxy's own, to be made. ``name`` is as clients call it, for TLS."""
+        settings = self._settings
+        header = LOCAL_HEADER if settings.proxy_protocol else b""
+        name = name or self._at(address).name
+        return Link(address, self._tls, self.mark, header, name, settings.socket_mark)
 
-    async def await_safe(self, address: Address, first: bytes) -> None:
+    async def await_safe(self, address: Address, first: bytes, name: str = "") -> None:
         """Return when a connection to ``address`` can be made for a client.
 
-        ``first`` is what it has sent so far.
+        ``first`` is what it has sent so far, ``name`` whom it means by TLS.
 
         Raises:
             NotDialledError: it would come back, or has.
@@ -96,7 +99,7 @@ class Ways:
         if not self.finds_out(first):
             async with way.lock:
                 if self._is_due(way):
-                    await self._try(address, way)
+                    await self._try(address, way, name)
         if way.loops:
             raise NotDialledError(loop(address))
         way.dials -= 1
@@ -115,6 +118,11 @@ class Ways:
             self._log.error("the proxy is its own upstream", upstream=str(address))
         way.loops, way.tried, way.dials = loops, trio.current_time(), _DIALS
 
+    def is_named(self, address: Address, name: str) -> None:
+        """TLS has shown that ``address`` goes by this name."""
+        way = self._at(address)
+        way.name = way.name or name
+
     def _at(self, address: Address) -> _Way:
         way = self._ways.get(address)
         if way is None:
@@ -128,8 +136,8 @@ class Ways:
             return trio.current_time() >= way.tried + _AGAIN
         return way.dials <= 0
 
-    async def _try(self, address: Address, way: _Way) -> None:
-        link = self.link(address)
+    async def _try(self, address: Address, way: _Way, name: str) -> None:
+        link = self.link(address, name)
         reply = None
         try:
             with trio.move_on_after(self._settings.connect_seconds):

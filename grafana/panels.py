@@ -99,7 +99,13 @@ def made(dashboard: Dashboard) -> Json:
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "",
         "links": [_links()],
-        "templating": {"list": [_datasource(), _instance()]},
+        "templating": {
+            "list": [
+                _datasource(),
+                _chosen("instance", "Proxy", "build_info"),
+                _chosen("cluster", "Cluster", "sessions"),
+            ]
+        },
         "annotations": {"list": []},
         "panels": _laid_out(dashboard.rows),
     }
@@ -130,15 +136,16 @@ def _datasource() -> Json:
     }
 
 
-def _instance() -> Json:
-    query = "label_values(mongo_session_proxy_build_info, instance)"
+def _chosen(label: str, title: str, metric: str) -> Json:
+    """A variable of the values that a label of a metric has; by default any, or none at all."""
+    query = f"label_values(mongo_session_proxy_{metric}, {label})"
     return {
-        "name": "instance",
-        "label": "Proxy",
+        "name": label,
+        "label": title,
         "type": "query",
         "datasource": DATASOURCE,
         "definition": query,
-        "query": {"query": query, "refId": "instance"},
+        "query": {"query": query, "refId": label},
         "refresh": 2,
         "includeAll": True,
         "allValue": ".*",

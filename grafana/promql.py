@@ -1,4 +1,5 @@
-"""PromQL over the chosen proxies: ``$instance`` is what is chosen at the top of a dashboard."""
+"""PromQL over the chosen proxies and clusters: ``$instance`` and ``$cluster`` are what is chosen at
+the top of a dashboard."""
 
 from __future__ import annotations
 
@@ -9,11 +10,37 @@ _METRIC: Final = "mongo_session_proxy_"
 #: The proxies that are chosen.
 CHOSEN: Final = 'instance=~"$instance"'
 
+#: The clusters that are chosen. All of them are also the only one of a proxy, which has no label.
+_CLUSTERS: Final = 'cluster=~"$cluster"'
+
+#: What a process has for all its clusters together.
+OF_PROCESS: Final = frozenset(
+    {
+        "admin_tokens_refused_total",
+        "audit_lines_total",
+        "buffered_bytes",
+        "buffered_bytes_gave_way_total",
+        "buffered_bytes_limit",
+        "buffered_bytes_waiting",
+        "build_info",
+        "busy_poll_seconds_total",
+        "config_last_reload_success_timestamp_seconds",
+        "config_last_reload_successful",
+        "connections_limit",
+        "draining",
+        "event_loop_lag_seconds",
+        "worker_restarts_total",
+        "workers",
+    }
+)
+
 
 def of(name: str, *matchers: str, **labels: str) -> str:
-    """A metric of the chosen proxies."""
+    """A metric of the chosen proxies, and of the chosen clusters where these have it."""
     exact = [f'{label}="{value}"' for label, value in labels.items()]
-    return f"{_METRIC}{name}{{{', '.join((CHOSEN, *matchers, *exact))}}}"
+    family = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
+    chosen = (CHOSEN,) if family in OF_PROCESS else (CHOSEN, _CLUSTERS)
+    return f"{_METRIC}{name}{{{', '.join((*chosen, *matchers, *exact))}}}"
 
 
 def rate(name: str, by: str = "", **labels: str) -> str:

@@ -189,18 +189,21 @@ def _check_what_it_names(found: Read[Config]) -> None:
     from proxy.net import loops, tls
     from proxy.settings.rules import make_rules
 
-    config = found.settings
-    problems = loops.problems(config)
-    loads: tuple[Callable[[], object], ...] = (
-        partial(tls.listener_tls, config),
-        partial(tls.upstream_tls, config),
-        partial(make_rules, config.policies),
-    )
-    for load in loads:
-        try:
-            load()
-        except ConfigError as error:
-            problems += map(found.located, error.problems)
+    problems: list[str] = []
+    for one in found.settings.each():
+        config = one.config
+        problems += map(one.said, loops.problems(config))
+        loads: tuple[Callable[[], object], ...] = (
+            partial(tls.listener_tls, config),
+            partial(tls.upstream_tls, config),
+            partial(make_rules, config.policies),
+        )
+        for load in loads:
+            try:
+                load()
+            except ConfigError as error:
+                problems += (found.located(one.path + problem) for problem in error.problems)
+    problems = list(map(found.settings.by_name, problems))
     if problems:
         raise ConfigError(problems)
 
@@ -212,7 +215,8 @@ def _check(options: argparse.Namespace, problems: list[str]) -> int:
     _check_what_it_names(found)
     warnings = cautions.found(found)
     for warning in warnings:
-        print(f"mongo-session-proxy: warning: {found.located(warning)}", file=sys.stderr)
+        text = found.settings.by_name(found.located(warning))
+        print(f"mongo-session-proxy: warning: {text}", file=sys.stderr)
     what = f"{len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else "fine"
     print(f"{_file(options) or 'the environment'}: {what}")
     return 1 if warnings and options.strict else 0

@@ -219,10 +219,14 @@ def logger() -> structlog.typing.FilteringBoundLogger:
     return bound
 
 
-def connection_logger(conn: int) -> structlog.typing.FilteringBoundLogger:
-    """A logger whose every line carries the connection's id."""
-    bound: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind(conn=conn)
-    return bound
+def of_cluster(name: str) -> structlog.typing.FilteringBoundLogger:
+    """A logger whose every line carries the cluster's name, if it has one."""
+    return logger().bind(cluster=name) if name else logger()
+
+
+def connection_logger(conn: int, cluster: str = "") -> structlog.typing.FilteringBoundLogger:
+    """A logger whose every line carries the connection's id, and the cluster's name if any."""
+    return of_cluster(cluster).bind(conn=conn)
 
 
 class Seldom:

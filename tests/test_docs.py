@@ -194,6 +194,10 @@ def tables(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, dict[s
             own[name] = field
             continue
         inner = f"{path}.{name}".lstrip(".")
+        if name == "cluster":
+            # The tables in it are those that there are without it.
+            yield f"[[{inner}]]", {"name": table.model_fields["name"]}
+            continue
         many = isinstance(field.get_default(), tuple)
         found = list(tables(table, inner))
         yield (f"[[{inner}]]" if many else f"[{inner}]"), dict(found.pop()[1])

@@ -96,7 +96,7 @@ BOARD: Final = Dashboard(
                     "Owners near their budget",
                     top(
                         10,
-                        f"max by (owner) ({of('owner_sessions', NAMED)} / on (instance)"
+                        f"max by (owner) ({of('owner_sessions', NAMED)} / on (instance, cluster)"
                         f" group_left {of('session_budget_limit', scope='user')})",
                     ),
                     ("owner",),

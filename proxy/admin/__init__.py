@@ -5,7 +5,9 @@ Begin with ``pages.py`` (every path), then ``kill.py``; ``http.py`` is the serve
 """
 
 from proxy.admin.http import listen, serve
+from proxy.admin.overview import Overview
 from proxy.admin.pages import pages
 from proxy.admin.process import Process, State
+from proxy.admin.several import Several
 
-__all__ = ["Process", "State", "listen", "pages", "serve"]
+__all__ = ["Overview", "Process", "Several", "State", "listen", "pages", "serve"]

@@ -39,8 +39,12 @@ class Overview(Protocol):
     #: Whether kills are carried out, and not only shown.
     executes: bool
 
-    def ready(self) -> tuple[bool, str]:
-        """Whether clients can be served, and if not, why."""
+    def ready(self, cluster: str | None = None) -> tuple[bool, str]:
+        """Whether clients of all clusters, or of one, can be served, and if not, which and why.
+
+        Raises:
+            QueryError: there is no such cluster.
+        """
 
     def draining(self) -> bool:
         """Whether the proxy is on its way out."""

@@ -56,17 +56,19 @@ _HELP: Final = """\
 /              the live table of sessions, for browsers
 /summary       how much of everything there is
 /sessions      sessions; listings take limit, sort (-name: largest first), after (a page's next),
-               text, state and filters by column, in which * stands for anything
+               text, state and filters by column, in which * stands for anything; cluster is one
+               where there are several
 /groups        sessions by owner, application and driver
 /transactions  open transactions
 /cursors       open cursors
 /connections   client connections
 /incidents     who used sessions as no driver does or was refused by a rule, the latest first
 /rules         the rules, their modes and settings
-/kill          POST {"patterns": [{"application": "shop*", "min_idle": 600}], "dry_run": true}
+/kill          POST {"patterns": [{"application": "shop*", "min_idle": 600}], "dry_run": true},
+               with "cluster": NAME where there are several
 /metrics       for Prometheus
 /healthz       whether the process is alive
-/readyz        whether upstream can be reached and clients are taken
+/readyz        whether upstream can be reached and clients are taken; ?cluster=NAME asks for one
 """
 
 
@@ -94,7 +96,11 @@ class _Pages:
     async def readyz(self, asked: Asked) -> Answer:
         if self._overview.draining():
             return text(503, "draining")
-        yes, reason = self._overview.ready()
+        try:
+            yes, reason = self._overview.ready(asked.query.get("cluster"))
+        except QueryError as error:
+            # It may name the clusters that there are.
+            return text(404, str(error) if asked.trusted else "no such cluster")
         if yes:
             return text(200, "ok")
         # The reason names upstream addresses.

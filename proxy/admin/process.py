@@ -1,4 +1,4 @@
-"""What one process answers to the operators' questions, from its own store and connections."""
+"""What a process answers to the operators' questions about one cluster."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from proxy import listing
 from proxy.admin.kill import Kill, Reach, Result, Target
 from proxy.admin.meant import Meant, read_kill, resolve
 from proxy.admin.overview import KillingIsOffError, Listed
-from proxy.admin.query import Selecting, read_query
+from proxy.admin.query import QueryError, Selecting, read_query
 from proxy.admin.summary import GROUPS, group_row, groups, summary
+from proxy.listing.kinds import of_cluster
 from proxy.listing.slices import drained, in_slices
-from proxy.observe.scraping import metrics_page
+from proxy.observe.scraping import Scraping
 from proxy.session.identity import EVERYBODY
 from proxy.session.records import Selection
 
@@ -59,11 +60,24 @@ class State(Reach, Protocol):
 
 
 class Process:
-    """The :class:`~proxy.admin.overview.Overview` of one process; kills only if it ``executes``."""
+    """The :class:`~proxy.admin.overview.Overview` of one cluster; kills only if it ``executes``.
 
-    def __init__(self, state: State, telemetry: Telemetry, *, executes: bool) -> None:
+    Where a process has several clusters, each has one, and rows say which ``cluster`` they are of.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        telemetry: Telemetry,
+        scraping: Scraping | None = None,
+        *,
+        executes: bool,
+        cluster: str = "",
+    ) -> None:
         self._state = state
         self._telemetry = telemetry
+        self._scraping = scraping or Scraping(telemetry)
+        self._cluster = cluster
         self.executes = executes
         # One at a time: many at once would each have their slice before others get their turn.
         self._looking = trio.Lock()
@@ -75,19 +89,26 @@ class Process:
             "groups": self._groups,
         }
 
-    def ready(self) -> tuple[bool, str]:
+    def ready(self, cluster: str | None = None) -> tuple[bool, str]:
+        if cluster not in (None, self._cluster):
+            raise QueryError("cluster: there is but one, which has no name")
         return self._state.ready()
 
     def draining(self) -> bool:
         return self._state.draining()
 
     def rules(self) -> list[Row]:
-        return self._state.rules()
+        return [self._of_cluster(row) for row in self._state.rules()]
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
-        return await metrics_page(self._telemetry, accept)
+        return await self._scraping.metrics(accept)
 
     async def incidents(self) -> list[Row]:
+        await self._scraping.gather()
+        return self.incidents_known()
+
+    def incidents_known(self) -> list[Row]:
+        """Those that are known here by now."""
         now = trio.current_time()
         rows = [
             {
@@ -103,7 +124,7 @@ class Process:
             for one, when in recent.items()
         ]
         rows.sort(key=itemgetter("age_seconds"))
-        return rows
+        return [self._of_cluster(row) for row in rows]
 
     async def summary(self) -> Row:
         state = self._state
@@ -170,7 +191,7 @@ class Process:
         total: int,
     ) -> Listed:
         now = trio.current_time()
-        query = read_query(kind, fields, now)
+        query = read_query(of_cluster(kind, self._cluster), fields, now)
         selecting = Selecting(query)
         async with self._looking:
             for batch in batches:
@@ -182,7 +203,7 @@ class Process:
         items, ranks, more = selecting.result()
         rows: list[Row] = []
         for part in in_slices(items, _SLICE):
-            rows += [row(item, now) for item in part]
+            rows += [self._of_cluster(row(item, now)) for item in part]
             await trio.lowlevel.checkpoint()
         return Listed(query.sort, rows, ranks, more, selecting.matched, total)
 
@@ -190,7 +211,8 @@ class Process:
 
     async def kill(self, body: bytes, client: str) -> dict[str, Any]:
         store = self._state.store
-        meant = read_kill(body, listing.session_listing(store), trio.current_time())
+        sessions = of_cluster(listing.session_listing(store), self._cluster)
+        meant = read_kill(body, sessions, trio.current_time())
         if not meant.dry_run and not self.executes:
             self._audit(client, meant, "refused", "no admin.token is configured", 0)
             raise KillingIsOffError("killing is off: configure admin.token or admin.token_file")
@@ -251,7 +273,11 @@ class Process:
     def _named(self, targets: list[Target]) -> list[Row]:
         store, now = self._state.store, trio.current_time()
         found = [store.get(one.key) for one in targets[:_NAMED]]
-        return [listing.session_row(one, store.ending(one), now) for one in found if one]
+        rows = (listing.session_row(one, store.ending(one), now) for one in found if one)
+        return [self._of_cluster(row) for row in rows]
+
+    def _of_cluster(self, row: Row) -> Row:
+        return {"cluster": self._cluster} | row if self._cluster else row
 
 
 def _as_it_is(row: Row, _now: float) -> Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
 from proxy.session.records import Selection
@@ -35,6 +35,24 @@ class Listing(Generic[T]):
     identity: Callable[[T], bytes]
     default_order: str
     ages: Mapping[str, Callable[[T, float], float]] = field(default_factory=dict)
+
+
+def of_cluster(listing: Listing[T], cluster: str) -> Listing[T]:
+    """The listing for one of several clusters: its rows are found, sorted and told apart by that;
+    the same where there is but one, which has no name."""
+    if not cluster:
+        return listing
+
+    def name(_item: T) -> str:
+        return cluster
+
+    end = f"\0{cluster}".encode()
+    return replace(
+        listing,
+        texts={**listing.texts, "cluster": name},
+        orders={**listing.orders, "cluster": name},
+        identity=lambda item: listing.identity(item) + end,
+    )
 
 
 def text_of(name: str) -> Callable[[Row], str]:

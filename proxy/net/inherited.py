@@ -20,11 +20,13 @@ class Placed:
 
     ``upstream`` is whom it stood for, None for the admin endpoint; ``wanted`` is the address that
     the settings named (port 0 may be in it), None where they named none; ``address`` the real one.
+    ``cluster`` is whose it was, "" where there was but one.
     """
 
     upstream: Address | None
     wanted: Address | None
     address: Address
+    cluster: str = ""
 
 
 class Inherited:
@@ -67,15 +69,18 @@ class Inherited:
                 return Taken(duplicate, sock in self._handed)
         return None
 
-    def places(self, wanted: Mapping[Address, Address], first: Address) -> dict[Address, Address]:
-        """Which members' listeners stay where they were, and where that is.
+    def places(
+        self, wanted: Mapping[Address, Address], first: Address, cluster: str = ""
+    ) -> dict[Address, Address]:
+        """Which listeners of a cluster's members stay where they were, and where that is.
 
         ``wanted`` are the places that the settings name now and ``first`` is the one above which
         the others lie. Whoever had a place by other settings has none now.
         """
-        same_first = any(one.wanted == first for one in self._placed)
+        placed = [one for one in self._placed if one.cluster == cluster]
+        same_first = any(one.wanted == first for one in placed)
         found: dict[Address, Address] = {}
-        for one in self._placed:
+        for one in placed:
             if one.upstream is None or one.wanted != wanted.get(one.upstream):
                 continue
             if one.wanted is not None or (same_first and one.address not in wanted.values()):

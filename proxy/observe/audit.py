@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
@@ -35,6 +35,16 @@ _LAST_SECONDS: Final = 5.0
 
 #: As json.dumps, which makes an encoder each time.
 _encode: Final = json.JSONEncoder(ensure_ascii=False, default=str).encode
+
+
+class Audit(Protocol):
+    """Where lines are written."""
+
+    def record(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+        """Queue one line."""
+
+    def append(self, said: str) -> None:
+        """:meth:`record`, of what :func:`fields` has made."""
 
 
 class AuditLog:
@@ -76,6 +86,10 @@ class AuditLog:
         self._waiting.append(line)
         self._characters += len(line)
         self._filled.set()
+
+    def of_cluster(self, name: str) -> Audit:
+        """The same log for a cluster whose name, if it has one, is part of its lines."""
+        return _OfCluster(self, name) if name else self
 
     async def run(self) -> None:
         """Write what is queued until cancelled, then what is left.
@@ -128,6 +142,18 @@ class AuditLog:
         # Not before: cancelling may come in front of the thread.
         for _ in range(lines):
             self._characters -= len(self._waiting.popleft())
+
+
+class _OfCluster:
+    def __init__(self, log: Audit, cluster: str) -> None:
+        self._log = log
+        self._said = fields(cluster=cluster)
+
+    def record(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+        self.append(fields(**what))
+
+    def append(self, said: str) -> None:
+        self._log.append(f"{self._said}, {said}")
 
 
 def fields(**what: Any) -> str:  # noqa: ANN401 - whatever JSON can hold

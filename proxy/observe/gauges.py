@@ -54,30 +54,38 @@ class Served(Protocol):
 
 @dataclass(slots=True)
 class Sources:
-    """Where the figures are. ``up`` says of each upstream process whether it answers,
-    ``lingered`` for how many seconds was waited awake in vain; ``counts`` is what has happened to
-    sessions in all processes, ``clock`` gives the sessions' time and the same moment in seconds
-    since 1970; ``workers`` is how many processes serve clients and how often one was replaced;
-    ``certificates`` is by side, role and file when the first of them expires, since 1970."""
+    """Where a cluster's figures are. ``up`` says of each upstream process whether it answers;
+    ``counts`` is what has happened to sessions in all processes, ``clock`` gives the sessions' time
+    and the same moment in seconds since 1970; ``certificates`` is by side, role and file when the
+    first of them expires, since 1970."""
 
     telemetry: Telemetry
     store: SessionStore
     known: KnownUsers
     counts: Callable[[], Counts]
     topology: Topology
-    budget: BufferBudget
     config: Callable[[], Config]
     connections: Callable[[], Sequence[Served]]
     up: Callable[[], Mapping[Address, bool]]
-    draining: Callable[[], bool]
-    lingered: Callable[[], float]
     clock: Callable[[], tuple[float, float]]
-    workers: Callable[[], tuple[int, int]] = lambda: (1, 0)
     certificates: Callable[[], Mapping[tuple[str, str, str], float]] = dict
 
 
+@dataclass(slots=True)
+class ProcessSources:
+    """Where the process's own figures are. ``lingered`` says for how many seconds was waited awake
+    in vain; ``workers`` is how many processes serve clients and how often one was replaced."""
+
+    telemetry: Telemetry
+    budget: BufferBudget
+    config: Callable[[], Config]
+    draining: Callable[[], bool]
+    lingered: Callable[[], float]
+    workers: Callable[[], tuple[int, int]] = lambda: (1, 0)
+
+
 def read(sources: Sources, page: Page) -> Iterator[None]:
-    """Append all families to ``page``, stopping between slices."""
+    """Append all families of a cluster to ``page``, stopping between slices."""
     now, wall = sources.clock()
     reading = _Reading(sources, page)
     budget = sources.config().policies.session_budget
@@ -90,7 +98,7 @@ def read(sources: Sources, page: Page) -> Iterator[None]:
     sessions.budgets()
     sessions.counts(now)
     reading.upstreams()
-    reading.process()
+    reading.settings()
     reading.certificates()
     reading.incidents(wall - now)
 
@@ -99,7 +107,7 @@ def read_own(sources: Sources, page: Page) -> Iterator[None]:
     """As :func:`read`, but only what each of several processes has for itself."""
     reading = _Reading(sources, page)
     yield from reading.connections()
-    reading.process()
+    reading.settings()
 
 
 class _Reading:
@@ -129,17 +137,9 @@ class _Reading:
                     key = (str(connection.upstream), used)
                     upstreams[key if key in upstreams else (OTHER, used)] += 1
             yield
-        limit = sources.config().limits.connections
         self._page.gauge("client_connections", "Open client connections.", ("state",), clients)
         self._page.gauge(
             "upstream_connections", "Open upstream connections.", ("upstream", "state"), upstreams
-        )
-        # Each client connection has one upstream connection of its own.
-        self._page.gauge(
-            "connections_limit",
-            "Connections that are held at most, on each side.",
-            ("side",),
-            {("client",): limit, ("upstream",): limit},
         )
         self._page.number("requests_in_flight", "Requests that wait for a reply.", in_flight)
 
@@ -164,50 +164,13 @@ class _Reading:
             {(str(member),): member == primary for member in members},
         )
 
-    def process(self) -> None:
-        """The process itself."""
-        sources, telemetry = self._sources, self._sources.telemetry
-        workers, restarts = sources.workers()
-        self._page.number("workers", "Processes that serve clients.", workers)
-        self._page.total("worker_restarts_total", "Workers that died and were replaced.", restarts)
-        self._page.number("draining", "1 while the process drains, else 0.", sources.draining())
-        self._page.number(
-            "buffered_bytes", "Bytes held of messages that cannot go on.", sources.budget.used
-        )
-        self._page.number(
-            "buffered_bytes_limit",
-            "Bytes that may be held of messages that cannot go on.",
-            sources.budget.limit,
-        )
-        self._page.number(
-            "buffered_bytes_waiting",
-            "Connections that wait for room for a message.",
-            sources.budget.waiting,
-        )
-        self._page.total(
-            "buffered_bytes_gave_way_total",
-            "Connections that were closed for holding room and not getting on.",
-            sources.budget.gave_way,
-        )
+    def settings(self) -> None:
+        """The rules, and what is remembered for them."""
+        sources = self._sources
         self._page.number(
             "users_known_bytes",
             "Bytes that the users whose roles are remembered take, about.",
             sources.known.size,
-        )
-        self._page.number(
-            "config_last_reload_successful",
-            "1 if the configuration could be read when it was read last, else 0.",
-            telemetry.reload_worked,
-        )
-        self._page.number(
-            "config_last_reload_success_timestamp_seconds",
-            "When the configuration in force was read.",
-            telemetry.reloaded_at,
-        )
-        self._page.total(
-            "busy_poll_seconds",
-            "How long was waited awake for messages that did not come.",
-            sources.lingered(),
         )
         tables = sources.config().policies
         rules = {(name, getattr(tables, name).mode): 1 for name in _names(tables)}
@@ -235,6 +198,55 @@ class _Reading:
             ("kind", "rule", "user", "application", "driver", "driver_version"),
             {who: epoch + when for who, when in latest},
         )
+
+
+def read_process(sources: ProcessSources, page: Page) -> Iterator[None]:
+    """Append what the process itself has to ``page``."""
+    limit = sources.config().limits.connections
+    # Each client connection has one upstream connection of its own.
+    page.gauge(
+        "connections_limit",
+        "Connections that are held at most, on each side.",
+        ("side",),
+        {("client",): limit, ("upstream",): limit},
+    )
+    telemetry = sources.telemetry
+    workers, restarts = sources.workers()
+    page.number("workers", "Processes that serve clients.", workers)
+    page.total("worker_restarts_total", "Workers that died and were replaced.", restarts)
+    page.number("draining", "1 while the process drains, else 0.", sources.draining())
+    page.number("buffered_bytes", "Bytes held of messages that cannot go on.", sources.budget.used)
+    page.number(
+        "buffered_bytes_limit",
+        "Bytes that may be held of messages that cannot go on.",
+        sources.budget.limit,
+    )
+    page.number(
+        "buffered_bytes_waiting",
+        "Connections that wait for room for a message.",
+        sources.budget.waiting,
+    )
+    page.total(
+        "buffered_bytes_gave_way_total",
+        "Connections that were closed for holding room and not getting on.",
+        sources.budget.gave_way,
+    )
+    page.number(
+        "config_last_reload_successful",
+        "1 if the configuration could be read when it was read last, else 0.",
+        telemetry.reload_worked,
+    )
+    page.number(
+        "config_last_reload_success_timestamp_seconds",
+        "When the configuration in force was read.",
+        telemetry.reloaded_at,
+    )
+    page.total(
+        "busy_poll_seconds",
+        "How long was waited awake for messages that did not come.",
+        sources.lingered(),
+    )
+    yield
 
 
 def _names(tables: Any) -> list[str]:  # noqa: ANN401 - a RuleTables

@@ -55,6 +55,22 @@ def plain(page: Iterable[Metric]) -> list[Family]:
     ]
 
 
+def labelled(families: Iterable[Family], label: str, value: str) -> list[Family]:
+    """The same with one more label on each series."""
+    return [
+        (
+            family,
+            kind,
+            text,
+            [
+                (name, tuple(sorted((*labels, (label, value)))), number)
+                for name, labels, number in series
+            ],
+        )
+        for family, kind, text, series in families
+    ]
+
+
 class Merged:
     """Pages that are put together one by one."""
 

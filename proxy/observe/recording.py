@@ -12,21 +12,25 @@ from proxy.session.refusals import FOREIGN_DIGEST
 from proxy.texts import MOST_SHOWN
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
     from proxy.conversation.desk import Desk
     from proxy.conversation.rule import Decision, Overdue
     from proxy.errors import CommandError
-    from proxy.observe.audit import AuditLog
+    from proxy.observe.audit import Audit
     from proxy.observe.telemetry import Telemetry
     from proxy.session.ids import Origin
 
 
 class DecisionRecorder:
-    """The process's :class:`proxy.conversation.desk.Recorder`."""
+    """A cluster's :class:`proxy.conversation.desk.Recorder`."""
 
-    def __init__(self, telemetry: Telemetry, audit: AuditLog) -> None:
+    def __init__(
+        self, telemetry: Telemetry, audit: Audit, log: FilteringBoundLogger | None = None
+    ) -> None:
         self._telemetry = telemetry
         self._audit = audit
-        self._log = logs.logger()
+        self._log = log or logs.logger()
 
     def malformed(
         self, error: CommandError, command: str, now: float, desk: Desk, decision: str

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from proxy.observe.families import Page
-from proxy.observe.merging import plain
+from proxy.observe.merging import Merged, labelled, plain
 
 if TYPE_CHECKING:
-    from proxy.observe.merging import Family, Merged
+    from collections.abc import Callable, Iterator, Mapping
+
+    from proxy.observe.merging import Family
     from proxy.observe.telemetry import Telemetry
 
 #: Seconds between two looks at how late the loop is.
@@ -19,6 +22,9 @@ _PROBE: Final = 0.1
 #: Threads for the text of pages. Slow name look-ups may have all of those that trio lends.
 _THREADS: Final = trio.CapacityLimiter(4)
 
+#: For one cluster without a name.
+ONLY: Final[Mapping[str, Telemetry]] = MappingProxyType({})
+
 
 async def metrics_page(telemetry: Telemetry, accept: str = "") -> tuple[str, bytes]:
     """The page as (content type, body).
@@ -26,26 +32,63 @@ async def metrics_page(telemetry: Telemetry, accept: str = "") -> tuple[str, byt
     What is read is read in slices, and the text is made in a thread: clients wait for none of
     it. What is read last may be some milliseconds younger than what is read first.
     """
-    page = Page()
-    for _ in telemetry.collect(page):
-        await trio.lowlevel.checkpoint()
+    page = await _read(telemetry.collect)
     return await trio.to_thread.run_sync(page.render, accept, limiter=_THREADS)
 
 
-async def own_part(telemetry: Telemetry) -> list[Family]:
-    """This process's part of the page of several, as plain data."""
+class Scraping:
+    """The page of one process, and its part of the page of several.
+
+    ``clusters`` are what is counted by their names; that of a single one without a name is
+    ``process`` itself.
+    """
+
+    def __init__(self, process: Telemetry, clusters: Mapping[str, Telemetry] = ONLY) -> None:
+        self._process = process
+        self._clusters = clusters
+
+    async def metrics(self, accept: str = "") -> tuple[str, bytes]:
+        """As :func:`metrics_page`, of all clusters."""
+        if not self._clusters:
+            return await metrics_page(self._process, accept)
+        merged = Merged()
+        merged.add(await self.own_part())
+        return await whole_page(merged, accept)
+
+    async def gather(self) -> None:
+        """Have the incidents of all processes where they are looked for."""
+
+    async def own_part(self) -> list[Family]:
+        """This process's part as plain data, what belongs to a cluster labelled with its name."""
+        if not self._clusters:
+            page = await _read(self._process.collect)
+            return await trio.to_thread.run_sync(lambda: plain(page.collect()))
+        own = await _read(self._process.of_process)
+        parts = [(name, await _read(one.of_cluster)) for name, one in self._clusters.items()]
+
+        def together() -> list[Family]:
+            merged = Merged()
+            merged.add(plain(own.collect()))
+            for name, part in parts:
+                merged.add(labelled(plain(part), "cluster", name))
+            return merged.families()
+
+        return await trio.to_thread.run_sync(together)
+
+
+async def _read(collect: Callable[[Page], Iterator[None]]) -> Page:
     page = Page()
-    for _ in telemetry.collect(page):
+    for _ in collect(page):
         await trio.lowlevel.checkpoint()
-    return await trio.to_thread.run_sync(lambda: plain(page.collect()))
+    return page
 
 
 async def whole_page(merged: Merged, accept: str = "") -> tuple[str, bytes]:
-    """The page of several as (content type, body)."""
+    """What was put together as (content type, body)."""
     page = Page()
     page.process = False
     merged.onto(page)
-    return await trio.to_thread.run_sync(page.render, accept)
+    return await trio.to_thread.run_sync(page.render, accept, limiter=_THREADS)
 
 
 async def watch_the_loop(telemetry: Telemetry) -> None:

@@ -70,13 +70,19 @@ class Incident(NamedTuple):
 
 
 class Telemetry:
-    """The process's counters. Methods are called by the relay and the server as things happen."""
+    """Counters. Methods are called by the relay and the server as things happen.
+
+    Where a process has several clusters, each has one of its own, of which :meth:`of_cluster` is
+    shown, and the process one more, of which :meth:`of_process` is.
+    """
 
     def __init__(self, version: str, rules: Iterable[str] = ()) -> None:
         self._version = version
-        #: Appends what is read of the present to a page, stopping between slices.
+        #: Append what is read of the present to a page, stopping between slices.
         self.present: Callable[[Page], Iterator[None]] = lambda _: iter(())
+        self.process_present: Callable[[Page], Iterator[None]] = lambda _: iter(())
         self._declared = declared = Declared()
+        self._process = process = Declared()
         #: Requests, replies that say ok, and those that do not.
         self._commands = Cells(COMMANDS, 3)
         self._reason = Names(most=_MOST_REASONS)
@@ -107,7 +113,7 @@ class Telemetry:
             "Client connections that ended and had asked for no more than hello.",
             start=((),),
         )
-        self._tokens = declared.counter(
+        self._tokens = process.counter(
             "admin_tokens_refused_total",
             "Requests to the admin endpoint with a wrong token.",
             start=((),),
@@ -170,7 +176,7 @@ class Telemetry:
             "initiator",
             start=product(INITIATORS),
         )
-        self._audit = declared.counter(
+        self._audit = process.counter(
             "audit_lines_total",
             "Lines for the audit log, written and lost.",
             "result",
@@ -199,7 +205,7 @@ class Telemetry:
             "Until a connection upstream stood, TLS included.",
             _CONNECT_BUCKETS,
         )
-        self._lag = declared.histogram(
+        self._lag = process.histogram(
             "event_loop_lag_seconds", "How late the event loop comes to what is due.", _LAG_BUCKETS
         )
         #: The latest incidents with their times; those of rules cannot displace the others.
@@ -330,7 +336,18 @@ class Telemetry:
 
     def collect(self, page: Page) -> Iterator[None]:
         """Fill ``page``, stopping between slices that take a millisecond or two each."""
+        yield from self.of_cluster(page)
+        yield from self.of_process(page)
+
+    def of_cluster(self, page: Page) -> Iterator[None]:
+        """As :meth:`collect`, what a cluster has of its own."""
         yield from self.present(page)
+        page += self._by_command()
+        page += self._declared.families()
+
+    def of_process(self, page: Page) -> Iterator[None]:
+        """As :meth:`collect`, what all clusters have in common."""
+        yield from self.process_present(page)
         page.gauge(
             "build_info",
             "The version that runs; always 1.",
@@ -338,8 +355,7 @@ class Telemetry:
             {(self._version, platform.python_version()): 1},
         )
         yield
-        page += self._by_command()
-        page += self._declared.families()
+        page += self._process.families()
 
     def _by_command(self) -> Iterator[Metric]:
         asked: dict[tuple[str, ...], int] = {}

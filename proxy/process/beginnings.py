@@ -37,13 +37,21 @@ class Beginnings:
 class Predecessor:
     """The process that serves until this one can; what to say to it.
 
-    ``upstream`` says whether it reached upstream, ``seconds`` how long it waits.
+    ``upstream`` are the clusters that it reached, or whether it reached the only one; ``seconds``
+    how long it waits.
     """
 
-    def __init__(self, channel: socket.socket, *, upstream: bool, seconds: float) -> None:
+    def __init__(
+        self, channel: socket.socket, *, upstream: bool | Sequence[str], seconds: float
+    ) -> None:
         self._channel = channel
         self.upstream = upstream
         self.seconds = seconds
+
+    def reached(self, cluster: str) -> bool:
+        """Whether it reached a cluster, so that this process has to reach it too."""
+        upstream = self.upstream
+        return upstream if isinstance(upstream, bool) else cluster in upstream
 
     def failed(self, problems: Sequence[str]) -> None:
         """This process cannot take over, and ends."""
@@ -101,7 +109,8 @@ def _from_predecessor(told: dict[str, Any]) -> Beginnings:
         handed += [adopt(descriptor) for descriptor in one["descriptors"]]
         address = _address(one["address"])
         assert address is not None
-        placed.append(Placed(_address(one["upstream"]), _address(one["wanted"]), address))
+        where = _address(one["upstream"]), _address(one["wanted"]), address
+        placed.append(Placed(*where, one.get("cluster", "")))
     kept = [adopt(descriptor) for descriptor in told["kept"]]
     channel = socket.socket(fileno=told["channel"])
     channel.set_inheritable(False)

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 def found(read: Read[Config]) -> list[str]:
     """Each as ``path.to.setting: what``, for check-config."""
     config = read.settings
-    own = cautions.cautions(config) + cautions.of_places(read)
-    return own + certificates.warnings(config, time.time())
+    found = cautions.cautions(config) + cautions.of_places(read)
+    for one in config.each():
+        found += [one.path + text for text in certificates.warnings(one.config, time.time())]
+    return found
 
 
 def log(config: Config, to: FilteringBoundLogger) -> None:
@@ -29,4 +31,4 @@ def log(config: Config, to: FilteringBoundLogger) -> None:
     What is to be said of certificates is said when they are loaded (:mod:`proxy.process.expiry`).
     """
     for problem in cautions.cautions(config):
-        to.warning("configuration", problem=about(problem))
+        to.warning("configuration", problem=about(config.by_name(problem)))

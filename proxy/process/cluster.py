@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
@@ -11,13 +20,16 @@ import trio
 
 from proxy import logs
 from proxy.addresses import Address, parse_address, parse_upstream
+from proxy.build import VERSION
 from proxy.conversation.desk import Sessions
-from proxy.errors import CommandError, NotDialledError
+from proxy.errors import CommandError, ConfigError, NotDialledError
 from proxy.listing import session_rows
 from proxy.listing.slices import in_batches
 from proxy.net import tls
 from proxy.net.redirected import ANYBODY, Redirection
+from proxy.observe import gauges
 from proxy.observe.recording import DecisionRecorder
+from proxy.observe.telemetry import Telemetry
 from proxy.process.connection import Connection, by_owner
 from proxy.process.dialling import Dialler
 from proxy.process.draining import Draining
@@ -30,7 +42,7 @@ from proxy.process.shared import Shared
 from proxy.process.uris import pasted, primary_pasted
 from proxy.session.known import KnownUsers
 from proxy.session.store import SessionStore
-from proxy.settings.rules import make_rules, rule_rows
+from proxy.settings.rules import RULES, make_rules, rule_rows
 from proxy.upstream.destinations import Destinations
 from proxy.upstream.facts import Upstreams
 from proxy.upstream.members import Listeners, MemberListeners
@@ -44,12 +56,13 @@ if TYPE_CHECKING:
     from proxy.addresses import Address
     from proxy.admin.kill import Asker
     from proxy.conversation.facts import UpstreamFacts
+    from proxy.conversation.rule import Rules
     from proxy.net.inherited import Inherited
     from proxy.net.limits import BufferBudget, Places
     from proxy.net.listeners import Listener
     from proxy.net.tls import ListenerTls, UpstreamTls
     from proxy.observe.audit import AuditLog
-    from proxy.observe.telemetry import Telemetry
+    from proxy.observe.families import Page
     from proxy.session.counts import Counts
     from proxy.session.records import InFlight
     from proxy.settings.config import Config
@@ -62,9 +75,12 @@ _SLICE: Final = 250
 
 @dataclass(slots=True)
 class Common:
-    """What the clusters of a process have in common. ``serving`` runs the connections; before it
-    is there, nobody is taken. ``mark`` is the proxy's (:mod:`proxy.upstream.ways`). ``about`` and
-    ``draining`` are as :mod:`proxy.admin` asks."""
+    """What the clusters of a process have in common.
+
+    ``serving`` runs the connections; before it is there, nobody is taken. ``reserved`` are the
+    ports of listeners that have a place, ``mark`` is the proxy's (:mod:`proxy.upstream.ways`).
+    ``about`` and ``draining`` are as :mod:`proxy.admin` asks.
+    """
 
     telemetry: Telemetry
     audit: AuditLog
@@ -72,6 +88,7 @@ class Common:
     places: Places
     numbers: Iterator[int]
     inherited: Inherited
+    reserved: Collection[int]
     mark: str
     about: Callable[[], dict[str, Any]]
     draining: Callable[[], bool]
@@ -94,18 +111,22 @@ def _topology(config: Config) -> Topology:
 
 
 class Cluster:
-    """Create it, :meth:`open` it and have it :meth:`accept`."""
+    """Create it, :meth:`open` it and have its listeners accept.
+
+    ``name`` is what it is called in listings, metrics and logs; "" where there is but one.
+    """
 
     #: Whether no other process has connections by which its clients watch.
     alone: ClassVar[bool] = True
 
-    #: What it is called in listings, metrics and logs; "" where there is but one.
-    name = ""
-
-    def __init__(self, common: Common, config: Config) -> None:
+    def __init__(self, common: Common, name: str, config: Config) -> None:
+        self.name = name
         self.common = common
         self.config = config
-        self.log = logs.logger()
+        self.log = logs.of_cluster(name)
+        # What only one has to count it counts with the process.
+        self.telemetry = Telemetry(VERSION, RULES) if name else common.telemetry
+        self._audit = common.audit.of_cluster(name)
         self._rejected = logs.Seldom(self.log, "client rejected")
         self._refused = logs.Seldom(self.log, "destination refused")
         self.seeds = config.seeds
@@ -115,7 +136,7 @@ class Cluster:
         self.topology = _topology(config)
         self.sessions_shared = Sessions(
             rules=make_rules(config.policies),
-            recorder=DecisionRecorder(common.telemetry, common.audit),
+            recorder=DecisionRecorder(self.telemetry, self._audit, self.log),
             store=self._make_store(),
             known=self._make_known(),
             enabled=config.sessions.tracking,
@@ -127,17 +148,20 @@ class Cluster:
         )
         upstream_tls = tls.upstream_tls(config)
         ready = trio.Event()
-        ways = Ways(upstream_tls, config.upstream, common.mark)
+        # One cluster's clients may be another one of this process.
+        mark = f"{common.mark}/{name}/" if name else common.mark
+        ways = Ways(upstream_tls, config.upstream, mark, self.log)
         self.shared = Shared(
+            cluster=name,
             config=config,
-            telemetry=common.telemetry,
+            telemetry=self.telemetry,
             budget=common.budget,
             topology=self.topology,
             sessions=self.sessions_shared,
             upstreams=self.upstreams,
             listener_tls=tls.listener_tls(config),
             upstream_tls=upstream_tls,
-            dialler=Dialler(ways, upstream_tls, config.upstream, common.telemetry, ready),
+            dialler=Dialler(ways, upstream_tls, config.upstream, self.telemetry, ready),
             ready=ready,
             interrupt=self.end_operation,
             find_idle=self._find_idle,
@@ -154,6 +178,7 @@ class Cluster:
             self._reconcile,
             self.shared.ready,
             self.upstreams,
+            self.log,
         )
         self.shared.unknown_member = self.watcher.poke
         self.following = Following(
@@ -163,6 +188,19 @@ class Cluster:
         if config.listen.redirected:
             self._redirection = Redirection(config.listen)
             self.shared.dialler.reached = self._reached
+        sources = gauges.Sources(
+            telemetry=self.telemetry,
+            store=self.store,
+            known=self.sessions_shared.known,
+            counts=self.counts,
+            topology=self.topology,
+            config=lambda: self.config,
+            connections=lambda: list(self.open_connections.values()),
+            up=self.watcher.up,
+            clock=lambda: (trio.current_time(), time.time()),
+            certificates=self.expiry.ends,
+        )
+        self.telemetry.present = partial(self._read_gauges, sources)
         if not config.rewrites:
             # Nothing about upstream has to be known to leave its hello alone.
             self.shared.ready.set()
@@ -182,7 +220,6 @@ class Cluster:
     def _listeners_of(self, kind: type[Opened]) -> Opened:
         config = self.config
         members = config.upstream.members
-        admin = config.admin.address
         given = {parse_address(m.upstream): parse_address(m.listen) for m in members}
         if config.listen.primary is not None:
             given[PRIMARY] = parse_address(config.listen.primary)
@@ -194,10 +231,14 @@ class Cluster:
             self._take,
             self._exhausted,
             self.common.inherited,
-            reserved=() if admin is None else (parse_address(admin).port,),
+            reserved=self.common.reserved,
+            cluster=self.name,
         )
         listeners.displaced = self.displaced
         return listeners
+
+    def _read_gauges(self, sources: gauges.Sources, page: Page) -> Iterator[None]:
+        return gauges.read(sources, page)
 
     def _owns(self, _connection: int) -> bool:
         """Whether a connection of this number is, or was, this process's."""
@@ -221,9 +262,15 @@ class Cluster:
     async def open(self, accepting: trio.Nursery) -> None:
         """Open the first listeners; see :class:`proxy.upstream.members.Listeners`."""
         if self._srv is not None:
-            self.follow(*await find_seeds(self._srv, self.config.upstream))
+            try:
+                self.follow(*await find_seeds(self._srv, self.config.upstream))
+            except ConfigError as error:
+                raise ConfigError([self._said(text) for text in error.problems]) from error
         seeds = self.seeds if self._redirection is None else (ANYBODY,)
         await self.listeners.open_seeds(seeds, accepting)
+
+    def _said(self, problem: str) -> str:
+        return f"cluster {self.name}: {problem}" if self.name else problem
 
     def follow(self, seeds: tuple[Address, ...], replica_set: str | None = None) -> None:
         """Upstream has other seeds from now on, and by DNS this name."""
@@ -241,6 +288,13 @@ class Cluster:
     def drain(self, serving: trio.Nursery, *, replaced: bool) -> None:
         """Let go of the connections; see :class:`proxy.process.draining.Draining`."""
         self._draining.begin(serving, self.config.limits, replaced=replaced)
+
+    def adopt(self, config: Config, rules: Rules | None) -> None:
+        """Have new settings, and ``rules`` unless they stay, take effect with the next request."""
+        self.config = self.shared.config = config
+        self.sessions_shared.refuse_early = config.sessions.refuse_early
+        if rules is not None:
+            self.sessions_shared.rules = rules
 
     def uri(self) -> str:
         """What clients on this machine can paste to connect."""
@@ -267,7 +321,7 @@ class Cluster:
             sock.close()
         elif not common.places.admit():
             sock.close()
-            common.telemetry.rejected("connection limit")
+            self.telemetry.rejected("connection limit")
             self._rejected.warn(trio.current_time(), client=peer, reason="connection limit")
         else:
             number = next(common.numbers)
@@ -339,7 +393,7 @@ class Cluster:
                 connection.drain()
 
     def _exhausted(self, error: OSError) -> None:
-        self.common.telemetry.rejected("descriptors")
+        self.telemetry.rejected("descriptors")
         self.log.error("cannot accept", problem=str(error))
 
     def _find_idle(self, upstream: str, uid: bytes) -> Connection | None:
@@ -385,14 +439,13 @@ class Cluster:
 
     def audit(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
         """Write a line to the audit log."""
-        self.common.audit.record(**what)
+        self._audit.record(**what)
 
     def count_kill(self, decision: str, sessions: int) -> None:
         """Count a command that was ``done`` or ``failed``, and the sessions it was first to hit."""
-        telemetry = self.common.telemetry
-        telemetry.control("killSessions", decision)
+        self.telemetry.control("killSessions", decision)
         if decision == "done":
-            telemetry.killed("admin", sessions)
+            self.telemetry.killed("admin", sessions)
 
     def connections(self) -> Iterable[dict[str, Any]]:
         """One row per open client connection."""
@@ -418,3 +471,9 @@ class Cluster:
     def draining(self) -> bool:
         """Whether the proxy is on its way out."""
         return self.common.draining()
+
+
+def together(answers: Iterable[tuple[str, tuple[bool, str]]]) -> tuple[bool, str]:
+    """Whether all clusters can be served, and if not, which are away and why."""
+    away = [f"cluster {name}: {why}" if name else why for name, (yes, why) in answers if not yes]
+    return not away, "; ".join(away)

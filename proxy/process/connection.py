@@ -79,7 +79,7 @@ class Connection:
         self._sock = sock
         #: Where the client has connected to, by a PROXY header or the socket; None for unix.
         self._reached: Address | None = None
-        self._log: FilteringBoundLogger = logs.connection_logger(number)
+        self._log: FilteringBoundLogger = logs.connection_logger(number, shared.cluster)
         #: Logs that it comes and goes; None while it is not known whose connection it is.
         self._say: Callable[..., Any] | None = None
         self._conversation: Conversation | None = None

@@ -95,7 +95,7 @@ class Handover:
 async def relieve(
     predecessor: Predecessor | None, ready: Callable[[], tuple[bool, str]], stop: trio.Event
 ) -> dict[str, Any]:
-    """Wait until this process is ``ready`` and the one before it accepts nobody any more.
+    """Wait until this process is as ``ready`` as the one before it, which then accepts nobody.
 
     What that one had to say then. ``stop`` ends the waiting.
 
@@ -113,7 +113,7 @@ async def relieve(
 
         nursery.start_soon(give_up)
         until = trio.current_time() + predecessor.seconds - _MARGIN
-        while predecessor.upstream and not ready()[0]:
+        while not ready()[0]:
             if trio.current_time() > until:
                 raise OSError(errno.ETIMEDOUT, ready()[1], "upstream")
             await trio.sleep(_LOOK_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,11 @@ from proxy.net import readiness
 from proxy.net.limits import BufferBudget, Places, raise_descriptor_limit
 from proxy.observe import gauges
 from proxy.observe.audit import AuditLog
-from proxy.observe.scraping import watch_the_loop
+from proxy.observe.scraping import Scraping, watch_the_loop
 from proxy.observe.telemetry import Telemetry
 from proxy.process import pidfile, signals
 from proxy.process.beginnings import Beginnings
-from proxy.process.cluster import Cluster, Common
+from proxy.process.cluster import Cluster, Common, together
 from proxy.process.endpoint import Endpoint
 from proxy.process.handover import Handover, relieve
 from proxy.process.notify import Notifier
@@ -33,7 +33,6 @@ from proxy.upstream.ways import new_mark
 
 if TYPE_CHECKING:
     from proxy.conversation.rule import Rules
-    from proxy.observe.families import Page
     from proxy.settings.config import Config
 
 
@@ -100,46 +99,48 @@ class Server:
             places=Places(config.limits.connections),
             numbers=itertools.count(1),
             inherited=self._beginnings.inherited,
+            reserved=config.ports(),
             mark=self._mark(),
             about=self.about,
             draining=self.draining,
         )
-        self.clusters: Sequence[Cluster] = [self._make_cluster(config)]
+        self.clusters: Sequence[Cluster] = [
+            self._make_cluster(one.name, one.config) for one in config.each()
+        ]
         self._handover = Handover(successor, self._notifier, self._left, self._handed_over)
         self._endpoint = Endpoint(config.admin)
-        [cluster] = self.clusters
-        sources = gauges.Sources(
+        sources = gauges.ProcessSources(
             telemetry=self.telemetry,
-            store=cluster.store,
-            known=cluster.sessions_shared.known,
-            counts=cluster.counts,
-            topology=cluster.topology,
             budget=self.common.budget,
             config=lambda: self.config,
-            connections=lambda: list(cluster.open_connections.values()),
-            up=cluster.watcher.up,
             draining=self.draining,
             lingered=lambda: readiness.current().lingered,
-            clock=lambda: (trio.current_time(), time.time()),
             workers=self.workers,
-            certificates=cluster.expiry.ends,
         )
-        self.telemetry.present = partial(self._read_gauges, sources)
+        self.telemetry.process_present = partial(gauges.read_process, sources)
+        self.scraping = self._make_scraping(
+            {one.name: one.telemetry for one in self.clusters if one.name}
+        )
 
     # ------------------------------------------------------------------ what others do otherwise
 
     def _mark(self) -> str:
         return new_mark()
 
-    def _make_cluster(self, config: Config) -> Cluster:
-        return Cluster(self.common, config)
+    def _make_cluster(self, name: str, config: Config) -> Cluster:
+        return Cluster(self.common, name, config)
 
-    def _make_overview(self, *, executes: bool) -> admin.Process:
-        [cluster] = self.clusters
-        return admin.Process(cluster, self.telemetry, executes=executes)
+    def _make_scraping(self, clusters: Mapping[str, Telemetry]) -> Scraping:
+        return Scraping(self.telemetry, clusters)
 
-    def _read_gauges(self, sources: gauges.Sources, page: Page) -> Iterator[None]:
-        return gauges.read(sources, page)
+    def _make_overview(self, *, executes: bool) -> admin.Overview:
+        views = {
+            one.name: admin.Process(
+                one, one.telemetry, self.scraping, executes=executes, cluster=one.name
+            )
+            for one in self.clusters
+        }
+        return views[""] if "" in views else admin.Several(self, views, self.scraping)
 
     def _number_from(self, first: int) -> None:
         """Number connections from here on."""
@@ -178,7 +179,7 @@ class Server:
                             services.start_soon(cluster.watcher.run)
                         services.start_soon(self._settle)
                         told = await relieve(
-                            self._beginnings.predecessor, self._reached, self._stop
+                            self._beginnings.predecessor, self._as_ready, self._stop
                         )
                         self._number_from(told.get("numbers", 1))
                         pidfile.write(self.config.process.pid_file)
@@ -243,10 +244,14 @@ class Server:
         for cluster in self.clusters:
             cluster.listeners.close()
 
-    def _reached(self) -> tuple[bool, str]:
-        """Whether upstream has answered this process, and if not, why."""
-        answers = [cluster.watcher.ready() for cluster in self.clusters]
-        return all(yes for yes, _ in answers), "; ".join(why for _, why in answers if why)
+    def _as_ready(self) -> tuple[bool, str]:
+        """Whether this process has reached whom its predecessor had, and if not, why."""
+        before = self._beginnings.predecessor
+        return together(
+            (one.name, one.watcher.ready())
+            for one in self.clusters
+            if before is None or before.reached(one.name)
+        )
 
     def stop(self) -> None:
         """Drain and end; the second call ends at once.
@@ -283,7 +288,8 @@ class Server:
         listeners = [(place, listener.sockets) for place, listener in placed]
         listeners += self._endpoint.placed()
         kept = self._beginnings.inherited.kept
-        return Left(listeners, kept, upstream=self._reached()[0])
+        reached = [one.name for one in self.clusters if one.watcher.ready()[0]]
+        return Left(listeners, kept, upstream=reached)
 
     def _handed_over(self) -> None:
         """The successor waits for its word: accept nobody any more, and drain."""
@@ -304,7 +310,7 @@ class Server:
             for cluster, sides in read_certificates(self):
                 cluster.expiry.look(sides)
 
-    def _take_over(self, config: Config, rules: Rules) -> None:
+    def _take_over(self, config: Config, rules: Mapping[str, Rules]) -> None:
         """Have what takes effect without a restart take effect."""
         take_over(self, config, rules)
         self._endpoint.adopt(self.config.admin)
@@ -312,15 +318,15 @@ class Server:
     def _announce(self, running: Running) -> None:
         for cluster in self.clusters:
             cluster.expiry.look()
-        primaries = [one for one in (cluster.primary_uri() for cluster in self.clusters) if one]
-        self.log.info(
-            "listening",
-            version=VERSION,
-            connect=running.uri,
-            seeds=[str(seed) for cluster in self.clusters for seed in cluster.seeds],
-            admin=running.admin,
-            **({"primary": primaries} if primaries else {}),
-        )
+            primary = cluster.primary_uri()
+            cluster.log.info(
+                "listening",
+                version=VERSION,
+                connect=cluster.uri(),
+                seeds=[str(seed) for seed in cluster.seeds],
+                admin=running.admin,
+                **({"primary": primary} if primary else {}),
+            )
 
     # ------------------------------------------------------------------ what is seen of it
 
@@ -351,8 +357,7 @@ class Server:
 
     def ready(self) -> tuple[bool, str]:
         """Whether clients can be served, and if not, why."""
-        answers = [cluster.ready() for cluster in self.clusters]
-        return all(yes for yes, _ in answers), "; ".join(why for _, why in answers if why)
+        return together((cluster.name, cluster.ready()) for cluster in self.clusters)
 
     def draining(self) -> bool:
         """Whether the proxy is on its way out."""

@@ -1,4 +1,4 @@
-"""What all connections of a process use."""
+"""What all connections to a cluster use."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Shared:
-    """What all connections of a process use."""
+    """What all connections to a cluster use; ``cluster`` is its name, "" for the only one."""
 
+    cluster: str
     config: Config
     telemetry: Telemetry
     budget: BufferBudget
@@ -62,10 +63,11 @@ class Shared:
     def __post_init__(self) -> None:
         listen = self.config.listen
         self.senders = None if listen.proxy_protocol == "off" else Senders(listen)
-        self.strangers = Strangers(self.telemetry)
-        self.probes = Probes(self.telemetry, logs.logger())
+        log = logs.of_cluster(self.cluster)
+        self.strangers = Strangers(self.telemetry, self.cluster)
+        self.probes = Probes(self.telemetry, log)
         self.allowed = Networks(listen.allow) if listen.allow else None
-        self.turned_away = logs.Seldom(logs.logger(), "client rejected")
+        self.turned_away = logs.Seldom(log, "client rejected")
 
     def lets_in(self, peer: str) -> bool:
         """Whether ``peer``, a client's own address, may be served; if not, that is said."""

@@ -53,7 +53,9 @@ async def serve(
     """
     redirected.check(config)
     # Names may have to be looked up.
-    wrong = await trio.to_thread.run_sync(loops.problems, config)
+    wrong: list[str] = []
+    for one in config.each():
+        wrong += map(one.said, await trio.to_thread.run_sync(loops.problems, one.config))
     if wrong:
         raise ConfigError(wrong)
     number = workers(config)

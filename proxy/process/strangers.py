@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 class Strangers:
     """Tells of connections on which another protocol is spoken than was expected."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry, cluster: str = "") -> None:
         self._telemetry = telemetry
-        log = logs.logger()
+        log = logs.of_cluster(cluster)
         # One for each side: a client that goes on trying does not hide that upstream is wrong.
         self._lines = {side: logs.Seldom(log, "wrong protocol") for side in ("client", "upstream")}
 

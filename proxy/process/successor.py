@@ -43,25 +43,26 @@ class NotReadyError(Exception):
 class Left:
     """What a process leaves to its successor: ``listeners`` by place, and systemd's sockets.
 
-    ``upstream`` says whether upstream was reached; the successor has to reach it then too.
+    ``upstream`` are the clusters that were reached; the successor has to reach them too.
     """
 
     listeners: list[tuple[Placed, list[socket.socket]]]
     kept: list[socket.socket] = field(default_factory=list)
-    upstream: bool = True
+    upstream: Sequence[str] = ("",)
 
     def described(self, channel: int) -> str:
         """As :data:`VARIABLE` has it."""
         return json.dumps(
             {
                 "channel": channel,
-                "upstream": self.upstream,
+                "upstream": list(self.upstream),
                 "seconds": PATIENCE,
                 "listeners": [
                     {
                         "upstream": str(place.upstream) if place.upstream else None,
                         "wanted": str(place.wanted) if place.wanted else None,
                         "address": str(place.address),
+                        "cluster": place.cluster,
                         "descriptors": [sock.fileno() for sock in sockets],
                     }
                     for place, sockets in self.listeners

@@ -8,7 +8,7 @@ listening sockets. One that dies is replaced, and the others go on.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.conversation.rule import Rules
+    from proxy.observe.telemetry import Telemetry
     from proxy.process.beginnings import Beginnings
     from proxy.process.channel import Handler
     from proxy.session.counts import Told
@@ -71,15 +72,14 @@ class Supervisor(Server):
         self._news = trio.Event()
         self.restarts = 0
         super().__init__(config, reload, beginnings, successor)
-        self._together = Together(self.clusters, self.telemetry, self.ask_each)
 
     # ------------------------------------------------------------------ what it does otherwise
 
-    def _make_cluster(self, config: Config) -> WholeCluster:
-        return WholeCluster(self.common, config, self)
+    def _make_cluster(self, name: str, config: Config) -> WholeCluster:
+        return WholeCluster(self.common, name, config, self)
 
-    def _make_overview(self, *, executes: bool) -> Together:
-        self._together.executes = executes
+    def _make_scraping(self, clusters: Mapping[str, Telemetry]) -> Together:
+        self._together = Together(self.telemetry, clusters, self.clusters, self.ask_each)
         return self._together
 
     async def _begin(self, services: trio.Nursery, serving: trio.Nursery) -> None:
@@ -122,7 +122,7 @@ class Supervisor(Server):
     def _next_number(self) -> int:
         return max(self._first.values())
 
-    def _take_over(self, config: Config, rules: Rules) -> None:
+    def _take_over(self, config: Config, rules: Mapping[str, Rules]) -> None:
         super()._take_over(config, rules)
         self.tell("settings", self._for_worker(config))
 

@@ -1,24 +1,17 @@
-"""What operators see of several processes: their answers, put together.
-
-Sessions are all known here (:mod:`proxy.session.hub`); what else is asked, each worker answers for
-its part.
-"""
+"""The metrics of several processes, put together: what each worker answers for its part."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from proxy.admin import Process
 from proxy.observe.merging import Merged
-from proxy.observe.scraping import own_part, whole_page
-from proxy.observe.telemetry import Incident
+from proxy.observe.scraping import Scraping, whole_page
 from proxy.process.worker_cluster import SUMMED
 from proxy.session.counts import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from proxy.listing import Row
     from proxy.observe.telemetry import Telemetry
     from proxy.process.whole_cluster import WholeCluster
     from proxy.process.worker import Part
@@ -33,23 +26,23 @@ class Answering(Protocol):
         """Its place among the workers."""
 
 
-class Together(Process):
-    """The overview of several processes."""
+class Together(Scraping):
+    """The page of several processes. ``whole`` are the clusters as the supervisor has them."""
 
     def __init__(
         self,
-        clusters: Sequence[WholeCluster],
-        telemetry: Telemetry,
+        process: Telemetry,
+        clusters: Mapping[str, Telemetry],
+        whole: Sequence[WholeCluster],
         ask_each: Callable[[str], Awaitable[Iterable[tuple[Answering, Any]]]],
     ) -> None:
-        [cluster] = clusters
-        super().__init__(cluster, telemetry, executes=False)
+        super().__init__(process, clusters)
         self._ask_each = ask_each
-        self._clusters = clusters
+        self._whole = whole
         #: What those have counted that are gone, and what those that live said last.
         self._gone = Merged()
-        self._gone_counts = {cluster.name: Counts() for cluster in clusters}
-        self._gone_numbers = {cluster.name: dict.fromkeys(SUMMED, 0) for cluster in clusters}
+        self._gone_counts = {one.name: Counts() for one in whole}
+        self._gone_numbers = {one.name: dict.fromkeys(SUMMED, 0) for one in whole}
         self._last: dict[int, Part] = {}
 
     def keep(self, slot: int, *part: Any) -> None:  # noqa: ANN401 - a Part
@@ -71,33 +64,20 @@ class Together(Process):
         counted = (counted[cluster] for _, counted in self._last.values())
         return [self._gone_counts[cluster].told(), *(counts for counts, _ in counted)]
 
-    def _add_up(self, cluster: WholeCluster) -> None:
-        for name in SUMMED:
-            numbers = (counted[cluster.name][1][name] for _, counted in self._last.values())
-            setattr(cluster.hub, name, self._gone_numbers[cluster.name][name] + sum(numbers))
-
-    async def metrics(self, accept: str) -> tuple[str, bytes]:
+    async def metrics(self, accept: str = "") -> tuple[str, bytes]:
         for link, part in await self._ask_each("metrics"):
             self.keep(link.slot, *part)
-        for cluster in self._clusters:
-            self._add_up(cluster)
-        await self._gather_incidents()
+        for one in self._whole:
+            counted = (counted[one.name][1] for _, counted in self._last.values())
+            one.add_up([self._gone_numbers[one.name], *counted])
+        await self.gather()
         merged = Merged()
-        merged.add(await own_part(self._telemetry))
+        merged.add(await self.own_part())
         for families, _ in self._last.values():
             merged.add(families)
         merged.add(self._gone.families())
         return await whole_page(merged, accept)
 
-    async def incidents(self) -> list[Row]:
-        await self._gather_incidents()
-        return await super().incidents()
-
-    async def _gather_incidents(self) -> None:
-        own = self._telemetry.session_incidents, self._telemetry.rule_incidents
-        found: list[tuple[float, int, tuple[str, ...]]] = []
-        for _, answer in await self._ask_each("incidents"):
-            for number, recent in enumerate(answer):
-                found += [(when, number, who) for who, when in recent]
-        for when, number, who in sorted(found):
-            own[number].note(Incident(*who), when)
+    async def gather(self) -> None:
+        for one in self._whole:
+            await one.gather_incidents()

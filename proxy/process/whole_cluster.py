@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from proxy.listing.slices import in_slices
+from proxy.observe.telemetry import Incident
 from proxy.process.cluster import Cluster, Common
 from proxy.process.links import HandedListeners, Link, RemoteAsker
+from proxy.process.worker_cluster import SUMMED
 from proxy.session.hub import Hub
 from proxy.session.known import SharedUsers
 from proxy.session.replica import acts_of
@@ -58,9 +60,9 @@ class Workers(Protocol):
 class WholeCluster(Cluster):
     """What is known of a cluster in all processes."""
 
-    def __init__(self, common: Common, config: Config, workers: Workers) -> None:
+    def __init__(self, common: Common, name: str, config: Config, workers: Workers) -> None:
         self._workers = workers
-        super().__init__(common, config)
+        super().__init__(common, name, config)
 
     # ------------------------------------------------------------------ what it does otherwise
 
@@ -130,6 +132,21 @@ class WholeCluster(Cluster):
         for some in in_slices(self._users.everybody()):
             link.channel.tell("users", self.name, some)
             await link.channel.room()
+
+    async def gather_incidents(self) -> None:
+        """Have those of all workers where incidents are looked for."""
+        own = self.telemetry.session_incidents, self.telemetry.rule_incidents
+        found: list[tuple[float, int, tuple[str, ...]]] = []
+        for _, answer in await self._workers.ask_each("incidents", self.name):
+            for number, recent in enumerate(answer):
+                found += [(when, number, who) for who, when in recent]
+        for when, number, who in sorted(found):
+            own[number].note(Incident(*who), when)
+
+    def add_up(self, counted: Sequence[Mapping[str, int]]) -> None:
+        """What each store counts for itself, this whole one shows."""
+        for name in SUMMED:
+            setattr(self.hub, name, sum(one[name] for one in counted))
 
     def give_listeners(self, link: Link) -> None:
         """Have a worker accept on whatever is accepted on by now."""

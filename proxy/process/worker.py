@@ -12,7 +12,6 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -22,20 +21,16 @@ import trio
 
 from proxy import logs, memory
 from proxy.errors import ConfigError
-from proxy.observe import gauges
-from proxy.observe.scraping import own_part
 from proxy.process.channel import Channel, ChannelClosedError
-from proxy.process.reloading import read_certificates, take_over
+from proxy.process.reloading import read_certificates, rules_of, take_over
 from proxy.process.server import Server
 from proxy.process.worker_cluster import WorkerCluster
 from proxy.session.records import InFlight
 from proxy.settings.config import restored
-from proxy.settings.rules import make_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from proxy.observe.families import Page
     from proxy.observe.merging import Family
     from proxy.process.channel import Handler
     from proxy.process.server import Running
@@ -106,11 +101,8 @@ class Worker(Server):
     def _mark(self) -> str:
         return self._orders_given.mark
 
-    def _make_cluster(self, config: Config) -> WorkerCluster:
-        return WorkerCluster(self.common, config, self._channel, self._owns, self._hurry)
-
-    def _read_gauges(self, sources: gauges.Sources, page: Page) -> Iterator[None]:
-        return gauges.read_own(sources, page)
+    def _make_cluster(self, name: str, config: Config) -> WorkerCluster:
+        return WorkerCluster(self.common, name, config, self._channel, self._owns, self._hurry)
 
     def workers(self) -> tuple[int, int]:
         return 0, 0
@@ -176,7 +168,6 @@ class Worker(Server):
             "settings": self._settings,
             "certificates": partial(read_certificates, self),
             "end operation": self._end_operation,
-            "incidents": self._incidents,
             "metrics": self._metrics,
             "ask as": self._ask_as,
         }
@@ -210,16 +201,11 @@ class Worker(Server):
     def _settings(self, plain: dict[str, Any]) -> None:
         """What the supervisor has read and found right."""
         config = restored(plain)
-        take_over(self, config, make_rules(config.policies))
-
-    def _incidents(self) -> list[list[tuple[tuple[str, ...], float]]]:
-        telemetry = self.telemetry
-        recent = telemetry.session_incidents, telemetry.rule_incidents
-        return [[(tuple(one), when) for one, when in some.items()] for some in recent]
+        take_over(self, config, rules_of(config))
 
     async def _metrics(self) -> Part:
         counted = {cluster.name: cluster.counted() for cluster in self.clusters}
-        return await own_part(self.telemetry), counted
+        return await self.scraping.own_part(), counted
 
     async def _ask_as(self, connection: int, owner: bytes, question: bytes) -> bytes | None:
         """Upstream's answer to a question that this connection puts as ``owner``; None for none."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from proxy.addresses import Address  # noqa: TC001
 from proxy.net.listeners import Listener, accept
+from proxy.observe import gauges
 from proxy.process.cluster import Cluster, Common
 from proxy.process.connection import by_owner
 from proxy.session.known import SharedUsers
@@ -16,11 +17,12 @@ from proxy.upstream.members import announce
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import trio
 
     from proxy.net.inherited import Placed
+    from proxy.observe.families import Page
     from proxy.process.channel import Channel
     from proxy.session.counts import Told
     from proxy.session.records import InFlight
@@ -109,6 +111,7 @@ class WorkerCluster(Cluster):
     def __init__(
         self,
         common: Common,
+        name: str,
         config: Config,
         channel: Channel,
         owns: Callable[[int], bool],
@@ -117,7 +120,7 @@ class WorkerCluster(Cluster):
         self._channel = channel
         self._is_own = owns
         self._hurry = hurry
-        super().__init__(common, config)
+        super().__init__(common, name, config)
         # The supervisor tells.
         self._srv = None
 
@@ -140,6 +143,9 @@ class WorkerCluster(Cluster):
     def _make_listeners(self) -> GivenListeners:
         self._given = GivenListeners(self.topology, self.config.listen, self._take, self._exhausted)
         return self._given
+
+    def _read_gauges(self, sources: gauges.Sources, page: Page) -> Iterator[None]:
+        return gauges.read_own(sources, page)
 
     def _owns(self, connection: int) -> bool:
         return self._is_own(connection)
@@ -178,12 +184,17 @@ class WorkerCluster(Cluster):
             "users": self._users.take_in,
             "connection rows": self.connection_rows,
             "askers": self._askers,
+            "incidents": self._incidents,
         }
 
     def counted(self) -> Counted:
         """What this process has counted of its sessions."""
         own = {name: getattr(self._shared_store, name) for name in SUMMED}
         return self.store.counts.told(), own
+
+    def _incidents(self) -> list[list[tuple[tuple[str, ...], float]]]:
+        recent = self.telemetry.session_incidents, self.telemetry.rule_incidents
+        return [[(tuple(one), when) for one, when in some.items()] for some in recent]
 
     def _askers(self) -> dict[str, dict[bytes, list[tuple[int, bytes]]]]:
         return {

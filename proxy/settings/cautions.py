@@ -1,7 +1,8 @@
 """What is allowed and probably not meant, for check-config, a start and a reload to say.
 
-:data:`CHECKS` is the place for more of them: each takes a :class:`Config` that is right in itself
-and yields ``path.to.setting: what``. What takes more than settings to know (certificates) is added
+:data:`CHECKS` is the place for more of them: each takes a :class:`Config` that is right in itself,
+as of one cluster, and yields ``path.to.setting: what``; those of :data:`OF_PROCESS` look at what
+all clusters have in common. What takes more than settings to know (certificates) is added
 by :mod:`proxy.process.cautions`.
 """
 
@@ -44,7 +45,10 @@ CLUSTER_ACTIONS: Final = frozenset(_ACTIONS.split(" "))
 
 def cautions(config: Config) -> list[str]:
     """All of them, each as ``path.to.setting: what``."""
-    return [text for check in CHECKS for text in check(config)]
+    found = [text for check in OF_PROCESS for text in check(config)]
+    for one in config.each():
+        found += [one.path + text for check in CHECKS for text in check(one.config)]
+    return found
 
 
 def of_places(read: Read[Config]) -> list[str]:
@@ -131,7 +135,8 @@ def _balancers(config: Config) -> Iterator[str]:
 CHECKS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (
     _permissions,
     _reserved,
-    _token_file,
     _one_name,
     _balancers,
 )
+
+OF_PROCESS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (_token_file,)

@@ -6,14 +6,15 @@ An unknown key is an error, and all errors are reported at once, each with its p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import model_validator
 
 from proxy.addresses import Address, parse_address, parse_upstream
 from proxy.settings.admin import Admin
+from proxy.settings.clusters import TABLES, Cluster, collisions, listeners, problems_of
 from proxy.settings.environment import CREDENTIALS, SECRETS, of_environment, of_secrets
 from proxy.settings.kinds import Settings, SeveralError
 from proxy.settings.layers import Layer
@@ -24,6 +25,18 @@ from proxy.settings.reading import Read, of_file, read
 from proxy.settings.rules import RuleTables
 from proxy.settings.sessions import SessionSettings
 from proxy.settings.upstream import Upstream
+
+
+class OneCluster(NamedTuple):
+    """A cluster's name ("" for the only one), its settings, and what their paths begin with."""
+
+    name: str
+    config: Config
+    path: str
+
+    def said(self, problem: str) -> str:
+        """A problem of its settings, with its name."""
+        return f"cluster {self.name}: {problem}" if self.name else problem
 
 
 class Config(Settings):
@@ -39,47 +52,24 @@ class Config(Settings):
     audit: Audit = Audit()
     log: Log = Log()
     embedded: Embedded | None = None
+    cluster: tuple[Cluster, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        if self.cluster:
+            self._check_clusters()
+            return self
         wrong: list[str] = []
         if self.listen.address == self.admin.address and not self.listen.address.endswith(":0"):
             wrong.append("listen.address and admin.address are the same")
-        primary = self.listen.primary
-        others = {
-            self.listen.address,
-            self.admin.address,
-            *(m.listen for m in self.upstream.members),
-        }
-        if primary in others and primary is not None and not primary.endswith(":0"):
-            wrong.append(f"listen.primary: something else listens on {primary}")
         if self.embedded is not None and "address" in self.upstream.model_fields_set:
             wrong.append("embedded and upstream.address exclude each other")
-        if self.listen.redirected:
-            wrong += self._beside_redirection()
-        uri = parse_upstream(self.upstream.address)
-        several = len(uri.seeds) > 1 or uri.srv is not None
-        if self.listen.address.startswith("/") and several and not self.upstream.members:
-            wrong.append(
-                "listen.address is one unix socket, and upstream.address has several seeds:"
-                " give each a listener in upstream.members"
-            )
-        tls = self.upstream.tls
-        asked = self.listen.tls is not None and self.listen.tls.client_certificates != "none"
-        if tls is not None and tls.x509 and not asked:
-            wrong.append("upstream.tls.x509 needs listen.tls.client_certificates")
+        if self.listen.redirected and self.embedded is not None:
+            wrong.append(f'listen.mode = "{self.listen.mode}" and embedded exclude each other')
+        wrong += problems_of(self, self.admin.address)
         if wrong:
             raise SeveralError(wrong)
         return self
-
-    def _beside_redirection(self) -> Iterator[str]:
-        mode = f'listen.mode = "{self.listen.mode}"'
-        if self.embedded is not None:
-            yield f"{mode} and embedded exclude each other"
-        if self.upstream.members:
-            yield f"{mode} needs no upstream.members: clients dial them themselves"
-        if "hello" in self.upstream.model_fields_set and self.upstream.hello != "pass":
-            yield f"{mode} leaves hello alone: upstream.hello has to be pass"
 
     @property
     def rewrites(self) -> bool:
@@ -93,6 +83,51 @@ class Config(Settings):
             return ()
         members = tuple(parse_address(member.upstream) for member in self.upstream.members)
         return members or parse_upstream(self.upstream.address).seeds
+
+    def _check_clusters(self) -> None:
+        wrong: list[str] = []
+        if self.embedded is not None:
+            wrong.append("[embedded] and [[cluster]] exclude each other")
+        if alone := [name for name in TABLES if name in self.model_fields_set]:
+            tables = " and ".join(f"[{name}]" for name in alone)
+            wrong.append(f"{tables} and [[cluster]] exclude each other: each has its own")
+        for one in self.each():
+            # What they have of their own was looked at by themselves.
+            own = set(problems_of(one.config))
+            found = problems_of(one.config, self.admin.address)
+            wrong += [one.said(text) for text in found if text not in own]
+        wrong += collisions(self.cluster)
+        if wrong:
+            raise SeveralError(wrong)
+
+    def ports(self) -> set[int]:
+        """Those that a listener has its place at."""
+        places = [] if self.admin.address is None else [parse_address(self.admin.address)]
+        for one in self.each():
+            places += listeners(one.config)
+        return {place.port for place in places if place.port}
+
+    def by_name(self, problem: str) -> str:
+        """A problem with a cluster's name instead of its number."""
+        for one in self.each():
+            if one.name:
+                problem = problem.replace(one.path, one.said(""), 1)
+        return problem
+
+    def each(self) -> list[OneCluster]:
+        """Every cluster with the settings that it would have as the only one."""
+        if not self.cluster:
+            return [OneCluster("", self, "")]
+        return [
+            OneCluster(
+                one.name,
+                self.model_copy(
+                    update={"cluster": (), **{name: getattr(one, name) for name in TABLES}}
+                ),
+                f"cluster[{number}].",
+            )
+            for number, one in enumerate(self.cluster)
+        ]
 
 
 def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -153,13 +153,23 @@ def _said(
     kind, where = _origin(layers, place)
     line = int(where.rpartition(":")[2]) if kind == "file" and where else 0
     exact = any(layer.kind != "file" and layer.where.get(path) == where for layer in layers)
-    parts = [where, "" if where and exact else written(path), text]
+    parts = [where, *([] if where and exact else _by_cluster(layers, path)), text]
     return line, ": ".join(filter(None, parts))
 
 
 def _texts(model: type[BaseModel], problem: ErrorDetails) -> list[str]:
     error = problem.get("ctx", {}).get("error")
     return error.texts if isinstance(error, SeveralError) else [_described(model, problem)]
+
+
+def _by_cluster(layers: Sequence[Layer], path: Path) -> list[str]:
+    """The setting, and before it the name of its cluster where there are several."""
+    if path[:1] == ("cluster",) and len(path) > 1 and isinstance(path[1], int):
+        given = merged(layers)["cluster"][path[1]]
+        name = given.get("name") if isinstance(given, dict) else None
+        if isinstance(name, str) and path[2:] != ("name",):
+            return [f"cluster {name}", written(path[2:])]
+    return [written(path)]
 
 
 def _described(model: type[BaseModel], problem: ErrorDetails) -> str:

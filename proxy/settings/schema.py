@@ -73,8 +73,9 @@ def _plain(
             found[key] = _plain(value, defined, said, path)
         elif key not in ("title", "description"):
             found[key] = value
-    if path in said:
-        found["description"] = said[path]
+    # A cluster's tables are described where they are the only one's.
+    if text := said.get(path) or said.get(path.removeprefix("cluster.")):
+        found["description"] = text
     return found
 
 

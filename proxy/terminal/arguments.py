@@ -20,6 +20,7 @@ COMMANDS: Final = ("top", *_LISTINGS, "kill")
 
 #: Filters of the endpoint: name → (value's name, help, what they apply to or None for all).
 FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
+    "cluster": ("NAME", "of which cluster, where the proxy has several", None),
     "owner": ("USER@DB", "whose sessions; * stands for anything, here and below",
               ("sessions", "groups", "transactions", "cursors", "kill", "top")),
     "user": ("USER@DB", "who is logged in; * stands for anything", ("connections", "top")),

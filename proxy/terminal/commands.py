@@ -79,12 +79,16 @@ def _kill(endpoint: Endpoint, options: argparse.Namespace) -> int:
     wanted: dict[str, Any] = {}
     if options.sessions:
         wanted["sessions"] = options.sessions
-    if pattern := filters(options):
+    pattern = filters(options)
+    cluster = pattern.pop("cluster", None)
+    if pattern:
         wanted["patterns"] = [pattern]
     if len(wanted) != 1:
         raise Trouble("say which: sessions by id, or filters such as --application, not both", 2)
     if not (options.dry_run or options.yes) and not (sys.stdin.isatty() and not options.json):
         raise Trouble("say --dry-run to look or --yes to kill", 2)
+    if cluster is not None:
+        wanted["cluster"] = cluster
     if not options.yes:
         seen = endpoint.post("kill", wanted | {"dry_run": True})
         if options.json:

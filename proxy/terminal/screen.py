@@ -71,7 +71,7 @@ class Screen:
             self.view = VIEWS[_KEYS[key]]
             self.sort = self.view.sort
             # Filters by column are the command line's, for what was listed first.
-            self.filters = {k: v for k, v in self.filters.items() if k == "text"}
+            self.filters = {k: v for k, v in self.filters.items() if k in ("text", "cluster")}
         elif key == "r" and self.sort:
             self.sort = self.sort[1:] if self.sort.startswith("-") else f"-{self.sort}"
         elif key in ("<", ">"):

@@ -21,7 +21,8 @@ class Column:
     """One column. ``sort`` is the endpoint's name for its order, "" where it has none.
 
     ``right`` is for numbers, which are never cut. Where the terminal is narrow others are, those
-    with ``enough`` first: so many cells tell it apart.
+    with ``enough`` first: so many cells tell it apart. One that is ``rare`` is shown only where a
+    row has it.
     """
 
     title: str
@@ -29,6 +30,7 @@ class Column:
     sort: str = ""
     right: bool = False
     enough: int = 0
+    rare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ def _share(row: Row) -> str:
     return "" if used is None else f"{used * 100:.0f} %"
 
 
+_CLUSTER: Final = Column("CLUSTER", lambda row: row.get("cluster", ""), rare=True)
 _OWNER: Final = Column("OWNER", _text("owner"), "owner")
 _USER: Final = Column("USER", _text("user"), "user")
 _APPLICATION: Final = Column("APPLICATION", _text("application"), "application")
@@ -97,7 +100,7 @@ _DRIVER: Final = Column("DRIVER", driver, "driver")
 _CLIENT: Final = Column("CLIENT", _text("client"), "client")
 _SESSION: Final = Column("SESSION", _text("session"), "session", enough=9)
 _CURSORS: Final = Column("CURSORS", _few("cursors"), "cursors", right=True)
-_WHO: Final = (_OWNER, _APPLICATION, _DRIVER, _CLIENT)
+_WHO: Final = (_CLUSTER, _OWNER, _APPLICATION, _DRIVER, _CLIENT)
 
 _INCIDENTS: Final = {
     "foreign_uid": "tried a session of somebody else (foreign uid)",
@@ -138,7 +141,7 @@ VIEWS: Final[Mapping[str, View]] = {
             "Groups",
             "-sessions",
             (
-                *_WHO[:3],
+                *_WHO[:4],
                 Column("SESSIONS", _number("sessions"), "sessions", right=True),
                 Column("OWNER'S", _number("owner_sessions"), "owner_sessions", right=True),
                 Column("BUDGET", _share, "budget_used", right=True),
@@ -186,8 +189,9 @@ VIEWS: Final[Mapping[str, View]] = {
             "-conn",
             (
                 Column("CONN", _text("conn"), "conn", right=True),
+                _CLUSTER,
                 _USER,
-                *_WHO[1:],
+                *_WHO[2:],
                 Column("UPSTREAM", _text("upstream"), "upstream"),
                 Column("OPEN FOR", _span("age_seconds"), "age", right=True),
                 Column("REQUESTS", _number("requests"), "requests", right=True),
@@ -204,8 +208,9 @@ VIEWS: Final[Mapping[str, View]] = {
             (
                 Column("AGO", _span("age_seconds"), right=True),
                 Column("WHAT", incident),
+                _CLUSTER,
                 _USER,
-                *_WHO[1:3],
+                *_WHO[2:4],
             ),
         ),
     )
@@ -221,7 +226,7 @@ def table(view: View, rows: Sequence[Row], cells: int | None = None, sort: str =
     shown = [
         (column, [_heading(column, sort), *values])
         for column, values in zip(view.columns, texts, strict=True)
-        if any(value not in ("", "-") for value in values) or not rows
+        if any(value not in ("", "-") for value in values) or not (rows or column.rare)
     ]
     widths = [min(_WIDEST, max(map(width, values))) for _, values in shown]
     if cells is not None:
@@ -263,8 +268,10 @@ def attention(
 ) -> list[str]:
     """What an operator should look at, by owner, application and driver."""
     lines: list[str] = []
-    if summary["sessions"] >= 0.8 * summary["sessions_limit"]:
-        lines.append(f"{summary['sessions']:,} sessions: nearly as many as there may be")
+    for one in summary.get("clusters", [summary]):
+        if one["sessions"] >= 0.8 * one["sessions_limit"]:
+            text = f"{one['sessions']:,} sessions: nearly as many as there may be"
+            lines.append(f"{one['cluster']}: {text}" if "cluster" in one else text)
     lines += [
         f"{_whose(group)}: {group['budget_used'] * 100:.0f} % of the session budget used"
         for group in groups
@@ -288,5 +295,6 @@ def attention(
 
 def _whose(row: Row) -> str:
     whose = row["owner"] if "owner" in row else row["user"]
-    names = (whose or "nobody", row["application"] or "no application name", driver(row))
+    cluster = [row["cluster"]] if "cluster" in row else []
+    names = (*cluster, whose or "nobody", row["application"] or "no application name", driver(row))
     return " · ".join(names)

@@ -65,7 +65,7 @@ class MemberListeners:
     ``first`` is where the listener of one seed is: of the first by name. Other members have the
     ports of :mod:`proxy.upstream.places` above it, but for the ``reserved``, except those that
     ``given`` names a place for. ``take`` gets every client. Sockets that are ``inherited`` are
-    taken where they fit.
+    taken where they fit; ``cluster`` is whose they are.
     """
 
     #: Told of a member whose port comes to stand for another: its connections have to end.
@@ -81,6 +81,7 @@ class MemberListeners:
         exhausted: Callable[[OSError], None],
         inherited: Inherited = NOTHING,
         reserved: Collection[int] = (),
+        cluster: str = "",
     ) -> None:
         self._topology = topology
         self._settings = settings
@@ -107,7 +108,8 @@ class MemberListeners:
         self._open: dict[Address, Listener] = {}
         self._seeds: tuple[Address, ...] = ()
         self._nursery: trio.Nursery | None = None
-        self._log = logs.logger()
+        self._cluster = cluster
+        self._log = logs.of_cluster(cluster)
 
     def addresses(self) -> list[str]:
         """Where clients on this machine reach the seeds' listeners."""
@@ -124,7 +126,7 @@ class MemberListeners:
         self._seeds = seeds
         front = [PRIMARY] if PRIMARY in self._given else []
         self._wanted = self._given | {seed: self._first for seed in self._foremost(seeds)}
-        self._places = self._inherited.places(self._wanted, self._first)
+        self._places = self._inherited.places(self._wanted, self._first, self._cluster)
         # The others' ports lie above the first one's.
         for seed in sorted((*seeds, *front), key=lambda seed: seed not in self._wanted):
             self._start(await self._open_for(seed), nursery)
@@ -218,8 +220,8 @@ class MemberListeners:
     def placed(self) -> list[tuple[Placed, Listener]]:
         """Every open listener and its place, for a successor."""
         return [
-            (Placed(upstream, self._wanted.get(upstream), listener.address), listener)
-            for upstream, listener in self._open.items()
+            (Placed(upstream, self._wanted.get(upstream), one.address, self._cluster), one)
+            for upstream, one in self._open.items()
         ]
 
     def _own_ports(self, members: Iterable[Address]) -> dict[Address, int]:

@@ -20,6 +20,8 @@ from proxy.errors import WireError
 from proxy.net.transport import PeerGoneError
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
     from proxy.addresses import Address
     from proxy.settings.upstream import Upstream
     from proxy.upstream.facts import Upstreams
@@ -52,6 +54,7 @@ class Watcher:
         reconcile: Callable[[], Awaitable[None]],
         ready: trio.Event,
         upstreams: Upstreams | None = None,
+        log: FilteringBoundLogger | None = None,
     ) -> None:
         self._topology = topology
         self._ways = ways
@@ -59,7 +62,7 @@ class Watcher:
         self._reconcile = reconcile
         self._ready = ready
         self._upstreams = upstreams
-        self._log = logs.logger()
+        self._log = log or logs.logger()
         self._watched: dict[Address, trio.CancelScope] = {}
         self._problems: dict[Address, str] = {}
         self._unasked: set[Address] = set()

@@ -30,6 +30,8 @@ from proxy.wire.proxy_header import LOCAL_HEADER
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from structlog.typing import FilteringBoundLogger
+
     from proxy.addresses import Address
     from proxy.net.tls import UpstreamTls
     from proxy.settings.upstream import Upstream
@@ -67,13 +69,19 @@ class _Way:
 class Ways:
     """The ways to upstream processes, by their addresses, and connections of the proxy's own."""
 
-    def __init__(self, tls: UpstreamTls | None, settings: Upstream, mark: str) -> None:
+    def __init__(
+        self,
+        tls: UpstreamTls | None,
+        settings: Upstream,
+        mark: str,
+        log: FilteringBoundLogger | None = None,
+    ) -> None:
         self._tls = tls
         self._settings = settings
         self.mark: Final = mark
         self._own = mark.encode()
         self._ways: dict[Address, _Way] = {}
-        self._log = logs.logger()
+        self._log = log or logs.logger()
 
     def link(self, address: Address, name: str = "") -> Link:
         """A connection of the proxy's own, to be made. ``name`` is as clients call it, for TLS."""

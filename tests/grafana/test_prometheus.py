@@ -201,7 +201,11 @@ class Prometheus:
 
     def query(self, expr: str) -> list[tuple[dict[str, str], float]]:
         """The labels and values of an instant query; a Grafana variable stands for anything."""
-        expr = expr.replace("$instance", ".*").replace("$__rate_interval", "30s")
+        expr = (
+            expr.replace("$instance", ".*")
+            .replace("$cluster", ".*")
+            .replace("$__rate_interval", "30s")
+        )
         return [
             (one["metric"], float(one["value"][1]))
             for one in self.get("/api/v1/query", query=expr)["result"]

@@ -51,16 +51,14 @@ predecessor.ready()
 told = trio.run(predecessor.released)
 [place] = before.inherited._placed
 [handed], [kept] = before.inherited._handed, before.inherited.kept
-assert predecessor.upstream is False
+assert predecessor.upstream == [] and not predecessor.reached('')
 open(sys.argv[1], "w").write(f"{told} {place} {handed.getsockname()} {kept.getsockname()}")
 """
     with (
         socket.create_server(("127.0.0.1", 0)) as one,
         socket.create_server(("127.0.0.1", 0)) as two,
     ):
-        found = await successor.start(
-            program(text, str(said)), left(one, kept=[two], upstream=False)
-        )
+        found = await successor.start(program(text, str(said)), left(one, kept=[two], upstream=()))
         assert not said.exists()
         found.release(numbers=7)
         assert await found.reap() == 0

@@ -43,6 +43,8 @@ def settings_of(model: type[BaseModel], path: str = "") -> dict[str, Any]:
     """Every setting's path and default, tables left out."""
     found: dict[str, Any] = {}
     for name, field in model.model_fields.items():
+        if name == "cluster":
+            continue  # it holds tables that there are without it
         below = table_below(field.annotation)
         if below is None:
             found[f"{path}{name}"] = field.get_default()

@@ -455,3 +455,25 @@ async def test_sessions_with_members_that_come_and_go_are_not_kept_for_ever(
         assert not await resumed(tls, server, name)
     assert len(tls._sessions) == 1
     assert await resumed(tls, server, "c")
+
+
+@pytest.mark.parametrize("name", ["upstream.example", "127.0.0.1"])
+async def test_whom_a_client_means(made: Files, name: str) -> None:
+    """Numbers are no names: TLS does not say them."""
+    listener = listener_tls(load(None, {"listen": {"tls": {"certificate": str(made.server)}}}))
+    upstream = upstream_tls(load(None, {"upstream": {"tls": {"ca": str(made.ca)}}}))
+    assert listener is not None
+    assert upstream is not None
+    ours, theirs = socket.socketpair()
+    found: list[TlsTransport] = []
+
+    async def serve() -> None:
+        found.append(await start_tls(ours, listener.context, server_side=True))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        found.append(await upstream.start(theirs, Address("10.0.0.5", 27017), name=name))
+    by_side = {one.server_name for one in found}
+    for one in found:
+        one.close()
+    assert by_side == {"", name} - {"127.0.0.1"}

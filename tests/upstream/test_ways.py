@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import bson
 import pytest
 import trio
+import trustme
 from trio.testing import MockClock
 
 from proxy.addresses import Address
 from proxy.conversation.hello import client_metadata
 from proxy.errors import NotDialledError
+from proxy.net.tls import upstream_tls
+from proxy.net.transport import PeerGoneError
+from proxy.settings.config import load
 from proxy.settings.upstream import Upstream
 from proxy.upstream import ways as module
 from proxy.upstream.link import is_loop, loop
@@ -117,6 +123,29 @@ async def test_the_mark_is_in_the_clients_document_and_nowhere_else() -> None:
     assert bson.decode(first.body_bytes())["client"]["platform"] == ways.mark
     assert ways.mark.encode() not in second.message
     assert client_metadata(first).application == "mongo-session-proxy watcher"
+
+
+async def test_a_destination_goes_by_the_name_that_was_proved_there(tmp_path: Path) -> None:
+    """As with redirected clients: by TLS they say whom they mean, and dial numbers."""
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    member = Member(STANDALONE)
+    member.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("db.example").configure_cert(member.tls)
+    config = load(None, {"upstream": {"tls": {"ca": str(tmp_path / "ca.pem")}}})
+    async with leading_to(member) as (plain, address):
+        ways = Ways(upstream_tls(config), config.upstream, plain.mark)
+        for name in ("", "other.example"):
+            with pytest.raises(PeerGoneError, match="certificate"):
+                await ways.link(address, name).hello()
+        link = ways.link(address, "db.example")
+        assert (await link.hello())["ok"] == 1
+        link.close()
+        for name in ("db.example", "other.example"):
+            ways.is_named(address, name)
+        link = ways.link(address)
+        assert (await link.hello())["ok"] == 1
+        link.close()
 
 
 async def test_other_forms_of_hello_are_not_tried_on_a_circle() -> None:

@@ -13,7 +13,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from proxy.addresses import Address
-from proxy.errors import CommandError, ConfigError, NotDialledError
+from proxy.errors import CommandError, NotDialledError
 from proxy.net.loops import is_here, plain
 from proxy.net.transport import SO_MARK
 from proxy.settings.destinations import parse_range
@@ -67,26 +67,21 @@ def make_transparent(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
 
 
-def check(config: Config) -> None:
-    """See whether the process may do what the settings ask for.
-
-    Raises:
-        ConfigError: with what it may not.
-    """
-    problems = []
+def problems(config: Config) -> list[str]:
+    """What the settings ask for and the process may not do."""
+    found = []
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
             if config.upstream.socket_mark:
                 probe.setsockopt(socket.SOL_SOCKET, SO_MARK, config.upstream.socket_mark)
         except OSError as error:
-            problems.append(f"upstream.socket_mark: {error.strerror}: it takes CAP_NET_ADMIN")
+            found.append(f"upstream.socket_mark: {error.strerror}: it takes CAP_NET_ADMIN")
         try:
             if config.listen.mode == "tproxy":
                 make_transparent(probe)
         except OSError as error:
-            problems.append(f"listen.mode: tproxy: {error.strerror}: it takes CAP_NET_ADMIN")
-    if problems:
-        raise ConfigError(problems)
+            found.append(f"listen.mode: tproxy: {error.strerror}: it takes CAP_NET_ADMIN")
+    return found
 
 
 class Redirection:

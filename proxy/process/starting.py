@@ -51,10 +51,10 @@ async def serve(
     Raises:
         ConfigError: also where the proxy would be its own upstream, or may not do what it has to.
     """
-    redirected.check(config)
     # Names may have to be looked up.
     wrong: list[str] = []
     for one in config.each():
+        wrong += map(one.said, redirected.problems(one.config))
         wrong += map(one.said, await trio.to_thread.run_sync(loops.problems, one.config))
     if wrong:
         raise ConfigError(wrong)

@@ -6,15 +6,11 @@ import time
 from collections.abc import (
     Awaitable,
     Callable,
-    Collection,
     Iterable,
     Iterator,
-    Mapping,
-    Sequence,
 )
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 import trio
 
@@ -23,14 +19,12 @@ from proxy.addresses import Address, parse_address, parse_upstream
 from proxy.build import VERSION
 from proxy.conversation.desk import Sessions
 from proxy.errors import CommandError, ConfigError, NotDialledError
-from proxy.listing import session_rows
-from proxy.listing.slices import in_batches
 from proxy.net import tls
 from proxy.net.redirected import ANYBODY, Redirection
 from proxy.observe import gauges
 from proxy.observe.recording import DecisionRecorder
 from proxy.observe.telemetry import Telemetry
-from proxy.process.connection import Connection, by_owner
+from proxy.process.connection import Connection
 from proxy.process.dialling import Dialler
 from proxy.process.draining import Draining
 from proxy.process.expiry import Expiry
@@ -39,10 +33,11 @@ from proxy.process.overdue import end_overdue
 from proxy.process.primary import Following, Front
 from proxy.process.seeds import find_seeds, keep_seeds
 from proxy.process.shared import Shared
+from proxy.process.shown import Shown
 from proxy.process.uris import pasted, primary_pasted
 from proxy.session.known import KnownUsers
 from proxy.session.store import SessionStore
-from proxy.settings.rules import RULES, make_rules, rule_rows
+from proxy.settings.rules import RULES, make_rules
 from proxy.upstream.destinations import Destinations
 from proxy.upstream.facts import Upstreams
 from proxy.upstream.members import Listeners, MemberListeners
@@ -54,45 +49,18 @@ if TYPE_CHECKING:
     import socket
 
     from proxy.addresses import Address
-    from proxy.admin.kill import Asker
-    from proxy.conversation.facts import UpstreamFacts
     from proxy.conversation.rule import Rules
-    from proxy.net.inherited import Inherited
-    from proxy.net.limits import BufferBudget, Places
     from proxy.net.listeners import Listener
     from proxy.net.tls import ListenerTls, UpstreamTls
-    from proxy.observe.audit import AuditLog
     from proxy.observe.families import Page
+    from proxy.process.common import Common
     from proxy.session.counts import Counts
-    from proxy.session.records import InFlight
     from proxy.settings.config import Config
 
 Opened = TypeVar("Opened", bound=MemberListeners)
 
 #: Connections shown between two turns of other work: some 2 ms.
 _SLICE: Final = 250
-
-
-@dataclass(slots=True)
-class Common:
-    """What the clusters of a process have in common.
-
-    ``serving`` runs the connections; before it is there, nobody is taken. ``reserved`` are the
-    ports of listeners that have a place, ``mark`` is the proxy's (:mod:`proxy.upstream.ways`).
-    ``about`` and ``draining`` are as :mod:`proxy.admin` asks.
-    """
-
-    telemetry: Telemetry
-    audit: AuditLog
-    budget: BufferBudget
-    places: Places
-    numbers: Iterator[int]
-    inherited: Inherited
-    reserved: Collection[int]
-    mark: str
-    about: Callable[[], dict[str, Any]]
-    draining: Callable[[], bool]
-    serving: trio.Nursery | None = None
 
 
 def _topology(config: Config) -> Topology:
@@ -110,7 +78,7 @@ def _topology(config: Config) -> Topology:
     )
 
 
-class Cluster:
+class Cluster(Shown):
     """Create it, :meth:`open` it and have its listeners accept.
 
     ``name`` is what it is called in listings, metrics and logs; "" where there is but one.
@@ -402,75 +370,6 @@ class Cluster:
             if connection.could_ask(upstream, uid):
                 return connection
         return None
-
-    # ------------------------------------------------------------------ admin.State
-
-    @property
-    def store(self) -> SessionStore:
-        """The sessions that are known."""
-        return self.sessions_shared.store
-
-    def about(self) -> dict[str, Any]:
-        """What the process is: version, uptime, connections and their limit."""
-        return self.common.about()
-
-    def budgets(self) -> tuple[int, int]:
-        """Sessions that one user and one application may have; 0 for any number."""
-        budget = self.config.policies.session_budget
-        return (0, 0) if budget.mode == "off" else (budget.per_user, budget.per_application)
-
-    def rules(self) -> list[dict[str, Any]]:
-        """One row per rule, with its mode and settings."""
-        return rule_rows(self.config.policies)
-
-    async def askers(self) -> Mapping[str, Mapping[bytes, Sequence[Asker]]]:
-        """By upstream address and owner's digest, the connections that can ask right now."""
-        return by_owner(self.open_connections.values())
-
-    def facts(self, upstream: str) -> UpstreamFacts:
-        """What is known of the process at an address."""
-        return self.upstreams.of(parse_address(upstream))
-
-    def end_operation(self, operation: InFlight) -> None:
-        """Answer an operation in flight with 11601 and close its connection."""
-        connection = self.open_connections.get(operation.connection)
-        if connection is not None:
-            connection.end_operation(operation)
-
-    def audit(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-        """Write a line to the audit log."""
-        self._audit.record(**what)
-
-    def count_kill(self, decision: str, sessions: int) -> None:
-        """Count a command that was ``done`` or ``failed``, and the sessions it was first to hit."""
-        self.telemetry.control("killSessions", decision)
-        if decision == "done":
-            self.telemetry.killed("admin", sessions)
-
-    def connections(self) -> Iterable[dict[str, Any]]:
-        """One row per open client connection."""
-        now = trio.current_time()
-        return (connection.row(now) for connection in list(self.open_connections.values()))
-
-    async def connection_rows(self) -> list[dict[str, Any]]:
-        """As :meth:`connections`, with other work in between."""
-        rows: list[dict[str, Any]] = []
-        for some in in_batches(self.connections(), _SLICE):
-            rows += some
-            await trio.lowlevel.checkpoint()
-        return rows
-
-    def sessions(self) -> Iterable[dict[str, Any]]:
-        """One row per session that is known."""
-        return session_rows(self.store, trio.current_time())
-
-    def ready(self) -> tuple[bool, str]:
-        """Whether clients can be served, and if not, why."""
-        return self.watcher.ready()
-
-    def draining(self) -> bool:
-        """Whether the proxy is on its way out."""
-        return self.common.draining()
 
 
 def together(answers: Iterable[tuple[str, tuple[bool, str]]]) -> tuple[bool, str]:

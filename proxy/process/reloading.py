@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from proxy.conversation.rule import Rules
     from proxy.observe.telemetry import Telemetry
     from proxy.process.cluster import Cluster as Running
-    from proxy.process.cluster import Common
+    from proxy.process.common import Common
     from proxy.settings.clusters import Cluster
     from proxy.settings.config import Config
 

@@ -22,7 +22,8 @@ from proxy.observe.scraping import Scraping, watch_the_loop
 from proxy.observe.telemetry import Telemetry
 from proxy.process import pidfile, signals
 from proxy.process.beginnings import Beginnings
-from proxy.process.cluster import Cluster, Common, together
+from proxy.process.cluster import Cluster, together
+from proxy.process.common import Common
 from proxy.process.endpoint import Endpoint
 from proxy.process.handover import Handover, relieve
 from proxy.process.notify import Notifier

@@ -9,7 +9,7 @@ import trio
 
 from proxy.listing.slices import in_slices
 from proxy.observe.telemetry import Incident
-from proxy.process.cluster import Cluster, Common
+from proxy.process.cluster import Cluster
 from proxy.process.links import HandedListeners, Link, RemoteAsker
 from proxy.process.worker_cluster import SUMMED
 from proxy.session.hub import Hub
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from proxy.addresses import Address
     from proxy.net.listeners import Listener
+    from proxy.process.common import Common
     from proxy.session.counts import Counts, Told
     from proxy.session.known import User
     from proxy.session.records import InFlight

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from proxy.addresses import Address  # noqa: TC001
 from proxy.net.listeners import Listener, accept
 from proxy.observe import gauges
-from proxy.process.cluster import Cluster, Common
+from proxy.process.cluster import Cluster
 from proxy.process.connection import by_owner
 from proxy.session.known import SharedUsers
 from proxy.session.replica import SharedStore
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from proxy.net.inherited import Placed
     from proxy.observe.families import Page
     from proxy.process.channel import Channel
+    from proxy.process.common import Common
     from proxy.session.counts import Told
     from proxy.session.records import InFlight
     from proxy.settings.config import Config

@@ -1,0 +1,111 @@
+"""What operators see of a cluster and do there: its side of :mod:`proxy.admin`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from proxy.addresses import parse_address
+from proxy.listing import session_rows
+from proxy.listing.slices import in_batches
+from proxy.process.connection import by_owner
+from proxy.settings.rules import rule_rows
+
+if TYPE_CHECKING:
+    from proxy.admin.kill import Asker
+    from proxy.conversation.desk import Sessions
+    from proxy.conversation.facts import UpstreamFacts
+    from proxy.observe.audit import Audit
+    from proxy.observe.telemetry import Telemetry
+    from proxy.process.common import Common
+    from proxy.process.connection import Connection
+    from proxy.session.records import InFlight
+    from proxy.session.store import SessionStore
+    from proxy.settings.config import Config
+    from proxy.upstream.facts import Upstreams
+    from proxy.upstream.watcher import Watcher
+
+#: Connections shown between two turns of other work: some 2 ms.
+_SLICE: Final = 250
+
+
+class Shown:
+    """The part of a cluster that is an :class:`proxy.admin.State`."""
+
+    common: Common
+    config: Config
+    telemetry: Telemetry
+    sessions_shared: Sessions
+    upstreams: Upstreams
+    watcher: Watcher
+    open_connections: dict[int, Connection]
+    _audit: Audit
+
+    @property
+    def store(self) -> SessionStore:
+        """The sessions that are known."""
+        return self.sessions_shared.store
+
+    def about(self) -> dict[str, Any]:
+        """What the process is: version, uptime, connections and their limit."""
+        return self.common.about()
+
+    def budgets(self) -> tuple[int, int]:
+        """Sessions that one user and one application may have; 0 for any number."""
+        budget = self.config.policies.session_budget
+        return (0, 0) if budget.mode == "off" else (budget.per_user, budget.per_application)
+
+    def rules(self) -> list[dict[str, Any]]:
+        """One row per rule, with its mode and settings."""
+        return rule_rows(self.config.policies)
+
+    async def askers(self) -> Mapping[str, Mapping[bytes, Sequence[Asker]]]:
+        """By upstream address and owner's digest, the connections that can ask right now."""
+        return by_owner(self.open_connections.values())
+
+    def facts(self, upstream: str) -> UpstreamFacts:
+        """What is known of the process at an address."""
+        return self.upstreams.of(parse_address(upstream))
+
+    def end_operation(self, operation: InFlight) -> None:
+        """Answer an operation in flight with 11601 and close its connection."""
+        connection = self.open_connections.get(operation.connection)
+        if connection is not None:
+            connection.end_operation(operation)
+
+    def audit(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+        """Write a line to the audit log."""
+        self._audit.record(**what)
+
+    def count_kill(self, decision: str, sessions: int) -> None:
+        """Count a command that was ``done`` or ``failed``, and the sessions it was first to hit."""
+        self.telemetry.control("killSessions", decision)
+        if decision == "done":
+            self.telemetry.killed("admin", sessions)
+
+    def connections(self) -> Iterable[dict[str, Any]]:
+        """One row per open client connection."""
+        now = trio.current_time()
+        return (connection.row(now) for connection in list(self.open_connections.values()))
+
+    async def connection_rows(self) -> list[dict[str, Any]]:
+        """As :meth:`connections`, with other work in between."""
+        rows: list[dict[str, Any]] = []
+        for some in in_batches(self.connections(), _SLICE):
+            rows += some
+            await trio.lowlevel.checkpoint()
+        return rows
+
+    def sessions(self) -> Iterable[dict[str, Any]]:
+        """One row per session that is known."""
+        return session_rows(self.store, trio.current_time())
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether clients can be served, and if not, why."""
+        return self.watcher.ready()
+
+    def draining(self) -> bool:
+        """Whether the proxy is on its way out."""
+        return self.common.draining()

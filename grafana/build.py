@@ -1,4 +1,6 @@
-"""Writes the dashboards to ``dashboards/``; with ``--check``, says which of them are out of date.
+"""Writes the dashboards to ``dashboards/``, and the alerts once more as Kubernetes takes them.
+
+With ``--check`` it says which of them are out of date.
 
 python -m grafana.build
 """
@@ -22,13 +24,34 @@ BOARDS: Final = {
 }
 
 
+_HERE: Final = Path(__file__).parent
+
+#: What goes before the groups of ``alerts.yml`` for the operator of Prometheus.
+_RULE: Final = """\
+# Made of grafana/alerts.yml by python -m grafana.build.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: mongo-session-proxy
+spec:
+"""
+
+
 def files() -> dict[Path, str]:
     """What every file has to hold."""
-    folder = Path(__file__).parent / "dashboards"
-    return {
-        folder / f"{name}.json": json.dumps(made(board), indent=2, ensure_ascii=False) + "\n"
+    boards = {
+        _HERE / "dashboards" / f"{name}.json": json.dumps(made(board), indent=2, ensure_ascii=False)
+        + "\n"
         for name, board in BOARDS.items()
     }
+    rule = _HERE.parent / "deploy" / "kubernetes" / "monitoring" / "prometheusrule.yaml"
+    return boards | {rule: _RULE + _below((_HERE / "alerts.yml").read_text(encoding="utf-8"))}
+
+
+def _below(text: str) -> str:
+    """YAML, without the comments at its top, two spaces further in."""
+    lines = text[text.index("groups:") :].splitlines()
+    return "".join(f"  {line}".rstrip() + "\n" for line in lines)
 
 
 def main(arguments: list[str]) -> int:

@@ -32,11 +32,11 @@ GONE: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "owner of a session": (r"\buser_(sessions|open_transactions|transactions)\b", ()),
     "group": (r"(?i)\bwho(ever)? holds (how|what|which)", ()),
-    # What a browser is told in Content-Security-Policy.
+    # What a browser is told in Content-Security-Policy, and an API of Kubernetes.
     "rule": (
         r"(?i)\bpolicy\b|policy_|\bpolicies\.md|\b(the|all|of|by|several|some|these) policies\b"
         r"|[\"`(/]/?policies(?=[\"`] *(:|,) *(Page|self|site))|_polic(y|ies)\b",
-        ("proxy/admin/pages.py", "tests/admin/test_pages.py"),
+        ("proxy/admin/pages.py", "tests/admin/test_pages.py", "deploy/kubernetes/base/"),
     ),
     "incident": (r"(?i)\bmisus|offender", ()),
     "admin endpoint": (r"(?i)operators?.? endpoint", ()),

@@ -43,9 +43,9 @@ def of(name: str, *matchers: str, **labels: str) -> str:
     return f"{_METRIC}{name}{{{', '.join((*chosen, *matchers, *exact))}}}"
 
 
-def rate(name: str, by: str = "", **labels: str) -> str:
+def rate(name: str, by: str = "", *matchers: str, **labels: str) -> str:
     """How much a counter grows per second."""
-    return f"sum{_by(by)} (rate({of(name, **labels)}[$__rate_interval]))"
+    return f"sum{_by(by)} (rate({of(name, *matchers, **labels)}[$__rate_interval]))"
 
 
 def increase(name: str, period: str, **labels: str) -> str:
@@ -73,6 +73,13 @@ def quantile(share: float, name: str, by: str = "") -> str:
 def top(count: int, expr: str) -> str:
     """The largest of them."""
     return f"topk({count}, {expr})"
+
+
+def instead(expr: str, label: str, **values: str) -> str:
+    """The same with other texts for these values of a label."""
+    for value, text in values.items():
+        expr = f'label_replace({expr}, "{label}", "{text}", "{label}", "{value}")'
+    return expr
 
 
 def _by(labels: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.panels import Dashboard, Query, Row, number, series, table
-from grafana.promql import highest, increase, of, rate, top
+from grafana.promql import highest, increase, instead, of, rate, top
 
 BOARD: Final = Dashboard(
     "mongo-session-proxy-rules",
@@ -71,10 +71,14 @@ BOARD: Final = Dashboard(
                     "Latest incidents of rules",
                     top(
                         20,
-                        highest(
-                            "incident_last_timestamp_seconds",
-                            "rule, kind, user, application, driver",
-                            'rule!=""',
+                        instead(
+                            highest(
+                                "incident_last_timestamp_seconds",
+                                "rule, kind, user, application, driver",
+                                'rule!=""',
+                            ),
+                            "kind",
+                            reported="would be refused",
                         ),
                     )
                     + " * 1000",
@@ -84,10 +88,17 @@ BOARD: Final = Dashboard(
                 ),
                 series(
                     "Decisions",
-                    Query(rate("rule_decisions_total", "rule, decision"), "{{rule}} {{decision}}"),
+                    Query(
+                        rate("rule_decisions_total", "rule", decision="reported"),
+                        "{{rule}} would be refused",
+                    ),
+                    Query(
+                        rate("rule_decisions_total", "rule, decision", 'decision!="reported"'),
+                        "{{rule}} {{decision}}",
+                    ),
                     unit="ops",
                     width=12,
-                    help="reported: would have been refused in mode enforce.",
+                    help="Would be refused: by a rule in mode report. The requests went through.",
                 ),
                 table(
                     "Rules in force",

@@ -49,11 +49,13 @@ class Overview(Protocol):
     def draining(self) -> bool:
         """Whether the proxy is on its way out."""
 
-    def rules(self) -> list[Row]:
-        """One row per rule, with its mode and settings."""
+    async def rules(self) -> list[Row]:
+        """One row per rule, with its mode, its settings, and how many requests it has refused and
+        reported (would have refused in mode enforce)."""
 
     async def incidents(self) -> list[Row]:
-        """Who used sessions as no driver does or was refused by a rule, the latest first."""
+        """Who used sessions as no driver does, was refused by a rule or would have been, the
+        latest first."""
 
     async def summary(self) -> Row:
         """What the proxy is and how much of everything there is."""

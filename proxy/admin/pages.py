@@ -62,8 +62,9 @@ _HELP: Final = """\
 /transactions  open transactions
 /cursors       open cursors
 /connections   client connections
-/incidents     who used sessions as no driver does or was refused by a rule, the latest first
-/rules         the rules, their modes and settings
+/incidents     who used sessions as no driver does, was refused by a rule or would have been, the
+               latest first
+/rules         the rules, their modes and settings, how often each refused or would have
 /kill          POST {"patterns": [{"application": "shop*", "min_idle": 600}], "dry_run": true},
                with "cluster": NAME where there are several
 /metrics       for Prometheus
@@ -116,7 +117,7 @@ class _Pages:
         return _json(await self._overview.summary())
 
     async def rules(self, _asked: Asked) -> Answer:
-        return _json({"rules": self._overview.rules()})
+        return _json({"rules": await self._overview.rules()})
 
     async def incidents(self, _asked: Asked) -> Answer:
         return _json({"incidents": await self._overview.incidents()})

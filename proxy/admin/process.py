@@ -97,8 +97,16 @@ class Process:
     def draining(self) -> bool:
         return self._state.draining()
 
-    def rules(self) -> list[Row]:
-        return [self._of_cluster(row) for row in self._state.rules()]
+    async def rules(self) -> list[Row]:
+        return self.rules_known((await self._scraping.decisions()).get(self._cluster, {}))
+
+    def rules_known(self, decided: Mapping[tuple[str, str], int]) -> list[Row]:
+        """The rules, of whose decisions so many were counted."""
+        return [
+            self._of_cluster(row)
+            | {one: decided.get((row["name"], one), 0) for one in ("refused", "reported")}
+            for row in self._state.rules()
+        ]
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         return await self._scraping.metrics(accept)

@@ -64,8 +64,13 @@ class Several:
     def draining(self) -> bool:
         return self._whole.draining()
 
-    def rules(self) -> list[Row]:
-        return [row for one in self._clusters.values() for row in one.rules()]
+    async def rules(self) -> list[Row]:
+        decided = await self._scraping.decisions()
+        return [
+            row
+            for name, one in self._clusters.items()
+            for row in one.rules_known(decided.get(name, {}))
+        ]
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         return await self._scraping.metrics(accept)

@@ -20,6 +20,7 @@ long list was looked up before, in turns with other work.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
@@ -218,6 +219,12 @@ def load_rule(path: str, settings: Mapping[str, Any]) -> Rule:
     except (Exception, SystemExit) as error:
         raise ConfigError([_raised(path, error)]) from error
     return make_rule(found, settings, path)
+
+
+def name_of(path: str) -> str:
+    """What the rule ``module:Class``, which was loaded, is called in metrics and the audit log."""
+    module, _, name = path.partition(":")
+    return str(getattr(getattr(sys.modules.get(module), name, None), "name", path))
 
 
 def make_rule(rule: type, settings: Mapping[str, Any], path: str = "") -> Rule:

@@ -193,8 +193,8 @@ class _Reading:
         latest = telemetry.session_incidents.items() + telemetry.rule_incidents.items()
         self._page.gauge(
             "incident_last_timestamp_seconds",
-            "Who used sessions as no driver does, or was refused something by a rule, and when "
-            f"last; the {MOST_INCIDENTS} latest of both.",
+            "Who used sessions as no driver does, was refused by a rule or would have been "
+            f"(reported), and when last; the {MOST_INCIDENTS} latest of both.",
             ("kind", "rule", "user", "application", "driver", "driver_version"),
             {who: epoch + when for who, when in latest},
         )

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from proxy.observe.families import Page
 
 #: A family's name, type and text, and its series: each one's name, labels and value.
-Family = tuple[str, str, str, list[tuple[str, tuple[tuple[str, str], ...], float]]]
+Sample = tuple[str, tuple[tuple[str, str], ...], float]
+Family = tuple[str, str, str, list[Sample]]
 
 _PREFIX: Final = "mongo_session_proxy_"
 
@@ -69,6 +70,11 @@ def labelled(families: Iterable[Family], label: str, value: str) -> list[Family]
         )
         for family, kind, text, series in families
     ]
+
+
+def counted_as(name: str, families: Iterable[Family]) -> list[Sample]:
+    """The series of one family."""
+    return [one for family in families if family[0] == _PREFIX + name for one in family[3]]
 
 
 class Merged:

@@ -58,6 +58,14 @@ class Scraping:
     async def gather(self) -> None:
         """Have the incidents of all processes where they are looked for."""
 
+    async def decisions(self) -> dict[str, dict[tuple[str, str], int]]:
+        """How often each (rule, decision) came, by the names of the clusters."""
+        clusters = self._clusters or {"": self._process}
+        return {
+            name: {(rule, decision): count for (rule, decision), count in one.decided().items()}
+            for name, one in clusters.items()
+        }
+
     async def own_part(self) -> list[Family]:
         """This process's part as plain data, what belongs to a cluster labelled with its name."""
         if not self._clusters:

@@ -304,6 +304,10 @@ class Telemetry:
         """Whose request it was that a rule refused or reported; see :meth:`ruled`."""
         self.rule_incidents.note(_incident(decision, self._rule[rule], user, origin), now)
 
+    def decided(self) -> dict[tuple[str, ...], int]:
+        """How often each (rule, decision) was counted by :meth:`ruled`."""
+        return dict(self._decisions)
+
     def control(self, command: str, decision: str) -> None:
         """A session command came to one of :data:`proxy.observe.labels.COMMAND_DECISIONS`."""
         self._control[(command, decision)] += 1

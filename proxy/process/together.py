@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from proxy.observe.merging import Merged
+from proxy.observe.merging import Merged, counted_as
 from proxy.observe.scraping import Scraping, whole_page
 from proxy.process.worker_cluster import SUMMED
 from proxy.session.counts import Counts
@@ -64,9 +64,12 @@ class Together(Scraping):
         counted = (counted[cluster] for _, counted in self._last.values())
         return [self._gone_counts[cluster].told(), *(counts for counts, _ in counted)]
 
-    async def metrics(self, accept: str = "") -> tuple[str, bytes]:
+    async def _hear(self) -> None:
         for link, part in await self._ask_each("metrics"):
             self.keep(link.slot, *part)
+
+    async def metrics(self, accept: str = "") -> tuple[str, bytes]:
+        await self._hear()
         for one in self._whole:
             counted = (counted[one.name][1] for _, counted in self._last.values())
             one.add_up([self._gone_numbers[one.name], *counted])
@@ -77,6 +80,18 @@ class Together(Scraping):
             merged.add(families)
         merged.add(self._gone.families())
         return await whole_page(merged, accept)
+
+    async def decisions(self) -> dict[str, dict[tuple[str, str], int]]:
+        await self._hear()
+        found = await super().decisions()
+        for families in (self._gone.families(), *(part for part, _ in self._last.values())):
+            for sample, labels, value in counted_as("rule_decisions", families):
+                if sample.endswith("_total"):
+                    named = dict(labels)
+                    of_rules = found.setdefault(named.get("cluster", ""), {})
+                    key = named["rule"], named["decision"]
+                    of_rules[key] = of_rules.get(key, 0) + int(value)
+        return found
 
     async def gather(self) -> None:
         for one in self._whole:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, get_type_hints
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 import policies
-from proxy.conversation.rule import Mode, Rule, Rules, load_rule, make_rule
+from proxy.conversation.rule import Mode, Rule, Rules, load_rule, make_rule, name_of
 from proxy.errors import ConfigError
 from proxy.settings.quantities import seconds, size
 
@@ -117,10 +117,17 @@ def rule_rows(tables: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a RuleTabl
     for rule in _RULES:
         settings = getattr(tables, rule.name).model_dump()
         about = _MARKUP.sub(r"\1", " ".join((rule.__doc__ or "").split()))
-        rows.append({"rule": rule.name, "mode": settings.pop("mode"), "settings": settings})
+        mode = settings.pop("mode")
+        rows.append({"rule": rule.name, "name": rule.name, "mode": mode, "settings": settings})
         rows[-1]["about"] = about
     rows += [
-        {"rule": one.rule, "mode": one.mode, "settings": dict(one.settings), "about": ""}
+        {
+            "rule": one.rule,
+            "name": name_of(one.rule),
+            "mode": one.mode,
+            "settings": dict(one.settings),
+            "about": "",
+        }
         for one in tables.custom
     ]
     return rows

@@ -14,7 +14,7 @@ _LISTINGS: Final = {
     "transactions": "list open transactions, the oldest first",
     "cursors": "list open cursors, the oldest first",
     "connections": "list client connections",
-    "incidents": "list who used sessions as no driver does, or was refused by a rule",
+    "incidents": "list who used sessions as no driver does, or was refused by a rule, or would be",
 }
 COMMANDS: Final = ("top", *_LISTINGS, "kill")
 

@@ -110,7 +110,8 @@ class FakeState:
         return list(self.rows)
 
     def rules(self) -> list[dict[str, Any]]:
-        return [{"rule": "ownership", "mode": "enforce", "settings": {}, "about": "Owns."}]
+        row = {"rule": "ownership", "name": "ownership", "mode": "enforce", "settings": {}}
+        return [row | {"about": "Owns."}]
 
     def about(self) -> dict[str, Any]:
         return {"version": "1.2.3"}

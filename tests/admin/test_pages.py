@@ -8,6 +8,8 @@ import pytest
 import trio
 
 from proxy import logs
+from proxy.admin import Process
+from proxy.observe.telemetry import Telemetry
 from proxy.session.info import OperationSessionInfo
 from proxy.session.transactions import Outcome, Step
 from tests.admin.endpoint import FakeState, asking, endpoint, get
@@ -254,9 +256,13 @@ async def test_the_summary_counts_what_there_is() -> None:
         assert (seen["ready"], seen["reason"]) == (False, "draining")
 
 
-async def test_rules_are_shown_with_their_settings() -> None:
-    async with asking(FakeState()) as client:
-        assert (await client.rows("/rules"))["rules"][0]["rule"] == "ownership"
+async def test_rules_are_shown_with_their_settings_and_what_they_have_decided() -> None:
+    telemetry = Telemetry("1", ("ownership",))
+    process = Process(FakeState(), telemetry, executes=False)
+    for decision in ("refused", "reported", "reported"):
+        telemetry.ruled("ownership", decision)
+    [row] = await process.rules()
+    assert (row["rule"], row["refused"], row["reported"]) == ("ownership", 1, 2)
 
 
 async def test_a_bug_is_logged_and_told_to_nobody() -> None:

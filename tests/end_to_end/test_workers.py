@@ -178,6 +178,8 @@ def test_a_budget_is_of_both_together(proxy: Workers) -> None:
         known = proxy.asked("summary")["sessions"]
         assert refused >= 60 - 31
         assert known <= 31
+        [counted] = [r for r in proxy.asked("rules")["rules"] if r["rule"] == "session_budget"]
+        assert (counted["refused"], counted["reported"]) == (refused, 0)
 
 
 def test_a_kill_through_one_is_known_to_the_other(proxy: Workers) -> None:

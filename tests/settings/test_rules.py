@@ -137,4 +137,5 @@ def test_rows_for_people():
     *rows, mine = rule_rows(tables)
     assert [row["rule"] for row in rows] == [rule.name for rule in RULES]
     assert all(row["mode"] == "enforce" and row["about"] for row in rows)
-    assert mine == {"rule": HERE, "mode": "enforce", "settings": {"limit": 1}, "about": ""}
+    named = {"rule": HERE, "name": "mine"}
+    assert mine == named | {"mode": "enforce", "settings": {"limit": 1}, "about": ""}

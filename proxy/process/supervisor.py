@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from proxy.settings.config import Config
 
 #: Seconds that a worker may take until it serves, and for an answer.
-_START: Final = 60.0
+_STARTING: Final = 60.0
 _ANSWER: Final = 5.0
 
 #: Seconds before a worker that died is replaced: the first time at once, then longer and longer
@@ -70,6 +70,8 @@ class Supervisor(Server):
         self._first = {slot: slot + 1 for slot in range(workers)}
         self._services: trio.Nursery | None = None
         self._news = trio.Event()
+        #: While workers drain, and who comes up then has nothing to begin with.
+        self._drains = False
         self.restarts = 0
         super().__init__(config, reload, beginnings, successor)
 
@@ -109,6 +111,7 @@ class Supervisor(Server):
         """The workers drain, each its own clients, and end by themselves."""
         super()._drain(serving)
         serving.cancel_scope.deadline += _GRACE
+        self._drains = True
         self.tell("stop", self._handover.done)
 
     def _number_from(self, first: int) -> None:
@@ -244,6 +247,9 @@ class Supervisor(Server):
     async def _admit(self, link: Link) -> None:
         """A worker can begin: tell it all there is to know, and what to accept on."""
         link.hears = True
+        if self._drains:
+            link.channel.tell("stop", self._handover.done)
+            return
         for cluster in self.clusters:
             await cluster.introduce(link)
         link.ready.set()
@@ -279,13 +285,15 @@ class Supervisor(Server):
         Raises:
             ConfigError: the first one in its place could not begin.
         """
-        channel, theirs = Channel.pair()
-        link = Link(slot, channel)
-        with theirs:
-            process = await trio.lowlevel.open_process(
-                command(theirs.fileno()), pass_fds=[theirs.fileno()], env=_environment()
-            )
-        self._links[slot] = link
+        try:
+            process, channel = await _start()
+        except OSError as error:
+            # Without descriptors, processes or memory: the other workers go on meanwhile.
+            problem = f"a worker could not be started: {error}"
+            if task_status is not None:
+                raise ConfigError([problem]) from error
+            return {"problems": [problem]}
+        self._links[slot] = link = Link(slot, channel)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(channel.run, self._handlers(link))
@@ -295,8 +303,7 @@ class Supervisor(Server):
                 mark = self.common.mark
                 orders = Orders(self._for_worker(self.config), slot, first, self._workers, mark)
                 channel.tell("begin", orders)
-                if task_status is not None:
-                    nursery.start_soon(self._await_ready, link, task_status)
+                nursery.start_soon(self._await_ready, link, process, task_status)
                 await process.wait()
                 await self._heard_out(channel)
                 nursery.cancel_scope.cancel()
@@ -316,9 +323,18 @@ class Supervisor(Server):
             "problems": link.problems,
         }
 
-    async def _await_ready(self, link: Link, task_status: trio.TaskStatus[None]) -> None:
-        with trio.move_on_after(_START):
+    async def _await_ready(
+        self, link: Link, process: trio.Process, task_status: trio.TaskStatus[None] | None
+    ) -> None:
+        """Have one that does not come up end: there are others to be had."""
+        with trio.move_on_after(_STARTING):
             await link.ready.wait()
+        if not link.hears:
+            link.problems.append(f"it was not ready within {_STARTING:g} seconds")
+            process.kill()
+            return
+        await link.ready.wait()
+        if task_status is not None:
             task_status.started()
 
     async def _heard_out(self, channel: Channel) -> None:
@@ -338,6 +354,20 @@ class Supervisor(Server):
             with trio.CancelScope(shield=True):
                 await process.wait()
         channel.close()
+
+
+async def _start() -> tuple[trio.Process, Channel]:
+    """A new worker's process, and this one's end of what is said between the two."""
+    channel, theirs = Channel.pair()
+    with theirs:
+        try:
+            process: trio.Process = await trio.lowlevel.open_process(
+                command(theirs.fileno()), pass_fds=[theirs.fileno()], env=_environment()
+            )
+        except BaseException:
+            channel.close()
+            raise
+    return process, channel
 
 
 def _environment() -> dict[str, str]:

@@ -209,6 +209,7 @@ class MemberListeners:
 
     def close(self) -> None:
         """Accept no more clients."""
+        self._accepting = False
         for listener in self._open.values():
             listener.close()
 

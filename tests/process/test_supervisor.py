@@ -1,0 +1,65 @@
+"""What a supervisor does about workers that do not come up, or come up too late."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+import trio
+
+from proxy.errors import ConfigError
+from proxy.process import supervisor
+from proxy.process.channel import Channel
+from proxy.process.links import Link
+from proxy.process.supervisor import Supervisor
+from proxy.settings.config import Config
+
+
+def made() -> Supervisor:
+    return Supervisor(
+        Config.model_validate({"upstream": {"address": "127.0.0.1:1"}, "process": {"workers": 2}}),
+        2,
+    )
+
+
+@pytest.fixture
+def no_descriptors(monkeypatch):
+    """No process can be started, as where descriptors, processes or memory have run out."""
+
+    async def fail(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(trio.lowlevel, "open_process", fail)
+
+
+async def test_one_that_cannot_be_started_again_ends_nobody_else(no_descriptors):
+    ended = await made()._work(0, None)
+    assert ended == {"problems": ["a worker could not be started: [Errno 24] Too many open files"]}
+
+
+async def test_the_first_one_that_cannot_be_started_is_a_reason_not_to_begin(no_descriptors):
+    with pytest.raises(ConfigError, match="Too many open files"):
+        await made()._work(0, trio.TASK_STATUS_IGNORED)
+
+
+async def test_one_that_does_not_come_up_is_ended(monkeypatch):
+    monkeypatch.setattr(supervisor, "command", lambda _: ["sleep", "1000"])
+    monkeypatch.setattr(supervisor, "_STARTING", 0.0)
+    monkeypatch.setattr(supervisor, "_GRACE", 0.0)
+    ended = await made()._work(0, None)
+    assert ended["status"] == -9
+    assert ended["problems"] == ["it was not ready within 0 seconds"]
+
+
+async def test_one_that_comes_up_while_the_proxy_drains_is_told_to_end():
+    one = made()
+    one._drains = True
+    ours, theirs = Channel.pair()
+    told = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.run, {})
+        nursery.start_soon(Channel(theirs).run, {"stop": lambda _replaced: told.set()})
+        await one._admit(Link(0, ours))
+        await told.wait()
+        nursery.cancel_scope.cancel()

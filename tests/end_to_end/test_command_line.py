@@ -142,7 +142,9 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     assert all(line.startswith("mongo-session-proxy: ") for line in lines)
-    places = {line.split(": ")[1] for line in lines}
+    # Behind the line in the file, where it stands there.
+    said = [line.replace(f"{tmp_path / 'proxy.toml'}:", "").split(": ") for line in lines]
+    places = {words[2] if words[1].isdecimal() else words[1] for words in said}
     assert places == {
         "--bogus",
         "listen.address",

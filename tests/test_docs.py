@@ -19,7 +19,7 @@ from proxy.cli import _parser
 from proxy.settings.config import Config
 
 ROOT = Path(__file__).parent.parent
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 TEXTS = [ROOT / "README.md", ROOT / "config.example.toml", *DOCS]
 
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -57,7 +57,7 @@ def test_links_lead_somewhere(path: Path, target: str) -> None:
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_every_page_is_found_from_the_readme(path: Path) -> None:
-    assert f"(docs/{path.name})" in (ROOT / "README.md").read_text()
+    assert f"({path.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
 
 
 # ------------------------------------------------------------------ files and modules
@@ -66,7 +66,7 @@ def test_every_page_is_found_from_the_readme(path: Path) -> None:
 NAMING = sorted(
     path
     for pattern in (
-        "*.md", "*.py", "*.toml", "Makefile", "docs/*.md", "grafana/*.yml",
+        "*.md", "*.py", "*.toml", "Makefile", "docs/**/*.md", "grafana/*.yml",
         "proxy/**/*.py", "policies/**/*.py", "tests/**/*.py", "benchmarks/**/*.py",
         "grafana/**/*.py",
     )

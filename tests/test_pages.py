@@ -6,7 +6,10 @@ it names are made.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +23,12 @@ from proxy import cli
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```toml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: Where the pages have their files.
-FILE = re.compile(r'"(/(?:run/secrets|etc/mongo-session-proxy)/[\w./-]+)"')
+FILE = re.compile(r'"(/(?:run/secrets|(?:etc|var/log)/mongo-session-proxy)/[\w./-]+)"')
 TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FIRST_RULE = "howto/first-rule.md"
 
 
 def shown() -> Iterator[tuple[str, str]]:
@@ -72,12 +79,41 @@ def written(text: str, folder: Path, authority: trustme.CA) -> str:
 
 @pytest.mark.parametrize(("page", "text"), [pytest.param(*one, id=one[0]) for one in shown()])
 def test_check_config_has_nothing_to_say(
-    page: str, text: str, tmp_path: Path, authority: trustme.CA, capsys: pytest.CaptureFixture[str]
+    page: str,
+    text: str,
+    tmp_path: Path,
+    authority: trustme.CA,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    if page.startswith(FIRST_RULE):
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / "my_rules.py").write_text(first_rule()[0])
     path = tmp_path / "config.toml"
     path.write_text(written(text, tmp_path, authority))
     assert cli.main(["check-config", "--strict", str(path)]) == 0, capsys.readouterr().err
 
 
+def first_rule() -> list[str]:
+    return PYTHON.findall((ROOT / "docs" / FIRST_RULE).read_text())
+
+
+def test_the_first_rule_passes_its_test(tmp_path: Path) -> None:
+    rule, test = first_rule()
+    [settings] = [text for page, text in shown() if page.startswith(FIRST_RULE)]
+    (tmp_path / "my_rules.py").write_text(rule)
+    (tmp_path / "test_my_rules.py").write_text(test)
+    (tmp_path / "rules.toml").write_text(settings)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_rules.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_settings_are_found() -> None:
-    assert {"kubernetes.md:1"} <= dict(shown()).keys()
+    assert {"kubernetes.md:1", "howto/coming-from.md:8"} <= dict(shown()).keys()

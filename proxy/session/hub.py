@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from proxy.session.counts import Counts
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
@@ -20,8 +20,14 @@ if TYPE_CHECKING:
     from proxy.session.records import Session
     from proxy.session.replica import Record
 
+    Act = tuple[Any, ...]
+
 #: Sessions with nothing new but a retryable write, passed on at a time; others follow later.
 _WRITES_AT_ONCE: Final = 200
+
+#: Sessions that were ended or killed by name and of which nobody has told yet: the latest so many.
+#: One process may have told of an end before another one of the use that came first.
+_MOST_EARLY: Final = 10_000
 
 
 class _Busy(NamedTuple):
@@ -48,6 +54,8 @@ class Hub(SharedStore):
         super().__init__(timeout, max_sessions, max_cursors)
         self._running: dict[int, dict[Session, _Busy]] = {}
         self._sometime: dict[Session, None] = {}
+        #: What was done to such sessions, by their keys.
+        self._early: dict[LogicalSessionId, Act] = {}
 
     def heard(self, told: Told, process: int) -> Told:
         """Learn from what ``process`` has told; gives what of it the others should hear, and of
@@ -63,6 +71,7 @@ class Hub(SharedStore):
                         self._over(dropped, busy)
                     # Unless somebody else uses it; then all have to know it after all.
                     self._sometime[dropped] = None
+            self._keep_early(told.acts)
             self._take_acts(told)
             for record in told.records:
                 matters = self._take(record)
@@ -75,7 +84,24 @@ class Hub(SharedStore):
                 elif matters is Matters.SOMETIME:
                     self._sometime[session] = None
             self._take_cursors(told)
+        for record in told.records if self._early else ():
+            act = self._early.pop(make_key(record.key), None)
+            if act is not None:
+                # Whoever hears of the session now has to hear of that behind it.
+                self._take_acts(Told([act], [], [], [], []))
         return passed
+
+    def _keep_early(self, acts: Iterable[Act]) -> None:
+        """Remember what was done to sessions of which nobody has told yet."""
+        for kind, what, *when in acts:
+            for fields in what if kind == "end" else what[2]:
+                key = make_key(fields)
+                if self.get(key) is None:
+                    named = [fields] if kind == "end" else (False, [], [fields])
+                    self._early.pop(key, None)
+                    self._early[key] = (kind, named, *when)
+        for key in list(islice(self._early, max(0, len(self._early) - _MOST_EARLY))):
+            del self._early[key]
 
     def whole_counts(self, told: Iterable[Counted]) -> Counts:
         """What has happened to all sessions; of what each process counts for itself, those have

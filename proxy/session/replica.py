@@ -336,10 +336,11 @@ class SharedStore(SessionStore):
     # ------------------------------------------------------------------ what happens here
 
     def end(self, lsids: Iterable[LogicalSessionId], now: float) -> None:
-        known = [lsid for lsid in lsids if self.get(lsid) is not None]
-        super().end(known, now)
-        if known and not self._listening:
-            self._acts.append(("end", [tuple(key) for key in known], now))
+        named = list(lsids)
+        super().end(named, now)
+        if named and not self._listening:
+            # Those that are not known here as well: another process may be about to tell of them.
+            self._acts.append(("end", [tuple(key) for key in named], now))
             self.hurry()
 
     def killing(self, within: Selection, now: float, upstream: str | None = None) -> Steps[int]:

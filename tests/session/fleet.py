@@ -26,7 +26,7 @@ class Fleet:
                 while told := store.news(most):
                     quiet = False
                     self.tell(number, told)
-            while told := self.hub.sometime():
+            while told := acts_of(self.hub.news()) or self.hub.sometime():
                 quiet = False
                 for store in self.stores:
                     store.take_in(pickle.loads(pickle.dumps(told)))

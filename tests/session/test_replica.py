@@ -358,6 +358,63 @@ def test_a_session_that_was_killed_before_anybody_heard_of_it_is_killed() -> Non
         assert (ending[0].value, ending[1]) == ("killed", 2.0)
 
 
+@pytest.mark.parametrize("kind", ["ended", "killed"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_is_done_to_a_session_before_its_use_is_heard_of_is_done(
+    kind: str, first: int
+) -> None:
+    fleet = Fleet(3)
+    begin(fleet.stores[0], KEYS[0], 1, 1.0)
+    session = fleet.stores[0].get(KEYS[0])
+    assert session is not None
+    fleet.stores[0].cursor_opened(CursorId(UPSTREAM, 1), session, "app.c", 1.0)
+    if kind == "ended":
+        fleet.stores[1].end([KEYS[0], KEYS[1]], 2.0)
+    else:
+        fleet.stores[1].kill(Selection(keys=frozenset((KEYS[0], KEYS[1]))), 2.0, UPSTREAM)
+    # What the first has said is on the way, in front of what the hub tells it or behind.
+    said = [store.news() for store in fleet.stores[:2]]
+    for number in (first, 1 - first):
+        fleet.tell(number, said[number])
+    fleet.talk()
+    for store in (fleet.hub, *fleet.stores):
+        (session,) = store.page().sessions
+        ending = store.ending(session)
+        assert ending is not None
+        assert (ending[0].value, ending[1]) == (kind, 2.0)
+        if kind == "killed":
+            assert (store.open_transactions, store.open_cursors()) == (0, 0)
+    counts = fleet.hub.whole_counts(store.counts.told() for store in fleet.stores)
+    assert (counts.ended, counts.killed) == ((1, 0) if kind == "ended" else (0, 1))
+
+
+def test_a_session_that_begins_after_an_end_of_nobody_lives() -> None:
+    fleet = Fleet(2)
+    fleet.stores[1].end([KEYS[0]], 1.0)
+    fleet.talk()
+    fleet.stores[0].use(KEYS[0], 2.0, "alice@app", SHOP)
+    fleet.talk()
+    for store in (fleet.hub, *fleet.stores):
+        (session,) = store.page().sessions
+        assert store.ending(session) is None
+
+
+def test_of_ends_of_nobody_the_latest_are_remembered() -> None:
+    fleet = Fleet(2)
+    keys = [LogicalSessionId(uuid(number), ALICE) for number in range(10_003)]
+    fleet.stores[1].end(keys, 2.0)
+    fleet.talk()
+    for key in keys:
+        fleet.stores[0].use(key, 1.0, "alice@app", SHOP)
+    fleet.talk()
+    assert [fleet.hub.ending(one) is None for one in map(fleet.hub.get, keys[:4]) if one] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
 def test_what_came_after_a_kill_outlives_the_news_of_it() -> None:
     fleet = Fleet(2)
     begin(fleet.stores[0], KEYS[0], 1, 1.0)

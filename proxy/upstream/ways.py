@@ -5,8 +5,10 @@ redirection and a second proxy hide it. So what the proxy asks on its own accoun
 and where its own mark comes in from a client, that has gone in a circle. It is refused; and whoever
 asked, however many proxies away, gets the refusal for an answer and knows. Clients' own messages
 carry nothing: before the first of them goes a way, and again after every :data:`_DIALS`, the proxy
-finds out by a hello of its own. A loop that comes up while the proxy runs so ends with that many
-connections, all of which then get an error.
+finds out by a hello of its own. Once a way was good, only the client whose turn it is waits for
+that, and as many others as between two of them do not: an upstream, or a name, that hangs must not
+have clients wait one behind the other. A loop that comes up while the proxy runs so ends with that
+many connections, all of which then get an error.
 
 Nothing is refused for what anybody else says: a client that shows the proxy's mark hurts itself.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -41,7 +43,7 @@ _BEGIN: Final = "mongo-session-proxy/"
 _BEGIN_BYTES: Final = _BEGIN.encode()
 
 #: Clients' connections that may go a way before it is tried anew. In a circle of several proxies
-#: each of them has so many at the most, and descriptors for more.
+#: each of them has twice so many at the most, and descriptors for more.
 _DIALS: Final = 64
 
 #: Seconds before a way that was found to come back is tried anew.
@@ -58,12 +60,14 @@ def new_mark() -> str:
 
 @dataclass(slots=True)
 class _Way:
-    #: Clients' connections that may still be made.
-    dials: int = 0
+    #: Clients' connections that may still be made before it is tried; below 0, and down to
+    #: -:data:`_DIALS`, those that may be made while it is. One never tried has none.
+    dials: int = -_DIALS
     loops: bool = False
     tried: float = -math.inf
     name: str = ""
-    lock: trio.Lock = field(default_factory=trio.Lock)
+    #: Set when it has been tried; None while nobody does.
+    trial: trio.Event | None = None
 
 
 class Ways:
@@ -101,16 +105,11 @@ class Ways:
         if self._own in first:
             raise NotDialledError(loop(address))
         way = self._at(address)
-        if not way.loops and way.dials > 0:
-            way.dials -= 1
-            return
-        if not self.finds_out(first):
-            async with way.lock:
-                if self._is_due(way):
-                    await self._try(address, way, name)
+        way.dials -= 1
+        if self._is_due(way) and not self.finds_out(first):
+            await self._find_out(address, way, name)
         if way.loops:
             raise NotDialledError(loop(address))
-        way.dials -= 1
 
     @staticmethod
     def finds_out(first: bytes) -> bool:
@@ -142,7 +141,24 @@ class Ways:
     def _is_due(self, way: _Way) -> bool:
         if way.loops:
             return trio.current_time() >= way.tried + _AGAIN
-        return way.dials <= 0
+        return way.dials < 0
+
+    async def _find_out(self, address: Address, way: _Way, name: str) -> None:
+        """Try a way, or wait for whoever does where there is no going on before that."""
+        # Who tries may go away meanwhile: then it is another's turn.
+        while self._is_due(way):
+            if way.trial is None:
+                way.trial = trio.Event()
+                try:
+                    await self._try(address, way, name)
+                finally:
+                    way.trial.set()
+                    way.trial = None
+                way.dials -= 1
+            elif way.loops or way.dials < -_DIALS:
+                await way.trial.wait()
+            else:
+                return
 
     async def _try(self, address: Address, way: _Way, name: str) -> None:
         link = self.link(address, name)

@@ -8,6 +8,7 @@ from pathlib import Path
 import bson
 import pytest
 import trio
+import trio.testing
 import trustme
 from trio.testing import MockClock
 
@@ -65,6 +66,39 @@ async def test_many_wait_for_one_answer() -> None:
             for _ in range(10):
                 nursery.start_soon(ways.await_safe, address, b"")
         assert member.connections == 1
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_way_that_was_good_and_hangs_holds_up_one_client() -> None:
+    member = Member(STANDALONE)
+    async with leading_to(member, 5.0) as (ways, address):
+        for _ in range(module._DIALS):
+            await ways.await_safe(address, b"")
+        member.answer = lambda _: b""
+        gone = trio.CancelScope()
+        passed: list[int] = []
+
+        async def one_more(number: int) -> None:
+            await ways.await_safe(address, b"")
+            passed.append(number)
+
+        async def first() -> None:
+            with gone:
+                await one_more(-1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first)
+            await trio.testing.wait_all_tasks_blocked()
+            for number in range(module._DIALS + 9):
+                nursery.start_soon(one_more, number)
+            await trio.testing.wait_all_tasks_blocked()
+            assert -1 not in passed
+            assert len(passed) == module._DIALS - 1
+            # Whoever waits then takes its turn, and all of them go on after one more time.
+            gone.cancel()
+            began = trio.current_time()
+        assert trio.current_time() - began == pytest.approx(5.0, abs=1.0)
+        assert len(passed) == module._DIALS + 9
 
 
 async def test_the_own_mark_is_refused_and_never_dialled() -> None:

@@ -85,8 +85,9 @@ class Hub(SharedStore):
                     self._sometime[session] = None
             self._take_cursors(told)
         for record in told.records if self._early else ():
-            act = self._early.pop(make_key(record.key), None)
-            if act is not None:
+            key = make_key(record.key)
+            act, session = self._early.pop(key, None), self.get(key)
+            if act is not None and session is not None and self.ending(session) is None:
                 # Whoever hears of the session now has to hear of that behind it.
                 self._take_acts(Told([act], [], [], [], []))
         return passed

@@ -359,9 +359,9 @@ def test_a_session_that_was_killed_before_anybody_heard_of_it_is_killed() -> Non
 
 
 @pytest.mark.parametrize("kind", ["ended", "killed"])
-@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("order", ["use, act", "act, use", "act, use by whoever knows of it"])
 def test_what_is_done_to_a_session_before_its_use_is_heard_of_is_done(
-    kind: str, first: int
+    kind: str, order: str
 ) -> None:
     fleet = Fleet(3)
     begin(fleet.stores[0], KEYS[0], 1, 1.0)
@@ -372,10 +372,17 @@ def test_what_is_done_to_a_session_before_its_use_is_heard_of_is_done(
         fleet.stores[1].end([KEYS[0], KEYS[1]], 2.0)
     else:
         fleet.stores[1].kill(Selection(keys=frozenset((KEYS[0], KEYS[1]))), 2.0, UPSTREAM)
-    # What the first has said is on the way, in front of what the hub tells it or behind.
-    said = [store.news() for store in fleet.stores[:2]]
-    for number in (first, 1 - first):
-        fleet.tell(number, said[number])
+    used, done = fleet.stores[0].news, fleet.stores[1].news
+    if order == "use, act":
+        fleet.tell(0, used())
+        fleet.tell(1, done())
+    elif order == "act, use":
+        # On the way while the hub hears of what was done.
+        said = used()
+        fleet.tell(1, done())
+        fleet.tell(0, said)
+    else:
+        fleet.tell(1, done())
     fleet.talk()
     for store in (fleet.hub, *fleet.stores):
         (session,) = store.page().sessions

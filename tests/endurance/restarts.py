@@ -38,9 +38,10 @@ class Outcome:
     wrong: list[str]
 
 
-def replace(times: int, folder: Path) -> Outcome:
+def replace(times: int, folder: Path, workers: int = 1) -> Outcome:
     """Replace a program so many times while drivers work and a crowd dials."""
-    with upstream() as behind, Program(behind, folder, PATIENT) as program:
+    settings = f"workers = {workers}\n{PATIENT}"
+    with upstream() as behind, Program(behind, folder, settings) as program:
         uri = f"mongodb://127.0.0.1:{program.port}/?replicaSet=rs"
         beside = others(uri)
         with ExitStack() as working:
@@ -62,10 +63,11 @@ def replace(times: int, folder: Path) -> Outcome:
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--times", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(words)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        found = replace(given.times, Path(folder))
+        found = replace(given.times, Path(folder), given.workers)
     print(
         f"{given.times} x SIGUSR2: {found.load.done.total()} operations of PyMongo,"
         f"{''.join(f' {one.done} of {one.name},' for one in found.others)}"

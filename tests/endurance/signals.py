@@ -25,10 +25,12 @@ BETWEEN = 20
 PATIENT = "[limits]\ndrain_seconds = 110.0\ndrain_idle_seconds = 100.0\n"
 
 
-def shake(times: int, folder: Path, how: Callable[[Program], None]) -> tuple[Load, list[str]]:
+def shake(
+    times: int, folder: Path, how: Callable[[Program], None], workers: int = 1
+) -> tuple[Load, list[str]]:
     """Do it to a program so many times under load; the load, and lines of the log that are bugs."""
     with upstream() as behind:
-        program = Program(behind, folder, PATIENT)
+        program = Program(behind, folder, f"workers = {workers}\n{PATIENT}")
         with Load(program.port) as load:
             for _ in range(times):
                 load.wait(BETWEEN)
@@ -41,12 +43,13 @@ def shake(times: int, folder: Path, how: Callable[[Program], None]) -> tuple[Loa
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--times", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(words)
     wrong = 0
     for name, how in (("SIGHUP", Program.reload), ("SIGTERM", Program.restart)):
         begun = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            load, bugs = shake(given.times, Path(folder), how)
+            load, bugs = shake(given.times, Path(folder), how, given.workers)
         wrong += len(load.errors) + len(bugs) + load.cut
         print(
             f"{given.times} x {name}: {load.done.total()} operations, {load.cut} cut,"

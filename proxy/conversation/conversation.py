@@ -62,6 +62,7 @@ class Conversation(Replies):
         "_doubted",
         "_handlers",
         "_last_is_answered",
+        "balanced",
         "burst",
         "hellos",
         "metadata",
@@ -93,6 +94,8 @@ class Conversation(Replies):
         self.to_upstream: list[bytes] = []
         #: What the client said of itself; None before its first hello.
         self.metadata: ClientMetadata | None = None
+        #: Whether its driver said that there is a balancer in between.
+        self.balanced = False
         #: How many requests there were, and how many of them were a hello.
         self.requests = 0
         self.hellos = 0

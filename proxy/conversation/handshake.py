@@ -43,6 +43,7 @@ def _on_hello(conversation: Conversation, request: Request, now: float) -> None:
     if conversation.metadata is None:
         conversation.metadata = client_metadata(request)
         conversation.desk.introduced(conversation.metadata)
+        conversation.balanced = b"loadBalanced" in request.fields
     presentation = conversation.presentation
     frame = edited_request(
         request,

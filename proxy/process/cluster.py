@@ -29,6 +29,7 @@ from proxy.process.dialling import Dialler
 from proxy.process.draining import Draining
 from proxy.process.expiry import Expiry
 from proxy.process.housekeeping import keep_house
+from proxy.process.idling import Idling
 from proxy.process.overdue import end_overdue
 from proxy.process.primary import Following, Front
 from proxy.process.seeds import find_seeds, keep_seeds
@@ -222,6 +223,10 @@ class Cluster(Shown):
         """Do what has to be done though nobody asks, for as long as ``services`` run."""
         services.start_soon(keep_house, self.sessions_shared, self.upstreams)
         services.start_soon(self.shared.probes.run)
+        idling = Idling(
+            self.sessions_shared, self.open_connections, lambda: self.config.limits.idle_seconds
+        )
+        services.start_soon(idling.run)
         connections = self.open_connections.values
         services.start_soon(end_overdue, self.sessions_shared, connections, self._owns)
         if self._srv is not None:

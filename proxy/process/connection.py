@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from logging import DEBUG
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,8 @@ from proxy.net.relay import Relay
 from proxy.net.tls_transport import NOTHING_SAID, TlsTransport
 from proxy.net.transport import PeerGoneError, SocketTransport
 from proxy.process.arrival import Arrival, header_of, own_context
+from proxy.process.asking import Asking
 from proxy.process.dialling import Meant
-from proxy.session.identity import EVERYBODY
 
 if TYPE_CHECKING:
     import ssl
@@ -36,12 +36,10 @@ if TYPE_CHECKING:
     from proxy.process.primary import Front
     from proxy.process.shared import Shared
     from proxy.session.identity import Identity
-    from proxy.session.ids import Origin
     from proxy.session.records import InFlight
-    from proxy.wire.replies import Reply
 
 
-class Connection:
+class Connection(Asking):
     """A client connection that leads to ``upstream``, or is ``refused``."""
 
     __slots__ = (
@@ -136,85 +134,11 @@ class Connection:
         if self.relay is not None:
             self.relay.rest(resting)
 
-    @property
-    def origin(self) -> Origin | None:
-        """Where it comes from, as its sessions say too; None before that is known."""
-        return None if self._conversation is None else self._conversation.desk.origin
-
     def end_operation(self, operation: InFlight) -> None:
         """Answer an operation that is in flight here with 11601 and close."""
         if self._conversation is not None and self.relay is not None:
             self._conversation.interrupt(operation, trio.current_time())
             self.relay.flush_soon()
-
-    @property
-    def greets(self) -> bool:
-        """Whether it was asked for hello and for nothing else yet."""
-        conversation = self._conversation
-        return conversation is not None and conversation.requests == conversation.hellos > 0
-
-    @property
-    def monitors(self) -> bool:
-        """Whether a driver watches the server by it: it said hello more than once."""
-        return self.greets and self._conversation is not None and self._conversation.hellos > 1
-
-    @property
-    def works(self) -> bool:
-        """Whether it was asked for anything but hello."""
-        conversation = self._conversation
-        return conversation is not None and conversation.requests > conversation.hellos
-
-    @property
-    def speaks_for(self) -> bytes | None:
-        """The owner (a digest) as whom :meth:`ask` would work now; None where it would not."""
-        conversation = self._conversation
-        if (
-            conversation is None
-            or self.relay is None
-            or not self.relay.connected
-            or self.relay.reason
-            or not conversation.quiet
-        ):
-            return None
-        return conversation.desk.caller.digest
-
-    @property
-    def place(self) -> tuple[str, bytes] | None:
-        """The upstream address and the owner (a digest) for which :meth:`ask` would work now."""
-        owner = self.speaks_for
-        return None if owner is None else (str(self.upstream), owner)
-
-    @property
-    def acts_for_all(self) -> bool:
-        """Whether upstream would take what :meth:`ask` says of anybody's session."""
-        return self._conversation is not None and self._conversation.desk.caller.may("impersonate")
-
-    @property
-    def kills_for_all(self) -> bool:
-        """Whether :meth:`ask` may kill anybody's sessions."""
-        if self._conversation is None:
-            return False
-        desk = self._conversation.desk
-        # Where upstream cannot kill sessions itself, that comes to killing cursors and the like.
-        enough = ("killAnySession", "impersonate") if desk.native else ("anyAction",)
-        return any(map(desk.caller.may, enough))
-
-    def could_ask(self, upstream: str, uid: bytes) -> bool:
-        """Whether :meth:`ask` would work now, upstream and as the owner of ``uid``."""
-        return str(self.upstream) == upstream and self.speaks_for == uid
-
-    def ask(self, question: bytes, handler: Callable[[Reply, float], None]) -> None:
-        """Put a command (BSON) to upstream between the client's own requests."""
-        self.ask_all((question,), lambda _number, reply, now: handler(reply, now))
-
-    def ask_all(
-        self, questions: Sequence[bytes], handler: Callable[[int, Reply, float], None]
-    ) -> None:
-        """As :meth:`ask`, one behind the other; ``handler`` gets each one's number too."""
-        assert self._conversation is not None
-        assert self.relay is not None
-        self._conversation.ask_between(questions, handler, trio.current_time())
-        self.relay.flush_soon()
 
     def _greet(self, say: Callable[..., Any]) -> Callable[..., Any]:
         """Log that it has come, and use ``say`` for the rest too."""
@@ -236,7 +160,7 @@ class Connection:
         # Half a message is none.
         begun = not conversation.requests and relay.byte_counts()[0]
         return not (asked or begun or self._strange) and reason.startswith(
-            ("client closed", "client: ", "draining")
+            ("client closed", "client: ", "draining", "idle: ")
         )
 
     def _used(self) -> CommandError | None:
@@ -443,18 +367,3 @@ class Connection:
 
     def unknown_member(self) -> None:
         self._shared.unknown_member()
-
-
-def by_owner(connections: Iterable[Connection]) -> dict[str, dict[bytes, list[Connection]]]:
-    """Those that can ask right now, by upstream address and by owner's digest.
-
-    Those that may kill anybody's sessions are also under :data:`EVERYBODY`.
-    """
-    found: dict[str, dict[bytes, list[Connection]]] = {}
-    for connection in connections:
-        if (place := connection.place) is not None:
-            owners = found.setdefault(place[0], {})
-            owners.setdefault(place[1], []).append(connection)
-            if connection.kills_for_all:
-                owners.setdefault(EVERYBODY, []).append(connection)
-    return found

@@ -10,7 +10,7 @@ import trio
 from proxy.addresses import parse_address
 from proxy.listing import session_rows
 from proxy.listing.slices import in_batches
-from proxy.process.connection import by_owner
+from proxy.process.asking import by_owner
 from proxy.settings.rules import rule_rows
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from proxy.addresses import Address  # noqa: TC001
 from proxy.net.listeners import Listener, accept
 from proxy.observe import gauges
+from proxy.process.asking import by_owner
 from proxy.process.cluster import Cluster
-from proxy.process.connection import by_owner
 from proxy.session.known import SharedUsers
 from proxy.session.replica import SharedStore
 from proxy.upstream.members import announce

@@ -19,6 +19,7 @@ class Limits(Settings):
     before_login_bytes: Annotated[int, Field(strict=True, ge=16_384, le=48_000_000), AS_SIZE] = (
         262_144
     )
+    idle_seconds: SecondsOrNone = 0.0
     half_close_seconds: Seconds = 10.0
     drain_seconds: Seconds = 30.0
     drain_delay_seconds: SecondsOrNone = 0.0

@@ -61,6 +61,9 @@ class KillGuard:
             f"it would hit {hit.sessions} known sessions with {hit.operations} operations,"
             f" {hit.cursors} cursors and {hit.transactions} transactions"
         )
+        bound: tuple[str, float | str] = "max_sessions", self._max
         if everybody:
             reason = f"killing everybody's sessions takes {self._permission}; {reason}"
-        return unauthorized(f"not authorized to run {plan.command}: {reason}")
+            bound = "permission", self._permission
+        error = unauthorized(f"not authorized to run {plan.command}: {reason}")
+        return error.because(reason, *bound)

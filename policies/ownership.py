@@ -27,6 +27,7 @@ class Ownership:
     judges_transactions: ClassVar[bool] = False
     judges_plans: ClassVar[bool] = False
     judges_privileges: ClassVar[bool] = False
+    speaks_as_server: ClassVar[bool] = True
 
     @dataclass(frozen=True, slots=True)
     class Settings:

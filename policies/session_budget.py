@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from policies.kill_guard import holds
 from proxy.session.refusals import TOO_MANY_SESSIONS
+from proxy.texts import shown
 
 if TYPE_CHECKING:
     from proxy.conversation.rule import Context
@@ -49,21 +50,32 @@ class SessionBudget:
         if not new:
             return None
         user, application = context.caller.name, context.origin.application
-        if (
-            (settings.per_user and user and store.owner_sessions(user) + new > settings.per_user)
-            or (
-                settings.per_application
-                and application
-                and store.application_sessions(application) + new > settings.per_application
-            )
-            or (
-                settings.reserved
-                and len(store) + store.promised() + new > store.max_sessions - settings.reserved
-                and not any(holds(context.caller, one) for one in settings.operators)
-            )
-        ):
-            return TOO_MANY_SESSIONS
+        if settings.per_user and user:
+            known = store.owner_sessions(user)
+            if known + new > settings.per_user:
+                return _over("user", user, known, new, "per_user", settings.per_user)
+        if settings.per_application and application:
+            known = store.application_sessions(application)
+            if known + new > settings.per_application:
+                bound = settings.per_application
+                return _over("application", application, known, new, "per_application", bound)
+        if settings.reserved:
+            known = len(store) + store.promised()
+            if known + new > store.max_sessions - settings.reserved and not any(
+                holds(context.caller, one) for one in settings.operators
+            ):
+                reason = (
+                    f"{known} of {store.max_sessions} sessions are in use, and the last"
+                    f" {settings.reserved} are for operators"
+                )
+                return TOO_MANY_SESSIONS.because(reason, "reserved", settings.reserved)
         return None
+
+
+def _over(kind: str, name: str, known: int, new: int, bound: str, most: int) -> CommandError:
+    more = "another one" if new == 1 else f"{new} more"
+    reason = f"{kind} {shown(name)} has {known} of {most} sessions and asks for {more}"
+    return TOO_MANY_SESSIONS.because(reason, bound, most)
 
 
 def _new_sessions(context: Context) -> int:

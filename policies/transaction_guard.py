@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from proxy.conversation.rule import Overdue
 from proxy.session.refusals import TOO_MANY_SESSIONS, no_such_transaction
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from proxy.errors import CommandError
     from proxy.session.records import Session
     from proxy.session.transactions import Tracker
+
+
+_IDLE: Final = "it was idle"
 
 
 class TransactionGuard:
@@ -57,9 +60,10 @@ class TransactionGuard:
         if session is not None and tracker is not None and info.txn_number == tracker.open_number:
             reason = self._over_time(session, tracker, context.now)
             if reason:
-                return no_such_transaction(
+                error = no_such_transaction(
                     f"Transaction {info.txn_number} has been aborted: {reason}"
                 )
+                return error.because(reason, *self._bound(reason))
         return self._over_cap(context, tracker) if step is Step.START else None
 
     def overdue(self, session: Session, now: float) -> Overdue | None:
@@ -75,16 +79,25 @@ class TransactionGuard:
         cap, user, store = self._settings.per_user, context.caller.name, context.store
         if context.session is None and len(store) >= store.max_sessions:
             # A transaction that cannot be watched must not begin.
-            return TOO_MANY_SESSIONS
+            return TOO_MANY_SESSIONS.because(
+                "as many sessions are in use as may be, so that the transaction could not be"
+                " watched",
+                "max_sessions",
+                store.max_sessions,
+            )
         if not cap or not user:
             return None
         # A start on a session with an open transaction replaces it.
         replaces = tracker is not None and tracker.counts
         if store.owner_transactions(user) - replaces < cap:
             return None
-        return no_such_transaction(
-            f"{user} has {cap} transactions open, which is as many as are allowed"
-        )
+        reason = f"{user} has {cap} transactions open, which is as many as are allowed"
+        return no_such_transaction(reason).because(reason, "per_user", cap)
+
+    def _bound(self, reason: str) -> tuple[str, float]:
+        if reason.startswith(_IDLE):
+            return "idle_seconds", self._settings.idle_seconds
+        return "total_seconds", self._settings.total_seconds
 
     def _over_time(self, session: Session, tracker: Tracker, now: float) -> str:
         if not tracker.may_be_open:
@@ -93,7 +106,7 @@ class TransactionGuard:
         if total and now - tracker.started >= total:
             return f"it was open for more than {total:g} seconds"
         if idle and now - tracker.last_use >= idle and not _is_running(session):
-            return f"it was idle for more than {idle:g} seconds"
+            return f"{_IDLE} for more than {idle:g} seconds"
         return ""
 
 

@@ -47,6 +47,7 @@ class TxnNumber:
     judges_routine: ClassVar[bool] = False
     judges_plans: ClassVar[bool] = False
     judges_privileges: ClassVar[bool] = False
+    speaks_as_server: ClassVar[bool] = True
 
     @dataclass(frozen=True, slots=True)
     class Settings:

@@ -38,6 +38,7 @@ class UserNameLength:
         self._limit = settings.limit
         self._early = settings.refuse_early
         shorter = settings.limit != MAX_USER_NAME
+        self.speaks_as_server = not shorter
         self.judges_routine = self.judges_transactions = self.judges_plans = shorter
 
     def refuse(self, context: Context) -> CommandError | None:
@@ -51,4 +52,7 @@ class UserNameLength:
         if not names_session:
             return None
         size = len(context.caller.name.encode("utf-8", "surrogateescape"))
-        return refusals.NAME_TOO_LONG if size >= self._limit else None
+        if size < self._limit:
+            return None
+        reason = f"the user's name has {size} bytes, and only shorter ones than {self._limit} may"
+        return refusals.NAME_TOO_LONG.because(reason, "limit", self._limit)

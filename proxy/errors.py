@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from proxy.texts import MOST_TOLD, shortened
 
@@ -32,12 +32,19 @@ class CommandError(Exception):
 
     ``labels`` becomes the reply's ``errorLabels`` array when it is not empty. ``errmsg`` is cut
     where it is too long: clients choose what stands in it.
+
+    For operators, ``reason`` says why in words where ``errmsg`` does not, and ``bound`` which
+    setting was reached and its value. ``added`` goes to the client behind ``errmsg``, in whatever
+    words upstream's version has that.
     """
 
     code: int
     code_name: str
     errmsg: str
     labels: tuple[str, ...] = ()
+    reason: str = field(default="", compare=False)
+    bound: tuple[str, float | str] | None = field(default=None, compare=False)
+    added: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         self.errmsg = shortened(self.errmsg, MOST_TOLD)
@@ -48,7 +55,11 @@ class CommandError(Exception):
     def again(self) -> CommandError:
         """A copy to raise. One object raised twice keeps the frames of both times, and so the
         requests in them, for as long as it lives itself."""
-        return CommandError(self.code, self.code_name, self.errmsg, self.labels)
+        return replace(self)
+
+    def because(self, reason: str, *bound: float | str) -> CommandError:
+        """A copy with a reason, and the bound's name and value if one was reached."""
+        return replace(self, reason=reason, bound=(str(bound[0]), bound[1]) if bound else None)
 
 
 class LookUpError(Exception):

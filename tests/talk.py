@@ -98,10 +98,20 @@ class Watching:
     def killed(self, own: int, others: int) -> None:
         self.seen.append(("killed", own, others))
 
-    def ruled(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
+    def ruled(
+        self, decision: Decision, command: str, now: float, desk: Desk, lsid: object = None
+    ) -> None:
         self.seen.append(("ruled", decision.rule, command))
 
-    def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
+    def control(
+        self,
+        command: str,
+        decision: str,
+        targets: int,
+        reason: str,
+        desk: Desk,
+        refusal: object = None,
+    ) -> None:
         self.seen.append(("control", command, decision, targets, reason))
 
     def aborted(self, overdue: Overdue, ok: bool) -> None:
@@ -121,6 +131,7 @@ def converse(
     rules: Iterable[tuple[Rule, Mode]] = (),
     store: SessionStore | None = None,
     refuse_early: bool = False,
+    sign_refusals: bool = False,
     **presentation: Any,
 ) -> Conversation:
     """A conversation with nothing said yet; ids that it makes up are zero."""
@@ -129,6 +140,7 @@ def converse(
         observer,
         store if store is not None else SessionStore(),
         refuse_early=refuse_early,
+        sign_refusals=sign_refusals,
         random=lambda: bytes(16),
     )
     desk = Desk(sessions, 1, "client", UPSTREAM, lambda: facts)

@@ -250,6 +250,7 @@ def test_every_setting_says_what_a_reload_does() -> None:
             assert when in WHEN, name
             taken_over = table in RELOADED or (table, name) in {
                 ("sessions", "refuse_early"),
+                ("sessions", "sign_refusals"),
                 ("admin", "token"),
                 ("admin", "token_file"),
             }

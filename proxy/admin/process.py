@@ -16,6 +16,7 @@ from proxy.admin.query import QueryError, Selecting, read_query
 from proxy.admin.summary import GROUPS, group_row, groups, summary
 from proxy.listing.kinds import of_cluster
 from proxy.listing.slices import drained, in_slices
+from proxy.observe.refusals import Whose
 from proxy.observe.scraping import Scraping
 from proxy.session.identity import EVERYBODY
 from proxy.session.records import Selection
@@ -128,6 +129,7 @@ class Process:
                 "driver": one.driver,
                 "driver_version": one.driver_version,
             }
+            | self._telemetry.refusals.row(Whose(*one[:4]))
             for recent in (self._telemetry.session_incidents, self._telemetry.rule_incidents)
             for one, when in recent.items()
         ]

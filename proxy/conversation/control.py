@@ -212,7 +212,7 @@ class _Command:
         facts = conversation.desk.upstream_facts
         error = stable_api.refusal(request, facts.wire_version, facts.needs_api_version)
         if error is not None:
-            conversation.desk.decided(request.command, "refused", 0, reason=str(error))
+            conversation.desk.refused(request.command, error, now)
             self._refuse(error, now)
             return
         self._note_version(facts)
@@ -242,7 +242,7 @@ class _Command:
         info = read_operation_session_info(request, desk.caller)
         decision = yield from deciding(request, info, desk.facts(learnt))
         if isinstance(decision, Refusal):
-            desk.decided(request.command, "refused", 0, reason=str(decision.error))
+            desk.refused(request.command, decision.error, now)
             if decision.error == FOREIGN_DIGEST:
                 desk.incident("foreign_uid", now)
             self._refuse(decision.error, now)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.conversation.incidents import incidents
-from proxy.conversation.rule import Context, Decision, Rules, is_routine, refusal
+from proxy.conversation.rule import Context, Decision, Rules, is_routine, refusal, signed
 from proxy.conversation.said import Said, Sayings
 from proxy.conversation.tracking import Doubted, Tracked, Tracking
 from proxy.session import passed_on
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from proxy.conversation.hello import ClientMetadata
     from proxy.conversation.rule import Overdue
     from proxy.errors import CommandError
+    from proxy.session.ids import LogicalSessionId
     from proxy.session.patterns import Learnt
     from proxy.session.records import Session
     from proxy.session.steps import Steps
@@ -53,12 +54,27 @@ class Recorder(Protocol):
         """Upstream carried out what it should have refused with this error, as it had not
         before on this connection or had."""
 
-    def ruled(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
-        """A rule refused a request, or would have in mode enforce."""
+    def ruled(
+        self,
+        decision: Decision,
+        command: str,
+        now: float,
+        desk: Desk,
+        lsid: LogicalSessionId | None = None,
+    ) -> None:
+        """A rule refused a request, or would have in mode enforce. ``lsid`` is what it named."""
 
-    def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
+    def control(
+        self,
+        command: str,
+        decision: str,
+        targets: int,
+        reason: str,
+        desk: Desk,
+        refusal: tuple[CommandError, float] | None = None,
+    ) -> None:
         """A session command was refused, failed upstream or was done, for so many
-        sessions that are known."""
+        sessions that are known. ``refusal`` is the proxy's own error, and when it fell."""
 
     def killed(self, own: int, others: int) -> None:
         """A kill is done: so many sessions of the caller's own and of others, that are known."""
@@ -88,6 +104,8 @@ class Sessions:
     enabled: bool = True
     #: Refuse here what upstream would refuse itself, in the words of a server 4.2.
     refuse_early: bool = False
+    #: Say in errors that the proxy refused, where upstream would not have said the same.
+    sign_refusals: bool = True
     random: Callable[[], bytes] = _random
     #: What is still to be noted of kills whose connections are over; somebody has to go on with it.
     unfinished: deque[Iterator[None]] = field(default_factory=deque)
@@ -244,6 +262,10 @@ class Desk:
             return tracked
         return Doubted(info.malformed, tracked)
 
+    def owner(self, lsid: LogicalSessionId) -> str:
+        """``user@db`` of whose session it is; "" where that is not known."""
+        return self._sessions.known.name_of(lsid.uid)
+
     def surprised(self, error: CommandError, command: str) -> None:
         """Record that upstream has carried out what it should have refused with ``error``."""
         first, self._surprised = not self._surprised, True
@@ -303,8 +325,10 @@ class Desk:
         )
         decisions = rules.decide(context)
         for decision in decisions:
-            sessions.recorder.ruled(decision, request.command, now, self)
+            sessions.recorder.ruled(decision, request.command, now, self, info.lsid)
         error = refusal(decisions) if decisions else None
+        if error is not None and sessions.sign_refusals:
+            error = signed(decisions[-1])
         here = info.malformed if info.ambiguous is None and not checks else info.ambiguous
         if info.malformed is not None:
             left = "" if error is not None else "reported" if here is None else "refused"
@@ -426,6 +450,11 @@ class Desk:
     def decided(self, command: str, decision: str, targets: int, reason: str = "") -> None:
         """Record what became of a session command."""
         self._sessions.recorder.control(command, decision, targets, reason, self)
+
+    def refused(self, command: str, error: CommandError, now: float) -> None:
+        """Record a session command that no rule refused, but the proxy itself."""
+        recorder = self._sessions.recorder
+        recorder.control(command, "refused", 0, str(error), self, (error, now))
 
     def incident(self, kind: str, now: float) -> None:
         """Record a session command that means sessions as nobody should."""

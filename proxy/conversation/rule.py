@@ -16,13 +16,17 @@ One whose answer does not hang on the caller's roles or privileges may have
 they are by now. A rule that can refuse nothing as it is set may say so with ``idle = True``: it is
 never asked. One that asks a plan how much it hits or makes says ``weighs_plans = True``, so that a
 long list was looked up before, in turns with other work.
+
+What a rule refuses is told to operators with ``reason`` and ``bound`` of its error
+(:meth:`proxy.errors.CommandError.because`), and the client is told that the proxy refused, unless
+``speaks_as_server = True`` says that upstream gives the same error for the same thing.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
@@ -121,12 +125,14 @@ class Decision:
     """What one rule said about one request, to be counted and audited.
 
     ``refused`` is false in mode report. ``failed`` says that the rule raised ``failure``.
+    ``as_server`` says that upstream would say the same in the same case.
     """
 
     rule: str
     refused: bool
     error: CommandError
     failure: Exception | None = None
+    as_server: bool = False
 
     @property
     def failed(self) -> bool:
@@ -178,7 +184,8 @@ class Rules:
                 error = CommandError(1, "InternalError", f"the rule {rule.name} failed")
             if error is not None:
                 refused = mode is Mode.ENFORCE
-                decisions.append(Decision(rule.name, refused, error, failure))
+                as_server = failure is None and getattr(rule, "speaks_as_server", False)
+                decisions.append(Decision(rule.name, refused, error, failure, as_server))
                 if refused:
                     break
         return decisions
@@ -201,6 +208,20 @@ class Overdue(NamedTuple):
 def refusal(decisions: list[Decision]) -> CommandError | None:
     """The error to answer with, None where the request goes on."""
     return decisions[-1].error if decisions and decisions[-1].refused else None
+
+
+def signed(decision: Decision) -> CommandError:
+    """The error of a refusal that says who refused, unless upstream would say the same."""
+    error = decision.error
+    if decision.as_server:
+        return error
+    said = [f"rule {decision.rule}"]
+    if error.bound is not None:
+        name, value = error.bound
+        said.append(f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}")
+    if error.reason and error.reason not in error.errmsg:
+        said.append(error.reason)
+    return replace(error, added=f" (mongo-session-proxy: {'; '.join(said)})")
 
 
 def load_rule(path: str, settings: Mapping[str, Any]) -> Rule:

@@ -62,6 +62,8 @@ COMMANDS: Final = frozenset((
 SESSION_INCIDENTS: Final = ("concurrent", "shared", "txn_number_backwards", "foreign_uid")
 COMMAND_DECISIONS: Final = ("done", "refused", "failed")
 RULE_DECISIONS: Final = ("refused", "reported", "aborted", "failed", "given_up")
+#: Who refused where it was no rule; no rule can be called that.
+ITSELF: Final = "the proxy"
 #: The owner by a command of their own; somebody else by a command; the admin endpoint.
 INITIATORS: Final = ("owner", "other", "admin")
 

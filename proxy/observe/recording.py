@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy import logs
 from proxy.observe.audit import fields
+from proxy.observe.labels import ITSELF
+from proxy.observe.refusals import Whose
 from proxy.session.commands import SESSION_COMMANDS
 from proxy.session.refusals import FOREIGN_DIGEST
-from proxy.texts import MOST_SHOWN
+from proxy.texts import MOST_SHOWN, shown
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -18,8 +20,16 @@ if TYPE_CHECKING:
     from proxy.conversation.rule import Decision, Overdue
     from proxy.errors import CommandError
     from proxy.observe.audit import Audit
-    from proxy.observe.telemetry import Telemetry
-    from proxy.session.ids import Origin
+    from proxy.observe.telemetry import Incident, Telemetry
+    from proxy.session.ids import LogicalSessionId, Origin
+
+
+#: What the log says of each kind of incident that is written down.
+_SAID: Final = {
+    "refused": "request refused",
+    "reported": "request would be refused",
+    "foreign_uid": "session of somebody else named",
+}
 
 
 class DecisionRecorder:
@@ -38,9 +48,11 @@ class DecisionRecorder:
         """Count session fields that are wrong; who means others' sessions is named."""
         self._telemetry.malformed(error.code_name)
         if error == FOREIGN_DIGEST:
-            self.incident("foreign_uid", now, desk)
+            incident = self._telemetry.incident("foreign_uid", desk.identity.name, desk.origin, now)
             if decision:
-                self._write(desk, command, decision, error.errmsg, rule=None, targets=None)
+                self._account(incident, error, decision, command, now, desk, None)
+        elif decision == "refused":
+            self._refused(error, command, now, desk)
 
     def surprised(self, error: CommandError, command: str, first: bool, desk: Desk) -> None:
         """Count what upstream should have refused and did; say so once for a connection."""
@@ -59,23 +71,41 @@ class DecisionRecorder:
         """Count a use of a session that no driver makes, and remember whose it was."""
         self._telemetry.incident(kind, desk.identity.name, desk.origin, now)
 
-    def ruled(self, decision: Decision, command: str, now: float, desk: Desk) -> None:
+    def ruled(
+        self,
+        decision: Decision,
+        command: str,
+        now: float,
+        desk: Desk,
+        lsid: LogicalSessionId | None = None,
+    ) -> None:
         """Count and write down what a rule said."""
         decided = "refused" if decision.refused else "reported"
         who = desk.identity.name, desk.origin
         self._telemetry.ruled(decision.rule, decided)
-        self._telemetry.rule_incident(decision.rule, decided, *who, now)
+        incident = self._telemetry.rule_incident(decision.rule, decided, *who, now)
         if decision.refused and command in SESSION_COMMANDS:
             self._telemetry.control(command, "refused")
         if decision.failure is not None:
             self._log.error(
                 "rule failed", rule=decision.rule, conn=desk.connection, exc_info=decision.failure
             )
-        self._write(desk, command, decided, decision.error.errmsg, rule=decision.rule, targets=None)
+        self._account(incident, decision.error, decided, command, now, desk, lsid)
 
-    def control(self, command: str, decision: str, targets: int, reason: str, desk: Desk) -> None:
+    def control(
+        self,
+        command: str,
+        decision: str,
+        targets: int,
+        reason: str,
+        desk: Desk,
+        refusal: tuple[CommandError, float] | None = None,
+    ) -> None:
         """Count and write down what became of a session command."""
         self._telemetry.control(command, decision)
+        if refusal is not None:
+            self._refused(refusal[0], command, refusal[1], desk)
+            return
         self._write(desk, command, decision, reason, rule=None, targets=targets)
 
     def killed(self, own: int, others: int) -> None:
@@ -97,6 +127,71 @@ class DecisionRecorder:
             owner=overdue.session.owner.name,
             code=code,
         )
+
+    def _refused(self, error: CommandError, command: str, now: float, desk: Desk) -> None:
+        """The proxy itself refused, and no rule."""
+        who = desk.identity.name, desk.origin
+        incident = self._telemetry.rule_incident(ITSELF, "refused", *who, now)
+        self._account(incident, error, "refused", command, now, desk, None)
+
+    def _account(
+        self,
+        incident: Incident,
+        error: CommandError,
+        decision: str,
+        command: str,
+        now: float,
+        desk: Desk,
+        lsid: LogicalSessionId | None,
+    ) -> None:
+        """Keep account of a refusal or a report, write it down, and say it unless it was lately."""
+        accounts, origin = self._telemetry.refusals, desk.origin
+        name, value = ("", None) if error.bound is None else error.bound
+        reason = logs.redact(error.reason or error.errmsg)
+        latest = {
+            "reason": reason,
+            "bound": name or None,
+            "limit": value,
+            "error": f"{error.code} {error.code_name}",
+            "command": shown(command),
+            "client": origin.client,
+            "conn": desk.connection,
+            "session": None if lsid is None else str(lsid),
+            "owner": None if lsid is None else shown(desk.owner(lsid)) or None,
+        }
+        account = accounts.note(Whose(*incident[:4]), latest)
+        times = account.row()
+        rule = incident.rule if incident.rule not in ("", ITSELF) else None
+        self._write(
+            desk,
+            command,
+            decision,
+            error.reason or error.errmsg,
+            rule=rule,
+            targets=None,
+            more=fields(
+                bound=name or None,
+                limit=value,
+                session=latest["session"],
+                owner=latest["owner"],
+                count=times["count"],
+                first=times["first"],
+                last=times["last"],
+            ),
+        )
+        if accounts.may_say(account, now):
+            known = {name: value for name, value in times.items() if value is not None}
+            left_out = {"left_out": account.left_out} if account.left_out else {}
+            account.left_out = 0
+            self._log.warning(
+                _SAID[incident.kind],
+                rule=rule,
+                user=incident.user,
+                application=incident.application,
+                driver=f"{incident.driver} {incident.driver_version}".rstrip(),
+                **known,
+                **left_out,
+            )
 
     def _ended_late(self, overdue: Overdue, decision: str, reason: str) -> None:
         session = overdue.session
@@ -128,12 +223,13 @@ class DecisionRecorder:
         *,
         rule: str | None,
         targets: int | None,
+        more: str = "",
     ) -> None:
         name = desk.caller.name
         whose = _whose if len(name) <= MOST_SHOWN else _whose.__wrapped__
         who = whose(desk.connection, name, desk.origin, desk.upstream)
         what = _what(command, decision, logs.redact(reason) if reason else "", rule, targets)
-        self._audit.append(f"{who}, {what}")
+        self._audit.append(f"{who}, {what}, {more}" if more else f"{who}, {what}")
 
 
 # Most lines say twice the same: who it was as the last line of the connection, what it was as many

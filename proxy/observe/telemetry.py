@@ -18,11 +18,13 @@ from proxy.observe.labels import (
     COMMAND_DECISIONS,
     COMMANDS,
     INITIATORS,
+    ITSELF,
     RULE_DECISIONS,
     SESSION_INCIDENTS,
     clean,
     code_name,
 )
+from proxy.observe.refusals import Refusals
 from proxy.session.commands import SESSION_COMMANDS
 from proxy.wire.protocols import HTTP, NOTHING, PROXY, TLS
 
@@ -88,10 +90,10 @@ class Telemetry:
         self._reason = Names(most=_MOST_REASONS)
         self._violation = Names(most=_MOST_REASONS)
         self._rejection = Names(most=_MOST_REASONS)
-        self._rule = Names(most=_MOST_RULES)
+        self._rule = Names(most=_MOST_RULES + 1)
         self._malformed_name = Names(most=_MOST_REASONS)
         self._connect_problem = Names(most=_MOST_REASONS)
-        for rule in rules:
+        for rule in (*rules, ITSELF):
             self._rule[rule] = rule
 
         self._accepted = declared.counter(
@@ -161,7 +163,7 @@ class Telemetry:
             "What the rules refused or reported, and the transactions they aborted or failed to.",
             "rule",
             "decision",
-            start=product(self._rule, RULE_DECISIONS),
+            start=product((one for one in self._rule if one != ITSELF), RULE_DECISIONS),
         )
         self._control = declared.counter(
             "session_commands_total",
@@ -211,6 +213,8 @@ class Telemetry:
         #: The latest incidents with their times; those of rules cannot displace the others.
         self.session_incidents: Recent[Incident] = Recent(MOST_INCIDENTS)
         self.rule_incidents: Recent[Incident] = Recent(MOST_INCIDENTS)
+        #: What is known of refusals beside that.
+        self.refusals = Refusals()
         #: Whether the configuration could be read when it was read last, and when that worked.
         self.reload_worked = True
         self.reloaded_at = 0.0
@@ -289,10 +293,12 @@ class Telemetry:
         """Upstream carried out what it should have refused with an error of this name."""
         self._surprises[(self._malformed_name[code],)] += 1
 
-    def incident(self, kind: str, user: str, origin: Origin, now: float) -> None:
+    def incident(self, kind: str, user: str, origin: Origin, now: float) -> Incident:
         """Somebody did one of :data:`proxy.observe.labels.SESSION_INCIDENTS`."""
         self._incidents[(kind,)] += 1
-        self.session_incidents.note(_incident(kind, "", user, origin), now)
+        incident = _incident(kind, "", user, origin)
+        self.session_incidents.note(incident, now)
+        return incident
 
     def ruled(self, rule: str, decision: str) -> None:
         """A rule came to one of :data:`proxy.observe.labels.RULE_DECISIONS`."""
@@ -300,9 +306,12 @@ class Telemetry:
 
     def rule_incident(
         self, rule: str, decision: str, user: str, origin: Origin, now: float
-    ) -> None:
-        """Whose request it was that a rule refused or reported; see :meth:`ruled`."""
-        self.rule_incidents.note(_incident(decision, self._rule[rule], user, origin), now)
+    ) -> Incident:
+        """Whose request it was that a rule, or :data:`proxy.observe.labels.ITSELF`, refused or
+        reported; see :meth:`ruled`."""
+        incident = _incident(decision, self._rule[rule], user, origin)
+        self.rule_incidents.note(incident, now)
+        return incident
 
     def decided(self) -> dict[tuple[str, ...], int]:
         """How often each (rule, decision) was counted by :meth:`ruled`."""

@@ -110,6 +110,7 @@ class Cluster(Shown):
             known=self._make_known(),
             enabled=config.sessions.tracking,
             refuse_early=config.sessions.refuse_early,
+            sign_refusals=config.sessions.sign_refusals,
         )
         self.upstreams = Upstreams(
             {"on": True, "off": False}.get(config.sessions.authorization),
@@ -266,6 +267,7 @@ class Cluster(Shown):
         """Have new settings, and ``rules`` unless they stay, take effect with the next request."""
         self.config = self.shared.config = config
         self.sessions_shared.refuse_early = config.sessions.refuse_early
+        self.sessions_shared.sign_refusals = config.sessions.sign_refusals
         if rules is not None:
             self.sessions_shared.rules = rules
 

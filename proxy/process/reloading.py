@@ -106,8 +106,8 @@ def _in_force(old: Config, new: Config) -> Config:
 def _reloaded(old: Config | Cluster, new: Config | Cluster) -> dict[str, Any]:
     """Of what belongs to a cluster, what takes effect without a restart."""
     taken = {name: getattr(new, name) for name in RELOADED if name in TABLES}
-    early = {"refuse_early": new.sessions.refuse_early}
-    return taken | {"sessions": old.sessions.model_copy(update=early)}
+    at_once = {name: getattr(new.sessions, name) for name in ("refuse_early", "sign_refusals")}
+    return taken | {"sessions": old.sessions.model_copy(update=at_once)}
 
 
 def _kept(old: Config, new: Config) -> list[str]:

@@ -138,7 +138,8 @@ class WholeCluster(Cluster):
         """Have those of all workers where incidents are looked for."""
         own = self.telemetry.session_incidents, self.telemetry.rule_incidents
         found: list[tuple[float, int, tuple[str, ...]]] = []
-        for _, answer in await self._workers.ask_each("incidents", self.name):
+        for link, (answer, accounts) in await self._workers.ask_each("incidents", self.name):
+            self.telemetry.refusals.hear(link.slot, accounts)
             for number, recent in enumerate(answer):
                 found += [(when, number, who) for who, when in recent]
         for when, number, who in sorted(found):

@@ -193,9 +193,10 @@ class WorkerCluster(Cluster):
         own = {name: getattr(self._shared_store, name) for name in SUMMED}
         return self.store.counts.told(), own
 
-    def _incidents(self) -> list[list[tuple[tuple[str, ...], float]]]:
+    def _incidents(self) -> tuple[list[list[tuple[tuple[str, ...], float]]], Any]:
         recent = self.telemetry.session_incidents, self.telemetry.rule_incidents
-        return [[(tuple(one), when) for one, when in some.items()] for some in recent]
+        found = [[(tuple(one), when) for one, when in some.items()] for some in recent]
+        return found, self.telemetry.refusals.told()
 
     def _askers(self) -> dict[str, dict[bytes, list[tuple[int, bytes]]]]:
         return {

@@ -9,9 +9,11 @@ established when a text changed, the older one is kept.
 from __future__ import annotations
 
 import re
-from typing import Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-from proxy.errors import CommandError
+if TYPE_CHECKING:
+    from proxy.errors import CommandError
 
 #: By code, the names that parsers' errors have since the IDL's got names of their own.
 _PARSERS: Final = {
@@ -52,4 +54,4 @@ def said_by(error: CommandError, wire_version: int | None) -> CommandError:
         text = f"C{text[1:]}"
     if (name, text) == (error.code_name, error.errmsg):
         return error
-    return CommandError(code, name, text, error.labels)
+    return replace(error, code_name=name, errmsg=text)

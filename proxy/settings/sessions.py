@@ -21,3 +21,4 @@ class SessionSettings(Settings):
     authorization: Literal["auto", "on", "off"] = "auto"
     commands: Literal["auto", "native", "emulated"] = "auto"
     refuse_early: StrictBool = False
+    sign_refusals: StrictBool = True

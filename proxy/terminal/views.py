@@ -107,15 +107,23 @@ _INCIDENTS: Final = {
     "shared": "used one session from two client processes",
     "concurrent": "used one session for two things at once",
     "txn_number_backwards": "sent a txnNumber that goes backwards",
-    "refused": "refused by the rule",
-    "reported": "would be refused by the rule",
+    "refused": "refused by",
+    "reported": "would be refused by",
 }
 
 
 def incident(row: Row) -> str:
     """What somebody did, in words."""
     kind, rule = str(row["kind"]), row.get("rule")
-    return f"{_INCIDENTS.get(kind, kind)} {rule or ''}".rstrip()
+    said = _INCIDENTS.get(kind, kind)
+    if rule:
+        said += f" {rule}" if rule == "the proxy" else f" the rule {rule}"
+    return said
+
+
+def _bound(row: Row) -> str:
+    bound = row.get("bound")
+    return f"{bound} = {row['limit']}" if bound else ""
 
 
 VIEWS: Final[Mapping[str, View]] = {
@@ -208,9 +216,17 @@ VIEWS: Final[Mapping[str, View]] = {
             (
                 Column("AGO", _span("age_seconds"), right=True),
                 Column("WHAT", incident),
+                Column("TIMES", _few("count"), right=True),
                 _CLUSTER,
                 _USER,
                 *_WHO[2:4],
+                Column("CLIENT", _text("client")),
+                Column("CONN", _text("conn"), right=True),
+                Column("COMMAND", _text("command")),
+                Column("SESSION", _text("session"), enough=9),
+                Column("BOUND", _bound),
+                Column("WHY", _text("reason")),
+                Column("FIRST", _text("first"), right=True),
             ),
         ),
     )

@@ -176,7 +176,7 @@ def error_document(error: CommandError) -> dict[str, Any]:
     if error.labels:
         document["errorLabels"] = list(error.labels)
     document["ok"] = 0.0
-    document["errmsg"] = error.errmsg
+    document["errmsg"] = error.errmsg + error.added
     document["code"] = error.code
     document["codeName"] = error.code_name
     return document

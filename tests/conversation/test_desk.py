@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from proxy.conversation.rule import Context, Mode
 from proxy.errors import CommandError
 from proxy.session.identity import NO_OWNER, Identity, user_digest
 from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.refusals import TOO_MANY_SESSIONS
 from proxy.wire.messages import read_request
 from tests.build import command, reply
 from tests.talk import UPSTREAM, Talk, Watching, converse
@@ -78,6 +80,34 @@ def test_a_rule_that_refuses_keeps_the_request_from_upstream_and_leaves_no_trace
     talk.client(FIND).client_is_told(FIND, refused).idle()
     assert len(talk.conversation.desk.store) == 0
     assert talk.observer.only("ruled") == [("no_finds", "find")]
+
+
+@pytest.mark.parametrize(
+    ("error", "as_server", "text"),
+    [
+        (
+            CommandError(20, "IllegalOperation", "no"),
+            False,
+            "no (mongo-session-proxy: rule no_finds)",
+        ),
+        (CommandError(20, "IllegalOperation", "no"), True, "no"),
+        (
+            TOO_MANY_SESSIONS.because("3 of 3", "per_user", 3),
+            False,
+            "Unable to add session into the cache because the number of active sessions is too high"
+            " (mongo-session-proxy: rule no_finds; per_user = 3; 3 of 3)",
+        ),
+    ],
+)
+def test_an_error_says_that_the_proxy_refused_unless_upstream_says_the_same(error, as_server, text):
+    rule = Rule()
+    rule.refuse = lambda context: error
+    rule.speaks_as_server = as_server
+    facts = replace(SECURED, wire_version=9)
+    talk = Talk(facts=facts, rules=[(rule, Mode.ENFORCE)], sign_refusals=True)
+    talk.conversation.desk.identified(ALICE)
+    refused = {"ok": 0.0, "errmsg": text, "code": error.code, "codeName": error.code_name}
+    talk.client(FIND).client_is_told(FIND, refused)
 
 
 def test_whose_session_it_is_is_seen_anew_whenever_the_session_or_the_caller_is_another():

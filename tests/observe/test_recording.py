@@ -12,9 +12,10 @@ from proxy.conversation.desk import Desk, Sessions
 from proxy.conversation.facts import UpstreamFacts
 from proxy.conversation.rule import Decision, Mode, Overdue, Rules
 from proxy.observe.recording import DecisionRecorder
+from proxy.observe.refusals import Whose
 from proxy.observe.telemetry import Telemetry
 from proxy.session import refusals
-from proxy.session.identity import user_digest
+from proxy.session.identity import Identity, user_digest
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.store import SessionStore
 from tests.embedded.support import USERS, node
@@ -59,6 +60,45 @@ def test_what_a_rule_says_is_counted_and_written_down(refused: bool, decision: s
     [line] = made.audit.lines
     assert (line["conn"], line["rule"], line["decision"]) == (7, "ownership", decision)
     assert line["reason"] == refusals.NO_USERS.errmsg
+
+
+def test_a_refusal_is_told_alike_in_log_incident_and_audit_and_the_log_leaves_out_repetitions() -> (
+    None
+):
+    made = Recorded()
+    error = refusals.TOO_MANY_SESSIONS.because("alice has 3 of 3", "per_user", 3)
+    lsid = LogicalSessionId(bytes(16), user_digest("alice", "app"))
+    made.desk._sessions.known.seen(Identity((("alice", "app"),)))
+    with structlog.testing.capture_logs() as logged:
+        made.recorder._log = structlog.get_logger()
+        for now in (5.0, 6.0, 7.0, 40.0):
+            decision = Decision("session_budget", True, error)
+            made.recorder.ruled(decision, "find", now, made.desk, lsid)
+    first, second = logged
+    assert (first["log_level"], first["event"]) == ("warning", "request refused")
+    assert "left_out" not in first
+    assert (second["left_out"], second["count"]) == (2, 4)
+    [(incident, _)] = made.telemetry.rule_incidents.items()
+    for told in (second, made.audit.lines[-1], made.telemetry.refusals.row(Whose(*incident[:4]))):
+        assert (told["bound"], told["limit"], told["reason"]) == ("per_user", 3, "alice has 3 of 3")
+        assert (told["session"], told["owner"]) == (str(lsid), "alice@app")
+        assert (told["command"], told["client"], told["conn"]) == ("find", "10.0.0.1", 7)
+        assert told["count"] == 4
+        assert told["first"] <= told["last"]
+
+
+def test_what_the_proxy_itself_refuses_is_told_too() -> None:
+    made = Recorded()
+    with structlog.testing.capture_logs() as logged:
+        made.recorder._log = structlog.get_logger()
+        made.recorder.malformed(refusals.INVALID_UUID, "find", 1.0, made.desk, "refused")
+        made.desk.refused("killSessions", refusals.NO_USERS, 2.0)
+    assert [line["event"] for line in logged] == ["request refused"]
+    assert logged[0]["rule"] is None
+    assert [line["command"] for line in made.audit.lines] == ["find", "killSessions"]
+    [(incident, _)] = made.telemetry.rule_incidents.items()
+    assert (incident.kind, incident.rule) == ("refused", "the proxy")
+    assert made.read("session_commands_total", command="killSessions", decision="refused") == 1
 
 
 def test_a_session_command_that_a_rule_refuses_is_one_of_its_results() -> None:

@@ -1,0 +1,127 @@
+"""Accounts of refusals: how often somebody was refused the same, since when, and what was last.
+
+One account for each rule, user and application, as long as there is room; it also says when the log
+may have a line again.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, NamedTuple
+
+from proxy.logs import SELDOM_SECONDS
+
+#: Accounts that are kept; the one that was added to longest ago gives way.
+MOST_ACCOUNTS: Final = 200
+
+#: Lines for the log between two of :data:`~proxy.logs.SELDOM_SECONDS`, whoever is refused: clients
+#: choose the names that accounts go by.
+MOST_LINES: Final = 20
+
+
+class Whose(NamedTuple):
+    """What an account is of, as label values. ``kind`` is what was decided, or an incident."""
+
+    kind: str
+    rule: str
+    user: str
+    application: str
+
+
+#: Count, first and last time in seconds since 1970, and what is known of the last one.
+Plain = tuple[int, float, float, dict[str, Any]]
+
+
+class Account:
+    """What somebody was refused, or would have been."""
+
+    __slots__ = ("count", "due", "first", "last", "latest", "left_out")
+
+    def __init__(self, first: float) -> None:
+        self.count = 0
+        self.first = self.last = first
+        self.latest: dict[str, Any] = {}
+        #: When the log may say it again, in the loop's seconds, and how often it has not.
+        self.due = 0.0
+        self.left_out = 0
+
+    def add(self, plain: Plain) -> None:
+        """Take over what was counted elsewhere."""
+        count, first, last, latest = plain
+        if not self.count or last >= self.last:
+            self.latest = latest
+        self.first = min(self.first, first) if self.count else first
+        self.last = max(self.last, last) if self.count else last
+        self.count += count
+
+    def plain(self) -> Plain:
+        return self.count, self.first, self.last, self.latest
+
+    def row(self) -> dict[str, Any]:
+        """As part of a row, with times of day in UTC."""
+        times = {"first": time_of_day(self.first), "last": time_of_day(self.last)}
+        return {"count": self.count, **times, **self.latest}
+
+
+class Refusals:
+    """The accounts of a process, and what other processes say of theirs."""
+
+    def __init__(self, most: int = MOST_ACCOUNTS) -> None:
+        self._most = most
+        self._own: dict[Whose, Account] = {}
+        #: By the place of a worker, what it has said last.
+        self._elsewhere: dict[int, dict[Whose, Plain]] = {}
+        self._lines = MOST_LINES
+        self._refilled = 0.0
+
+    def note(self, whose: Whose, latest: dict[str, Any]) -> Account:
+        """It happened again; ``latest`` says how."""
+        account = self._account(whose)
+        account.add((1, time.time(), time.time(), latest))
+        return account
+
+    def may_say(self, account: Account, now: float) -> bool:
+        """Whether the log may have a line about it; otherwise that is counted as left out."""
+        if now >= self._refilled + SELDOM_SECONDS:
+            self._refilled, self._lines = now, MOST_LINES
+        if now < account.due or not self._lines:
+            account.left_out += 1
+            return False
+        self._lines -= 1
+        account.due = now + SELDOM_SECONDS
+        return True
+
+    def hear(self, place: int, accounts: list[tuple[tuple[str, ...], Plain]]) -> None:
+        """A worker's accounts are these by now."""
+        said = {Whose(*whose): plain for whose, plain in accounts}
+        for whose, before in self._elsewhere.get(place, {}).items():
+            # It began anew, or has let go of that one.
+            if whose not in said or said[whose][0] < before[0]:
+                self._account(whose).add(before)
+        self._elsewhere[place] = said
+
+    def told(self) -> list[tuple[tuple[str, ...], Plain]]:
+        """The accounts of this process as plain data."""
+        return [(tuple(whose), account.plain()) for whose, account in self._own.items()]
+
+    def row(self, whose: Whose) -> dict[str, Any]:
+        """What all processes know of it, as part of a row; nothing where that was forgotten."""
+        whole = Account(0.0)
+        if whose in self._own:
+            whole.add(self._own[whose].plain())
+        for said in self._elsewhere.values():
+            if whose in said:
+                whole.add(said[whose])
+        return whole.row() if whole.count else {}
+
+    def _account(self, whose: Whose) -> Account:
+        account = self._own.pop(whose, None) or Account(0.0)
+        self._own[whose] = account
+        if len(self._own) > self._most:
+            del self._own[next(iter(self._own))]
+        return account
+
+
+def time_of_day(seconds: float) -> str:
+    """Seconds since 1970 as text, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from proxy.logs import SELDOM_SECONDS
+from proxy.observe.refusals import MOST_LINES, Refusals, Whose
+
+SHOP = Whose("refused", "session_budget", "alice@app", "shop")
+
+
+def test_an_account_counts_and_has_what_came_last() -> None:
+    refusals = Refusals()
+    refusals.note(SHOP, {"conn": 1})
+    refusals.note(SHOP, {"conn": 2})
+    row = refusals.row(SHOP)
+    assert (row["count"], row["conn"]) == (2, 2)
+    assert row["first"] <= row["last"]
+    assert refusals.row(SHOP._replace(user="bob@app")) == {}
+
+
+def test_accounts_are_bounded_and_who_came_last_stays() -> None:
+    refusals = Refusals(most=3)
+    for number in range(10):
+        refusals.note(SHOP, {})
+        refusals.note(SHOP._replace(application=str(number)), {})
+    assert len(refusals.told()) == 3
+    assert refusals.row(SHOP)["count"] == 10
+
+
+def test_the_log_has_one_line_in_a_while_for_each_and_few_for_all() -> None:
+    refusals = Refusals()
+    account = refusals.note(SHOP, {})
+    assert refusals.may_say(account, 100.0)
+    assert not refusals.may_say(refusals.note(SHOP, {}), 101.0)
+    assert not refusals.may_say(refusals.note(SHOP, {}), 102.0)
+    assert account.left_out == 2
+    others = [refusals.note(SHOP._replace(application=str(n)), {}) for n in range(3 * MOST_LINES)]
+    assert sum(refusals.may_say(one, 103.0) for one in others) == MOST_LINES - 1
+    assert refusals.may_say(account, 101.0 + SELDOM_SECONDS)
+
+
+def test_what_workers_say_adds_up_and_outlives_them() -> None:
+    worker, whole = Refusals(), Refusals()
+    for number in range(3):
+        worker.note(SHOP, {"conn": number})
+    whole.note(SHOP, {"conn": 9})
+    whole.hear(0, worker.told())
+    whole.hear(0, worker.told())
+    whole.hear(1, worker.told())
+    assert whole.row(SHOP)["count"] == 7
+    # The one in its place begins anew.
+    worker = Refusals()
+    worker.note(SHOP, {"conn": 5})
+    whole.hear(0, worker.told())
+    assert whole.row(SHOP)["count"] == 8
+    whole.hear(0, [])
+    assert whole.row(SHOP)["count"] == 8

@@ -314,6 +314,10 @@ class Supervisor(Server):
             self._together.lost(slot)
             self._count_connections()
         if not link.ready.is_set() and task_status is not None:
+            if self._stop.is_set():
+                # It is no news that it does not serve.
+                task_status.started()
+                return {}
             status = f"it ended with status {process.returncode}"
             raise ConfigError(link.problems or [f"a worker could not be started: {status}"])
         return {

@@ -268,15 +268,20 @@ async def _work(channel: Channel) -> None:
 
 def main() -> None:
     """Work for whoever is at the other end of the socket that the argument names."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
-        # They mean the proxy, and the supervisor says what is to be done.
-        signal.signal(number, signal.SIG_IGN)
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     trio.run(_work, channel, clock=SharedClock())
 
 
-#: What is run in a new process: the modules are looked for where they are looked for here.
+#: Signals that mean the proxy, of which the supervisor says what is to be done. They come to all
+#: processes at once from a terminal and from systemd.
+_NOT_MEANT: Final = [
+    int(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+]
+
+#: What is run in a new process: first of all it is deaf to those, and the modules are looked for
+#: where they are looked for here.
 _PROGRAM: Final = (
+    f"import _signal as s;[s.signal(n,s.SIG_IGN) for n in {_NOT_MEANT}];"
     "import json,sys;sys.path[:]=json.loads(sys.argv[2]);"
     "from proxy.process.worker import main;main()"
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 import trio
 
 from proxy.errors import ConfigError
-from proxy.process import supervisor
+from proxy.process import supervisor, worker
 from proxy.process.channel import Channel
 from proxy.process.links import Link
 from proxy.process.supervisor import Supervisor
@@ -63,3 +65,28 @@ async def test_one_that_comes_up_while_the_proxy_drains_is_told_to_end():
         await one._admit(Link(0, ours))
         await told.wait()
         nursery.cancel_scope.cancel()
+
+
+async def test_one_that_ends_while_the_proxy_is_stopped_already_is_no_problem(monkeypatch):
+    monkeypatch.setattr(supervisor, "command", lambda _: ["true"])
+    one = made()
+    one._stop.set()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(one._keep, 0)
+
+
+def test_a_worker_is_deaf_to_signals_before_it_does_anything(monkeypatch, tmp_path):
+    package = tmp_path / "proxy" / "process"
+    package.mkdir(parents=True)
+    for one in (package.parent, package):
+        (one / "__init__.py").touch()
+    (package / "worker.py").write_text(
+        "import signal\n"
+        "def main():\n"
+        "    print(*sorted(n.name for n in signal.Signals\n"
+        "                  if n not in (signal.SIGPIPE, signal.SIGXFSZ)\n"
+        "                  and signal.getsignal(n) is signal.SIG_IGN))\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    said = subprocess.run(worker.command(0), capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["SIGHUP", "SIGINT", "SIGTERM", "SIGUSR2"]

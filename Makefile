@@ -14,7 +14,7 @@ TIMES ?= 100
 SECONDS := 60
 SEED ?= 1
 
-.PHONY: help run demo test faults soak fuzz check format compiled test-compiled equipment clean
+.PHONY: help run demo test faults soak fuzz check format compiled test-compiled sbom equipment clean
 
 help:
 	@echo 'make run     the proxy on 127.0.0.1:27018 in front of an embedded upstream'
@@ -30,6 +30,7 @@ help:
 	@echo 'make clients install the real drivers that the tests use where their tools are found'
 	@echo 'make compiled, make test-compiled   the compiled wheel and a tree with it in build/compiled,'
 	@echo '             and all tests there; wants a C compiler and the headers of Python'
+	@echo 'make sbom    what it is made of, as CycloneDX, in build/sbom.cdx.json'
 	@echo 'make clean   remove what was installed and cached here'
 
 run: $(VENV)/.installed-embedded
@@ -79,6 +80,11 @@ compiled: $(VENV)/.installed-test
 
 test-compiled: compiled
 	cd build/compiled && $(abspath $(BIN))/python $(PYTEST)
+
+# What the image is made of (deploy/Dockerfile puts it there too), as CycloneDX.
+sbom: $(VENV)/.installed-test
+	@mkdir -p build
+	$(BIN)/uv export --quiet --frozen --format cyclonedx1.5 --output-file build/sbom.cdx.json
 
 equipment:
 	@.ci/equipment

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from proxy.settings.config import Config, load
-from tests.needs import need
+from proxy.terminal.arguments import DEFAULT_ADMIN
+from tests.needs import lacking, need
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -17,6 +27,7 @@ UNIT = DEPLOY / "mongo-session-proxy.service"
 SOCKET = DEPLOY / "mongo-session-proxy.socket"
 COMPOSE = (DEPLOY / "compose.yaml").read_text()
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
 
 #: ``- source:target`` in a list of volumes, where the source is a path.
 MOUNT = re.compile(r"^ +- (\.[^:\n]*):(/[^:\n]+?)(:ro)?$", re.MULTILINE)
@@ -131,11 +142,19 @@ def test_prometheus_understands_its_settings(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def copied_to(stages: str) -> set[str]:
+    copied = re.findall(r"^COPY (?!--)(.+)$", stages, re.MULTILINE)
+    return {name for line in copied for name in line.split()[:-1]}
+
+
 def test_the_image_is_made_of_what_exists() -> None:
-    copied = re.findall(r"^COPY (?!--)(.+)$", DOCKERFILE, re.MULTILINE)
-    sources = {name for line in copied for name in line.split()[:-1]}
+    sources = copied_to(DOCKERFILE)
     assert {"proxy", "policies", "pyproject.toml"} <= sources
     assert all((ROOT / name).exists() for name in sources)
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    build = DOCKERFILE[: DOCKERFILE.index(" AS redirect")]
+    for name in wheel["targets"]["wheel"]["force-include"]:
+        assert any((ROOT / name).is_relative_to(ROOT / one) for one in copied_to(build)), name
     let_in = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
     assert {line[1:] for line in let_in if line.startswith("!")} == sources
 
@@ -143,7 +162,79 @@ def test_the_image_is_made_of_what_exists() -> None:
 def test_the_image_runs_as_nobody_in_particular_and_is_checked() -> None:
     assert re.search(r"^USER 10001:10001$", DOCKERFILE, re.MULTILINE)
     assert re.search(r"^STOPSIGNAL SIGTERM$", DOCKERFILE, re.MULTILINE)
-    [check] = re.findall(r"CMD (\[\"python\", \"-c\", \\\n.*\])$", DOCKERFILE, re.MULTILINE)
-    program = json.loads(check.replace("\\\n", ""))[2]
-    compile(program, "HEALTHCHECK", "exec")
-    assert f"http://{Config().admin.address}/healthz" in program
+    [check] = re.findall(r"^HEALTHCHECK .* CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
+    assert json.loads(check) == ["mongo-session-proxy", "ready"]
+    assert Config().admin.address == DEFAULT_ADMIN
+
+
+def test_the_image_has_no_tools_to_build_with() -> None:
+    last = DOCKERFILE.rpartition("\nFROM ")[2]
+    assert re.search(r"pip uninstall .*setuptools wheel pip", last)
+    assert not re.search(r"apt-get|pip install|uv ", last)
+    # A virtual environment of uv's has no pip.
+    assert "uv venv /opt/mongo-session-proxy" in DOCKERFILE
+
+
+# ------------------------------------------------------------------ the lock file
+
+
+def locked() -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in LOCK["package"]}
+
+
+def test_the_lock_is_of_this_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    asked = project["project"]["dependencies"]
+    own = locked()["mongo-session-proxy"]
+    wanted = {
+        one["name"]: one["specifier"]
+        for one in own["metadata"]["requires-dist"]
+        if "marker" not in one
+    }
+    needed = {canonicalize_name(one.name): one.specifier for one in map(Requirement, asked)}
+    assert {name: SpecifierSet(text) for name, text in wanted.items()} == needed, "run: uv lock"
+    for name, specifier in needed.items():
+        assert specifier.contains(locked()[name]["version"])
+    assert SpecifierSet(LOCK["requires-python"]) == SpecifierSet(
+        project["project"]["requires-python"]
+    )
+
+
+def test_the_lock_names_public_places_alone_and_digests_for_all() -> None:
+    text = (ROOT / "uv.lock").read_text()
+    hosts = set(re.findall(r"[a-z]+://([^/\"]+)", text))
+    assert hosts == {"pypi.org", "files.pythonhosted.org"}
+    for name, one in locked().items():
+        if name != "mongo-session-proxy":
+            assert one["source"] == {"registry": "https://pypi.org/simple"}
+            files = [*one.get("wheels", []), *filter(None, [one.get("sdist")])]
+            assert files
+            assert all(file["hash"].startswith("sha256:") for file in files)
+
+
+@pytest.mark.parametrize("extra", ["", "embedded"])
+def test_the_first_steps_of_the_image(extra: str, tmp_path: Path) -> None:
+    """What needs no engine and no network: the lists of packages, and what the image is made of."""
+    here = Path(sys.executable).parent / "uv"
+    if not here.exists():
+        lacking("uv")
+    [steps] = re.findall(r"^RUN (uv export(?:.*\\\n)*.*)$", DOCKERFILE, re.MULTILINE)
+    for name in ("pyproject.toml", "uv.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    environment = {"PATH": f"{here.parent}:{os.environ['PATH']}", "EXTRA": extra}
+    environment |= {"HOME": str(tmp_path), "UV_OFFLINE": "1", "UV_PYTHON": sys.executable}
+    done = subprocess.run(
+        ["sh", "-ec", steps], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    needed = (tmp_path / "needed.txt").read_text()
+    names = set(re.findall(r"^([a-z][\w.-]*)==", needed, re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert names >= {canonicalize_name(Requirement(one).name) for one in project["dependencies"]}
+    assert ("mongomock" in names) == (extra == "embedded")
+    assert not names & {"pytest", "mypy", "hatchling", "pip", "setuptools"}
+    assert needed.count("==") <= needed.count("--hash=sha256:")
+    assert re.search("^hatchling==", (tmp_path / "build.txt").read_text(), re.MULTILINE)
+    bill = json.loads((tmp_path / "sbom.cdx.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    assert {one["name"] for one in bill["components"]} - {"mongo-session-proxy"} == names

@@ -16,7 +16,7 @@ _LISTINGS: Final = {
     "connections": "list client connections",
     "incidents": "list who used sessions as no driver does, or was refused by a rule, or would be",
 }
-COMMANDS: Final = ("top", *_LISTINGS, "kill")
+COMMANDS: Final = ("top", *_LISTINGS, "kill", "ready")
 
 #: Filters of the endpoint: name → (value's name, help, what they apply to or None for all).
 FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
@@ -82,6 +82,15 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     sure = kill.add_mutually_exclusive_group()
     sure.add_argument("--dry-run", action="store_true", help="only show what would be killed")
     sure.add_argument("--yes", action="store_true", help="do not ask")
+    ready = add(
+        "ready",
+        help="ask whether clients are served: for health checks",
+        description="Ask a running proxy's /readyz, which needs no token; with one it says why "
+        "not.",
+        epilog="Exit status: 0 it takes clients and reaches upstream, 1 it does not, 2 a wrong "
+        "argument.",
+    )
+    _connect(ready)
 
 
 def _connect(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ TOKEN_VARIABLE: Final = "MONGO_SESSION_PROXY_TOKEN"
 
 #: Seconds; a kill waits for upstream.
 _PATIENCE: Final = 40.0
+_READY_PATIENCE: Final = 4.0
 _MOST: Final = 64 << 20
 
 
@@ -66,11 +67,27 @@ class Endpoint:
         """What comes of sending a document."""
         return self._ask("POST", f"/{path}", json.dumps(document).encode())
 
+    def ready(self) -> None:
+        """Return if clients are served. It is known soon, or not at all."""
+        self._exchange("GET", "/readyz", None, _READY_PATIENCE)
+
     def _ask(self, method: str, target: str, body: bytes | None) -> dict[str, Any]:
+        answer = self._exchange(method, target, body)
+        try:
+            document = json.loads(answer)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise Trouble(f"{self.address}: answers, but not as mongo-session-proxy does")
+        return document
+
+    def _exchange(
+        self, method: str, target: str, body: bytes | None, patience: float = _PATIENCE
+    ) -> bytes:
         headers = {"content-type": "application/json"} if body is not None else {}
         if self._token is not None:
             headers["authorization"] = f"Bearer {self._token}"
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=_PATIENCE)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=patience)
         try:
             connection.request(method, target, body, headers)
             response = connection.getresponse()
@@ -84,13 +101,7 @@ class Endpoint:
             connection.close()
         if response.status != 200:
             raise self._refusal(response.status, answer)
-        try:
-            document = json.loads(answer)
-        except ValueError:
-            document = None
-        if not isinstance(document, dict):
-            raise Trouble(f"{self.address}: answers, but not as mongo-session-proxy does")
-        return document
+        return answer
 
     def _refusal(self, status: int, answer: bytes) -> Trouble:
         text = answer[:300].decode("utf-8", "replace").partition("\n")[0]

@@ -30,6 +30,10 @@ def run(options: argparse.Namespace) -> int:
             status = top(endpoint, options)
         elif options.command == "kill":
             status = _kill(endpoint, options)
+        elif options.command == "ready":
+            endpoint.ready()
+            print(json.dumps({"ready": True}) if options.json else "ready")
+            status = 0
         else:
             status = _list(endpoint, options)
         sys.stdout.flush()

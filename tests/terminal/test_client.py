@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy import cli
 from proxy.terminal.client import TOKEN_VARIABLE, Endpoint, Trouble, find_token
 from tests.terminal.stand_in import standing_in
 
@@ -95,3 +96,22 @@ def test_files_without_a_token(tmp_path: Path, content: bytes) -> None:
     assert caught.value.status == 2
     with pytest.raises(Trouble, match="No such file"):
         find_token(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        ((200, "ok"), 0, "ready\n"),
+        ((503, "draining"), 1, "503 draining"),
+        ((503, "db1:27017: Connection refused"), 1, "503 db1:27017: Connection refused"),
+        ((404, "nothing here"), 1, "answers, but not as mongo-session-proxy does"),
+    ],
+)
+def test_a_health_check(
+    answer: tuple[int, str], status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with standing_in({"readyz": answer}) as there:
+        assert cli.main(["ready", "--admin", there.address]) == status
+        assert there.targets() == ["/readyz"]
+    captured = capsys.readouterr()
+    assert said in captured.out + captured.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from proxy.addresses import Address
     from proxy.net.listeners import Listener
     from proxy.wire.replies import Reply
+
+
+#: Seconds between two looks whether a worker still answers, and for its answer.
+_LOOK: Final = 5.0
+_SILENCE: Final = 60.0
 
 
 @dataclass(eq=False, slots=True)
@@ -31,6 +36,19 @@ class Link:
     connections: int = 0
     #: What it could not begin for.
     problems: list[str] = field(default_factory=list)
+
+    async def hangs(self) -> str:
+        """Wait until it does not answer any more although it runs; says in what way."""
+        with contextlib.suppress(ChannelClosedError, trio.TooSlowError):
+            while True:
+                with trio.fail_after(_SILENCE):
+                    await self.channel.ask("alive")
+                await trio.sleep(_LOOK)
+        if not self.channel.closed:
+            return f"it has not answered for {_SILENCE:g} seconds"
+        # It has ended, as a rule, and nobody need say so.
+        await trio.sleep(_SILENCE)
+        return "it has stopped listening"
 
 
 class HandedListeners(MemberListeners):

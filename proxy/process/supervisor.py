@@ -303,7 +303,7 @@ class Supervisor(Server):
                 mark = self.common.mark
                 orders = Orders(self._for_worker(self.config), slot, first, self._workers, mark)
                 channel.tell("begin", orders)
-                nursery.start_soon(self._await_ready, link, process, task_status)
+                nursery.start_soon(self._look_after, link, process, task_status)
                 await process.wait()
                 await self._heard_out(channel)
                 nursery.cancel_scope.cancel()
@@ -327,10 +327,10 @@ class Supervisor(Server):
             "problems": link.problems,
         }
 
-    async def _await_ready(
+    async def _look_after(
         self, link: Link, process: trio.Process, task_status: trio.TaskStatus[None] | None
     ) -> None:
-        """Have one that does not come up end: there are others to be had."""
+        """Have one that does not come up, or hangs later, end: there are others to be had."""
         with trio.move_on_after(_STARTING):
             await link.ready.wait()
         if not link.hears:
@@ -340,6 +340,8 @@ class Supervisor(Server):
         await link.ready.wait()
         if task_status is not None:
             task_status.started()
+        link.problems.append(await link.hangs())
+        process.kill()
 
     async def _heard_out(self, channel: Channel) -> None:
         """What a process has said arrives although it has ended."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import trio
+
 from proxy.observe.merging import Merged, counted_as
 from proxy.observe.scraping import Scraping, whole_page
 from proxy.process.worker_cluster import SUMMED
@@ -69,11 +71,13 @@ class Together(Scraping):
             self.keep(link.slot, *part)
 
     async def metrics(self, accept: str = "") -> tuple[str, bytes]:
-        await self._hear()
+        async with trio.open_nursery() as nursery:
+            # At once: where one does not answer this must not take longer than a scraper waits.
+            nursery.start_soon(self._hear)
+            nursery.start_soon(self.gather)
         for one in self._whole:
             counted = (counted[one.name][1] for _, counted in self._last.values())
             one.add_up([self._gone_numbers[one.name], *counted])
-        await self.gather()
         merged = Merged()
         merged.add(await self.own_part())
         for families, _ in self._last.values():
@@ -94,5 +98,6 @@ class Together(Scraping):
         return found
 
     async def gather(self) -> None:
-        for one in self._whole:
-            await one.gather_incidents()
+        async with trio.open_nursery() as nursery:
+            for one in self._whole:
+                nursery.start_soon(one.gather_incidents)

@@ -162,6 +162,7 @@ class Worker(Server):
         """What the supervisor may ask and tell."""
         return {
             **self._of_clusters(),
+            "alive": lambda: None,
             "elsewhere": self._elsewhere,
             "stop": self._end,
             "numbers": self._renumber,

@@ -54,6 +54,34 @@ async def test_one_that_does_not_come_up_is_ended(monkeypatch):
     assert ended["problems"] == ["it was not ready within 0 seconds"]
 
 
+async def test_one_that_hangs_is_ended(monkeypatch):
+    hangs = trio.Event()
+
+    async def after_a_while(_link):
+        await hangs.wait()
+        return "it hangs"
+
+    monkeypatch.setattr(Link, "hangs", after_a_while)
+    monkeypatch.setattr(supervisor, "command", lambda _: ["sleep", "1000"])
+    monkeypatch.setattr(supervisor, "_GRACE", 0.0)
+    one = made()
+    ended = {}
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def work():
+            ended.update(await one._work(0, None))
+
+        while not one.links():  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.001)
+        [link] = one.links()
+        link.hears = True
+        link.ready.set()
+        hangs.set()
+    assert ended["status"] == -9
+    assert ended["problems"] == ["it hangs"]
+
+
 async def test_one_that_comes_up_while_the_proxy_drains_is_told_to_end():
     one = made()
     one._drains = True

@@ -233,7 +233,8 @@ async def _try_out(config: Config, demonstration: ModuleType, source: Source) ->
                 f"  metrics        http://{running.admin}/metrics",
                 f"  terminal       {_called()} top --admin {running.admin}",
             ]
-        print("\n".join(lines), flush=True)
+        # Where the audit log has stdout, nobody reads anything else there.
+        print("\n".join(lines), flush=True, file=sys.stderr if config.audit.to_stdout else None)
 
 
 def _called() -> str:

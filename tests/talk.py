@@ -95,6 +95,9 @@ class Watching:
     def incident(self, kind: str, now: float, desk: Desk) -> None:
         self.seen.append(("incident", kind))
 
+    def login_failed(self, command: str, claimed: str, reason: str, desk: Desk) -> None:
+        self.seen.append(("login failed", command, claimed, reason))
+
     def killed(self, own: int, others: int) -> None:
         self.seen.append(("killed", own, others))
 

@@ -76,6 +76,9 @@ class Recorder(Protocol):
         """A session command was refused, failed upstream or was done, for so many
         sessions that are known. ``refusal`` is the proxy's own error, and when it fell."""
 
+    def login_failed(self, command: str, claimed: str, reason: str, desk: Desk) -> None:
+        """Upstream, or the proxy in its place, let nobody in who claimed to be ``claimed``."""
+
     def killed(self, own: int, others: int) -> None:
         """A kill is done: so many sessions of the caller's own and of others, that are known."""
 
@@ -141,6 +144,8 @@ class Desk:
         #: How it said so, as far as that can be recognised.
         self._said: Said | None = None
         self._surprised = False
+        #: Whom the client has claimed to be when it logged in last, ``user@db``.
+        self.claimed = ""
         #: What a session command is about to make, and which part of it waits for its reply.
         self._promised: Promise | None = None
         self._sent: Plan | None = None
@@ -270,6 +275,10 @@ class Desk:
         """Record that upstream has carried out what it should have refused with ``error``."""
         first, self._surprised = not self._surprised, True
         self._sessions.recorder.surprised(error, command, first, self)
+
+    def login_failed(self, command: str, reason: str) -> None:
+        """Record that a step of authentication has failed."""
+        self._sessions.recorder.login_failed(command, self.claimed, reason, self)
 
     def _reads_session(self, request: Request) -> bool:
         """Whether a getMore that names no session reads from a session's cursor."""

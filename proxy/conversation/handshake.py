@@ -21,10 +21,11 @@ from proxy.conversation.hello import (
     names_in_reply,
     names_x509,
 )
+from proxy.conversation.logins import claimed
 from proxy.conversation.question import ask_identity
 from proxy.conversation.tracking import tracked_of
 from proxy.errors import CommandError
-from proxy.wire.fields import BOOL, DOCUMENT, Element, walk
+from proxy.wire.fields import BOOL, DOCUMENT, Element, text, walk
 
 if TYPE_CHECKING:
     from proxy.conversation.conversation import Conversation, RequestHandler
@@ -63,6 +64,7 @@ def _on_hello(conversation: Conversation, request: Request, now: float) -> None:
         conversation.forward(request, now, partial(_on_hello_reply, conversation), frame, tracked)
         return
     conversation.blocked = True
+    conversation.desk.claimed = claimed(request)
     speculated = partial(_on_speculation_reply, conversation)
     conversation.forward(request, now, speculated, frame, tracked)
     _ask_if_silent(conversation, request, now)
@@ -70,6 +72,8 @@ def _on_hello(conversation: Conversation, request: Request, now: float) -> None:
 
 def _on_authentication(conversation: Conversation, request: Request, now: float) -> None:
     if conversation.presentation.refuse_x509 and names_x509(request):
+        conversation.desk.claimed = claimed(request)
+        conversation.desk.login_failed(request.command, str(_NO_CLIENT_CERTIFICATE))
         conversation.refuse(request, _NO_CLIENT_CERTIFICATE, now)
         return
     admitted = conversation.desk.admit(request, now)
@@ -78,6 +82,8 @@ def _on_authentication(conversation: Conversation, request: Request, now: float)
         return
     tracked = tracked_of(admitted)
     conversation.blocked = True
+    if request.command != "saslContinue":
+        conversation.desk.claimed = claimed(request)
     replied = partial(_on_authentication_reply, conversation)
     conversation.forward(request, now, replied, tracked=tracked)
     _ask_if_silent(conversation, request, now)
@@ -124,7 +130,13 @@ def _on_speculation_reply(
 def _on_authentication_reply(
     conversation: Conversation, pending: Pending, reply: Reply, now: float
 ) -> None:
-    succeeded = reply.ok() and not _is_false(reply.message, reply.fields.get(b"done"))
+    ok = reply.ok()
+    if not ok and pending.command != "logout":
+        reason = (
+            f"{reply.integer(b'code')}: {text(reply.message, reply.fields.get(b'errmsg')) or ''}"
+        )
+        conversation.desk.login_failed(pending.command, reason)
+    succeeded = ok and not _is_false(reply.message, reply.fields.get(b"done"))
     _release_or_ask(conversation, pending, reply, reply.frame, succeeded, now)
 
 

@@ -7,19 +7,19 @@ one must not hold up clients: what cannot be queued or written is lost, and coun
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import trio
 
 from proxy import logs
 from proxy.texts import MOST_SHOWN, shown
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Lines that may wait for the disk; at 500 bytes each, 5 MB. No text in one is longer than that.
 MAX_WAITING: Final = 10_000
@@ -28,6 +28,11 @@ MAX_CHARACTERS: Final = 16_000_000
 
 #: Seconds from one write to the next: to wake the thread takes as long as thirty lines.
 _PAUSE: Final = 0.02
+
+#: Bytes that reach a pipe in one piece (POSIX asks for 512, Linux has 4,096).
+_PIECE: Final = 4096
+
+_STDOUT: Final = Path("-")
 
 #: Seconds in which what is left at the end has to be written.
 _LAST_SECONDS: Final = 5.0
@@ -48,7 +53,7 @@ class Audit(Protocol):
 
 
 class AuditLog:
-    """Appends to ``path``; without one, decisions are only counted.
+    """Appends to ``path``, of which "-" is stdout; without one, decisions are only counted.
 
     ``written`` and ``lost`` are called with numbers of lines.
     """
@@ -180,6 +185,28 @@ def _second(number: int) -> str:
 
 
 def _append(path: Path, text: str) -> None:
+    if path == _STDOUT:
+        _print(text)
+        return
     # Opened each time, so that the file may be moved away and a new one begins.
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
+
+
+def _print(text: str) -> None:
+    # Whole lines, in pieces that a pipe takes at once: several processes may write to it.
+    if sys.stdout is None:
+        raise OSError("there is no stdout")
+    number = sys.stdout.fileno()
+    piece = b""
+    for line in text.encode("utf-8", "backslashreplace").splitlines(keepends=True):
+        if piece and len(piece) + len(line) > _PIECE:
+            _write_all(number, piece)
+            piece = b""
+        piece += line
+    _write_all(number, piece)
+
+
+def _write_all(number: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(number, data) :]

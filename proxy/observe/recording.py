@@ -108,6 +108,11 @@ class DecisionRecorder:
             return
         self._write(desk, command, decision, reason, rule=None, targets=targets)
 
+    def login_failed(self, command: str, claimed: str, reason: str, desk: Desk) -> None:
+        """Write down who was not let in."""
+        more = fields(claimed=claimed)
+        self._write(desk, command, "failed", reason, rule=None, targets=None, more=more)
+
     def killed(self, own: int, others: int) -> None:
         """Count sessions that a command killed."""
         self._telemetry.killed("owner", own)

@@ -41,6 +41,10 @@ def _tcp_address(value: str) -> str:
     return value
 
 
+#: What stands for stdout in the place of a file.
+STDOUT: Final = Path("-")
+
+
 def _file(value: Path, info: ValidationInfo) -> Path:
     """A readable file; a relative path starts at the configuration file's folder."""
     path = Path((info.context or {}).get("folder", ".")) / value
@@ -59,6 +63,11 @@ def _output(value: Path, info: ValidationInfo) -> Path:
     if path.is_dir():
         raise ValueError(f"is a folder: {path}")
     return path
+
+
+def _output_or_stdout(value: Path, info: ValidationInfo) -> Path:
+    """As :func:`_output`, or "-" for stdout."""
+    return value if value == STDOUT else _output(value, info)
 
 
 def _name(value: str) -> str:
@@ -93,6 +102,7 @@ TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 READ = AfterValidator(_file)
 File = Annotated[Path, READ]
 OutputFile = Annotated[Path, AfterValidator(_output)]
+OutputFileOrStdout = Annotated[Path, AfterValidator(_output_or_stdout)]
 HostName = Annotated[str, AfterValidator(_name)]
 Network = Annotated[str, AfterValidator(_network)]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool
 
-from proxy.settings.kinds import AS_SECONDS, OutputFile, Settings, Text
+from proxy.settings.kinds import AS_SECONDS, STDOUT, OutputFile, OutputFileOrStdout, Settings, Text
 
 #: More than machines have processors that a proxy could use.
 MOST_WORKERS: Final = 64
@@ -34,9 +34,14 @@ class Process(Settings):
 
 
 class Audit(Settings):
-    """The audit log: one JSON line per decision about sessions. No file, no log."""
+    """The audit log: one JSON line per decision about sessions. No file, no log; "-" is stdout."""
 
-    file: OutputFile | None = None
+    file: OutputFileOrStdout | None = None
+
+    @property
+    def to_stdout(self) -> bool:
+        """Whether the lines go to stdout."""
+        return self.file == STDOUT
 
 
 class Log(Settings):

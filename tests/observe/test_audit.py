@@ -231,3 +231,13 @@ async def test_anything_can_be_put_down(tmp_path, counts):
     assert line["odd"] == "b'\\xff'"
     assert line["none"] is None
     assert len(path.read_text(encoding="utf-8").splitlines()) == 1
+
+
+async def test_a_dash_is_stdout(counts, nursery, capfd):
+    one = log(Path("-"), counts)
+    nursery.start_soon(one.run)
+    for number in range(30):
+        one.record(number=number, text="x" * 400)
+    await counts.reach(written=30)
+    said = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [line["number"] for line in said] == list(range(30))

@@ -21,7 +21,7 @@ async def three(nursery) -> Deployment:
 
 def front(log: Log) -> str:
     [line] = log.lines("listening")
-    [uri] = line["primary"]
+    uri = line["primary"]
     assert uri.endswith("/?directConnection=true")
     return uri.partition("?")[0]
 

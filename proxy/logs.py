@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, TextIO
 
 import structlog
@@ -153,6 +153,13 @@ def _redact_event(
     return event
 
 
+def _of_worker(
+    worker: int, _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    event["worker"] = worker
+    return event
+
+
 def _heading_first(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
@@ -175,8 +182,15 @@ class _Writer:
     debug = info = warning = error = critical = msg
 
 
-def configure(format: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
+def configure(
+    format: str = "text",
+    level: str = "info",
+    stream: TextIO | None = None,
+    worker: int | None = None,
+) -> None:
     """Set up logging for the process: ``format`` is text or json, ``stream`` stderr by default.
+
+    Every line of one of several processes carries its number, ``worker``.
 
     A process that was started without a stderr gets one that goes nowhere: otherwise a client's
     socket could have its number.
@@ -196,6 +210,7 @@ def configure(format: str = "text", level: str = "info", stream: TextIO | None =
         )
     structlog.configure(
         processors=[
+            *(() if worker is None else (partial(_of_worker, worker),)),
             structlog.processors.format_exc_info,
             _redact_event,
             structlog.processors.add_log_level,
@@ -230,13 +245,15 @@ def connection_logger(conn: int, cluster: str = "") -> structlog.typing.Filterin
 
 
 class Seldom:
-    """A warning that strangers can bring about as often as they like: one line in so many seconds,
-    which says how many were left out before it."""
+    """A warning, or an error, that strangers can bring about as often as they like: one line in so
+    many seconds, which says how many were left out before it."""
 
-    __slots__ = ("_again", "_event", "_left_out", "_log")
+    __slots__ = ("_again", "_event", "_left_out", "_say")
 
-    def __init__(self, log: structlog.typing.FilteringBoundLogger, event: str) -> None:
-        self._log = log
+    def __init__(
+        self, log: structlog.typing.FilteringBoundLogger, event: str, *, error: bool = False
+    ) -> None:
+        self._say = log.error if error else log.warning
         self._event = event
         self._again = -math.inf
         self._left_out = 0
@@ -248,4 +265,4 @@ class Seldom:
             return
         more = {"left_out": self._left_out} if self._left_out else {}
         self._again, self._left_out = now + SELDOM_SECONDS, 0
-        self._log.warning(self._event, **what, **more)
+        self._say(self._event, **what, **more)

@@ -54,6 +54,24 @@ def test_text_lines_are_one_line_each() -> None:
     assert "warning" in second
 
 
+def test_every_line_of_a_worker_says_of_which_one() -> None:
+    stream = io.StringIO()
+    logs.configure("json", "info", stream, worker=3)
+    logs.logger().info("started")
+    logs.connection_logger(7, "orders").info("gone")
+    assert [json.loads(line)["worker"] for line in stream.getvalue().splitlines()] == [3, 3]
+
+
+def test_what_is_said_seldom_can_be_an_error() -> None:
+    stream = io.StringIO()
+    logs.configure("json", "info", stream)
+    full = logs.Seldom(logs.logger(), "cannot accept", error=True)
+    for now in (0.0, 0.1, 9.9, 10.1):
+        full.warn(now, problem="too many")
+    said = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(one["level"], one.get("left_out")) for one in said] == [("error", None), ("error", 2)]
+
+
 @pytest.mark.parametrize("format", ["text", "json"])
 def test_every_line_of_a_connection_has_its_id(format: str) -> None:
     log, stream = lines(format, conn=42)

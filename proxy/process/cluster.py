@@ -98,6 +98,7 @@ class Cluster(Shown):
         self._audit = common.audit.of_cluster(name)
         self._rejected = logs.Seldom(self.log, "client rejected")
         self._refused = logs.Seldom(self.log, "destination refused")
+        self._full = logs.Seldom(self.log, "cannot accept", error=True)
         self.seeds = config.seeds
         #: Where to look for seeds, and the set's name if that was there too.
         self._srv = None if config.upstream.members else parse_upstream(config.upstream.address).srv
@@ -369,7 +370,7 @@ class Cluster(Shown):
 
     def _exhausted(self, error: OSError) -> None:
         self.telemetry.rejected("descriptors")
-        self.log.error("cannot accept", problem=str(error))
+        self._full.warn(trio.current_time(), problem=str(error))
 
     def _find_idle(self, upstream: str, uid: bytes) -> Connection | None:
         """A connection that could ask ``upstream`` something as the owner of ``uid`` now."""

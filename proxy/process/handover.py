@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: How often it is looked whether upstream was reached.
 _LOOK_SECONDS: Final = 0.02
 
+_NOT_OURS: Final = "what has an embedded upstream or runs inside another program"
+
 #: What the predecessor waits longer than this process may take: so that it hears the reason.
 _MARGIN: Final = 5.0
 
@@ -66,7 +68,7 @@ class Handover:
     async def run(self) -> None:
         """Start a successor, and wait for its end where it becomes one."""
         if self._command is None:
-            why = "process 1 of a container" if os.getpid() == 1 else "started in another way"
+            why = "process 1 of a container" if os.getpid() == 1 else _NOT_OURS
             self._log.error("not handed over", reason=f"{why} cannot be replaced")
             return
         if self._attempt is not None or self.done:

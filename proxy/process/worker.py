@@ -93,7 +93,6 @@ class Worker(Server):
         self._news = trio.Event()
         self._told = (-1, -1)
         super().__init__(restored(orders.config))
-        self.log = self.log.bind(worker=orders.slot)
         self.common.numbers = itertools.count(orders.first, orders.stride)
 
     # ------------------------------------------------------------------ what it does otherwise
@@ -251,7 +250,7 @@ async def _work(channel: Channel) -> None:
         if not begun:
             return
         config = restored(begun[0].config)
-        logs.configure(config.log.format, config.log.level)
+        logs.configure(config.log.format, config.log.level, worker=begun[0].slot)
         try:
             worker = Worker(begun[0], channel)
         except ConfigError as error:

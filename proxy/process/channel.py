@@ -137,8 +137,17 @@ class Channel:
     def _say(self, message: tuple[Any, ...], sockets: Sequence[socket.socket]) -> None:
         if self._closed:
             return
-        # Duplicates: the caller may close its own before they are sent.
-        files = [os.dup(sock.fileno()) for sock in sockets]
+        files: list[int] = []
+        try:
+            # Duplicates: the caller may close its own before they are sent.
+            for sock in sockets:
+                files.append(os.dup(sock.fileno()))  # noqa: PERF401 - none may be lost
+        except OSError as error:
+            # Without them the other side would do half of what it is to do, and nobody would know.
+            logs.logger().error("failed between processes", what=message[2], problem=str(error))
+            _close(files)
+            self.close()
+            return
         body = pickle.dumps(message, protocol=5)
         if len(files) > MOST_SOCKETS or self._waiting + len(body) > _MOST_WAITING:
             _close(files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -136,6 +137,30 @@ async def test_nobody_waits_for_a_side_that_is_gone() -> None:
         with pytest.raises(ChannelClosedError):
             await here.ask("anything")
     assert here.closed
+
+
+async def test_a_side_that_cannot_get_its_sockets_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dup, left = os.dup, [1]
+    made: list[int] = []
+
+    def few(descriptor: int) -> int:
+        if not left:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        left.pop()
+        made.append(dup(descriptor))
+        return made[-1]
+
+    monkeypatch.setattr(os, "dup", few)
+    with socket.socket() as sock:
+        async with two(there={"take": lambda _: None}) as (here, other):
+            here.tell("take", sockets=[sock, sock])
+            assert here.closed
+            await other.ended.wait()
+    for one in made:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(one)
 
 
 async def test_whoever_has_much_to_tell_can_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,10 @@ BOARD: Final = Dashboard(
                         rate("client_connections_rejected_total", "reason"),
                         "rejected: {{reason}}",
                     ),
+                    Query(
+                        rate("client_connections_refused_total", "reason"),
+                        "one too many: {{reason}}",
+                    ),
                     Query(rate("client_connections_closed_total", "reason"), "{{reason}}"),
                     Query(rate("client_probes_total"), "ended with no more than hello"),
                     Query(rate("admin_tokens_refused_total"), "admin token refused"),

@@ -231,15 +231,17 @@ class Conversation(Replies):
         self._settle(now)
 
     def until_used(self, first: Callable[[], CommandError | None]) -> None:
-        """Call ``first`` at the first request that is no part of a handshake, once, to have that
-        and the connection refused or, where it gives None, go on."""
+        """Call ``first`` at each request that is no part of a handshake, to have that refused,
+        until it gives None."""
         self._handlers = Firsts(self._handlers, partial(self._go_on, self._handlers, first))
 
     def _go_on(
         self, handlers: Mapping[str, RequestHandler], first: Callable[[], CommandError | None]
     ) -> CommandError | None:
-        self._handlers = handlers
-        return first()
+        error = first()
+        if error is None:
+            self._handlers = handlers
+        return error
 
     def refuse_all(self, error: CommandError) -> None:
         """Answer the first request, whatever it is, with this error, and then close."""

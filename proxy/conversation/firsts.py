@@ -1,12 +1,12 @@
-"""What handles requests until the first that is no part of a handshake: then somebody is told."""
+"""What handles requests until the first that is no part of a handshake: then somebody is asked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.conversation.hello import HELLO_COMMANDS
-from proxy.conversation.refusing import Refusing
 
 if TYPE_CHECKING:
     from proxy.errors import CommandError
@@ -21,9 +21,9 @@ HANDSHAKE: Final = HELLO_COMMANDS | {"authenticate", "getnonce", "saslContinue",
 class Firsts(Mapping[str, "Handler"]):
     """Handlers, as :class:`~proxy.conversation.exchange.Handlers` has them.
 
-    ``first`` is called at the first request that is not a handshake's, and gives back the handlers
-    from there on in its place; or an error, with which that request is answered before the
-    connection ends.
+    ``first`` is called at each request that is not a handshake's, and gives an error with which
+    that is answered, or None. The connection stays: a driver that finds it closed when it uses it
+    next gives up all others that it has.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Firsts(Mapping[str, "Handler"]):
         if command in HANDSHAKE:
             return self._handlers.get(command, default)
         error = self._first()
-        return self._handlers.get(command, default) if error is None else Refusing(error)[command]
+        return self._handlers.get(command, default) if error is None else partial(_refuse, error)
 
     def __getitem__(self, command: str) -> Handler:
         return self._handlers[command]
@@ -46,3 +46,7 @@ class Firsts(Mapping[str, "Handler"]):
 
     def __len__(self) -> int:
         return len(self._handlers)
+
+
+def _refuse(error: CommandError, conversation: Any, request: Request, now: float) -> None:  # noqa: ANN401 - it imports this
+    conversation.refuse(request, error, now)

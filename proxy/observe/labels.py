@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.counting import OTHER
 from proxy.observe.code_names import CODE_NAMES
@@ -69,6 +69,20 @@ INITIATORS: Final = ("owner", "other", "admin")
 
 #: Characters of a user's or an application's name that a label holds.
 _LONGEST: Final = 100
+
+
+class Incident(NamedTuple):
+    """What operators should know, and whose doing it was, as label values.
+
+    ``kind`` is one of :data:`SESSION_INCIDENTS`, or what ``rule`` decided.
+    """
+
+    kind: str
+    rule: str
+    user: str
+    application: str
+    driver: str
+    driver_version: str
 
 
 def code_name(code: int | None) -> str:

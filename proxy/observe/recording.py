@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from proxy.conversation.rule import Decision, Overdue
     from proxy.errors import CommandError
     from proxy.observe.audit import Audit
-    from proxy.observe.telemetry import Incident, Telemetry
+    from proxy.observe.labels import Incident
+    from proxy.observe.telemetry import Telemetry
     from proxy.session.ids import LogicalSessionId, Origin
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 from bisect import bisect_left
 from itertools import product
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from proxy.counting import Cells, Names, Recent
 from proxy.observe.families import Declared, Page, counter
@@ -21,6 +21,7 @@ from proxy.observe.labels import (
     ITSELF,
     RULE_DECISIONS,
     SESSION_INCIDENTS,
+    Incident,
     clean,
     code_name,
 )
@@ -55,20 +56,6 @@ MOST_INCIDENTS: Final = 20
 #: Whom bytes come from and go to, and the two ways through the proxy.
 SIDES: Final = ("client", "upstream")
 LEGS: Final = ("request", "reply")
-
-
-class Incident(NamedTuple):
-    """What operators should know, and whose doing it was, as label values.
-
-    ``kind`` is one of :data:`proxy.observe.labels.SESSION_INCIDENTS`, or what ``rule`` decided.
-    """
-
-    kind: str
-    rule: str
-    user: str
-    application: str
-    driver: str
-    driver_version: str
 
 
 class Telemetry:
@@ -106,6 +93,12 @@ class Telemetry:
             "Client connections that were rejected at once.",
             "reason",
             start=product(("connection limit", "descriptors", "address")),
+        )
+        self._overs = declared.counter(
+            "client_connections_refused_total",
+            "Client connections that were one too many in use for their address or user.",
+            "reason",
+            start=product(("address", "user")),
         )
         self._closes = declared.counter(
             "client_connections_closed_total", "Client connections that ended.", "reason"
@@ -232,6 +225,10 @@ class Telemetry:
     def rejected(self, reason: str) -> None:
         """A client connection was rejected; it is not counted as accepted."""
         self._rejections[(self._rejection[reason],)] += 1
+
+    def over(self, reason: str) -> None:
+        """A client connection is one too many for its ``"address"`` or ``"user"``."""
+        self._overs[(self._rejection[reason],)] += 1
 
     def probed(self) -> None:
         """A client connection ended that was asked for nothing but hello."""

@@ -24,6 +24,7 @@ from proxy.net.transport import PeerGoneError, SocketTransport
 from proxy.process.arrival import Arrival, header_of, own_context
 from proxy.process.asking import Asking
 from proxy.process.dialling import Meant
+from proxy.process.membership import Membership
 
 if TYPE_CHECKING:
     import ssl
@@ -48,6 +49,7 @@ class Connection(Asking):
         "_draining",
         "_handshake",
         "_log",
+        "_membership",
         "_reached",
         "_refused",
         "_say",
@@ -81,6 +83,7 @@ class Connection(Asking):
         #: Logs that it comes and goes; None while it is not known whose connection it is.
         self._say: Callable[..., Any] | None = None
         self._conversation: Conversation | None = None
+        self._membership = Membership(shared)
         self._counted = (0, 0, 0, 0)
         self._draining = False
         #: Whether a side speaks another protocol.
@@ -111,6 +114,7 @@ class Connection(Asking):
             self._log.exception("connection failed")
         finally:
             self._sock.close()
+            self._membership.leave()
             self.count_bytes()
             telemetry.connection_closed(reason.partition(":")[0])
             probe = self._is_probe(reason)
@@ -164,10 +168,11 @@ class Connection(Asking):
         )
 
     def _used(self) -> CommandError | None:
-        """The first request has come that is no part of a handshake."""
+        """A request has come that is no part of a handshake: the first, or one as another user."""
         if self._say is None:
             self._greet(self._log.info)
-        return None
+        assert self._conversation is not None
+        return self._membership.join(self.peer, self._conversation.desk.identity.name)
 
     async def _arrive(self) -> Transport | str:
         """The client, ready to be heard; or why it is not to be."""
@@ -345,6 +350,8 @@ class Connection(Asking):
             self._greet(self._log.info)
         say = self._say or self._log.debug
         say("authenticated", user=identity.name or "nobody")
+        if self._membership.groups and self._conversation is not None:
+            self._conversation.until_used(self._used)
 
     def interrupt(self, operation: InFlight) -> None:
         self._shared.interrupt(operation)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from proxy import logs
+from proxy.net.crowds import Crowds
 from proxy.net.networks import Networks
 from proxy.net.proxied import Senders
 from proxy.process.probes import Probes
@@ -59,6 +60,9 @@ class Shared:
     allowed: Networks | None = field(init=False)
     #: Told of whoever may not.
     turned_away: logs.Seldom = field(init=False)
+    #: Which addresses and users have how many connections in use, and who is told of one too many.
+    crowds: Crowds = field(default_factory=Crowds)
+    crowded: logs.Seldom = field(init=False)
 
     def __post_init__(self) -> None:
         listen = self.config.listen
@@ -68,6 +72,7 @@ class Shared:
         self.probes = Probes(self.telemetry, log)
         self.allowed = Networks(listen.allow) if listen.allow else None
         self.turned_away = logs.Seldom(log, "client rejected")
+        self.crowded = logs.Seldom(log, "client refused")
 
     def lets_in(self, peer: str) -> bool:
         """Whether ``peer``, a client's own address, may be served; if not, that is said."""

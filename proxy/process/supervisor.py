@@ -228,6 +228,7 @@ class Supervisor(Server):
             "failed": link.problems.extend,
             "sessions": lambda cluster, told: clusters[cluster].heard_sessions(link, told),
             "users": lambda cluster, told: clusters[cluster].heard_users(link, told),
+            "crowds": lambda cluster, told: clusters[cluster].heard_crowds(link, told),
             "reached": lambda cluster, upstream: clusters[cluster].hear_of(upstream),
             "connections": connections,
             "end operation": lambda operation: self.end_operation(InFlight(*operation)),
@@ -310,7 +311,7 @@ class Supervisor(Server):
         finally:
             await self._end(process, channel)
             del self._links[slot]
-            operations = sum(cluster.hub.gone(slot) for cluster in self.clusters)
+            operations = sum(cluster.lost(slot) for cluster in self.clusters)
             self._together.lost(slot)
             self._count_connections()
         if not link.ready.is_set() and task_status is not None:

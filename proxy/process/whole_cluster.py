@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from proxy.listing.slices import in_slices
-from proxy.observe.telemetry import Incident
+from proxy.net.crowds import Gathered
+from proxy.observe.labels import Incident
 from proxy.process.cluster import Cluster
 from proxy.process.links import HandedListeners, Link, RemoteAsker
 from proxy.process.worker_cluster import SUMMED
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from proxy.addresses import Address
+    from proxy.net.crowds import Group
     from proxy.net.listeners import Listener
     from proxy.process.common import Common
     from proxy.session.counts import Counts, Told
@@ -63,6 +65,7 @@ class WholeCluster(Cluster):
 
     def __init__(self, common: Common, name: str, config: Config, workers: Workers) -> None:
         self._workers = workers
+        self._crowds = Gathered()
         super().__init__(common, name, config)
 
     # ------------------------------------------------------------------ what it does otherwise
@@ -130,6 +133,7 @@ class WholeCluster(Cluster):
             link.channel.tell("sessions", self.name, told)
             await link.channel.room()
             await trio.lowlevel.checkpoint()
+        self._tell_crowds_to(link, self._crowds.groups())
         for some in in_slices(self._users.everybody()):
             link.channel.tell("users", self.name, some)
             await link.channel.room()
@@ -183,6 +187,25 @@ class WholeCluster(Cluster):
             self._workers.tell("sessions", self.name, passed, but=link)
         if passed.acts:
             link.channel.tell("sessions", self.name, acts_of(passed))
+
+    def heard_crowds(self, link: Link, told: dict[Group, int]) -> None:
+        """A worker tells how many connections addresses and users have in use there."""
+        self._crowds.heard(link.slot, told)
+        self._tell_crowds(list(told), link)
+
+    def lost(self, slot: int) -> int:
+        """The worker in this place is gone; how many operations were lost with it."""
+        self._tell_crowds(self._crowds.gone(slot))
+        return self.hub.gone(slot)
+
+    def _tell_crowds(self, groups: list[Group], but: Link | None = None) -> None:
+        for link in self._workers.links():
+            if link.hears and link is not but:
+                self._tell_crowds_to(link, groups)
+
+    def _tell_crowds_to(self, link: Link, groups: list[Group]) -> None:
+        for some in self._crowds.without(link.slot, groups):
+            link.channel.tell("crowds", self.name, some)
 
     def heard_users(self, link: Link, told: list[User]) -> None:
         """A worker tells what users may do."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from proxy.addresses import Address  # noqa: TC001
+from proxy.net.crowds import Crowds
 from proxy.net.listeners import Listener, accept
 from proxy.observe import gauges
 from proxy.process.asking import by_owner
@@ -124,6 +125,7 @@ class WorkerCluster(Cluster):
         super().__init__(common, name, config)
         # The supervisor tells.
         self._srv = None
+        self.shared.crowds = Crowds(shared=True)
 
     # ------------------------------------------------------------------ what it does otherwise
 
@@ -171,6 +173,8 @@ class WorkerCluster(Cluster):
         """Tell the supervisor what is new."""
         while told := self._shared_store.news():
             self._channel.tell("sessions", self.name, told)
+        while crowds := self.shared.crowds.news():
+            self._channel.tell("crowds", self.name, crowds)
         while users := self._users.news():
             self._channel.tell("users", self.name, users)
 
@@ -183,6 +187,7 @@ class WorkerCluster(Cluster):
             "seeds": self.follow,
             "sessions": self._shared_store.take_in,
             "users": self._users.take_in,
+            "crowds": self.shared.crowds.take_in,
             "connection rows": self.connection_rows,
             "askers": self._askers,
             "incidents": self._incidents,

@@ -13,6 +13,8 @@ class Limits(Settings):
     """Bounds on what clients may take. Sizes in bytes, times in seconds."""
 
     connections: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 10_000
+    connections_per_address: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 0
+    connections_per_user: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 0
     handshake_seconds: Seconds = 30.0
     frame_seconds: Seconds = 30.0
     buffered_bytes: Annotated[int, Field(strict=True, ge=65_536, le=1 << 40), AS_SIZE] = 268_435_456

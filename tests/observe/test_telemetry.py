@@ -5,8 +5,8 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.observe.labels import COMMANDS, INITIATORS, SESSION_INCIDENTS
-from proxy.observe.telemetry import BUCKETS, MOST_INCIDENTS, Incident, Telemetry
+from proxy.observe.labels import COMMANDS, INITIATORS, SESSION_INCIDENTS, Incident
+from proxy.observe.telemetry import BUCKETS, MOST_INCIDENTS, Telemetry
 from proxy.session.ids import Origin
 
 P = "mongo_session_proxy_"

@@ -253,6 +253,7 @@ def test_every_setting_says_what_a_reload_does() -> None:
                 ("sessions", "sign_refusals"),
                 ("admin", "token"),
                 ("admin", "token_file"),
+                ("admin", "name"),
             }
             assert (when != "restart") == taken_over, f"{heading} {name}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import http
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_address
@@ -48,7 +48,8 @@ _READS: Final = ("GET", "HEAD")
 class Asked:
     """One request: the query's fields (the first of each name), some headers and the body.
 
-    ``client`` is the address that it came from; ``trusted`` that it may see everything.
+    ``client`` is the address that it came from; ``trusted`` that it may see everything;
+    ``operator`` the name that the token has, if any.
     """
 
     query: Mapping[str, str] = field(default_factory=dict)
@@ -56,10 +57,13 @@ class Asked:
     body: bytes = b""
     client: str = ""
     trusted: bool = True
+    operator: str = ""
 
 
+#: What callers may show, each behind the name of the operator whose it is ("": nobody's).
+Operators = Sequence[tuple[str, str]]
 #: What callers have to show, or what tells that for each request; None for no token.
-Token = str | Callable[[], str | None] | None
+Token = str | Callable[[], Operators] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,8 @@ class Site:
     ) -> None:
         self._table = table
         self._local_only = local_only
-        self._token = token if callable(token) else lambda: token
+        known: Operators = [("", token)] if isinstance(token, str) else ()
+        self._operators = token if callable(token) else lambda: known
         self._open = 0
         #: Connections whose clients are awaited, to ask or to read their answer, longest first: who
         #: it is, and how to end it.
@@ -270,7 +275,8 @@ class Site:
         if method not in allowed:
             answer = text(405, " or ".join(allowed))
             return Answer(405, TEXT, answer.body, (("allow", ", ".join(allowed)),))
-        authorized = self._authorized(headers.get(b"authorization", ""), client)
+        operator = self._operator(headers.get(b"authorization", ""), client)
+        authorized = operator is not None
         trusted = authorized or self._local_only
         if not (page.open or (trusted if page.method == "GET" else self._may_post(authorized))):
             return _UNAUTHORIZED
@@ -282,23 +288,26 @@ class Site:
         except ValueError:
             return text(400, f"a query may have {_MOST_FIELDS} fields")
         query = {name: values[0] for name, values in fields.items()}
-        return page, Asked(query, headers.get(b"accept", ""), b"", client, trusted)
+        return page, Asked(query, headers.get(b"accept", ""), b"", client, trusted, operator or "")
 
-    def _authorized(self, authorization: str, client: str) -> bool:
-        """Whether an Authorization header shows the token."""
+    def _operator(self, authorization: str, client: str) -> str | None:
+        """Whose token an Authorization header shows; None where it shows none that is known."""
         scheme, _, given = authorization.partition(" ")
-        token = self._token()
-        if token is None or scheme.lower() != "bearer":
-            return False
-        if hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
-            return True
+        operators = self._operators()
+        if not operators or scheme.lower() != "bearer":
+            return None
+        shown = given.strip().encode("latin-1")
+        # All are compared, so that the time tells nothing.
+        found = [name for name, token in operators if hmac.compare_digest(shown, token.encode())]
+        if found:
+            return found[0]
         self._refused()
         self._warning.warn(trio.current_time(), client=client)
-        return False
+        return None
 
     def _may_post(self, authorized: bool) -> bool:
         # Without a token there are only previews, and the page itself refuses the rest.
-        return authorized or (self._local_only and self._token() is None)
+        return authorized or (self._local_only and not self._operators())
 
 
 class _TooLongError(Exception):

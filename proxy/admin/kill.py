@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 import trio
 
+from proxy.listing import uuid_text
 from proxy.listing.slices import in_slices
 from proxy.session import bsonout
 from proxy.session.caller import Caller
@@ -97,6 +98,9 @@ class Result:
     errors: dict[str, int] = field(default_factory=dict)
 
 
+#: Sessions that one line of the audit log names.
+_NAMED: Final = 80
+
 #: The digest and the name of whoever made sessions.
 _Owner = tuple[bytes, str]
 #: An upstream address and whose sessions are to be killed there.
@@ -124,9 +128,12 @@ class Kill:
         self._errors: dict[str, int] = {}
         #: Connections that were asked and have not answered in time.
         self._silent: set[Asker] = set()
+        self._operator = ""
 
-    async def run(self, client: str) -> Result:
-        """Kill, and say what became of it; ``client`` is who asked, for the audit log."""
+    async def run(self, client: str, operator: str = "") -> Result:
+        """Kill, and say what became of it. For the audit log, ``client`` is the address of whoever
+        asked, and ``operator`` the name."""
+        self._operator = operator
         await self._sort_out()
         tries = _TRIES
         while tries and self._incomplete():
@@ -288,18 +295,21 @@ class Kill:
                 self._needed[place].difference_update(batch)
         decision = "failed" if problem else "done"
         self._reach.count_kill(decision, first)
-        self._reach.audit(
-            conn=None,
-            user="",
-            owner=user,
-            client=client,
-            upstream=upstream,
-            command=_COMMAND,
-            decision=decision,
-            reason=problem or "killed by an operator",
-            rule=None,
-            targets=len(batch),
-        )
+        for some in in_slices(batch, _NAMED):
+            self._reach.audit(
+                conn=None,
+                user="",
+                operator=self._operator or None,
+                owner=user,
+                client=client,
+                upstream=upstream,
+                command=_COMMAND,
+                decision=decision,
+                reason=problem or "killed by an operator",
+                rule=None,
+                targets=len(some),
+                sessions=[uuid_text(key.id) for key in some],
+            )
 
     async def _result(self) -> Result:
         missing: set[LogicalSessionId] = set()

@@ -15,6 +15,7 @@ from proxy.admin.query import QueryError, Test, tests
 from proxy.listing import session_batches, uuid_text
 from proxy.listing.slices import in_slices
 from proxy.session.transactions import State
+from proxy.texts import shown
 
 if TYPE_CHECKING:
     from proxy.listing import Listing
@@ -31,6 +32,10 @@ _LOOKED_AT: Final = 100
 _MOST_PATTERNS: Final = 100
 _MOST_SESSIONS: Final = 10_000
 
+#: Of these, and of a text in one, what the audit log has.
+_MOST_PATTERNS_SAID: Final = 10
+_MOST_SAID: Final = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Meant:
@@ -39,8 +44,8 @@ class Meant:
     dry_run: bool
     patterns: tuple[list[Test[Session]], ...]
     sessions: tuple[tuple[bytes, bytes | None], ...]
-    #: As given, for the audit log.
-    text: str
+    #: For the audit log: the patterns as given, and how many sessions are named.
+    said: dict[str, Any]
 
 
 def read_kill(body: bytes, listing: Listing[Session], now: float) -> Meant:
@@ -69,8 +74,15 @@ def read_kill(body: bytes, listing: Listing[Session], now: float) -> Meant:
     sessions = [_session(one) for one in _list(document, "sessions", _MOST_SESSIONS)]
     if not patterns and not sessions:
         raise QueryError("name sessions or patterns")
-    said = {name: document[name] for name in ("patterns", "sessions") if document.get(name)}
-    return Meant(dry_run, tuple(patterns), tuple(dict.fromkeys(sessions)), json.dumps(said)[:2000])
+    said: dict[str, Any] = {}
+    if patterns:
+        said["patterns"] = [
+            {name: shown(str(value), _MOST_SAID) for name, value in one.items()}
+            for one in document["patterns"][:_MOST_PATTERNS_SAID]
+        ]
+    if sessions:
+        said["sessions"] = len(sessions)
+    return Meant(dry_run, tuple(patterns), tuple(dict.fromkeys(sessions)), said)
 
 
 def _list(document: Mapping[str, Any], name: str, most: int) -> list[Any]:

@@ -73,10 +73,10 @@ class Overview(Protocol):
         """The page for Prometheus as (content type, body), in the format that ``accept`` asks
         for."""
 
-    async def kill(self, body: bytes, client: str) -> dict[str, Any]:
+    async def kill(self, body: bytes, client: str, operator: str = "") -> dict[str, Any]:
         """Kill the sessions that the JSON in ``body`` means, or say what that would hit.
 
-        ``client`` is the address of whoever asks.
+        ``client`` is the address of whoever asks, ``operator`` the name of their token.
 
         Raises:
             QueryError: something in it is wrong.

@@ -138,7 +138,7 @@ class _Pages:
 
     async def kill(self, asked: Asked) -> Answer:
         try:
-            return _json(await self._overview.kill(asked.body, asked.client))
+            return _json(await self._overview.kill(asked.body, asked.client, asked.operator))
         except QueryError as error:
             return text(400, str(error))
         except KillingIsOffError as error:

@@ -219,33 +219,37 @@ class Process:
 
     # ------------------------------------------------------------------ kills
 
-    async def kill(self, body: bytes, client: str) -> dict[str, Any]:
+    async def kill(self, body: bytes, client: str, operator: str = "") -> dict[str, Any]:
         store = self._state.store
         sessions = of_cluster(listing.session_listing(store), self._cluster)
         meant = read_kill(body, sessions, trio.current_time())
         if not meant.dry_run and not self.executes:
-            self._audit(client, meant, "refused", "no admin.token is configured", 0)
+            self._audit(client, operator, meant, "refused", "no admin.token is configured", 0)
             raise KillingIsOffError("killing is off: configure admin.token or admin.token_file")
         async with self._looking:
             targets, unknown = await resolve(meant, store)
         document: Row = {"dry_run": meant.dry_run, "matched": len(targets), "unknown": unknown}
         if meant.dry_run:
             return document | await self._preview(targets)
-        result = await Kill(targets, store, self._state).run(client)
+        result = await Kill(targets, store, self._state).run(client, operator)
         reached = f"{len(result.unreachable)} unreachable, {len(result.failed)} failed"
-        self._audit(client, meant, "done", f"{meant.text}: {reached}", len(result.killed))
+        self._audit(client, operator, meant, "done", reached, len(result.killed))
         return document | self._outcome(result)
 
-    def _audit(self, client: str, meant: Meant, decision: str, reason: str, targets: int) -> None:
+    def _audit(
+        self, client: str, operator: str, meant: Meant, decision: str, reason: str, targets: int
+    ) -> None:
         self._state.audit(
             conn=None,
             user="",
+            operator=operator or None,
             client=client,
             command="kill",
             decision=decision,
             reason=reason,
             rule=None,
             targets=targets,
+            meant=meant.said,
         )
 
     async def _preview(self, targets: list[Target]) -> Row:

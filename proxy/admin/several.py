@@ -120,9 +120,9 @@ class Several:
             sum(one.total for one in found),
         )
 
-    async def kill(self, body: bytes, client: str) -> dict[str, Any]:
+    async def kill(self, body: bytes, client: str, operator: str = "") -> dict[str, Any]:
         cluster, rest = self._named(body)
-        return {"cluster": cluster} | await self._clusters[cluster].kill(rest, client)
+        return {"cluster": cluster} | await self._clusters[cluster].kill(rest, client, operator)
 
     def _named(self, body: bytes) -> tuple[str, bytes]:
         """The cluster that a request to kill names, and the request for that.

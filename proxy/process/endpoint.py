@@ -14,6 +14,7 @@ from proxy.net.inherited import Placed
 if TYPE_CHECKING:
     import socket
 
+    from proxy.admin.http import Operators
     from proxy.admin.overview import Overview
     from proxy.net.inherited import Inherited
     from proxy.net.listeners import Listener
@@ -53,19 +54,21 @@ class Endpoint:
         if self._listener is None:
             task_status.started(None)
             return
-        self._overview = make_overview(executes=self._secret() is not None)
+        self._overview = make_overview(executes=bool(self._operators()))
         table = admin.pages(self._overview)
         with self._scope:
-            await admin.serve(self._listener, table, self._secret, refused, task_status=task_status)
+            await admin.serve(
+                self._listener, table, self._operators, refused, task_status=task_status
+            )
 
     def adopt(self, settings: Admin) -> None:
-        """Ask for the token of these settings from now on; the address stays what it was."""
+        """Ask for the tokens of these settings from now on; the address stays what it was."""
         self._settings = settings
         if self._overview is not None:
-            self._overview.executes = self._secret() is not None
+            self._overview.executes = bool(self._operators())
 
-    def _secret(self) -> str | None:
-        return self._settings.secret()
+    def _operators(self) -> Operators:
+        return self._settings.operators()
 
     def close(self) -> None:
         """Answer nobody any more."""

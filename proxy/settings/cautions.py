@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.addresses import parse_upstream
 from proxy.settings import meant
+from proxy.settings.fields import written
 from proxy.settings.kinds import is_loopback
 
 if TYPE_CHECKING:
@@ -53,11 +54,16 @@ def cautions(config: Config) -> list[str]:
 
 def of_places(read: Read[Config]) -> list[str]:
     """What is to be said of the places that settings are from."""
-    kind, where = read.origin(("admin", "token"))
-    place = where.rpartition(":")[0] if kind == "file" else where
-    if kind not in ("file", "secret") or not _read_by_all(Path(place)):
-        return []
-    return [f"admin.token: {place} can be read by everybody on this machine: chmod o-r"]
+    found: list[str] = []
+    tokens = enumerate(read.settings.admin.tokens)
+    paths = [("admin", "tokens", n, "token") for n, one in tokens if one.token is not None]
+    for path in (("admin", "token"), *paths):
+        kind, where = read.origin(path)
+        place = where.rpartition(":")[0] if kind == "file" else where
+        if kind in ("file", "secret") and _read_by_all(Path(place)):
+            said = f"{place} can be read by everybody on this machine: chmod o-r"
+            found.append(f"{written(path)}: {said}")
+    return found
 
 
 def _permissions(config: Config) -> Iterator[str]:
@@ -88,9 +94,12 @@ def _reserved(config: Config) -> Iterator[str]:
 
 
 def _token_file(config: Config) -> Iterator[str]:
-    path = config.admin.token_file
-    if path is not None and _read_by_all(path):
-        yield f"admin.token_file: {path} can be read by everybody on this machine: chmod o-r"
+    named = [(f"tokens[{n}].", one.token_file) for n, one in enumerate(config.admin.tokens)]
+    for at, path in (("", config.admin.token_file), *named):
+        if path is not None and _read_by_all(path):
+            yield (
+                f"admin.{at}token_file: {path} can be read by everybody on this machine: chmod o-r"
+            )
 
 
 def _read_by_all(path: Path) -> bool:

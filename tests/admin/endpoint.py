@@ -12,6 +12,7 @@ import h11
 import trio
 
 from proxy import admin
+from proxy.admin.http import Token
 from proxy.conversation.facts import UpstreamFacts
 from proxy.observe.telemetry import Telemetry
 from proxy.session.identity import EVERYBODY, user_digest
@@ -202,7 +203,7 @@ class Client:
 
 @asynccontextmanager
 async def endpoint(
-    state: FakeState, address: str = f"{IP}:0", token: str | None = TOKEN
+    state: FakeState, address: str = f"{IP}:0", token: Token = TOKEN
 ) -> AsyncIterator[int]:
     telemetry = Telemetry("1.2.3")
     overview = admin.Process(state, telemetry, executes=token is not None)
@@ -220,7 +221,7 @@ async def connected(port: int) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def asking(state: FakeState, token: str | None = TOKEN) -> AsyncIterator[Client]:
+async def asking(state: FakeState, token: Token = TOKEN) -> AsyncIterator[Client]:
     async with endpoint(state, token=token) as port, connected(port) as client:
         yield client
 

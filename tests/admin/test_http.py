@@ -143,17 +143,30 @@ async def test_wrong_tokens_fill_no_log(autojump_clock: trio.testing.MockClock) 
     refused: list[None] = []
     site = Site({}, local_only=True, token="x", refused=lambda: refused.append(None))
     for _ in range(1_000):
-        assert not site._authorized("Bearer y", IP)
+        assert site._operator("Bearer y", IP) is None
     await trio.sleep(logs.SELDOM_SECONDS)
-    site._authorized("Bearer y", "127.0.0.2")
+    site._operator("Bearer y", "127.0.0.2")
     await trio.sleep(logs.SELDOM_SECONDS)
-    site._authorized("Bearer y", IP)
+    site._operator("Bearer y", IP)
     first, second, third = map(json.loads, log.getvalue().splitlines())
     assert (first["client"], second["client"]) == (IP, "127.0.0.2")
     assert "left_out" not in first
     assert second["left_out"] == 999
     assert "left_out" not in third
     assert len(refused) == 1_002
+
+
+async def test_every_operator_has_a_token() -> None:
+    known = [("", "x" * 16), ("olivia", "y" * 16)]
+    site = Site({}, local_only=True, token=lambda: known)
+    assert site._operator("Bearer " + "x" * 16, IP) == ""
+    assert site._operator("bearer " + "y" * 16, IP) == "olivia"
+    assert site._operator("Bearer " + "z" * 16, IP) is None
+    assert site._operator("", IP) is None
+    assert not site._may_post(False)
+    known.clear()
+    assert site._operator("Bearer " + "y" * 16, IP) is None
+    assert site._may_post(False)
 
 
 # ---------------------------------------------------------------------- bodies

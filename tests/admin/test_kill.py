@@ -16,7 +16,7 @@ from proxy.session.identity import NO_OWNER, user_digest
 from proxy.session.info import OperationSessionInfo
 from proxy.session.records import CursorId, InFlight, Session
 from proxy.session.transactions import Outcome, State, Step
-from tests.admin.endpoint import UPSTREAM, FakeAsker, FakeState, asking, uuid
+from tests.admin.endpoint import TOKEN, UPSTREAM, FakeAsker, FakeState, asking, uuid
 
 ALICE, BOB = user_digest("alice", "admin"), user_digest("bob", "admin")
 MONGOS = user_digest("__system", "local")
@@ -124,7 +124,7 @@ async def test_every_kill_is_audited_and_counted() -> None:
     for number, user in ((1, "alice@admin"), (2, "alice@admin"), (3, "bob@admin")):
         state.add(number, user)
     state.add(4, "carol@admin")
-    async with asking(state) as client:
+    async with asking(state, token=lambda: [("olivia", TOKEN)]) as client:
         _, seen = await client.kill({"patterns": [{"owner": "*"}], "dry_run": False})
     assert sorted(state.counted) == [("done", 2), ("failed", 1)]
     lines = {(line["command"], line.get("owner")): line for line in state.audited}
@@ -135,7 +135,11 @@ async def test_every_kill_is_audited_and_counted() -> None:
     assert "13" in lines["killSessions", "bob@admin"]["reason"]
     whole = lines["kill", None]
     assert (whole["client"], whole["decision"], whole["targets"]) == ("127.0.0.1", "done", 2)
-    assert '{"patterns": [{"owner": "*"}]}: 1 unreachable, 1 failed' in whole["reason"]
+    assert whole["reason"] == "1 unreachable, 1 failed"
+    assert whole["meant"] == {"patterns": [{"owner": "*"}]}
+    assert {line["operator"] for line in state.audited} == {"olivia"}
+    hit = lines["killSessions", "alice@admin"]["sessions"]
+    assert sorted(hit) == [str(UUID(bytes=uuid(number))) for number in (1, 2)]
     assert (seen["killed"], seen["failed"], seen["unreachable"]) == (2, 1, 1)
     assert [row["owner"] for row in seen["unreachable_sessions"]] == ["carol@admin"]
     assert [row["owner"] for row in seen["failed_sessions"]] == ["bob@admin"]

@@ -95,11 +95,13 @@ def test_example_with_everything_in_force_is_valid(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     text = re.sub(r"(?m)^token = .*\n", "", text)  # excludes token_file
     (tmp_path / "admin.token").write_text("0123456789abcdef\n")
+    (tmp_path / "olivia.token").write_text("fedcba9876543210\n")
     path = tmp_path / "proxy.toml"
     path.write_text(text)
     config = load(path)
     assert config.upstream.tls is not None
     assert config.upstream.tls.x509[0].certificate == tmp_path / "app.pem"
+    assert config.admin.operators() == (("", "0123456789abcdef"), ("olivia", "fedcba9876543210"))
     assert config.upstream.members[0].advertise == "proxy1.example.net:27018"
     assert config.embedded is not None
 
@@ -400,6 +402,35 @@ def test_admin_settings_that_would_let_anybody_in_are_refused(
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0", "localhost:0", "127.8.8.8:1", ""])
 def test_on_loopback_no_token_is_needed(address: str) -> None:
     assert load(None, {"admin": {"address": address}}).admin.secret() is None
+
+
+@pytest.mark.parametrize(
+    ("tokens", "problem"),
+    [
+        ('name = "a"', "token or token_file is needed"),
+        ('name = "a b"\ntoken = "0123456789abcdef"', "admin.tokens[0].name"),
+        ('name = "a"\ntoken = "short"', "admin.tokens[0].token"),
+        ('name = "a"\ntoken = "fedcba9876543210"', "have the same token"),
+        (
+            'name = "a"\ntoken = "0123456789abcde1"\n'
+            '[[admin.tokens]]\nname = "a"\ntoken = "0123456789abcde2"',
+            "have the same name",
+        ),
+    ],
+)
+def test_tokens_have_names_of_their_own(tmp_path: Path, tokens: str, problem: str) -> None:
+    text = f'[admin]\ntoken = "fedcba9876543210"\n[[admin.tokens]]\n{tokens}\n'
+    (only,) = problems(tmp_path, text)
+    assert problem in only
+    assert "0123456789" not in only
+
+
+def test_a_named_token_is_enough_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "proxy.toml"
+    path.write_text(
+        '[admin]\naddress = "0.0.0.0:1"\n[[admin.tokens]]\nname = "a"\ntoken = "0123456789abcdef"'
+    )
+    assert load(path).admin.operators() == (("a", "0123456789abcdef"),)
 
 
 @pytest.mark.parametrize("content", ["0123456789abcdef", "0123456789abcdef\n"])

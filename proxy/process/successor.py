@@ -103,7 +103,10 @@ async def start(command: Sequence[str], left: Left) -> Successor:
         NotReadyError: it cannot be started, says what is wrong, ends, or takes too long.
     """
     with ExitStack() as opened:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise NotReadyError(f"cannot be started: {error}") from error
         opened.callback(theirs.close)
         ours.setblocking(False)
         environment = {name: v for name, v in os.environ.items() if name not in _PERSONAL}

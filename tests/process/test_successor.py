@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -103,6 +104,16 @@ async def test_why_it_did_not_come_up(text, reason):
 async def test_one_that_cannot_be_started():
     with pytest.raises(NotReadyError, match=r"cannot be started: .*no/such/program"):
         await successor.start(["/no/such/program"], left())
+
+
+@pytest.mark.parametrize("where", [(socket, "socketpair"), (trio.lowlevel, "open_process")])
+async def test_one_for_which_there_are_no_descriptors(monkeypatch, where):
+    def fail(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(*where, fail)
+    with pytest.raises(NotReadyError, match=r"cannot be started: .*Too many open files"):
+        await successor.start(["true"], left())
 
 
 @in_time

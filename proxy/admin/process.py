@@ -19,7 +19,7 @@ from proxy.listing.slices import drained, in_slices
 from proxy.observe.refusals import Whose
 from proxy.observe.scraping import Scraping
 from proxy.session.identity import EVERYBODY
-from proxy.session.records import Selection
+from proxy.session.records import Ending, Selection
 
 if TYPE_CHECKING:
     from proxy.listing import Listing, Row
@@ -228,7 +228,12 @@ class Process:
             raise KillingIsOffError("killing is off: configure admin.token or admin.token_file")
         async with self._looking:
             targets, unknown = await resolve(meant, store)
-        document: Row = {"dry_run": meant.dry_run, "matched": len(targets), "unknown": unknown}
+        document: Row = {
+            "dry_run": meant.dry_run,
+            "matched": len(targets),
+            "unknown": unknown,
+            "killed_before": await self._killed_before(targets),
+        }
         if meant.dry_run:
             return document | await self._preview(targets)
         result = await Kill(targets, store, self._state).run(client, operator)
@@ -251,6 +256,16 @@ class Process:
             targets=targets,
             meant=meant.said,
         )
+
+    async def _killed_before(self, targets: list[Target]) -> int:
+        """How many of them were killed already, and have not been used since."""
+        store, count = self._state.store, 0
+        for some in in_slices(targets):
+            found = (store.get(one.key) for one in some)
+            endings = (store.ending(one) for one in found if one is not None)
+            count += sum(ending is not None and ending[0] is Ending.KILLED for ending in endings)
+            await trio.lowlevel.checkpoint()
+        return count
 
     async def _preview(self, targets: list[Target]) -> Row:
         operations = cursors = transactions = reachable = 0

@@ -120,6 +120,7 @@ def _show(seen: dict[str, Any]) -> None:
         f"{seen['transactions']:,} open transactions and {seen['cursors']:,} open cursors"
     )
     _unknown(seen)
+    _again(seen)
     if seen["reachable"] < seen["matched"]:
         missing = seen["matched"] - seen["reachable"]
         print(f"{missing:,} of them have an owner without an idle connection to kill them through")
@@ -135,11 +136,18 @@ def _report(done: dict[str, Any]) -> None:
         f"{done['killed']:,} killed, {done['unreachable']:,} unreachable, {done['failed']:,} failed"
     )
     _unknown(done)
+    _again(done)
     for error, count in done["errors"].items():
         print(f"{printable(error)}: {count:,} sessions")
     rows = [*done["unreachable_sessions"], *done["failed_sessions"]]
     if rows:
         print("\n".join(table(VIEWS["sessions"], rows, screen_width())))
+
+
+def _again(document: dict[str, Any]) -> None:
+    # A proxy of an earlier version does not say it.
+    if before := document.get("killed_before"):
+        print(f"{before:,} of them had been killed before, and not been used since")
 
 
 def _unknown(document: dict[str, Any]) -> None:

@@ -99,6 +99,7 @@ async def test_sessions_are_killed_on_their_owners_connections() -> None:
         "dry_run": False,
         "matched": 3,
         "unknown": [],
+        "killed_before": 0,
         "killed": 3,
         "unreachable": 0,
         "failed": 0,
@@ -116,6 +117,20 @@ async def test_sessions_are_killed_on_their_owners_connections() -> None:
     endings = {n: state.store.ending(s) is not None for n in (1, 2, 3, 4)
                for s in state.store.with_id(uuid(n))}  # fmt: skip
     assert endings == {1: True, 2: True, 3: True, 4: False}
+
+
+async def test_a_second_kill_of_the_same_sessions_says_so() -> None:
+    state = FakeState()
+    state.asking = {UPSTREAM: {ALICE: FakeAsker()}}
+    state.add(1)
+    everything = {"patterns": [{"owner": "*"}]}
+    async with asking(state) as client:
+        await client.kill(everything | {"dry_run": False})
+        state.add(2)
+        _, seen = await client.kill(everything)
+        assert (seen["matched"], seen["killed_before"]) == (2, 1)
+        _, done = await client.kill(everything | {"dry_run": False})
+        assert (done["killed"], done["killed_before"]) == (2, 1)
 
 
 async def test_every_kill_is_audited_and_counted() -> None:

@@ -182,6 +182,36 @@ def test_a_budget_is_of_both_together(proxy: Workers) -> None:
         assert (counted["refused"], counted["reported"]) == (refused, 0)
 
 
+def test_connections_of_one_address_are_counted_in_both(proxy: Workers) -> None:
+    with spread(proxy) as client:
+        rows = proxy.asked("connections?application=shop")["connections"]
+        # By up to two of them the driver only watches.
+        used = max(1, len(rows) - 2)
+        path = proxy.log.with_name("config.toml")
+        with path.open("a") as file:
+            file.write(f"\n[limits]\nconnections_per_address = {used}\n")
+        proxy.reload()
+        wait_until(lambda: len(proxy.lines("configuration reloaded")) == 3)  # and the supervisor
+        for _ in range(4):  # whichever worker it comes to
+            with (
+                proxy.client("other") as other,
+                pytest.raises(PyMongoError, match=r"too many connections in use: address 127\."),
+            ):
+                other.shop.command("ping")
+        client.close()
+        wait_until(lambda: not proxy.asked("connections?application=shop")["connections"])
+        with proxy.client("other") as other:
+            wait_until(lambda: answered(other))
+
+
+def answered(client: pymongo.MongoClient[Any]) -> bool:
+    """Whether it was, and not refused because the other worker has not heard yet."""
+    try:
+        return bool(client.shop.command("ping")["ok"])
+    except PyMongoError:
+        return False
+
+
 def test_a_kill_through_one_is_known_to_the_other(proxy: Workers) -> None:
     with spread(proxy) as client:
         client.shop.orders.insert_many([{"n": number} for number in range(10)])

@@ -273,8 +273,8 @@ class Supervisor(Server):
             if self._stop.is_set():
                 return
             lived = trio.current_time() - started
-            deaths = 0 if lived > _A_WHILE else deaths + 1
-            pause = _PAUSES[min(deaths, len(_PAUSES) - 1)]
+            deaths = 1 if lived > _A_WHILE else deaths + 1
+            pause = _PAUSES[min(deaths, len(_PAUSES)) - 1]
             self.restarts += 1
             self.log.error("worker died", worker=slot, **ended, pause_seconds=pause)
             with trio.move_on_after(pause):

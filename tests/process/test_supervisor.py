@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import subprocess
 import sys
@@ -80,6 +81,28 @@ async def test_one_that_hangs_is_ended(monkeypatch):
         hangs.set()
     assert ended["status"] == -9
     assert ended["problems"] == ["it hangs"]
+
+
+async def test_the_first_death_is_made_good_at_once_and_those_that_follow_it_later(
+    monkeypatch, autojump_clock
+):
+    one = made()
+    lives = [1.0, 1.0, 1.0, 40.0, 1.0]
+    begun: list[float] = []
+
+    async def work(_slot, status):
+        if status is not None:
+            status.started()
+        begun.append(trio.current_time())
+        if not lives:
+            one._stop.set()
+            return {}
+        await trio.sleep(lives.pop(0))
+        return {}
+
+    monkeypatch.setattr(one, "_work", work)
+    await one._keep(0)
+    assert [round(b - a, 6) for a, b in itertools.pairwise(begun)] == [1.0, 1.5, 2.0, 40.0, 1.5]
 
 
 async def test_one_that_comes_up_while_the_proxy_drains_is_told_to_end():

@@ -153,7 +153,7 @@ class DecisionRecorder:
         """Keep account of a refusal or a report, write it down, and say it unless it was lately."""
         accounts, origin = self._telemetry.refusals, desk.origin
         name, value = ("", None) if error.bound is None else error.bound
-        reason = logs.redact(error.reason or error.errmsg)
+        reason = _redacted(error.reason or error.errmsg)
         latest = {
             "reason": reason,
             "bound": name or None,
@@ -234,7 +234,7 @@ class DecisionRecorder:
         name = desk.caller.name
         whose = _whose if len(name) <= MOST_SHOWN else _whose.__wrapped__
         who = whose(desk.connection, name, desk.origin, desk.upstream)
-        what = _what(command, decision, logs.redact(reason) if reason else "", rule, targets)
+        what = _what(command, decision, _redacted(reason) if reason else "", rule, targets)
         self._audit.append(f"{who}, {what}, {more}" if more else f"{who}, {what}")
 
 
@@ -253,6 +253,11 @@ def _whose(connection: int, user: str, origin: Origin, upstream: str) -> str:
         driver_version=origin.driver_version,
         upstream=upstream,
     )
+
+
+@lru_cache(200)
+def _redacted(text: str) -> str:
+    return str(logs.redact(text))
 
 
 @lru_cache(1000)

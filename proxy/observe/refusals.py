@@ -7,6 +7,7 @@ may have a line again.
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from proxy.logs import SELDOM_SECONDS
@@ -77,7 +78,8 @@ class Refusals:
     def note(self, whose: Whose, latest: dict[str, Any]) -> Account:
         """It happened again; ``latest`` says how."""
         account = self._account(whose)
-        account.add((1, time.time(), time.time(), latest))
+        now = time.time()
+        account.add((1, now, now, latest))
         return account
 
     def may_say(self, account: Account, now: float) -> bool:
@@ -124,4 +126,9 @@ class Refusals:
 
 def time_of_day(seconds: float) -> str:
     """Seconds since 1970 as text, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    return _second(int(seconds))
+
+
+@lru_cache(100)
+def _second(number: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(number))

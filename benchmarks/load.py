@@ -12,7 +12,7 @@ import select
 import socket
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -101,15 +101,24 @@ class Load:
         self._answers(_PATIENCE * 4)
 
     def _answers(self, patience: float) -> list[Any]:
-        answers = []
-        for pipe in self._pipes:
-            if not pipe.poll(patience):
-                raise LoadError("no answer: a connection hangs")
-            answer = pipe.recv()
-            if isinstance(answer, Exception):
-                raise answer
-            answers.append(answer)
-        return answers
+        return answers(self._pipes, patience)
+
+
+def answers(pipes: Sequence[Connection], patience: float) -> list[Any]:
+    """What each process of a load says, an error among them raised.
+
+    Raises:
+        LoadError: one says nothing for ``patience`` seconds.
+    """
+    said = []
+    for pipe in pipes:
+        if not pipe.poll(patience):
+            raise LoadError("no answer: a connection hangs")
+        answer = pipe.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        said.append(answer)
+    return said
 
 
 def _shares(connections: int, processes: int) -> list[int]:

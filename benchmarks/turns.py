@@ -11,7 +11,7 @@ from collections import deque
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from benchmarks.load import LoadError, Wire, connect
+from benchmarks.load import LoadError, Wire, answers, connect
 from benchmarks.messages import HEADER
 from benchmarks.workloads import WORKLOADS, new_lsid
 
@@ -63,15 +63,7 @@ class Clients:
     def _ask(self, *order: Any) -> list[Any]:
         for pipe in self._pipes:
             pipe.send(order)
-        answers = []
-        for pipe in self._pipes:
-            if not pipe.poll(_PATIENCE):
-                raise LoadError("no answer: a connection hangs")
-            answer = pipe.recv()
-            if isinstance(answer, Exception):
-                raise answer
-            answers.append(answer)
-        return answers
+        return answers(self._pipes, _PATIENCE)
 
 
 def _work(orders: Connection) -> None:

@@ -48,6 +48,21 @@ class Meant:
     said: dict[str, Any]
 
 
+def object_in(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is.
+
+    Raises:
+        QueryError: it is none.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise QueryError("the body is not JSON") from None
+    if not isinstance(document, dict):
+        raise QueryError("the body has to be an object")
+    return document
+
+
 def read_kill(body: bytes, listing: Listing[Session], now: float) -> Meant:
     """The request in ``body``: JSON with ``patterns``, ``sessions`` and ``dry_run``.
 
@@ -58,12 +73,7 @@ def read_kill(body: bytes, listing: Listing[Session], now: float) -> Meant:
     Raises:
         QueryError: something in it is wrong, or it names nothing.
     """
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise QueryError("the body is not JSON") from None
-    if not isinstance(document, dict):
-        raise QueryError("the body has to be an object")
+    document = object_in(body)
     unknown = document.keys() - {"patterns", "sessions", "dry_run"}
     if unknown:
         raise QueryError(f"{min(unknown)}: no such field; there are patterns, sessions, dry_run")

@@ -11,6 +11,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from proxy.admin.meant import object_in
 from proxy.admin.overview import Listed
 from proxy.admin.query import ROWS, QueryError
 
@@ -130,12 +131,7 @@ class Several:
         Raises:
             QueryError: it names none that there is.
         """
-        try:
-            document = json.loads(body)
-        except (ValueError, RecursionError):
-            raise QueryError("the body is not JSON") from None
-        if not isinstance(document, dict):
-            raise QueryError("the body has to be an object")
+        document = object_in(body)
         if "cluster" not in document:
             known = ", ".join(self._clusters)
             raise QueryError(f"cluster: has to be said, as there are several: {known}")

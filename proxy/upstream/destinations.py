@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.upstream.topology import Kind, Seen, Topology, read_hello
+from proxy.upstream.topology import Kind, Seen, Topology, kind_of_all, read_hello
 
 if TYPE_CHECKING:
     from proxy.addresses import Address
@@ -34,11 +34,7 @@ class Destinations(Topology):
 
     @property
     def kind(self) -> Kind:
-        kinds = {seen.kind for seen in self._heard.values()}
-        for kind in ("replica set", "mongos", "standalone"):
-            if kind in kinds:
-                return kind
-        return "unknown"
+        return kind_of_all(seen.kind for seen in self._heard.values())
 
     @property
     def primary(self) -> Address | None:

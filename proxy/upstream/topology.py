@@ -7,7 +7,7 @@ a primary over the others, a later ``electionId`` over an earlier one, then a hi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 from typing import Any, Final, Literal
@@ -17,6 +17,7 @@ from bson import ObjectId
 from proxy.addresses import Address, parse_address
 
 Kind = Literal["unknown", "standalone", "replica set", "mongos"]
+_TELLING: Final[tuple[Kind, ...]] = ("replica set", "mongos", "standalone")
 
 #: Stands for whichever member is the primary, where a listener follows that. Nobody is called so.
 PRIMARY: Final = Address("primary", 0)
@@ -106,11 +107,7 @@ class Topology:
         """What upstream is; a set that has no configuration yet is a replica set too."""
         if self._config is not None:
             return "replica set"
-        kinds = {self._seen[seed].kind for seed in self._seeds if seed in self._seen}
-        for kind in ("replica set", "mongos", "standalone"):
-            if kind in kinds:
-                return kind
-        return "unknown"
+        return kind_of_all(self._seen[seed].kind for seed in self._seeds if seed in self._seen)
 
     @property
     def primary(self) -> Address | None:
@@ -306,6 +303,15 @@ class Topology:
         named = {self._names[address]: own for address, own in standing if address in self._names}
         given = {str(address): own for address, own in self._given.items()}
         return given | {str(address): own for address, own in standing} | named
+
+
+def kind_of_all(kinds: Iterable[Kind]) -> Kind:
+    """What upstream is, by what its processes are: a replica set's member tells most."""
+    met = set(kinds)
+    for kind in _TELLING:
+        if kind in met:
+            return kind
+    return "unknown"
 
 
 def _number(local_host: str) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,11 +50,7 @@ def proxy(tmp_path: Path) -> Iterator[Clusters]:
             yield program
             assert program.bugs() == []
         finally:
-            if program._pid_file.exists():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(program.pid, signal.SIGKILL)
-            program.process.kill()
-            program.process.wait()
+            program.end_at_once()
 
 
 def test_workers_keep_them_apart_and_a_new_process_gets_all(proxy: Clusters) -> None:

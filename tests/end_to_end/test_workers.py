@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -79,11 +78,7 @@ def proxy(behind: int, tmp_path: Path) -> Iterator[Workers]:
         yield program
         assert program.bugs() == []
     finally:
-        if program._pid_file.exists():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(program.pid, signal.SIGKILL)
-        program.process.kill()
-        program.process.wait()
+        program.end_at_once()
 
 
 def spread(proxy: Workers, **options: Any) -> pymongo.MongoClient[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -150,6 +151,14 @@ class Program:
         os.kill(last, signal.SIGTERM)
         assert self.process.wait(PATIENCE) == 0
         wait_until(lambda: ended(last), "the end")
+
+    def end_at_once(self) -> None:
+        """End at once whatever still runs: the process that takes clients, and the first one."""
+        if self._pid_file.exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
 
     # ------------------------------------------------------------------ what it takes
 

@@ -17,7 +17,7 @@ PLACES = (
     *("proxy", "policies", "tests", "grafana", "benchmarks", "docs", "deploy"),
     *("README.md", "config.example.toml"),
 )
-KINDS = {".py", ".html", ".md", ".toml", ".yml", ".yaml", ".json", ".service"}
+KINDS = {".py", ".html", ".css", ".js", ".md", ".toml", ".yml", ".yaml", ".json", ".service"}
 #: Recorded conversations, what is installed or left over, and what has to name the old words.
 SKIPPED = ("tests/data/", "tests/clients/", "node_modules", "__pycache__", "/.")
 NAMING = (GLOSSARY, Path(__file__))
@@ -36,7 +36,7 @@ GONE: dict[str, tuple[str, tuple[str, ...]]] = {
     "rule": (
         r"(?i)\bpolicy\b|policy_|\bpolicies\.md|\b(the|all|of|by|several|some|these) policies\b"
         r"|[\"`(/]/?policies(?=[\"`] *(:|,) *(Page|self|site))|_polic(y|ies)\b",
-        ("proxy/admin/pages.py", "tests/admin/test_pages.py", "deploy/kubernetes/base/"),
+        ("proxy/admin/web.py", "proxy/admin/pages.py", "tests/admin/", "deploy/kubernetes/base/"),
     ),
     "incident": (r"(?i)\bmisus|offender", ()),
     "admin endpoint": (r"(?i)operators?.? endpoint", ()),
@@ -74,7 +74,7 @@ TEXTS = texts()
 
 
 def test_the_tree_is_looked_through() -> None:
-    for name in ("proxy/admin/page.html", "grafana/dashboards/rules.json", "docs/metrics.md"):
+    for name in ("proxy/admin/page/page.html", "grafana/dashboards/rules.json", "docs/metrics.md"):
         assert TEXTS[name]
     assert len(TEXTS) > 300
 

@@ -65,7 +65,7 @@ def test_it_holds_every_file_of_its_packages(installed: Path) -> None:
 
     held = files(installed)
     assert held == files(ROOT)
-    assert "proxy/admin/page.html" in held
+    assert "proxy/admin/page/page.html" in held
     assert {path.name for path in installed.iterdir()} == {
         "proxy",
         "policies",

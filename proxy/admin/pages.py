@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping
 from functools import partial
-from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +13,7 @@ import trio
 from proxy.admin.http import JSON, TEXT, Answer, Asked, Page, text
 from proxy.admin.overview import KillingIsOffError
 from proxy.admin.query import QueryError, position
+from proxy.admin.web import put_together
 from proxy.listing.slices import in_slices
 
 if TYPE_CHECKING:
@@ -22,13 +21,6 @@ if TYPE_CHECKING:
 
 #: Rows written between two turns of other work: some 2 ms.
 _SLICE: Final = 250
-
-#: The page may run its own script, by its digest, and ask this server: nothing else at all.
-_POLICY: Final = (
-    "default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; "
-    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'"
-)
 
 
 def pages(overview: Overview) -> dict[str, Page]:
@@ -82,8 +74,7 @@ class _Pages:
 
     async def page(self, _asked: Asked) -> Answer:
         if self._page is None:
-            body = files("proxy.admin").joinpath("page.html").read_bytes()
-            policy = _POLICY.format(script=_digest(body, b"script"), style=_digest(body, b"style"))
+            body, policy = put_together(files("proxy.admin") / "page")
             headers = (("content-security-policy", policy), ("referrer-policy", "no-referrer"))
             self._page = Answer(200, "text/html; charset=utf-8", body, headers)
         return self._page
@@ -143,12 +134,6 @@ class _Pages:
             return text(400, str(error))
         except KillingIsOffError as error:
             return text(403, str(error))
-
-
-def _digest(body: bytes, element: bytes) -> str:
-    """What a Content-Security-Policy calls the text of an element (W3C CSP3, 2.3.1)."""
-    content = body.partition(b"<%b>" % element)[2].partition(b"</%b>" % element)[0]
-    return f"'sha256-{b64encode(sha256(content).digest()).decode()}'"
 
 
 def _dumps(value: object) -> str:

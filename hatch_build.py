@@ -35,6 +35,7 @@ COMPILED: Final = (
     "proxy/session/sharded.py",
     "proxy/session/statements.py",
     "proxy/session/store.py",
+    "proxy/session/telling.py",
     "proxy/session/transactions.py",
     "proxy/conversation/conversation.py",
     "proxy/counting.py",

@@ -15,7 +15,7 @@ from proxy.process.links import HandedListeners, Link, RemoteAsker
 from proxy.process.worker_cluster import SUMMED
 from proxy.session.hub import Hub
 from proxy.session.known import SharedUsers
-from proxy.session.replica import acts_of
+from proxy.session.telling import acts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from proxy.session.counts import Counts, Told
     from proxy.session.known import User
     from proxy.session.records import InFlight
-    from proxy.session.replica import Told as News
+    from proxy.session.telling import Told as News
     from proxy.settings.config import Config
 
 

@@ -11,14 +11,15 @@ from proxy.session.counts import Counts
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
 from proxy.session.ids import make_key
 from proxy.session.records import Child, Operation
-from proxy.session.replica import Matters, SharedStore, Told, fill
+from proxy.session.replica import SharedStore
 from proxy.session.store import DEFAULT_MAX_SESSIONS, DEFAULT_TIMEOUT
+from proxy.session.telling import Matters, Told, fill
 
 if TYPE_CHECKING:
     from proxy.session.counts import Told as Counted
     from proxy.session.ids import LogicalSessionId
     from proxy.session.records import Session
-    from proxy.session.replica import Record
+    from proxy.session.telling import Record
 
     Act = tuple[Any, ...]
 

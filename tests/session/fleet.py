@@ -6,7 +6,8 @@ import pickle
 from typing import Any
 
 from proxy.session.hub import Hub
-from proxy.session.replica import SharedStore, acts_of
+from proxy.session.replica import SharedStore
+from proxy.session.telling import acts_of
 
 
 class Fleet:

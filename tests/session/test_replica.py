@@ -13,8 +13,9 @@ from proxy.build import VERSION
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.info import OperationSessionInfo
 from proxy.session.records import CursorId, Hit, InFlight, Operation, Selection
-from proxy.session.replica import TOLD, SharedStore, acts_of
+from proxy.session.replica import SharedStore
 from proxy.session.store import SessionStore
+from proxy.session.telling import TOLD, acts_of
 from proxy.session.transactions import Outcome, Step, Tracker
 from tests.session.fleet import Fleet
 from tests.session.sessions import ALICE, BOB, uuid

@@ -1,0 +1,77 @@
+"""What processes tell each other of sessions, as plain data; see :mod:`proxy.session.replica`."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from proxy.session.transactions import Tracker
+
+#: Sessions told of at a time: to take them in takes a few milliseconds.
+MOST_AT_ONCE: Final = 500
+
+#: What is told of a transaction. What waits for a reply is its own process's to count.
+TOLD: Final = (
+    *("number", "state", "statements", "started", "last_use", "upstream", "connection"),
+    *("doubt", "doubt_at", "attempted", "changed", "api", "doubt_api"),
+)
+
+
+class Matters(IntEnum):
+    """What news of a session are to the other processes."""
+
+    NOT = 0
+    SOMETIME = 1
+    SOON = 2
+
+
+class Record(NamedTuple):
+    """One session as plain data. ``ending`` is how and when it was cut short, ``tracker`` the
+    values of a :class:`Tracker`, ``operations`` those of one process that are in flight, as
+    (connection, request id, command, upstream, start), and ``children`` its child sessions that
+    have a transaction open, as (fields, values of a :class:`Tracker`)."""
+
+    key: tuple[bytes, bytes]
+    owner: str
+    origin: tuple[str, ...]
+    first_use: float
+    last_use: float
+    ending: tuple[str, float] | None
+    tracker: tuple[Any, ...] | None
+    operations: tuple[tuple[int, int, str, str, float], ...]
+    children: tuple[tuple[bytes, tuple[Any, ...]], ...] = ()
+
+
+class Told(NamedTuple):
+    """What one process has to say, to be taken in from first to last.
+
+    ``acts`` are (``end``, keys, time) or (``kill``, (everything, uids, keys), time, upstream);
+    ``dropped`` are sessions that upstream did not take; ``opened`` cursors are (cursor, session,
+    namespace, time).
+    """
+
+    acts: list[tuple[Any, ...]]
+    dropped: list[tuple[bytes, bytes]]
+    records: list[Record]
+    opened: list[tuple[tuple[str, int], tuple[bytes, bytes], str, float]]
+    closed: list[tuple[str, int]]
+
+    def __bool__(self) -> bool:
+        return any(self)
+
+
+def acts_of(told: Told) -> Told:
+    """Only what was done to sessions."""
+    return Told(told.acts, [], [], [], [])
+
+
+def values(tracker: Tracker) -> tuple[Any, ...]:
+    """What is told of a transaction."""
+    return tuple(getattr(tracker, name) for name in TOLD)
+
+
+def fill(tracker: Tracker, told: tuple[Any, ...]) -> None:
+    """Have a tracker know what was told."""
+    for name, value in zip(TOLD, told, strict=True):
+        setattr(tracker, name, value)

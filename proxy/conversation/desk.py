@@ -7,10 +7,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from proxy.conversation.incidents import incidents
-from proxy.conversation.rule import Context, Decision, Rules, is_routine, refusal, signed
+from proxy.conversation.recorder import Recorder  # noqa: TC001 - a field's, see test_compiled
+from proxy.conversation.rule import Context, Rules, is_routine, refusal, signed
 from proxy.conversation.said import Said, Sayings
 from proxy.conversation.tracking import Doubted, Tracked, Tracking
 from proxy.session import passed_on
@@ -29,64 +30,12 @@ from proxy.session.store import SessionStore
 if TYPE_CHECKING:
     from proxy.conversation.facts import UpstreamFacts
     from proxy.conversation.hello import ClientMetadata
-    from proxy.conversation.rule import Overdue
     from proxy.errors import CommandError
     from proxy.session.ids import LogicalSessionId
     from proxy.session.patterns import Learnt
     from proxy.session.records import Session
     from proxy.session.steps import Steps
     from proxy.wire.messages import Request
-
-
-class Recorder(Protocol):
-    """Told of every decision, to count it and write it to the audit log. Must not raise."""
-
-    def malformed(
-        self, error: CommandError, command: str, now: float, desk: Desk, decision: str
-    ) -> None:
-        """Session fields came that are wrong. ``decision`` is ``reported`` where upstream is left
-        to refuse them, ``refused`` where that is done here, "" where a rule has done it."""
-
-    def incident(self, kind: str, now: float, desk: Desk) -> None:
-        """A session is used as :mod:`proxy.conversation.incidents` says that it should not be."""
-
-    def surprised(self, error: CommandError, command: str, first: bool, desk: Desk) -> None:
-        """Upstream carried out what it should have refused with this error, as it had not
-        before on this connection or had."""
-
-    def ruled(
-        self,
-        decision: Decision,
-        command: str,
-        now: float,
-        desk: Desk,
-        lsid: LogicalSessionId | None = None,
-    ) -> None:
-        """A rule refused a request, or would have in mode enforce. ``lsid`` is what it named."""
-
-    def control(
-        self,
-        command: str,
-        decision: str,
-        targets: int,
-        reason: str,
-        desk: Desk,
-        refusal: tuple[CommandError, float] | None = None,
-    ) -> None:
-        """A session command was refused, failed upstream or was done, for so many
-        sessions that are known. ``refusal`` is the proxy's own error, and when it fell."""
-
-    def login_failed(self, command: str, claimed: str, reason: str, desk: Desk) -> None:
-        """Upstream, or the proxy in its place, let nobody in who claimed to be ``claimed``."""
-
-    def killed(self, own: int, others: int) -> None:
-        """A kill is done: so many sessions of the caller's own and of others, that are known."""
-
-    def aborted(self, overdue: Overdue, ok: bool) -> None:
-        """A transaction that was open too long was to be aborted upstream, and was or not."""
-
-    def gave_up(self, overdue: Overdue, code: int | None) -> None:
-        """Upstream refused that so often, at last with ``code``, that it is not asked again."""
 
 
 def _random() -> bytes:

@@ -16,7 +16,7 @@ from proxy.texts import MOST_SHOWN, shown
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from proxy.conversation.desk import Desk
+    from proxy.conversation.recorder import Asker
     from proxy.conversation.rule import Decision, Overdue
     from proxy.errors import CommandError
     from proxy.observe.audit import Audit
@@ -34,7 +34,7 @@ _SAID: Final = {
 
 
 class DecisionRecorder:
-    """A cluster's :class:`proxy.conversation.desk.Recorder`."""
+    """A cluster's :class:`proxy.conversation.recorder.Recorder`."""
 
     def __init__(
         self, telemetry: Telemetry, audit: Audit, log: FilteringBoundLogger | None = None
@@ -44,7 +44,7 @@ class DecisionRecorder:
         self._log = log or logs.logger()
 
     def malformed(
-        self, error: CommandError, command: str, now: float, desk: Desk, decision: str
+        self, error: CommandError, command: str, now: float, desk: Asker, decision: str
     ) -> None:
         """Count session fields that are wrong; who means others' sessions is named."""
         self._telemetry.malformed(error.code_name)
@@ -55,7 +55,7 @@ class DecisionRecorder:
         elif decision == "refused":
             self._refused(error, command, now, desk)
 
-    def surprised(self, error: CommandError, command: str, first: bool, desk: Desk) -> None:
+    def surprised(self, error: CommandError, command: str, first: bool, desk: Asker) -> None:
         """Count what upstream should have refused and did; say so once for a connection."""
         self._telemetry.surprised(error.code_name)
         if first:
@@ -68,7 +68,7 @@ class DecisionRecorder:
                 expected=error.code_name,
             )
 
-    def incident(self, kind: str, now: float, desk: Desk) -> None:
+    def incident(self, kind: str, now: float, desk: Asker) -> None:
         """Count a use of a session that no driver makes, and remember whose it was."""
         self._telemetry.incident(kind, desk.identity.name, desk.origin, now)
 
@@ -77,7 +77,7 @@ class DecisionRecorder:
         decision: Decision,
         command: str,
         now: float,
-        desk: Desk,
+        desk: Asker,
         lsid: LogicalSessionId | None = None,
     ) -> None:
         """Count and write down what a rule said."""
@@ -99,7 +99,7 @@ class DecisionRecorder:
         decision: str,
         targets: int,
         reason: str,
-        desk: Desk,
+        desk: Asker,
         refusal: tuple[CommandError, float] | None = None,
     ) -> None:
         """Count and write down what became of a session command."""
@@ -109,7 +109,7 @@ class DecisionRecorder:
             return
         self._write(desk, command, decision, reason, rule=None, targets=targets)
 
-    def login_failed(self, command: str, claimed: str, reason: str, desk: Desk) -> None:
+    def login_failed(self, command: str, claimed: str, reason: str, desk: Asker) -> None:
         """Write down who was not let in."""
         more = fields(claimed=claimed)
         self._write(desk, command, "failed", reason, rule=None, targets=None, more=more)
@@ -134,7 +134,7 @@ class DecisionRecorder:
             code=code,
         )
 
-    def _refused(self, error: CommandError, command: str, now: float, desk: Desk) -> None:
+    def _refused(self, error: CommandError, command: str, now: float, desk: Asker) -> None:
         """The proxy itself refused, and no rule."""
         who = desk.identity.name, desk.origin
         incident = self._telemetry.rule_incident(ITSELF, "refused", *who, now)
@@ -147,7 +147,7 @@ class DecisionRecorder:
         decision: str,
         command: str,
         now: float,
-        desk: Desk,
+        desk: Asker,
         lsid: LogicalSessionId | None,
     ) -> None:
         """Keep account of a refusal or a report, write it down, and say it unless it was lately."""
@@ -222,7 +222,7 @@ class DecisionRecorder:
 
     def _write(
         self,
-        desk: Desk,
+        desk: Asker,
         command: str,
         decision: str,
         reason: str,

@@ -1,0 +1,90 @@
+"""Whom a connection's way to the sessions tells what was decided."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from proxy.conversation.rule import Decision, Overdue
+    from proxy.errors import CommandError
+    from proxy.session.caller import Caller
+    from proxy.session.identity import Identity
+    from proxy.session.ids import LogicalSessionId, Origin
+
+
+class Asker(Protocol):
+    """The connection about whose request something was decided."""
+
+    @property
+    def connection(self) -> int:
+        """Its number."""
+
+    @property
+    def upstream(self) -> str:
+        """The address that it leads to."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where it comes from."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who is logged in."""
+
+    @property
+    def caller(self) -> Caller:
+        """The same, as far as sessions are concerned."""
+
+    def owner(self, lsid: LogicalSessionId) -> str:
+        """``user@db`` of whose session it is; "" where that is not known."""
+
+
+class Recorder(Protocol):
+    """Told of every decision, to count it and write it to the audit log. Must not raise."""
+
+    def malformed(
+        self, error: CommandError, command: str, now: float, desk: Asker, decision: str
+    ) -> None:
+        """Session fields came that are wrong. ``decision`` is ``reported`` where upstream is left
+        to refuse them, ``refused`` where that is done here, "" where a rule has done it."""
+
+    def incident(self, kind: str, now: float, desk: Asker) -> None:
+        """A session is used as :mod:`proxy.conversation.incidents` says that it should not be."""
+
+    def surprised(self, error: CommandError, command: str, first: bool, desk: Asker) -> None:
+        """Upstream carried out what it should have refused with this error, as it had not
+        before on this connection or had."""
+
+    def ruled(
+        self,
+        decision: Decision,
+        command: str,
+        now: float,
+        desk: Asker,
+        lsid: LogicalSessionId | None = None,
+    ) -> None:
+        """A rule refused a request, or would have in mode enforce. ``lsid`` is what it named."""
+
+    def control(
+        self,
+        command: str,
+        decision: str,
+        targets: int,
+        reason: str,
+        desk: Asker,
+        refusal: tuple[CommandError, float] | None = None,
+    ) -> None:
+        """A session command was refused, failed upstream or was done, for so many
+        sessions that are known. ``refusal`` is the proxy's own error, and when it fell."""
+
+    def login_failed(self, command: str, claimed: str, reason: str, desk: Asker) -> None:
+        """Upstream, or the proxy in its place, let nobody in who claimed to be ``claimed``."""
+
+    def killed(self, own: int, others: int) -> None:
+        """A kill is done: so many sessions of the caller's own and of others, that are known."""
+
+    def aborted(self, overdue: Overdue, ok: bool) -> None:
+        """A transaction that was open too long was to be aborted upstream, and was or not."""
+
+    def gave_up(self, overdue: Overdue, code: int | None) -> None:
+        """Upstream refused that so often, at last with ``code``, that it is not asked again."""

@@ -153,10 +153,21 @@ def read(options: argparse.Namespace, problems: list[str]) -> Read[Config]:
     try:
         found = config.gather(file, reading.of_flags(config.Config, flags), os.environ)
     except ConfigError as error:
-        problems = problems + error.problems
+        problems = problems + error.problems + _rule_problems(file)
     if problems:
         raise ConfigError(problems)
     return found
+
+
+def _rule_problems(file: str | None) -> list[str]:
+    """What is wrong with the rules that a file names which has other problems."""
+    from proxy.settings.reading import located, of_file
+    from proxy.settings.rules import problems_of
+
+    if file is None:
+        return []
+    layer = of_file(Path(file))
+    return [located([layer], problem) for problem in problems_of(layer.data)]
 
 
 def _file(options: argparse.Namespace) -> str | None:

@@ -18,6 +18,10 @@ class NamedApplications:
     """Refuses new sessions to connections that gave no ``application.name``."""
 
     name: ClassVar[str] = "named_applications"
+    judges_routine: ClassVar[bool] = False
+    judges_transactions: ClassVar[bool] = False
+    judges_privileges: ClassVar[bool] = False
+    weighs_plans: ClassVar[bool] = True
 
     @dataclass(frozen=True, slots=True)
     class Settings:
@@ -28,7 +32,11 @@ class NamedApplications:
         self._excepted = frozenset(settings.except_users)
 
     def refuse(self, context: Context) -> CommandError | None:
+        if context.origin.application or context.caller.name in self._excepted:
+            return None
         new = context.info.lsid is not None and context.session is None
-        if not new or context.origin.application or context.caller.name in self._excepted:
+        if context.plan is not None:
+            new = context.plan.new_sessions(context.store) > 0
+        if not new:
             return None
         return CommandError(13, "Unauthorized", "sessions need an application name here")

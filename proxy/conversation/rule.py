@@ -24,14 +24,12 @@ What a rule refuses is told to operators with ``reason`` and ``bound`` of its er
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
 
-from proxy.errors import CommandError, ConfigError
+from proxy.errors import CommandError
 from proxy.session.ids import UNKNOWN_ORIGIN, Origin
 from proxy.session.records import CursorId
 
@@ -222,52 +220,3 @@ def signed(decision: Decision) -> CommandError:
     if error.reason and error.reason not in error.errmsg:
         said.append(error.reason)
     return replace(error, added=f" (mongo-session-proxy: {'; '.join(said)})")
-
-
-def load_rule(path: str, settings: Mapping[str, Any]) -> Rule:
-    """The rule that ``module:Class`` names, made with ``settings``.
-
-    Raises:
-        ConfigError: it cannot be imported, is no rule, or does not take these settings.
-    """
-    module_name, colon, class_name = path.partition(":")
-    try:
-        if not colon:
-            raise ValueError("expected module:Class")
-        found = getattr(import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError([f"rule {path}: {error}"]) from error
-    except (Exception, SystemExit) as error:
-        raise ConfigError([_raised(path, error)]) from error
-    return make_rule(found, settings, path)
-
-
-def name_of(path: str) -> str:
-    """What the rule ``module:Class``, which was loaded, is called in metrics and the audit log."""
-    module, _, name = path.partition(":")
-    return str(getattr(getattr(sys.modules.get(module), name, None), "name", path))
-
-
-def make_rule(rule: type, settings: Mapping[str, Any], path: str = "") -> Rule:
-    """``rule`` (a class) made with ``settings``; ``path`` is for the text of a ConfigError."""
-    path = path or getattr(rule, "name", repr(rule))
-    shape = getattr(rule, "Settings", None)
-    if not (isinstance(getattr(rule, "name", None), str) and hasattr(rule, "refuse")):
-        raise ConfigError([f"rule {path}: not a rule: it needs a name and a method refuse"])
-    if not (isinstance(shape, type) and is_dataclass(shape)):
-        raise ConfigError([f"rule {path}: Settings is not a dataclass"])
-    unknown = settings.keys() - {one.name for one in fields(shape)}
-    if unknown:
-        raise ConfigError([f"rule {path}: unknown setting {name}" for name in sorted(unknown)])
-    try:
-        made: Rule = rule(shape(**settings))
-    except (TypeError, ValueError) as error:
-        raise ConfigError([f"rule {path}: {error}"]) from error
-    except (Exception, SystemExit) as error:
-        raise ConfigError([_raised(path, error)]) from error
-    return made
-
-
-def _raised(path: str, error: BaseException) -> str:
-    # What somebody else's code raises must not end a proxy that only reads its settings again.
-    return f"rule {path}: {type(error).__name__}: {error}"

@@ -41,6 +41,10 @@ _SHOULD: Final = {
     "model_attributes_type": "a table",
     "dict_type": "a table",
     "tuple_type": "a list",
+    "list_type": "a list",
+    "set_type": "a list",
+    "frozen_set_type": "a list",
+    "dataclass_type": "a table",
     "path_type": "a path",
 }
 
@@ -60,8 +64,13 @@ class Read(Generic[Model]):
 
     def located(self, problem: str) -> str:
         """A problem that begins with the path of a setting, behind where that is from."""
-        where = self.origin(_named(self.layers, problem.partition(": ")[0])).where
-        return f"{where}: {problem}" if where else problem
+        return located(self.layers, problem)
+
+
+def located(layers: Sequence[Layer], problem: str) -> str:
+    """As :meth:`Read.located`, of layers that may be no settings."""
+    where = _origin(layers, _named(layers, problem.partition(": ")[0])).where
+    return f"{where}: {problem}" if where else problem
 
 
 def _named(layers: Sequence[Layer], name: str) -> Path:
@@ -182,21 +191,25 @@ def _described(model: type[BaseModel], problem: ErrorDetails) -> str:
     if kind == "missing":
         return "is needed"
     field = field_at(model, path)
-    what = problem["msg"].removeprefix("Input ")
-    if kind in _SHOULD:
-        what = f"should be {_SHOULD[kind]}"
-        if kind == "tuple_type" and field is not None and is_many(field):
-            what = f"should be a list of tables, [[{written(path)}]]"
+    what = wanted(problem)
+    if kind == "tuple_type" and field is not None and is_many(field):
+        what = f"should be a list of tables, [[{written(path)}]]"
     if field is not None and SecretStr in kinds(field.annotation):
         return what
-    text = f"{what}, not {_shown(given)}"
+    text = f"{what}, not {shown(given)}"
     if isinstance(given, str) and field is not None:
         near = meant.closest(given, choices(field.annotation))
         text += meant.asked(near and f'"{near}"')
     return text
 
 
-def _shown(given: object) -> str:
+def wanted(problem: ErrorDetails) -> str:
+    """What a value of the wrong kind should be instead."""
+    should = _SHOULD.get(problem["type"])
+    return problem["msg"].removeprefix("Input ") if should is None else f"should be {should}"
+
+
+def shown(given: object) -> str:
     """As it stands in the file: true and not True."""
     if isinstance(given, list | dict):
         return "a table" if isinstance(given, dict) else "a list"

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
+from datetime import date, time
 from typing import Annotated, Any, Final, Literal, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+)
 
 import policies
-from proxy.conversation.rule import Mode, Rule, Rules, load_rule, make_rule, name_of
+from proxy.conversation.rule import Mode, Rule, Rules
 from proxy.errors import ConfigError
-from proxy.settings.quantities import seconds, size
+from proxy.settings.loading import load_rule, make_rule, measured, name_of
 
 #: What docstrings mark code with.
 _MARKUP: Final = re.compile(r"(?::\w+:)?`+([^`]*)`+")
-
-#: By the end of a setting's name, what else than a number it may be.
-_MEASURES: Final[dict[str, Callable[[Any], Any]]] = {"_seconds": seconds, "_bytes": size}
 
 ModeName = Literal["enforce", "report", "off"]
 
@@ -28,12 +33,21 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _written(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Times of day and dates as texts: pages and other processes have no others."""
+    if isinstance(value, dict):
+        return {name: _written(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_written(one) for one in value]
+    return value.isoformat() if isinstance(value, date | time) else value
+
+
 class CustomRule(_Table):
     """A rule of one's own: ``rule`` is ``module:Class``, ``settings`` are those it declares."""
 
     rule: Annotated[str, Field(min_length=3)]
     mode: ModeName = "enforce"
-    settings: dict[str, Any] = {}
+    settings: Annotated[dict[str, Any], AfterValidator(_written)] = {}
 
 
 def _table(rule: type[Rule]) -> type[BaseModel]:
@@ -53,7 +67,7 @@ def _positive(name: str, kind: Any) -> Any:  # noqa: ANN401 - a type or an annot
     if kind not in (int, float):
         return kind
     bound = Annotated[kind, Field(ge=0, strict=kind is int)]
-    read = next((one for end, one in _MEASURES.items() if name.endswith(end)), None)
+    read = measured(name)
     return bound if read is None else Annotated[bound, BeforeValidator(read)]
 
 
@@ -91,24 +105,42 @@ def make_rules(tables: Any) -> Rules:  # noqa: ANN401 - a RuleTables
     problems: list[str] = []
     for number, custom in enumerate(tables.custom):
         try:
-            rules.append((load_rule(custom.rule, _measured(custom.settings)), Mode(custom.mode)))
+            rules.append((load_rule(custom.rule, custom.settings), Mode(custom.mode)))
         except ConfigError as error:
-            problems += [f"policies.custom[{number}]: {text}" for text in error.problems]
+            problems += [_placed(number, text) for text in error.problems]
     if problems:
         raise ConfigError(problems)
     return Rules(rules)
 
 
-def _measured(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """With times and sizes as numbers, as the rules that come with the proxy get them."""
-    made = dict(settings)
-    for name, value in settings.items():
-        read = next((one for end, one in _MEASURES.items() if name.endswith(end)), None)
-        if read is not None and isinstance(value, str):
-            # What is no time or size is the rule's to judge.
-            with contextlib.suppress(ValueError):
-                made[name] = read(value)
-    return made
+def problems_of(data: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the rules of one's own in a file whose other settings are wrong as well.
+
+    What their tables themselves have wrong is said with the file's other problems.
+    """
+    problems: list[str] = []
+    clusters = data.get("cluster")
+    places = [("", data)]
+    if isinstance(clusters, list):
+        places += [(f"cluster[{number}].", one) for number, one in enumerate(clusters)]
+    for path, place in places:
+        tables = place.get("policies") if isinstance(place, dict) else None
+        custom = tables.get("custom") if isinstance(tables, dict) else None
+        for number, one in enumerate(custom if isinstance(custom, list) else ()):
+            try:
+                table = CustomRule.model_validate(one)
+                load_rule(table.rule, table.settings)
+            except ValidationError:
+                continue
+            except ConfigError as error:
+                problems += [f"{path}{_placed(number, text)}" for text in error.problems]
+    return problems
+
+
+def _placed(number: int, text: str) -> str:
+    """What is wrong with a rule of one's own, behind the path of what it is about."""
+    between = "." if text.startswith("settings.") else ": "
+    return f"policies.custom[{number}]{between}{text}"
 
 
 def rule_rows(tables: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a RuleTables

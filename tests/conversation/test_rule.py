@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-import pytest
-
-from proxy.conversation.rule import Context, Mode, Rules, load_rule, make_rule, refusal
-from proxy.errors import CommandError, ConfigError
+from proxy.conversation.rule import Context, Mode, Rules, refusal
+from proxy.errors import CommandError
 from tests.policies.contexts import context
 
 NO = CommandError(13, "Unauthorized", "no")
@@ -39,12 +36,6 @@ class ARule:
 
 class NotARule:
     pass
-
-
-class Careless(ARule):
-    def __init__(self, settings: ARule.Settings) -> None:
-        super().__init__(settings)
-        self.share = 1 / (settings.positive - 1)
 
 
 def rule(error: Any = None) -> ARule:
@@ -110,52 +101,3 @@ def test_only_rules_in_force_are_found_by_kind() -> None:
     chain = Rules(zip((first, second, third), modes, strict=True))
     assert list(chain.enforced(ARule)) == [first]
     assert list(chain.enforced(NotARule)) == []  # type: ignore[type-var]
-
-
-def test_loading() -> None:
-    made = load_rule("tests.conversation.test_rule:ARule", {"error": NO})
-    assert made.refuse(REQUEST) == NO
-
-
-@pytest.mark.parametrize(
-    ("path", "settings", "problem"),
-    [
-        ("tests.conversation.test_rule", {}, "expected module:Class"),
-        ("no_such_module:ARule", {}, "No module named 'no_such_module'"),
-        ("tests.conversation.test_rule:Missing", {}, "has no attribute 'Missing'"),
-        ("tests.conversation.test_rule:NotARule", {}, "not a rule"),
-        ("tests.conversation.test_rule:ARule", {"x": 1}, "unknown setting x"),
-        ("tests.conversation.test_rule:ARule", {"positive": 0}, "positive must be positive"),
-        ("tests.conversation.test_rule:Careless", {}, "ZeroDivisionError: division by zero"),
-        ("..rule:ARule", {}, "TypeError: "),
-    ],
-)
-def test_rules_that_cannot_be_loaded(path: str, settings: dict[str, Any], problem: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load_rule(path, settings)
-    assert problem in str(caught.value)
-    assert path in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("def f(:", "SyntaxError: invalid syntax"),
-        ("raise SystemExit('not here')", "SystemExit: not here"),
-        ("raise ImportError('no such thing')", "rule broken_rule:Rule: no such thing"),
-    ],
-)
-def test_a_module_that_cannot_be_imported(
-    text: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "broken_rule.py").write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match=problem):
-        load_rule("broken_rule:Rule", {})
-
-
-def test_settings_must_be_a_dataclass() -> None:
-    odd = type("Odd", (ARule,), {"Settings": dict})
-    with pytest.raises(ConfigError, match="Settings is not a dataclass"):
-        make_rule(odd, {})

@@ -9,13 +9,14 @@ from bson import Int64
 import policies
 from policies.examples.named_applications import NamedApplications
 from policies.user_name_length import UserNameLength
-from proxy.conversation.rule import is_routine, load_rule, make_rule
+from proxy.conversation.rule import Mode, Rules, is_routine
 from proxy.session.ids import LogicalSessionId
 from proxy.session.info import NO_SESSION
 from proxy.session.plans import Plan
 from proxy.session.records import CursorId
 from proxy.session.store import SessionStore
 from proxy.session.transactions import Outcome, Step
+from proxy.settings.loading import load_rule, make_rule
 from tests.policies.contexts import SHOP, context
 from tests.session.sessions import (
     ANYBODY,
@@ -211,3 +212,7 @@ def test_the_example() -> None:
     assert rule.refuse(context(new, AS_ALICE, origin=SHOP)) is None
     assert rule.refuse(context(new, caller("bob@app"))) is None
     assert rule.refuse(context({"find": "c"}, AS_ALICE)) is None
+    assert rule.refuse(context({"startSession": 1}, AS_ALICE)) is not None
+    assert rule.refuse(context({"startSession": 1}, AS_ALICE, origin=SHOP)) is None
+    assert rule.refuse(context({"endSessions": [lsid(1)]}, AS_ALICE)) is None
+    assert not Rules([(rule, Mode.ENFORCE)]).judge_privileges

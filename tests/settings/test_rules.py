@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from datetime import date, time
 from typing import Any, ClassVar
 
 import pytest
 from pydantic import ValidationError
 
 from policies import RULES
+from proxy import cli
 from proxy.conversation.rule import Context, Mode
 from proxy.errors import CommandError, ConfigError
-from proxy.settings.rules import RuleTables, make_rules, rule_rows
+from proxy.settings.rules import RuleTables, make_rules, problems_of, rule_rows
 
 NUMBERS = [
     (rule.name, one.name)
@@ -102,7 +104,7 @@ def test_a_rule_of_ones_own_gets_its_settings():
         ({"rule": f"{__name__}:Nothing"}, "has no attribute"),
         ({"rule": "no colon"}, "expected module:Class"),
         ({"rule": f"{__name__}:HERE"}, "not a rule"),
-        ({"rule": HERE, "settings": {"other": 1}}, "unknown setting other"),
+        ({"rule": HERE, "settings": {"other": 1}}, "settings.other: unknown setting"),
     ],
 )
 def test_a_rule_that_cannot_be_had(custom, problem):
@@ -130,6 +132,49 @@ def test_times_and_sizes_of_ones_own_rules_are_numbers_to_them():
     custom = [{"rule": f"{__name__}:Measured", "settings": texts}]
     (*_, (rule, _)) = make_rules(RuleTables.model_validate({"custom": custom}))._rules
     assert rule.settings == Settings(90.0, 1024, "soon")
+
+
+def test_times_of_day_are_texts_to_all_but_the_rule():
+    given = {"at": time(9), "days": [date(2026, 11, 28)], "more": {"from": time(1)}}
+    tables = RuleTables.model_validate({"custom": [{"rule": HERE, "settings": given}]})
+    assert rule_rows(tables)[-1]["settings"] == {
+        "at": "09:00:00",
+        "days": ["2026-11-28"],
+        "more": {"from": "01:00:00"},
+    }
+
+
+WRONG = """
+[[policies.custom]]
+rule = "tests.settings.test_rules:Mine"
+settings = { limit = "3" }
+
+[[policies.custom]]
+rule = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        (f"{WRONG}[limits]\nconnections = 1", ["policies.custom[1].rule"]),
+        (f"{WRONG}[limits]\nconnections = 'x'", ["policies.custom[1].rule", "limits.connections"]),
+    ],
+)
+def test_rules_are_looked_at_where_other_settings_are_wrong(tmp_path, capsys, text, problems):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    assert cli.main(["check-config", str(path)]) == 2
+    said = [line.split(": ") for line in capsys.readouterr().err.splitlines()]
+    assert [one[2] for one in said] == [*problems, "policies.custom[0].settings.limit"]
+    assert said[-1][1].endswith(":4")
+
+
+def test_rules_of_clusters_are_found_where_others_are_wrong():
+    custom = {"custom": [{"rule": "nothing"}, 3, {"rule": HERE}, {"rule": 3}]}
+    cluster = [{"policies": custom}, {"policies": 3}, 3]
+    found = problems_of({"policies": {"custom": 3}, "cluster": cluster})
+    assert found == ["cluster[0].policies.custom[0]: rule nothing: expected module:Class"]
 
 
 def test_rows_for_people():

@@ -24,6 +24,10 @@ _FLAGS = (
 )
 
 
+#: The table's rows, in a script.
+ROWS = "[...document.querySelectorAll('tbody tr')]"
+
+
 class Window:
     """One page of a browser."""
 
@@ -40,6 +44,16 @@ class Window:
 
     def open(self, url: str) -> None:
         self._page.goto(url)
+
+    def start(self, url: str) -> None:
+        """Open the web page anew, and wait until there is something in its table."""
+        self.open("about:blank")
+        self._complaints.clear()
+        self.open(url)
+        self.wait(f"{ROWS}.length > 0")
+
+    def back(self) -> None:
+        self._page.go_back()
 
     def run(self, script: str, *arguments: Any) -> Any:
         """The value of a script's ``return``; ``arguments`` are its own."""
@@ -58,10 +72,26 @@ class Window:
     def click(self, selector: str) -> None:
         self._page.locator(selector).first.click()
 
+    def press(self, *keys: str) -> None:
+        """Keys, for whatever has the focus."""
+        for key in keys:
+            self._page.keyboard.press(key)
+
+    def refreshed(self, times: int = 2) -> None:
+        """Have so many answers more drawn."""
+        for _ in range(times):
+            self.run("return loop()")
+
     def type(self, selector: str, text: str) -> None:
         field = self._page.locator(selector).first
         field.fill(text)
         field.dispatch_event("change")
+
+    def barriers(self, axe: Path) -> list[str]:
+        """What axe-core, in this file, finds in what is shown now: rules and where they fail."""
+        self._page.evaluate(axe.read_text(encoding="utf-8"))
+        found = self._page.evaluate("async () => (await axe.run()).violations")
+        return [f"{one['id']}: {node['html']}" for one in found for node in one["nodes"]]
 
     def complaints(self) -> list[str]:
         """What the console says: refused by the page's own headers, failed, or thrown."""

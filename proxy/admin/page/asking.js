@@ -1,85 +1,101 @@
 "use strict";
+/* ---------------------------------------------------------------- asking the proxy */
+
 const ROWS = 100;
-
-/* ---------------------------------------------------------------- asking */
-
-const view = {name: "sessions", sort: "activity", filters: {}, after: null, page: 1};
+/* Sessions that are chosen, by the keys of their rows. */
 const chosen = new Map();
 let token = "";
-let found = {matched: 0, next: null};
 let summary = {};
+let found = {matched: 0, total: 0, next: null};
+/* When the proxy last answered. */
+let heard = 0;
 
 async function ask(path, body) {
   const headers = token ? {authorization: "Bearer " + token} : {};
   const options = body === undefined ? {headers}
     : {method: "POST", headers: {...headers, "content-type": "application/json"},
       body: JSON.stringify(body)};
+  const shown = Boolean(token);
   const answer = await fetch(path, {...options, cache: "no-store", credentials: "omit"});
   if (!answer.ok) {
     const error = new Error((await answer.text()).trim() || answer.statusText);
     error.status = answer.status;
+    if (error.status === 401) error.message = shown ? "wrong token" : "a token is needed";
     throw error;
   }
   return answer.json();
 }
 
-/* What is typed is looked for anywhere, unless it has a star of its own or was picked whole. */
-function filters() {
-  const asked = {};
-  for (const [name, value] of Object.entries(view.filters)) {
-    const text = typeof value === "string" ? value.trim() : value.exactly;
-    if (typeof value === "string" && !text) continue;
-    const loose = typeof value === "string" && !["text", "state"].includes(name)
-      && !text.includes("*");
-    asked[name] = loose ? "*" + text + "*" : text;
-  }
-  return asked;
-}
-
 /* The one whose sessions are shown, "" for all. */
-const cluster = () => view.filters.cluster?.exactly ?? "";
+const cluster = () => view.filters.cluster ?? "";
 
 function target() {
   const kind = VIEWS[view.name];
   if (kind.whole) return "/" + view.name;
-  const fields = {...filters(), sort: view.sort, limit: ROWS};
+  const fields = {...view.filters, sort: view.sort, limit: ROWS};
   if (view.after) fields.after = view.after;
   return "/" + view.name + "?" + new URLSearchParams(fields);
+}
+
+/* The rows of a view; of one that comes whole, those in which the text that is looked for is. */
+function rowsIn(kind, page) {
+  const rows = page[view.name];
+  if (!kind.whole) return rows;
+  const text = (view.filters.text ?? "").toLowerCase();
+  return rows.filter((row) => (!cluster() || row.cluster === cluster())
+    && (!text || [...Object.values(row), incident(row)].some(
+      (value) => typeof value === "string" && value.toLowerCase().includes(text))));
 }
 
 let turn = 0;
 async function refresh() {
   const mine = ++turn;
+  const kind = VIEWS[view.name];
+  // What is wrong with the view alone is no reason to show nothing else.
+  const wrong = (error) => {
+    if (error.status !== 400) throw error;
+    return {wrong: error.message};
+  };
   try {
     const [now, groups, idlest, incidents, page] = await Promise.all(
-      [ask("/summary"), ask("/groups?limit=20"), ask("/transactions?sort=-idle&limit=1"),
-        ask("/incidents"), ask(target())]);
+      [ask("/summary"), ask("/groups?limit=20"), ask("/transactions?sort=-idle&limit=3"),
+        ask("/incidents"), ask(target()).catch(wrong)]);
     if (mine !== turn) return;
+    heard = Date.now();
     const before = clusters().join();
     summary = now;
-    if (clusters().join() !== before) {
-      drawHead();
-      drawFilters();
-    }
+    if (clusters().join() !== before) drawFrame();
     drawStatus(now);
+    drawCards(now);
     drawAttention(now, groups.groups, idlest.transactions, incidents.incidents);
-    found = page;
-    drawRows(page[view.name]);
+    found = page.wrong ? {matched: 0, total: 0, next: null, ...page} : page;
+    drawRows(page.wrong ? [] : rowsIn(kind, page));
   } catch (error) {
     if (mine !== turn) return;
-    if (error.status === 401 && !$("dialog[open]")) askForToken();
-    const status = $("#status");
-    status.className = "pill bad";
-    status.textContent = error.status === 401 ? "a token is needed"
-      : error.status ? clean(error.message) : "the proxy does not answer";
+    if (!error.status && !(error instanceof TypeError)) throw error;
+    drawFailure(error);
   }
 }
 
 let timer = 0;
 async function loop() {
   clearTimeout(timer);
-  await refresh();
+  if (!document.hidden) await refresh();
   const pace = Number($("#pace").value);
   clearTimeout(timer);
   if (pace) timer = setTimeout(loop, pace);
+}
+
+function restart() {
+  chosen.clear();
+  drawFrame();
+  return loop();
+}
+
+/* The address says that something else is to be shown. */
+function arrive() {
+  const before = view.name;
+  readPlace();
+  if (view.name !== before) closeDetail();
+  restart();
 }

@@ -1,148 +1,213 @@
 "use strict";
 /* ---------------------------------------------------------------- what is shown
 
-A column: heading, what the cell holds (a text, or [text, class of a pill]), name to sort by,
-whether it is a number, and what the heading's tip says. */
+A column: heading, what the cell holds (a text, or [text, class of a pill]), name to sort by, and
+whether it is a number, what the heading's tip says, what the cell's says (`full`), and its `rank`:
+where there is no room for all, those of the highest give way. */
 
-const column = (title, cell, sort, options = {}) => ({title, cell, sort, ...options});
-const OWNER = column("Owner", (r) => r.owner || "–", "owner", {tip: "Whom it belongs to"});
-const USER = column("User", (r) => r.user || "–", "user", {tip: "Who is logged in"});
-const APPLICATION = column("Application", (r) => r.application || "–", "application",
-  {tip: "application.name, as the driver was configured"});
-const DRIVER = column("Driver", driver, "driver");
-const CLIENT = column("Client", (r) => r.client, "client", {tip: "Where it comes from"});
-const SESSION = column("Session", (r) => r.session.slice(0, 8), "session",
-  {mono: true, full: (r) => r.session + " of uid " + (r.uid ?? "")});
-const FLIGHT = column("In flight", operations, "operations",
-  {tip: "Commands that have no reply yet, and for how long"});
+const column = (title, cell, sort, options = {}) => ({title, cell, sort, rank: 5, ...options});
 const NUMBER = {number: true};
+/* How long something has been going on: the tip says since when. */
+const lasting = (title, seconds, sort, options = {}) => column(title, (r) => span(seconds(r)), sort,
+  {number: true, full: (r) => seconds(r) > 0 ? "since " + since(seconds(r)) : "", ...options});
+
+const OWNER = column("Owner", (r) => person(r.owner), "owner", {tip: "Whom it belongs to", rank: 1});
+const USER = column("User", (r) => person(r.user), "user", {tip: "Who is logged in", rank: 1});
+const APPLICATION = column("Application", (r) => r.application || ["none", "dim"], "application",
+  {tip: "application.name, as the driver was configured", rank: 2});
+const DRIVER = column("Driver", driver, "driver", {rank: 8});
+const CLIENT = column("Client", (r) => r.client ?? "", "client",
+  {tip: "Where it comes from", rank: 6});
+const SESSION = column("Session", (r) => (r.session ?? "").slice(0, 8), "session",
+  {mono: true, rank: 6, full: (r) => r.session ?? ""});
+const FLIGHT = column("In flight", operations, "operations",
+  {tip: "Commands that have no reply yet, and for how long", rank: 3});
+const UPSTREAM = column("Upstream", (r) => r.upstream, null, {rank: 9});
+const CONN = column("Conn", (r) => r.conn ?? "", null,
+  {number: true, tip: "The connection's number, as in the logs", rank: 9});
 /* Before the others where the proxy has several clusters. */
-const CLUSTER = column("Cluster", (r) => r.cluster, "cluster", {tip: "The upstream cluster"});
+const CLUSTER = column("Cluster", (r) => r.cluster, "cluster",
+  {tip: "The upstream cluster", rank: 2});
 const clusters = () => (summary.clusters ?? []).map((one) => one.cluster);
 const ofCluster = (row) => row.cluster ? {cluster: row.cluster} : {};
 const columns = (kind) => !clusters().length ? kind.columns
   : [kind.whole ? {...CLUSTER, sort: null} : CLUSTER, ...kind.columns];
 
+const LONG_IDLE = 30;
+const idle = (seconds) => seconds >= LONG_IDLE ? [span(seconds), "bad"] : span(seconds);
+
 function transaction(row) {
   if (row.transaction === "in progress") {
     const idle = row.transaction_idle_seconds;
     const text = "open " + span(row.transaction_seconds) + (idle >= 10 ? ", idle " + span(idle) : "");
-    return [text, idle >= 30 ? "bad" : "warn"];
+    return [text, idle >= LONG_IDLE ? "bad" : "warn"];
   }
   return row.transaction && row.transaction !== "none" ? row.transaction : "";
 }
+
+function share(used) {
+  if (used === null || used === undefined) return "";
+  return [Math.round(used * 100) + " %", used >= 1 ? "bad" : used >= 0.8 ? "warn" : "good"];
+}
+
+/* Where a row leads: words, and what is looked at there. */
+const theirs = (row) => [
+  ["Sessions of this owner", link("sessions", {...ofCluster(row), owner: row.owner ?? row.user ?? ""})],
+  ["Their connections", link("connections", {...ofCluster(row), user: row.owner ?? row.user ?? ""})],
+];
+const theSession = (row) => [
+  "The session", link("sessions", {...ofCluster(row), session: row.session})];
+const theConnection = (row) => row.conn === undefined || row.conn === null ? []
+  : [["The connection", link("connections", {...ofCluster(row), conn: String(row.conn)})]];
 
 const STATES = {
   operation: "with a command in flight", transaction: "in a transaction",
   cursor: "with an open cursor", idle: "idle", ended: "ended by their owner", killed: "killed",
 };
+
+/* A view is called as its page of JSON, and the list in that, and has its title; what it sorts by;
+what tells its rows apart; filters, states and columns; `links` from a row to other views; and what
+is said where there is nothing. A `whole` one has neither pages nor filters upstream of the page. */
 const VIEWS = {
   sessions: {
-    title: "Sessions", sort: "activity", kill: true,
-    level: (r) => r.transaction_idle_seconds >= 30 ? "alarm"
+    title: "Sessions", sort: "activity", kills: "matching", acts: () => [KILL],
+    key: (r) => r.session + " " + r.uid,
+    level: (r) => r.transaction_idle_seconds >= LONG_IDLE ? "alarm"
       : r.transaction_seconds !== undefined ? "warning" : "",
     filters: ["text", "owner", "application", "driver", "client"], states: Object.keys(STATES),
     columns: [OWNER, APPLICATION, DRIVER, CLIENT,
-      column("Age", (r) => span(r.age_seconds), "age", {...NUMBER, tip: "Since its first use"}),
+      lasting("Age", (r) => r.age_seconds, "age", {tip: "Since its first use", rank: 7}),
       column("Idle", (r) => r.operations.length ? "in use" : span(r.idle_seconds), "idle",
-        {...NUMBER, tip: "Since its last use"}),
-      column("Transaction", transaction, "transaction"),
-      column("Cursors", (r) => r.cursors || "", "cursors", {...NUMBER, tip: "Open cursors"}),
+        {...NUMBER, tip: "Since its last use", rank: 4,
+          full: (r) => r.operations.length ? "" : "since " + since(r.idle_seconds)}),
+      column("Transaction", transaction, "transaction", {rank: 2,
+        full: (r) => r.transaction_seconds ? "since " + since(r.transaction_seconds) : ""}),
+      column("Cursors", (r) => r.cursors || "", "cursors",
+        {...NUMBER, tip: "Open cursors", rank: 7}),
       FLIGHT,
-      column("Ended", (r) => r.ended ?? "", null, {tip: "Ended or killed, and not used since"}),
+      column("Ended", (r) => r.ended ?? "", null,
+        {tip: "Ended or killed, and not used since", rank: 6}),
       SESSION],
+    more: (r) => [["uid", r.uid], ["txnNumber", r.txn_number],
+      ["Statements", r.statements], ["Open child transactions", r.child_transactions],
+      ["Upstream", [...new Set(r.operations.map((one) => one.upstream))].join(", ")]],
+    links: (r) => [["Its transactions", link("transactions", {...ofCluster(r), session: r.session})],
+      ["Its cursors", link("cursors", {...ofCluster(r), session: r.session})],
+      ...r.operations.slice(0, 1).flatMap((one) => theConnection({...r, conn: one.conn})),
+      ...theirs(r)],
     empty: "No sessions. They appear with a driver's first command through the proxy.",
   },
   groups: {
     title: "Groups", sort: "-sessions",
+    key: (r) => [r.owner, r.application, r.driver, r.driver_version].join("\0"),
     filters: ["text", "owner", "application", "driver"],
     states: ["operation", "transaction", "cursor"],
     columns: [OWNER, APPLICATION, DRIVER,
-      column("Sessions", (r) => number(r.sessions), "sessions", NUMBER),
-      column("Owner's in all", (r) => number(r.owner_sessions), "owner_sessions", NUMBER),
+      column("Sessions", (r) => number(r.sessions), "sessions", {...NUMBER, rank: 2}),
+      column("Owner's in all", (r) => number(r.owner_sessions), "owner_sessions",
+        {...NUMBER, rank: 6}),
       column("Budget used", (r) => share(r.budget_used), "budget_used",
-        {...NUMBER, tip: "The larger of the user's and the application's share of its budget"}),
-      column("Transactions", (r) => r.transactions || "", "transactions", NUMBER),
+        {...NUMBER, tip: "The larger of the user's and the application's share of its budget",
+          rank: 3}),
+      column("Transactions", (r) => r.transactions || "", "transactions", {...NUMBER, rank: 4}),
       column("Cursors", (r) => r.cursors || "", "cursors", NUMBER),
       column("In flight", (r) => r.operations || "", "operations", NUMBER),
-      column("Oldest", (r) => span(r.oldest_seconds), "oldest", {...NUMBER, tip: "First use"}),
-      column("Longest idle", (r) => span(r.idlest_seconds), "idlest", NUMBER)],
-    open: (row) => show("sessions", {...ofCluster(row), owner: row.owner,
-      application: row.application, driver: row.driver}),
+      lasting("Oldest", (r) => r.oldest_seconds, "oldest", {tip: "First use", rank: 7}),
+      lasting("Longest idle", (r) => r.idlest_seconds, "idlest", {rank: 6})],
+    links: (r) => [["Sessions", link("sessions", {...ofCluster(r), owner: r.owner,
+      application: r.application, driver: r.driver})], ...theirs(r)],
+    acts: (r) => [{title: "Sessions", name: () => "Sessions of " + whose(r),
+      href: () => VIEWS.groups.links(r)[0][1]}],
     empty: "Nobody has a session.",
   },
   transactions: {
-    title: "Transactions", sort: "-age",
+    title: "Transactions", sort: "-age", kills: "chosen", acts: () => [KILL],
+    key: (r) => [r.session, r.uid, r.child].join(" "),
+    level: (r) => r.idle_seconds >= LONG_IDLE ? "alarm" : "",
     filters: ["text", "owner", "application", "driver", "client"], states: ["operation", "idle"],
     columns: [OWNER, APPLICATION, DRIVER, CLIENT,
-      column("Open for", (r) => span(r.age_seconds), "age", NUMBER),
-      column("Idle", (r) => r.idle_seconds >= 30 ? [span(r.idle_seconds), "bad"]
-        : span(r.idle_seconds), "idle", NUMBER),
+      lasting("Open for", (r) => r.age_seconds, "age", {rank: 2}),
+      column("Idle", (r) => idle(r.idle_seconds), "idle", {...NUMBER, rank: 3,
+        full: (r) => r.idle_seconds ? "since " + since(r.idle_seconds) : ""}),
       column("txnNumber", (r) => r.child ? r.txn_number + " (child)" : r.txn_number, "txn_number",
-        NUMBER),
+        {...NUMBER, rank: 9}),
       column("Statements", (r) => r.statements, null, NUMBER),
-      column("Cursors", (r) => r.cursors || "", "cursors", NUMBER),
-      FLIGHT, column("Upstream", (r) => r.upstream), column("Conn", (r) => r.conn, null, NUMBER),
-      SESSION],
-    open: (row) => show("sessions", {...ofCluster(row), text: row.session}),
+      column("Cursors", (r) => r.cursors || "", "cursors", {...NUMBER, rank: 7}),
+      FLIGHT, UPSTREAM, CONN, SESSION],
+    more: (r) => [["uid", r.uid]],
+    links: (r) => [theSession(r), ...theConnection(r), ...theirs(r)],
     empty: "No transaction is open.",
   },
   cursors: {
-    title: "Cursors", sort: "-age",
+    title: "Cursors", sort: "-age", key: (r) => [r.session, r.upstream, r.cursor].join(" "),
     filters: ["text", "owner", "application", "driver", "client"],
     states: ["operation", "transaction", "idle"],
     columns: [OWNER, APPLICATION, DRIVER, CLIENT,
-      column("Namespace", (r) => r.namespace, "namespace"),
-      column("Open for", (r) => span(r.age_seconds), "age", NUMBER),
-      column("Idle", (r) => span(r.idle_seconds), "idle", NUMBER),
-      column("Upstream", (r) => r.upstream), column("Cursor", (r) => r.cursor, null, {mono: true}),
+      column("Namespace", (r) => r.namespace, "namespace", {rank: 2}),
+      lasting("Open for", (r) => r.age_seconds, "age", {rank: 3}),
+      lasting("Idle", (r) => r.idle_seconds, "idle", {rank: 4}),
+      UPSTREAM, column("Cursor", (r) => r.cursor, null, {mono: true, rank: 9}),
       SESSION],
-    open: (row) => show("sessions", {...ofCluster(row), text: row.session}),
+    more: (r) => [["uid", r.uid]],
+    links: (r) => [theSession(r), ...theirs(r)],
     empty: "No cursor is open.",
   },
   connections: {
-    title: "Connections", sort: "-conn",
+    title: "Connections", sort: "-conn", key: (r) => String(r.conn),
     filters: ["text", "user", "application", "driver", "client"], states: ["operation", "idle"],
     columns: [
-      column("Conn", (r) => r.conn, "conn", {...NUMBER, tip: "The connection's number, as in the logs"}),
-      USER, APPLICATION, DRIVER, CLIENT,
-      column("Upstream", (r) => r.upstream, "upstream"),
-      column("Open for", (r) => span(r.age_seconds), "age", NUMBER),
-      column("Requests", (r) => number(r.requests), "requests", NUMBER),
-      column("In flight", (r) => r.in_flight ? r.command || r.in_flight : ""),
-      column("Received", (r) => bytes(r.received_bytes), "received", NUMBER),
-      column("Sent", (r) => bytes(r.sent_bytes), "sent", NUMBER)],
+      {...CONN, sort: "conn", rank: 4},
+      USER, APPLICATION, DRIVER, {...CLIENT, rank: 3},
+      {...UPSTREAM, sort: "upstream", rank: 7},
+      lasting("Open for", (r) => r.age_seconds, "age", {rank: 5}),
+      column("Requests", (r) => number(r.requests), "requests", {...NUMBER, rank: 6}),
+      column("In flight", (r) => r.in_flight ? r.command || r.in_flight : "", null, {rank: 2}),
+      column("Received", (r) => bytes(r.received_bytes), "received", {...NUMBER, rank: 8}),
+      column("Sent", (r) => bytes(r.sent_bytes), "sent", {...NUMBER, rank: 8})],
+    links: (r) => [["Sessions from this address", link("sessions",
+      {...ofCluster(r), client: r.client.replace(/:\d+$/, "")})], ...theirs(r)],
     empty: "No client is connected.",
   },
   incidents: {
-    title: "Incidents", filters: [], states: [], whole: true,
-    columns: [column("Last", (r) => span(r.age_seconds) + " ago", null, NUMBER),
-      column("What", (r) => [incident(r), "warn"]),
-      column("Times", (r) => r.count ? number(r.count) : "", null, {...NUMBER, tip: "Since the first time"}),
-      USER, APPLICATION, column("Driver", driver),
-      column("Why", (r) => r.reason ?? "", null, {long: true, tip: "The last time"}),
+    title: "Incidents", filters: ["text"], states: [], whole: true,
+    key: (r) => [r.kind, r.rule, r.user, r.application, r.driver, r.driver_version].join("\0"),
+    columns: [lasting("Last", (r) => r.age_seconds, null,
+      {cell: (r) => span(r.age_seconds) + " ago", rank: 3}),
+      column("What", (r) => [incident(r), r.kind === "reported" ? "" : "warn"], null,
+        {rank: 1, long: true}),
+      column("Times", (r) => r.count ? number(r.count) : "", null,
+        {...NUMBER, tip: "Since the first time", rank: 4}),
+      {...USER, sort: null, rank: 2}, {...APPLICATION, sort: null, rank: 3},
+      {...DRIVER, sort: null},
+      column("Why", (r) => r.reason ?? "", null, {long: true, tip: "The last time", rank: 4}),
       column("Bound", (r) => r.bound ? r.bound + " = " + r.limit : ""),
-      column("Command", (r) => r.command ?? ""), column("Client", (r) => r.client ?? ""),
-      column("Conn", (r) => r.conn ?? "", null, NUMBER),
-      column("Session", (r) => (r.session ?? "").slice(0, 8), null, {mono: true}),
-      column("Owner", (r) => r.owner ?? ""),
-      column("First", (r) => r.first ?? "", null, {tip: "Time of day, UTC"}),
-      column("Last time", (r) => r.last ?? "", null, {tip: "Time of day, UTC"})],
+      column("Command", (r) => r.command ?? "", null, {rank: 6}),
+      {...CLIENT, sort: null, rank: 7}, CONN, {...SESSION, sort: null, rank: 8},
+      column("Owner", (r) => r.session ? person(r.owner) : "", null,
+        {tip: "Whom the session belongs to", rank: 7}),
+      column("First", (r) => r.first ?? "", null, {tip: "Time of day, UTC", rank: 9}),
+      column("Last time", (r) => r.last ?? "", null, {tip: "Time of day, UTC", rank: 9})],
+    links: (r) => [...(r.session ? [theSession(r)] : []), ...theConnection(r),
+      ...theirs({...r, owner: undefined})],
     empty: "There were no incidents.",
   },
   rules: {
-    title: "Rules", filters: [], states: [], whole: true,
-    columns: [column("Rule", (r) => r.rule),
-      column("Mode", (r) => [r.mode, r.mode === "enforce" ? "good" : "warn"]),
-      column("Refused", (r) => number(r.refused), null, {...NUMBER, tip: "Since the proxy started"}),
+    title: "Rules", filters: [], states: [], whole: true, key: (r) => r.rule,
+    columns: [column("Rule", (r) => r.rule, null, {rank: 1}),
+      column("Mode", (r) => [r.mode, r.mode === "enforce" ? "good" : "warn"], null, {rank: 2}),
+      column("Refused", (r) => number(r.refused), null,
+        {...NUMBER, tip: "Since the proxy started", rank: 3}),
       column("Would be refused", (r) => number(r.reported), null,
-        {...NUMBER, tip: "In mode report: the requests went through"}),
+        {...NUMBER, tip: "In mode report: the requests went through", rank: 4}),
       column("Settings", (r) => Object.entries(r.settings)
-        .map(([name, value]) => name + " = " + JSON.stringify(value)).join(", ")),
-      column("What it does", (r) => r.about, null, {long: true})],
+        .map(([name, value]) => name + " = " + JSON.stringify(value)).join(", "), null,
+      {long: true, rank: 5}),
+      column("What it does", (r) => r.about, null, {long: true, rank: 6})],
+    links: (r) => [["Incidents", link("incidents", {text: r.rule})]],
     empty: "There are no rules.",
   },
 };
+
 const INCIDENTS = {
   foreign_uid: "tried a session of somebody else (foreign uid)",
   shared: "used one session from two client processes",
@@ -152,8 +217,3 @@ const INCIDENTS = {
 };
 const incident = (row) => (INCIDENTS[row.kind] ?? row.kind) + (!row.rule ? ""
   : (row.rule === "the proxy" ? " " : " the rule ") + row.rule);
-
-function share(used) {
-  if (used === null || used === undefined) return "";
-  return [Math.round(used * 100) + " %", used >= 1 ? "bad" : used >= 0.8 ? "warn" : "good"];
-}

@@ -1,10 +1,10 @@
 "use strict";
-const $ = (selector) => document.querySelector(selector);
-
 /* ---------------------------------------------------------------- texts
 
-Names come from clients and may be hostile: they are only ever set as textContent, and what is
-invisible or turns text around is shown by its number. */
+Names come from clients and may be hostile: they are only ever set as text, and what is invisible or
+turns text around is shown by its number. */
+
+const $ = (selector) => document.querySelector(selector);
 
 const clean = (value) => String(value ?? "").replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu,
   (c) => "\\u{" + c.codePointAt(0).toString(16) + "}");
@@ -26,6 +26,14 @@ function span(seconds) {
   return Math.floor(s / 86400) + " d " + Math.floor(s % 86400 / 3600) + " h";
 }
 
+/* The time of day so many seconds ago, with the date unless it is today's. */
+function since(seconds) {
+  const then = new Date(Date.now() - seconds * 1000);
+  const day = then.toDateString() === new Date().toDateString() ? ""
+    : then.toLocaleDateString("sv") + " ";
+  return day + then.toLocaleTimeString("sv");
+}
+
 const number = (value) => (value ?? 0).toLocaleString("en");
 const plural = (count, word) => number(count) + " " + word + (count === 1 ? "" : "s");
 
@@ -41,5 +49,9 @@ const driver = (row) => ((row.driver ?? "") + " " + (row.driver_version ?? "")).
 const operations = (row) => (row.operations ?? [])
   .map((one) => one.command + " " + span(one.seconds)).join(", ");
 
-const whose = (row) => [...(row.cluster ? [row.cluster] : []), (row.owner ?? row.user) || "nobody", row.application || "no application name",
-  driver(row) || "unknown driver"].join(" · ");
+/* One word for who is not logged in, wherever it stands. */
+const NOBODY = "nobody";
+const person = (name) => name || [NOBODY, "dim"];
+
+const whose = (row) => [...(row.cluster ? [row.cluster] : []), (row.owner ?? row.user) || NOBODY,
+  row.application || "no application name", driver(row) || "unknown driver"].join(" · ");

@@ -1,0 +1,136 @@
+"use strict";
+/* ---------------------------------------------------------------- how it is, above the table */
+
+function drawStatus(now) {
+  document.body.classList.remove("stale");
+  set($("#status"), "class", "pill " + (now.ready ? "good" : "bad"));
+  say($("#status"), now.ready ? "ready" : now.reason);
+  say($("#about"), now.version + ", up " + span(now.uptime_seconds));
+  drawKey();
+}
+
+/* What is shown is old from now on, and looks so. */
+function drawFailure(error) {
+  const known = heard > 0;
+  document.body.classList.toggle("stale", known);
+  set($("#status"), "class", "pill bad");
+  say($("#status"), error.status ? error.message : "the proxy does not answer");
+  if (known) {
+    const ago = (Date.now() - heard) / 1000;
+    say($("#about"), "what is shown is of " + since(ago) + ", " + span(ago) + " ago");
+  }
+  if (error.status === 401) {
+    if (token) refuseToken();
+    if (!$("dialog[open]")) askForToken();
+  }
+  drawBar();
+}
+
+function drawCards(now) {
+  const oldest = (count, seconds, word) => count ? word + " " + span(seconds) : "";
+  const cards = [
+    ["Sessions", now.sessions, "of " + number(now.sessions_limit) + " at most", link("sessions")],
+    ["Transactions", now.transactions,
+      [oldest(now.transactions, now.transactions_oldest_seconds, "oldest"),
+        oldest(now.transactions_idlest_seconds, now.transactions_idlest_seconds, "longest idle")]
+        .filter(Boolean).join(", "), link("transactions")],
+    ["Cursors", now.cursors, oldest(now.cursors, now.cursors_oldest_seconds, "oldest"),
+      link("cursors")],
+    ["In flight", now.operations,
+      oldest(now.operations, now.operations_oldest_seconds, "longest"),
+      link("sessions", {state: "operation"}, "operations")],
+    ["Connections", now.connections, "of " + number(now.connections_limit) + " at most",
+      link("connections")],
+  ];
+  patch($("#cards"), cards, ([title]) => title, ([title, , , href]) => {
+    const card = make("li");
+    const inner = make("a", null, {class: "card", href});
+    inner.append(make("span", title), make("b"), make("span", null, {class: "note"}));
+    card.append(inner);
+    return card;
+  }, (card, [, count, note]) => {
+    const [, amount, words] = card.firstChild.children;
+    say(amount, number(count));
+    say(words, note);
+  });
+}
+
+const MOST_ITEMS = 6;
+
+/* The worst first: each with who it is and a way to what is to be done about it. */
+function attention(now, groups, idlest, incidents) {
+  const items = [];
+  const item = (level, key, text, label, href) => items.push({level, key, text, label, href});
+  for (const one of now.clusters ?? [now]) {
+    const where = one.cluster ? one.cluster + ": " : "";
+    if (!one.ready) {
+      item("bad", "ready " + where, (where || "All: ") + "clients cannot be served: " + one.reason + ".", "", "");
+    }
+    if (one.sessions >= 0.8 * one.sessions_limit) {
+      item("bad", "sessions " + where, where + plural(one.sessions, "session")
+        + ": nearly as many as there may be.", "Who", link("groups", ofCluster(one)));
+    }
+  }
+  if (now.connections >= 0.8 * now.connections_limit) {
+    item("bad", "connections", plural(now.connections, "client connection")
+      + ": nearly as many as there may be.", "Connections", link("connections"));
+  }
+  const theirSessions = (group) => VIEWS.groups.links(group)[0][1];
+  for (const group of groups) {
+    if (group.budget_used >= 0.8) {
+      item(group.budget_used >= 1 ? "bad" : "warn", "budget " + whose(group), whose(group) + ": "
+        + Math.round(group.budget_used * 100) + " % of the session budget used ("
+        + plural(group.sessions, "session") + ").", "Sessions", theirSessions(group));
+    }
+  }
+  for (const one of idlest.filter((row) => row.idle_seconds >= LONG_IDLE)) {
+    item("bad", "idle " + one.session, whose(one) + ": a transaction has been idle for "
+      + span(one.idle_seconds) + ". It holds locks and old data until it ends.", "Transaction",
+    link("transactions", {...ofCluster(one), session: one.session}));
+  }
+  const many = groups[0];
+  if (many && many.sessions >= 1000 && many.sessions >= 0.5 * now.sessions) {
+    item("warn", "many " + whose(many), whose(many) + " has " + plural(many.sessions, "session")
+      + ", most of all. Does it end them?", "Sessions", theirSessions(many));
+  }
+  for (const one of incidents.filter((row) => row.age_seconds < 900).slice(0, 3)) {
+    item("warn", "incident " + VIEWS.incidents.key(one), whose(one) + ": " + incident(one)
+      + (one.count > 1 ? ", " + number(one.count) + " times" : "") + ", "
+      + span(one.age_seconds) + " ago.", "Incidents", link("incidents"));
+  }
+  return items.sort((one, other) => (one.level === "warn") - (other.level === "warn"));
+}
+
+function drawAttention(...all) {
+  const items = attention(...all);
+  const bad = items.filter((one) => one.level === "bad").length;
+  document.title = (bad ? "(" + bad + ") " : "") + VIEWS[view.name].title + " · mongo-session-proxy";
+  const shown = items.length > MOST_ITEMS ? [...items.slice(0, MOST_ITEMS - 1), {level: "warn",
+    key: "more", text: "And " + (items.length - MOST_ITEMS + 1) + " more.", label: "", href: ""}]
+    : items.length ? items
+      : [{level: "good", key: "", text: "Nothing needs attention.", label: "", href: ""}];
+  patch($("#attention"), shown, (one) => one.key, () => {
+    const line = make("li");
+    line.append(make("span"), make("a", null, {class: "button"}));
+    return line;
+  }, (line, {level, text, label, href}) => {
+    const [words, way] = line.children;
+    set(line, "class", level);
+    say(words, text);
+    say(way, label);
+    way.hidden = !href;
+    set(way, "href", href);
+  });
+}
+
+function drawViews() {
+  patch($("#views"), Object.entries(VIEWS), ([name]) => name, ([, kind]) => {
+    const line = make("li");
+    line.append(make("a", kind.title));
+    return line;
+  }, (line, [name]) => {
+    const way = line.firstChild;
+    set(way, "href", link(name, cluster() ? {cluster: cluster()} : {}));
+    set(way, "aria-current", name === view.name ? "page" : null);
+  });
+}

@@ -1,0 +1,36 @@
+"use strict";
+/* ---------------------------------------------------------------- the token
+
+It stays in this tab until that is closed or loaded anew. */
+
+let tokenProblem = "";
+
+function refuseToken() {
+  token = "";
+  tokenProblem = "Wrong token: it is none of those that the proxy knows.";
+}
+
+function askForToken() {
+  $("#token").value = "";
+  say($("#token-problem"), tokenProblem);
+  $("#token-dialog").showModal();
+}
+
+function drawKey() {
+  say($("#key"), token ? "Token: in use" : "Token…");
+}
+
+function startToken() {
+  $("#token-dialog").addEventListener("close", () => {
+    const given = $("#token").value.trim();
+    if ($("#token-dialog").returnValue === "use" && given) {
+      token = given;
+      tokenProblem = "";
+    }
+    $("#token-dialog").returnValue = "";
+    $("#token").value = "";
+    drawKey();
+    loop();
+  });
+  $("#key").addEventListener("click", askForToken);
+}

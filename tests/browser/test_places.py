@@ -1,0 +1,71 @@
+"""The address of the page is that of the view."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.window import ROWS, Window
+
+
+@pytest.mark.parametrize(
+    ("place", "word"),
+    [
+        ("#transactions?sort=-idle", "monthly-reports"),
+        ("#sessions?owner=alice@admin&application=stock*", "count"),
+        ("#sessions?state=operation", "stock-keeper"),
+        ("#cursors?namespace=shop.orders", "shop-frontend"),
+        ("#connections?user=bob@admin", "leaky-importer"),
+        ("#incidents?text=foreign", "mallory@admin"),
+        ("#rules", "session_budget"),
+    ],
+)
+def test_a_link_leads_to_a_view(page: Window, url: str, place: str, word: str) -> None:
+    page.start(url + place)
+    page.wait("document.querySelector('tbody').innerText.includes(arguments[0])", word)
+    assert page.run("return location.hash") == place
+
+
+def test_what_a_link_asks_for_is_seen_and_can_be_cleared(page: Window, url: str) -> None:
+    page.start(url + "#sessions?owner=alice@admin&application=*shop*&min_age=0")
+    field = "document.querySelector('[name={}]').value"
+    for name, value in (("owner", '"alice@admin"'), ("application", "shop"), ("min_age", "0")):
+        assert page.run(f"return {field.format(name)}") == value
+    page.click("#clear")
+    page.wait(f"{ROWS}.length > 5")
+    assert page.run("return location.hash") == "#sessions"
+
+
+def test_views_are_steps_that_one_can_go_back(page: Window) -> None:
+    page.click("#views a[href='#groups']")
+    page.wait("document.querySelector('[aria-current=page]').innerText === 'Groups'")
+    page.wait(f"{ROWS}.length > 0")
+    page.click("tbody a")
+    page.wait("location.hash.startsWith('#sessions?owner=')")
+    page.back()
+    page.wait("document.querySelector('[aria-current=page]').innerText === 'Groups'")
+    assert page.run("return document.title").endswith("Groups · mongo-session-proxy")
+
+
+def test_the_order_is_part_of_it(page: Window) -> None:
+    page.run(
+        "[...document.querySelectorAll('th button')].find((b) => b.textContent === 'Age').click()"
+    )
+    page.wait("location.hash === '#sessions?sort=-age'")
+    page.wait("document.querySelector('th[aria-sort=descending]').innerText === 'Age'")
+
+
+def test_what_cannot_be_asked_for_is_said(page: Window, url: str) -> None:
+    page.open("about:blank")
+    page.open(url + "#sessions?shoe_size=44")
+    page.wait("document.querySelector('.empty').innerText.includes('shoe_size: no such filter')")
+    assert page.text("#status") == "ready"
+    page.open("about:blank")
+    page.start(url + "#nowhere")
+    assert page.text("[aria-current=page]") == "Sessions"
+
+
+def test_names_may_hold_anything(page: Window) -> None:
+    strange = "a&b=c#d?e%41+ f\u00e9"
+    page.run("show('sessions', {text: arguments[0]})", strange)
+    page.wait("!document.querySelector('.empty').hidden")
+    assert page.run("return view.filters") == {"text": strange}

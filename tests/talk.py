@@ -14,6 +14,7 @@ What goes out has to be expected before the next bytes come in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,6 +24,7 @@ from proxy.conversation.conversation import Conversation
 from proxy.conversation.desk import Desk, Sessions
 from proxy.conversation.exchange import Presentation
 from proxy.conversation.facts import UpstreamFacts
+from proxy.conversation.finished import Finished
 from proxy.conversation.handlers import HANDLERS
 from proxy.conversation.rule import Decision, Mode, Overdue, Rule, Rules
 from proxy.errors import CommandError
@@ -43,6 +45,7 @@ class Watching:
         self.seen: list[tuple[Any, ...]] = []
         #: Digests of users whose own connections could be asked something.
         self.has_connections_of: set[bytes] = set()
+        self.slow_seconds = math.inf
         #: What was to be done later.
         self.waiting: list[Callable[[float], None]] = []
 
@@ -53,8 +56,12 @@ class Watching:
     def request(self, command: str, count: int = 1) -> None:
         self.seen += [("request", command)] * count
 
-    def replied(self, command: str, seconds: float, ok: bool) -> None:
+    def replied(self, command: str, seconds: float, ok: bool) -> bool:
         self.seen.append(("replied", command, seconds, ok))
+        return seconds >= self.slow_seconds
+
+    def slow(self, request: Finished, now: float) -> None:
+        self.seen.append(("slow", request))
 
     def violation(self, kind: str) -> None:
         self.seen.append(("violation", kind))

@@ -251,6 +251,7 @@ def test_every_setting_says_what_a_reload_does() -> None:
             taken_over = table in RELOADED or (table, name) in {
                 ("sessions", "refuse_early"),
                 ("sessions", "sign_refusals"),
+                ("log", "slow_seconds"),
                 ("admin", "token"),
                 ("admin", "token_file"),
                 ("admin", "name"),

@@ -80,6 +80,12 @@ BOARD: Final = Dashboard(
                     "Requests in flight",
                     Query(total("requests_in_flight", "instance"), "{{instance}}"),
                 ),
+                series(
+                    "Slow requests",
+                    Query(rate("slow_requests_total", "line"), "{{line}}"),
+                    unit="reqps",
+                    help="With log.slow_seconds: which they were is in the log.",
+                ),
             ),
         ),
         Row(

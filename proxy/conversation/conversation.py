@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import bson
 
+from proxy.conversation.finished import Asked
 from proxy.conversation.firsts import Firsts
 from proxy.conversation.hello import HELLO_COMMANDS, ClientMetadata
 from proxy.conversation.pending import Pending
@@ -66,12 +68,12 @@ class Conversation(Replies):
         "burst",
         "hellos",
         "metadata",
-        "observer",
         "presentation",
         "requests",
         "takes_compressed",
         "to_upstream",
         "versioned",
+        "waited",
     )
 
     def __init__(
@@ -81,13 +83,14 @@ class Conversation(Replies):
         desk: Desk,
         handlers: Handlers,
     ) -> None:
-        super().__init__(desk, observer.meter)
+        super().__init__(desk, observer)
         self._handlers = handlers.commands
         self._doubted = handlers.doubted
         self.presentation = presentation
         #: Whether compressed requests are read: servers without compressors close where one comes.
         self.takes_compressed = not presentation.strip_compression
-        self.observer = observer
+        #: For how many seconds the request that comes next could not be handed over.
+        self.waited = 0.0
         #: Whether the last request that went upstream is among what is pending.
         self._last_is_answered = False
         #: Bytes to send upstream, in order, as :attr:`to_client`.
@@ -215,9 +218,18 @@ class Conversation(Replies):
                 if opcode == OP_MSG
                 else opcode == OP_QUERY and request.flags & QUERY_EXHAUST
             )
-            self._pending.append(
-                Pending(request.request_id, request.command, now, opcode, exhaust, handler, tracked)
+            pending = Pending(
+                request.request_id,
+                request.command,
+                now - self.waited,
+                opcode,
+                exhaust,
+                handler,
+                tracked,
             )
+            if self.meter.slow_seconds != inf:
+                pending.told = Asked(request, self.waited)
+            self._pending.append(pending)
 
     def refuse(self, request: Request, error: CommandError, now: float) -> None:
         """Answer here instead of forwarding, in turn; no answer where none is expected."""
@@ -227,7 +239,10 @@ class Conversation(Replies):
         said = said_by(error, self.desk.upstream_facts.wire_version)
         answer = reply_frame(request, own_request_ids.next(), error_document(said))
         self.answers += len(answer)
-        self._pending.append(Pending(0, request.command, now, answer=answer))
+        pending = Pending(0, request.command, now - self.waited, answer=answer)
+        if self.meter.slow_seconds != inf:
+            pending.told = Asked(request, self.waited, error.code)
+        self._pending.append(pending)
         self._settle(now)
 
     def until_used(self, first: Callable[[], CommandError | None]) -> None:
@@ -317,6 +332,8 @@ class Conversation(Replies):
         for pending in self._pending:
             if pending.tracked is not None:
                 self.desk.tracking.lost(pending.tracked, now)
+            if now - pending.started >= self.meter.slow_seconds:
+                self._tell_slow(pending, None, now, None)
         self._pending.clear()
         self.desk.closed(now)
         self._arrived.clear()

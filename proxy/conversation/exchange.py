@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from proxy.conversation.finished import Finished
     from proxy.conversation.tracking import Doubted
     from proxy.session.identity import Identity
     from proxy.session.records import InFlight
@@ -16,11 +17,15 @@ if TYPE_CHECKING:
 class Meter(Protocol):
     """What counts the requests of all conversations; must not raise or wait."""
 
+    #: A request that takes so many seconds or more is slow.
+    slow_seconds: float
+
     def request(self, command: str, count: int = 1) -> None:
         """A request was read; ``command`` is "" for what is none."""
 
-    def replied(self, command: str, seconds: float, ok: bool) -> None:
-        """A client's request was answered after so many seconds, with ``ok: 1`` or not."""
+    def replied(self, command: str, seconds: float, ok: bool) -> bool:
+        """A client's request was answered after so many seconds, with ``ok: 1`` or not; whether
+        that was slow."""
 
     def failed(self, code: int | None, source: str) -> None:
         """A client's request is refused with this error code, by ``proxy`` or ``upstream``."""
@@ -55,6 +60,9 @@ class Observer(Protocol):
     def foreign(self, side: str, protocol: str, problem: str) -> None:
         """One side, ``client`` or ``upstream``, speaks ``protocol`` instead of MongoDB's, a name of
         :mod:`proxy.wire.protocols`; ``problem`` is that in words."""
+
+    def slow(self, request: Finished, now: float) -> None:
+        """A request took as long as is slow."""
 
     def unknown_member(self) -> None:
         """A hello named a replica-set member that no listener stands for."""

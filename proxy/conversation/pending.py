@@ -17,6 +17,7 @@ from proxy.wire.opcodes import (
 )
 
 if TYPE_CHECKING:
+    from proxy.conversation.finished import Asked
     from proxy.conversation.tracking import Tracked
     from proxy.wire.replies import Reply
 
@@ -38,7 +39,8 @@ class Pending:
     ``handler`` the reply is passed on; with one it is collected whole and the handler decides.
     Where ``known`` is True of a reply's frame, it tells the handler nothing new, and nobody reads
     it. ``tracked`` is what the sessions have to hear of the reply. ``answer`` is set for what is
-    answered here and waits its turn.
+    answered here and waits its turn. ``told`` is set where somebody may have to be told of the
+    request when it is over, and ``answered`` is when upstream has answered what is held since.
     """
 
     expected: int
@@ -51,6 +53,8 @@ class Pending:
     answer: bytes = b""
     asked: int | None = None
     known: Callable[[bytes], bool] | None = None
+    told: Asked | None = None
+    answered: float = 0.0
 
     def goes_on(self, message: bytes, request_id: int, opcode: int) -> bool:
         """Whether another reply follows this one, of which only the start is needed.

@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from proxy.conversation.finished import Over
 from proxy.conversation.hello import AUTHENTICATION_COMMANDS, HELLO_COMMANDS
 from proxy.conversation.passing import PASS_ABOVE, Passing
 from proxy.errors import WireError
+from proxy.session.records import Operation
 from proxy.wire.compression import declared_size, inflate_start
 from proxy.wire.frames import FrameBuffer, FramingError
 from proxy.wire.opcodes import HEADER, OP_COMPRESSED
@@ -19,7 +21,7 @@ from proxy.wire.requestids import RequestIds
 
 if TYPE_CHECKING:
     from proxy.conversation.desk import Desk
-    from proxy.conversation.exchange import Meter
+    from proxy.conversation.exchange import Observer
     from proxy.conversation.pending import Pending
     from proxy.wire.messages import Request
 
@@ -66,14 +68,16 @@ class Replies:
         "desk",
         "ending",
         "meter",
+        "observer",
         "streaming",
         "to_client",
         "work",
     )
 
-    def __init__(self, desk: Desk, meter: Meter) -> None:
+    def __init__(self, desk: Desk, observer: Observer) -> None:
         self.desk = desk
-        self.meter = meter
+        self.observer = observer
+        self.meter = observer.meter
         self._pending: deque[Pending] = deque()
         self._replies = FrameBuffer()
         #: Replies that were not looked at yet, and what is wrong with the bytes behind them.
@@ -268,6 +272,7 @@ class Replies:
                 self.meter.failed(reply.integer(b"code"), "upstream")
             if pending.tracked is not None:
                 self.desk.tracking.replied(pending.tracked, reply, now, last=not self.streaming)
+            pending.answered = now
             pending.handler(pending, reply, now)
             self._settle(now)
             return
@@ -296,7 +301,8 @@ class Replies:
         # As :meth:`_finish`.
         if not self.streaming:
             queue.popleft()
-        self.meter.replied(pending.command, now - pending.started, ok)
+        if self.meter.replied(pending.command, now - pending.started, ok):
+            self._tell_slow(pending, known, now, ok)
         if queue or self.ending:
             self._settle(now)
 
@@ -323,15 +329,31 @@ class Replies:
     def release(self, pending: Pending, frame: bytes, ok: bool, now: float) -> None:
         """For handlers: send the client the reply to its request."""
         self.to_client.append(frame)
-        self.meter.replied(pending.command, now - pending.started, ok)
+        if self.meter.replied(pending.command, now - pending.started, ok):
+            self._tell_slow(pending, None, now, ok)
 
     def _finish(self, pending: Pending, now: float, ok: bool) -> None:
         """The plain reply at the front is out; unless it goes on, so is its request."""
         if not self.streaming:
             self._pending.popleft()
-        self.meter.replied(pending.command, now - pending.started, ok)
+        if self.meter.replied(pending.command, now - pending.started, ok):
+            self._tell_slow(pending, None, now, ok)
         if self._pending or self.ending:
             self._settle(now)
+
+    def _tell_slow(
+        self, pending: Pending, reply: Reply | None, now: float, ok: bool | None
+    ) -> None:
+        """Tell of a request that was slow, when it is over."""
+        if pending.told is None or self.streaming:
+            return
+        tracked = pending.tracked
+        session = tracked.session.key if isinstance(tracked, Operation) else None
+        answered = None if pending.answer else pending.answered or now
+        over = Over(session, pending.started, answered, now, ok)
+        finished = pending.told.finished(pending.command, over, reply)
+        if finished is not None:
+            self.observer.slow(finished, now)
 
     def _settle(self, now: float) -> None:
         """Send the answers made here whose turn has come."""

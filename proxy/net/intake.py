@@ -67,6 +67,7 @@ class Intake:
         "_kept",
         "_share",
         "_turn",
+        "_waiting_since",
         "beside",
         "buffer",
         "frames",
@@ -95,6 +96,8 @@ class Intake:
         #: that is still needed here.
         self._inflates_to = 0
         self._kept = 0
+        #: Since when the first of them waits.
+        self._waiting_since: float | None = None
         #: Bytes of replies that are held for the client, and count with what it sent.
         self.beside = 0
         #: The client's time for its message. One scope as long as it is read, armed only until
@@ -136,6 +139,8 @@ class Intake:
         """Let requests pass until one has to wait, or this time (of ``perf_counter``) is over."""
         conversation, frames = self._conversation, self.frames
         now = self._clock()
+        if self._waiting_since is not None:
+            conversation.waited = now - self._waiting_since
         while frames:
             if self.must_wait():
                 break
@@ -151,6 +156,12 @@ class Intake:
             self.inflated = None
             if frames and perf_counter() > until:
                 break
+        if self._waiting_since is not None:
+            conversation.waited = 0.0
+            if not frames:
+                self._waiting_since = None
+        elif frames:
+            self._waiting_since = now
 
     def _is_light(self, frame: bytes) -> bool:
         """Whether the compressed ``frame`` can be inflated, or refused, here and now."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 from bisect import bisect_left
 from itertools import product
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from proxy.counting import Cells, Names, Recent
@@ -177,6 +178,12 @@ class Telemetry:
             "result",
             start=product(("written", "lost")),
         )
+        self._slow = declared.counter(
+            "slow_requests_total",
+            "Requests that took log.slow_seconds or more, by what became of their lines.",
+            "line",
+            start=product(("written", "left out")),
+        )
         self._received = declared.counter(
             "received_bytes_total", "Bytes that came in.", "side", start=product(SIDES)
         )
@@ -203,6 +210,8 @@ class Telemetry:
         self._lag = process.histogram(
             "event_loop_lag_seconds", "How late the event loop comes to what is due.", _LAG_BUCKETS
         )
+        #: From so many seconds on a request is slow.
+        self.slow_seconds = inf
         #: The latest incidents with their times; those of rules cannot displace the others.
         self.session_incidents: Recent[Incident] = Recent(MOST_INCIDENTS)
         self.rule_incidents: Recent[Incident] = Recent(MOST_INCIDENTS)
@@ -260,16 +269,21 @@ class Telemetry:
         """Clients' requests; an unknown or unreadable command counts as ``other``."""
         self._commands[command][0] += count
 
-    def replied(self, command: str, seconds: float, ok: bool) -> None:
-        """A request has its whole answer, ``seconds`` after it came."""
+    def replied(self, command: str, seconds: float, ok: bool) -> bool:
+        """A request has its whole answer, ``seconds`` after it came; whether that was slow."""
         self._commands[command][1 if ok else 2] += 1
         duration = self._duration  # what its observe does, without the call
         duration.counts[bisect_left(BUCKETS, seconds)] += 1
         duration.sum += seconds
+        return seconds >= self.slow_seconds
 
     def failed(self, code: int | None, source: str) -> None:
         """An error reply goes out; ``source`` is ``proxy`` or ``upstream``."""
         self._errors[(code_name(code), source)] += 1
+
+    def was_slow(self, line: str) -> None:
+        """A request was slow, and its line for the log was ``written`` or ``left out``."""
+        self._slow[(line,)] += 1
 
     def violation(self, kind: str) -> None:
         """Something broke the protocol; ``kind`` is one of the program's own few."""

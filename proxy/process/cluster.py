@@ -223,7 +223,7 @@ class Cluster(Shown):
 
     def keep(self, services: trio.Nursery) -> None:
         """Do what has to be done though nobody asks, for as long as ``services`` run."""
-        services.start_soon(keep_house, self.sessions_shared, self.upstreams)
+        services.start_soon(keep_house, self.sessions_shared, self.upstreams, self.shared.slow)
         services.start_soon(self.shared.probes.run)
         idling = Idling(
             self.sessions_shared, self.open_connections, lambda: self.config.limits.idle_seconds
@@ -266,7 +266,8 @@ class Cluster(Shown):
 
     def adopt(self, config: Config, rules: Rules | None) -> None:
         """Have new settings, and ``rules`` unless they stay, take effect with the next request."""
-        self.config = self.shared.config = config
+        self.config = config
+        self.shared.adopt(config)
         self.sessions_shared.refuse_early = config.sessions.refuse_early
         self.sessions_shared.sign_refusals = config.sessions.sign_refusals
         if rules is not None:

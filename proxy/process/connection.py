@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from proxy.errors import CommandError
+    from proxy.conversation.finished import Finished
     from proxy.net.transport import Transport
     from proxy.observe.telemetry import Telemetry
     from proxy.process.primary import Front
@@ -371,6 +371,10 @@ class Connection(Asking):
         self._strange = True
         where = {"client": self.peer, "upstream": str(self.upstream)}
         self._shared.strangers.met(trio.current_time(), side, protocol, problem, **where)
+
+    def slow(self, request: Finished, now: float) -> None:
+        if self._conversation is not None:
+            self._shared.slow.tell(request, self._conversation.desk, now)
 
     def unknown_member(self) -> None:
         self._shared.unknown_member()

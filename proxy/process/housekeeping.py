@@ -1,4 +1,4 @@
-"""What has to happen to sessions though nobody asks: forgetting them."""
+"""What has to happen though nobody asks: forgetting sessions, and saying what was left out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import trio
 
 if TYPE_CHECKING:
     from proxy.conversation.desk import Sessions
+    from proxy.observe.slow import SlowLog
     from proxy.upstream.facts import Upstreams
 
 #: Seconds between two rounds.
@@ -17,10 +18,12 @@ INTERVAL: Final = 1.0
 _SLICE: Final = 500
 
 
-async def keep_house(sessions: Sessions, upstreams: Upstreams) -> None:
+async def keep_house(sessions: Sessions, upstreams: Upstreams, log: SlowLog | None = None) -> None:
     """Sweep every :data:`INTERVAL` until cancelled."""
     while True:
         await trio.sleep(INTERVAL)
+        if log is not None:
+            log.look(trio.current_time())
         while sessions.unfinished:
             for _ in sessions.unfinished.popleft():
                 await trio.lowlevel.checkpoint()

@@ -91,6 +91,7 @@ def take_over(server: Reloaded, config: Config, rules: Mapping[str, Rules]) -> N
 def _in_force(old: Config, new: Config) -> Config:
     """What is in force from now on: clusters stay, with their new rules."""
     taken = {name: getattr(new, name) for name in RELOADED if name not in TABLES}
+    taken["log"] = old.log.model_copy(update={"slow_seconds": new.log.slow_seconds})
     taken["admin"] = new.admin.model_copy(update={"address": old.admin.address})
     if not old.cluster and not new.cluster:
         taken |= _reloaded(old, new)

@@ -12,6 +12,7 @@ from proxy import logs
 from proxy.net.crowds import Crowds
 from proxy.net.networks import Networks
 from proxy.net.proxied import Senders
+from proxy.observe.slow import SlowLog
 from proxy.process.probes import Probes
 from proxy.process.strangers import Strangers
 
@@ -63,6 +64,8 @@ class Shared:
     #: Which addresses and users have how many connections in use, and who is told of one too many.
     crowds: Crowds = field(default_factory=Crowds)
     crowded: logs.Seldom = field(init=False)
+    #: Told of requests that took long.
+    slow: SlowLog = field(init=False)
 
     def __post_init__(self) -> None:
         listen = self.config.listen
@@ -73,6 +76,13 @@ class Shared:
         self.allowed = Networks(listen.allow) if listen.allow else None
         self.turned_away = logs.Seldom(log, "client rejected")
         self.crowded = logs.Seldom(log, "client refused")
+        self.slow = SlowLog(self.telemetry, log)
+        self.adopt(self.config)
+
+    def adopt(self, config: Config) -> None:
+        """Have new settings take effect."""
+        self.config = config
+        self.telemetry.slow_seconds = config.log.slow
 
     def lets_in(self, peer: str) -> bool:
         """Whether ``peer``, a client's own address, may be served; if not, that is said."""

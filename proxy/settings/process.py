@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool
@@ -45,11 +46,17 @@ class Audit(Settings):
 
 
 class Log(Settings):
-    """What is written to stderr, and how."""
+    """What is written to stderr, and how. A request of ``slow_seconds`` is told of, 0 for none."""
 
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
     probes: StrictBool = False
+    slow_seconds: Annotated[float, Field(ge=0, le=86_400, strict=True), AS_SECONDS] = 0.0
+
+    @property
+    def slow(self) -> float:
+        """From so many seconds on a request is slow."""
+        return self.slow_seconds or inf
 
 
 class Embedded(Settings):

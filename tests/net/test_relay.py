@@ -586,6 +586,27 @@ async def test_a_question_from_outside_holds_the_clients_next_request_back():
         assert await rig.answers(SECOND) == SECOND
 
 
+async def test_how_long_a_request_was_held_back_is_told_of_it(autojump_clock):
+    question = bson.encode({"ping": 1, "$db": "admin"})
+    async with rigged() as rig:
+        rig.observer.slow_seconds = 2.0
+        await rig.says(ONE)
+        await rig.answers(FIRST)
+        rig.conversation.ask_between([question], lambda *_: None, trio.current_time())
+        rig.relay.flush_soon()
+        await wait_all_tasks_blocked()
+        asked = read_request(rig.upstream.take())
+        await rig.says(TWO)
+        await trio.sleep(3)
+        await rig.answers(reply(OK, asked.request_id))
+        await rig.says(ONE)
+        await trio.sleep(1)
+        await rig.answers(SECOND + FIRST)
+        [(held,)] = rig.observer.only("slow")
+        assert held.seconds == pytest.approx(4.0)
+        assert held.upstream_seconds == pytest.approx(1.0)
+
+
 async def test_an_end_from_outside_is_told_to_the_client():
     async with rigged() as rig:
         await rig.says(ONE)

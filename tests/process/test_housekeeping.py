@@ -47,3 +47,15 @@ async def test_upstreams_own_time_is_followed(nursery, autojump_clock):
     assert len(house.sessions.store) == 1
     await trio.sleep(4)
     assert len(house.sessions.store) == 0
+
+
+async def test_what_was_left_out_is_said_when_its_time_is_over(nursery, autojump_clock):
+    looks: list[float] = []
+
+    class Log:
+        def look(self, now: float) -> None:
+            looks.append(now)
+
+    nursery.start_soon(keep_house, Sessions(Rules([]), Watching()), Upstreams(), Log())
+    await trio.sleep(2.5)
+    assert len(looks) == 2

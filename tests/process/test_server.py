@@ -364,7 +364,7 @@ async def test_what_a_reload_takes_over_is_not_said_to_need_a_restart(nursery):
         f"127.0.0.1:{port}",
         limits={"buffered_bytes": 70_000, "drain_seconds": 3},
         sessions={"refuse_early": True},
-        log={"level": "error"},
+        log={"level": "error", "slow_seconds": 0.5},
     )
     lines = io.StringIO()
     logs.configure("json", "info", lines)
@@ -373,6 +373,7 @@ async def test_what_a_reload_takes_over_is_not_said_to_need_a_restart(nursery):
     assert running.server.common.budget.limit == 70_000
     assert running.server.config.limits.drain_seconds == 3
     assert running.server.clusters[0].sessions_shared.refuse_early
+    assert running.server.telemetry.slow_seconds == 0.5
     told = {line["event"]: line for line in map(json.loads, lines.getvalue().splitlines())}
     assert told["configuration reloaded"]["needs_restart"] == ["log"]
     nursery.cancel_scope.cancel()

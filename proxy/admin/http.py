@@ -7,7 +7,6 @@ fifth of the time in which the proxy promises to be up, and all there is are a f
 from __future__ import annotations
 
 import hmac
-import http
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,18 @@ import trio
 
 from proxy import logs
 from proxy.addresses import Address, parse_address
+from proxy.admin.messages import (
+    JSON,
+    MOST_BODY,
+    TEXT,
+    UNAUTHORIZED,
+    Answer,
+    TooLongError,
+    body_of,
+    next_request,
+    send,
+    text,
+)
 from proxy.net.inherited import NOTHING, Inherited
 from proxy.net.listeners import Listener, open_listener
 
@@ -33,13 +44,8 @@ _BACKLOG: Final = 1024
 _MOST_CONNECTIONS: Final = 64
 #: Beside them, for vital pages alone while all the others wait for their answers.
 _RESERVED: Final = 16
-#: 10,000 sessions to kill take half of this.
-_MOST_BODY: Final = 1 << 20
 #: Fields of a query; further ones are a mistake.
 _MOST_FIELDS: Final = 50
-
-TEXT: Final = "text/plain; charset=utf-8"
-JSON: Final = "application/json"
 
 _READS: Final = ("GET", "HEAD")
 
@@ -49,7 +55,7 @@ class Asked:
     """One request: the query's fields (the first of each name), some headers and the body.
 
     ``client`` is the address that it came from; ``trusted`` that it may see everything;
-    ``operator`` the name that the token has, if any.
+    ``authorized`` that it shows a token, and ``operator`` the name which that has, if any.
     """
 
     query: Mapping[str, str] = field(default_factory=dict)
@@ -57,6 +63,7 @@ class Asked:
     body: bytes = b""
     client: str = ""
     trusted: bool = True
+    authorized: bool = True
     operator: str = ""
 
 
@@ -67,40 +74,19 @@ Token = str | Callable[[], Operators] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One response: an HTTP status, a content type, the body and further headers."""
-
-    status: int
-    content_type: str
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
     """One path. ``method`` is GET (then HEAD does too) or POST, which takes JSON.
 
-    An ``open`` page needs no token anywhere; it may look at :attr:`Asked.trusted`. A ``vital``
-    one is shown however many connections there are.
+    An ``open`` page needs no token anywhere; it may look at :attr:`Asked.trusted`. One that
+    ``previews`` needs none on loopback and looks at :attr:`Asked.authorized` before it does
+    anything. A ``vital`` one is shown however many connections there are.
     """
 
     make: Callable[[Asked], Awaitable[Answer]]
     method: str = "GET"
     open: bool = False
+    previews: bool = False
     vital: bool = False
-
-
-_UNAUTHORIZED: Final = Answer(
-    401,
-    TEXT,
-    b"a token is needed: Authorization: Bearer TOKEN\n",
-    (("www-authenticate", 'Bearer realm="mongo-session-proxy"'),),
-)
-
-
-def text(status: int, message: str) -> Answer:
-    """A plain answer."""
-    return Answer(status, TEXT, f"{message}\n".encode())
 
 
 async def listen(address: str, inherited: Inherited = NOTHING) -> Listener:
@@ -200,7 +186,7 @@ class Site:
             with trio.move_on_after(_PATIENCE) as reading:
                 self._waiting[stream] = _peer(stream), reading
                 try:
-                    request = await _next_request(stream, connection)
+                    request = await next_request(stream, connection)
                     if request is None:
                         return
                     head = request.method == b"HEAD"
@@ -209,16 +195,16 @@ class Site:
                         await self._refuse(stream, connection, verdict, head=head)
                         return
                     page, asked = verdict
-                    body = await _body(stream, connection)
+                    body = await body_of(stream, connection)
                     path = request.target.partition(b"?")[0].decode("latin-1")
                     work = partial(page.make, _with_body(asked, body))
                 except h11.RemoteProtocolError as error:
                     answer = text(error.error_status_hint, "cannot be read as HTTP")
-                    await _send(stream, connection, answer, close=True)
+                    await send(stream, connection, answer, close=True)
                     return
-                except _TooLongError:
-                    answer = text(413, f"a body may have {_MOST_BODY} bytes")
-                    await _send(stream, connection, answer, close=True)
+                except TooLongError:
+                    answer = text(413, f"a body may have {MOST_BODY} bytes")
+                    await send(stream, connection, answer, close=True)
                     return
                 finally:
                     self._waiting.pop(stream, None)
@@ -230,7 +216,7 @@ class Site:
                 # Nor does it keep others out who does not read.
                 self._waiting[stream] = _peer(stream), sending
                 try:
-                    await _send(stream, connection, answer, head=head)
+                    await send(stream, connection, answer, head=head)
                     alive = connection.our_state is h11.DONE
                 finally:
                     self._waiting.pop(stream, None)
@@ -242,7 +228,7 @@ class Site:
         self, stream: trio.SocketStream, connection: h11.Connection, answer: Answer, *, head: bool
     ) -> None:
         # A body is not read for somebody who is refused, so the connection has to end.
-        await _send(stream, connection, answer, close=True, head=head)
+        await send(stream, connection, answer, close=True, head=head)
 
     async def _make(self, work: Callable[[], Awaitable[Answer]], path: str) -> Answer:
         answer = text(503, "took too long; ask for less, or again later")
@@ -278,8 +264,12 @@ class Site:
         operator = self._operator(headers.get(b"authorization", ""), client)
         authorized = operator is not None
         trusted = authorized or self._local_only
-        if not (page.open or (trusted if page.method == "GET" else self._may_post(authorized))):
-            return _UNAUTHORIZED
+        if page.method == "POST":
+            # Whoever shows a wrong token is told so, also where none is needed.
+            previews = page.previews and b"authorization" not in headers
+            trusted = self._may_post(authorized, previews=previews)
+        if not (page.open or trusted):
+            return UNAUTHORIZED
         if page.method == "POST" and _media_type(headers) != JSON:
             # What a form on somebody else's web page cannot send.
             return text(415, f"the content type has to be {JSON}")
@@ -288,7 +278,9 @@ class Site:
         except ValueError:
             return text(400, f"a query may have {_MOST_FIELDS} fields")
         query = {name: values[0] for name, values in fields.items()}
-        return page, Asked(query, headers.get(b"accept", ""), b"", client, trusted, operator or "")
+        return page, Asked(
+            query, headers.get(b"accept", ""), b"", client, trusted, authorized, operator or ""
+        )
 
     def _operator(self, authorization: str, client: str) -> str | None:
         """Whose token an Authorization header shows; None where it shows none that is known."""
@@ -305,13 +297,9 @@ class Site:
         self._warning.warn(trio.current_time(), client=client)
         return None
 
-    def _may_post(self, authorized: bool) -> bool:
+    def _may_post(self, authorized: bool, *, previews: bool) -> bool:
         # Without a token there are only previews, and the page itself refuses the rest.
-        return authorized or (self._local_only and not self._operators())
-
-
-class _TooLongError(Exception):
-    """A body is longer than any that means something."""
+        return authorized or (self._local_only and (previews or not self._operators()))
 
 
 def _media_type(headers: Mapping[bytes, str]) -> str:
@@ -343,64 +331,3 @@ def _names_this_machine(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-async def _next_request(
-    stream: trio.SocketStream, connection: h11.Connection
-) -> h11.Request | None:
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await stream.receive_some())
-        elif isinstance(event, h11.Request):
-            return event
-        else:
-            return None
-
-
-async def _body(stream: trio.SocketStream, connection: h11.Connection) -> bytes:
-    parts: list[bytes] = []
-    length = 0
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            if connection.they_are_waiting_for_100_continue:
-                go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
-                await stream.send_all(connection.send(go_on))
-            connection.receive_data(await stream.receive_some())
-        elif isinstance(event, h11.Data):
-            length += len(event.data)
-            if length > _MOST_BODY:
-                raise _TooLongError
-            parts.append(bytes(event.data))
-        else:
-            return b"".join(parts)
-
-
-async def _send(
-    stream: trio.SocketStream,
-    connection: h11.Connection,
-    answer: Answer,
-    *,
-    close: bool = False,
-    head: bool = False,
-) -> None:
-    headers = [
-        ("content-type", answer.content_type),
-        ("content-length", str(len(answer.body))),
-        ("cache-control", "no-store"),
-        ("x-content-type-options", "nosniff"),
-        *answer.headers,
-    ]
-    if close:
-        headers.append(("connection", "close"))
-    response = h11.Response(
-        status_code=answer.status,
-        headers=headers,
-        reason=http.HTTPStatus(answer.status).phrase.encode(),
-    )
-    parts = [connection.send(response)]
-    if not head:
-        parts.append(connection.send(h11.Data(data=answer.body)))
-    parts.append(connection.send(h11.EndOfMessage()))
-    await stream.send_all(b"".join(parts))

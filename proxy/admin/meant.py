@@ -6,20 +6,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 import trio
 
 from proxy.admin.kill import Target
+from proxy.admin.naming import ENOUGH, SessionName, session_name, sessions_named
 from proxy.admin.query import QueryError, Test, tests
-from proxy.listing import session_batches, uuid_text
+from proxy.listing import session_batches
 from proxy.listing.slices import in_slices
 from proxy.session.transactions import State
 from proxy.texts import shown
 
 if TYPE_CHECKING:
     from proxy.listing import Listing
-    from proxy.session.ids import LogicalSessionId
     from proxy.session.records import Session
     from proxy.session.store import SessionStore
 
@@ -43,7 +42,7 @@ class Meant:
 
     dry_run: bool
     patterns: tuple[list[Test[Session]], ...]
-    sessions: tuple[tuple[bytes, bytes | None], ...]
+    sessions: tuple[SessionName, ...]
     #: For the audit log: the patterns as given, and how many sessions are named.
     said: dict[str, Any]
 
@@ -67,8 +66,8 @@ def read_kill(body: bytes, listing: Listing[Session], now: float) -> Meant:
     """The request in ``body``: JSON with ``patterns``, ``sessions`` and ``dry_run``.
 
     A pattern has the listing's filters as fields, all of which must match; patterns are
-    alternatives. A session is its UUID, or ``{"session": UUID, "uid": hex}``. It is a preview
-    unless ``dry_run`` is false.
+    alternatives. A session is its UUID or the first 8 digits of it or more, or
+    ``{"session": UUID, "uid": hex}``. It is a preview unless ``dry_run`` is false.
 
     Raises:
         QueryError: something in it is wrong, or it names nothing.
@@ -77,9 +76,7 @@ def read_kill(body: bytes, listing: Listing[Session], now: float) -> Meant:
     unknown = document.keys() - {"patterns", "sessions", "dry_run"}
     if unknown:
         raise QueryError(f"{min(unknown)}: no such field; there are patterns, sessions, dry_run")
-    dry_run = document.get("dry_run", True)
-    if not isinstance(dry_run, bool):
-        raise QueryError("dry_run: has to be true or false")
+    dry_run = is_preview(document)
     patterns = [_pattern(one, listing, now) for one in _list(document, "patterns", _MOST_PATTERNS)]
     sessions = [_session(one) for one in _list(document, "sessions", _MOST_SESSIONS)]
     if not patterns and not sessions:
@@ -93,6 +90,18 @@ def read_kill(body: bytes, listing: Listing[Session], now: float) -> Meant:
     if sessions:
         said["sessions"] = len(sessions)
     return Meant(dry_run, tuple(patterns), tuple(dict.fromkeys(sessions)), said)
+
+
+def is_preview(document: Mapping[str, Any]) -> bool:
+    """Whether what a request says is only to be shown.
+
+    Raises:
+        QueryError: that is no yes or no.
+    """
+    dry_run = document.get("dry_run", True)
+    if not isinstance(dry_run, bool):
+        raise QueryError("dry_run: has to be true or false")
+    return dry_run
 
 
 def _list(document: Mapping[str, Any], name: str, most: int) -> list[Any]:
@@ -115,34 +124,26 @@ def _pattern(pattern: object, listing: Listing[Session], now: float) -> list[Tes
     return tests(listing, fields, now)
 
 
-def _session(entry: object) -> tuple[bytes, bytes | None]:
-    problem = QueryError('sessions: each has to be a UUID, or {"session": UUID, "uid": 64 digits}')
+def _session(entry: object) -> SessionName:
     uid: object = None
-    if isinstance(entry, dict):
-        if entry.keys() - {"session", "uid"}:
-            raise problem
+    if isinstance(entry, dict) and not entry.keys() - {"session", "uid"}:
         uid, entry = entry.get("uid"), entry.get("session")
     try:
-        if not isinstance(entry, str) or not isinstance(uid, str | None):
-            raise problem
-        digest = None if uid is None else bytes.fromhex(uid)
-        found = UUID(entry).bytes
+        return session_name(entry, uid)
     except ValueError:
-        raise problem from None
-    if digest is not None and len(digest) != 32:
-        raise problem
-    return found, digest
+        known = f'its first {ENOUGH} digits or more, or {{"session": UUID, "uid": 64 digits}}'
+        raise QueryError(f"sessions: each has to be a UUID, {known}") from None
 
 
 async def resolve(meant: Meant, store: SessionStore) -> tuple[list[Target], list[str]]:
-    """The sessions that are meant, and the ids of those that the store does not know."""
-    unknown: list[str] = []
-    named: dict[LogicalSessionId, Target] = {}
-    for session_id, uid in meant.sessions:
-        found = [one for one in store.with_id(session_id) if uid in (None, one.owner.uid)]
-        named.update((one.key, _target(one)) for one in found)
-        if not found:
-            unknown.append(uuid_text(session_id))
+    """The sessions that are meant, and the ids of those that the store does not know.
+
+    Raises:
+        QueryError: the beginning of an id is that of several.
+    """
+    found, missing = await sessions_named(meant.sessions, store)
+    unknown = [str(name) for name in missing]
+    named = {one.key: _target(one) for one in found}
     targets = list(named.values())
     if meant.patterns:
         for batch in session_batches(store):

@@ -33,6 +33,19 @@ class KillingIsOffError(Exception):
     """Nobody may kill here; the text says what would have to be configured."""
 
 
+class TokenNeededError(Exception):
+    """Whoever asks may look and not act."""
+
+
+class By(NamedTuple):
+    """Who does something: the address of whoever asks, the name of their token, and whether they
+    have shown one."""
+
+    client: str
+    operator: str = ""
+    authorized: bool = True
+
+
 class Overview(Protocol):
     """All that is known of sessions and connections. Rows are JSON-like, times in seconds."""
 
@@ -73,12 +86,14 @@ class Overview(Protocol):
         """The page for Prometheus as (content type, body), in the format that ``accept`` asks
         for."""
 
-    async def kill(self, body: bytes, client: str, operator: str = "") -> dict[str, Any]:
-        """Kill the sessions that the JSON in ``body`` means, or say what that would hit.
+    async def act(self, action: str, body: bytes, by: By) -> dict[str, Any]:
+        """Do what the JSON in ``body`` means, or say what that would hit.
 
-        ``client`` is the address of whoever asks, ``operator`` the name of their token.
+        The actions are ``kill`` (sessions), ``abort`` (a transaction), ``interrupt`` (an operation)
+        and ``close`` (a connection).
 
         Raises:
             QueryError: something in it is wrong.
             KillingIsOffError: it is no preview, and only these are allowed.
+            TokenNeededError: it is no preview, and only these are for everybody.
         """

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from proxy.admin.http import JSON, TEXT, Answer, Asked, Page, text
-from proxy.admin.overview import KillingIsOffError
+from proxy.admin.http import Asked, Page
+from proxy.admin.messages import JSON, TEXT, UNAUTHORIZED, Answer, text
+from proxy.admin.overview import By, KillingIsOffError, TokenNeededError
 from proxy.admin.query import QueryError, position
 from proxy.admin.web import put_together
 from proxy.listing.slices import in_slices
@@ -34,7 +35,10 @@ def pages(overview: Overview) -> dict[str, Page]:
         "/healthz": Page(site.healthz, open=True, vital=True),
         "/incidents": Page(site.incidents),
         "/help": Page(site.help, open=True),
-        "/kill": Page(site.kill, "POST"),
+        **{
+            f"/{action}": Page(partial(site.act, action), "POST", previews=True)
+            for action in ("abort", "close", "interrupt", "kill")
+        },
         "/metrics": Page(site.metrics, vital=True),
         "/readyz": Page(site.readyz, open=True, vital=True),
         "/rules": Page(site.rules),
@@ -58,7 +62,11 @@ _HELP: Final = """\
                latest first
 /rules         the rules, their modes and settings, how often each refused or would have
 /kill          POST {"patterns": [{"application": "shop*", "min_idle": 600}], "dry_run": true},
-               with "cluster": NAME where there are several
+               or {"sessions": [ID]}, of which the first 8 digits are enough
+/abort         POST {"session": ID, "dry_run": true}: end its open transaction
+/interrupt     POST {"conn": NUMBER, "dry_run": true}: end what is in flight there
+/close         POST {"conn": NUMBER, "dry_run": true}: close that connection. These four take
+               "cluster": NAME where there are several
 /metrics       for Prometheus
 /healthz       whether the process is alive
 /readyz        whether upstream can be reached and clients are taken; ?cluster=NAME asks for one
@@ -127,13 +135,16 @@ class _Pages:
         body = f'{{"{kind}": [{", ".join(parts)}], {rest[1:]}\n'
         return Answer(200, JSON, body.encode())
 
-    async def kill(self, asked: Asked) -> Answer:
+    async def act(self, action: str, asked: Asked) -> Answer:
+        by = By(asked.client, asked.operator, asked.authorized)
         try:
-            return _json(await self._overview.kill(asked.body, asked.client, asked.operator))
+            return _json(await self._overview.act(action, asked.body, by))
         except QueryError as error:
             return text(400, str(error))
         except KillingIsOffError as error:
             return text(403, str(error))
+        except TokenNeededError:
+            return UNAUTHORIZED
 
 
 def _dumps(value: object) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import trio
 
 from proxy import listing
-from proxy.admin.kill import Kill, Reach, Result, Target
+from proxy.admin.actions import Actions
+from proxy.admin.interrupting import Connections
+from proxy.admin.kill import Kill, Result, Target
 from proxy.admin.meant import Meant, read_kill, resolve
-from proxy.admin.overview import KillingIsOffError, Listed
+from proxy.admin.overview import By, KillingIsOffError, Listed, TokenNeededError
 from proxy.admin.query import QueryError, Selecting, read_query
 from proxy.admin.summary import GROUPS, group_row, groups, summary
 from proxy.listing.kinds import of_cluster
@@ -24,7 +26,6 @@ from proxy.session.records import Ending, Selection
 if TYPE_CHECKING:
     from proxy.listing import Listing, Row
     from proxy.observe.telemetry import Telemetry
-    from proxy.session.store import SessionStore
 
 T = TypeVar("T")
 
@@ -34,12 +35,8 @@ _SLICE: Final = 250
 _NAMED: Final = 500
 
 
-class State(Reach, Protocol):
+class State(Connections, Protocol):
     """What is asked of the running proxy. Rows are JSON-like, newest facts included."""
-
-    @property
-    def store(self) -> SessionStore:
-        """The sessions that are known."""
 
     async def connection_rows(self) -> list[Row]:
         """One row per open client connection."""
@@ -82,6 +79,13 @@ class Process:
         self.executes = executes
         # One at a time: many at once would each have their slice before others get their turn.
         self._looking = trio.Lock()
+        actions = Actions(state, self._allow, self._of_cluster, self._looking)
+        self._acts: dict[str, Callable[[bytes, By], Awaitable[Row]]] = {
+            "kill": self._kill,
+            "abort": actions.abort,
+            "interrupt": actions.interrupt,
+            "close": actions.close,
+        }
         self._kinds = {
             "sessions": self._sessions,
             "transactions": self._transactions,
@@ -219,13 +223,23 @@ class Process:
 
     # ------------------------------------------------------------------ kills
 
-    async def kill(self, body: bytes, client: str, operator: str = "") -> dict[str, Any]:
+    async def act(self, action: str, body: bytes, by: By) -> dict[str, Any]:
+        return await self._acts[action](body, by)
+
+    def _allow(self, action: str, by: By, meant: Meant | None = None) -> None:
+        if not self.executes:
+            said = {} if meant is None else meant.said
+            self._audit(action, by, said, "refused", "no admin.token is configured", 0)
+            raise KillingIsOffError("killing is off: configure admin.token or admin.token_file")
+        if not by.authorized:
+            raise TokenNeededError
+
+    async def _kill(self, body: bytes, by: By) -> dict[str, Any]:
         store = self._state.store
         sessions = of_cluster(listing.session_listing(store), self._cluster)
         meant = read_kill(body, sessions, trio.current_time())
-        if not meant.dry_run and not self.executes:
-            self._audit(client, operator, meant, "refused", "no admin.token is configured", 0)
-            raise KillingIsOffError("killing is off: configure admin.token or admin.token_file")
+        if not meant.dry_run:
+            self._allow("kill", by, meant)
         async with self._looking:
             targets, unknown = await resolve(meant, store)
         document: Row = {
@@ -236,25 +250,25 @@ class Process:
         }
         if meant.dry_run:
             return document | await self._preview(targets)
-        result = await Kill(targets, store, self._state).run(client, operator)
+        result = await Kill(targets, store, self._state).run(by.client, by.operator)
         reached = f"{len(result.unreachable)} unreachable, {len(result.failed)} failed"
-        self._audit(client, operator, meant, "done", reached, len(result.killed))
+        self._audit("kill", by, meant.said, "done", reached, len(result.killed))
         return document | self._outcome(result)
 
     def _audit(
-        self, client: str, operator: str, meant: Meant, decision: str, reason: str, targets: int
+        self, action: str, by: By, meant: Row, decision: str, reason: str, targets: int
     ) -> None:
         self._state.audit(
             conn=None,
             user="",
-            operator=operator or None,
-            client=client,
-            command="kill",
+            operator=by.operator or None,
+            client=by.client,
+            command=action,
             decision=decision,
             reason=reason,
             rule=None,
             targets=targets,
-            meant=meant.said,
+            meant=meant,
         )
 
     async def _killed_before(self, targets: list[Target]) -> int:

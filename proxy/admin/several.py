@@ -16,6 +16,7 @@ from proxy.admin.overview import Listed
 from proxy.admin.query import ROWS, QueryError
 
 if TYPE_CHECKING:
+    from proxy.admin.overview import By
     from proxy.admin.process import Process
     from proxy.listing import Row
     from proxy.observe.scraping import Scraping
@@ -121,12 +122,12 @@ class Several:
             sum(one.total for one in found),
         )
 
-    async def kill(self, body: bytes, client: str, operator: str = "") -> dict[str, Any]:
+    async def act(self, action: str, body: bytes, by: By) -> dict[str, Any]:
         cluster, rest = self._named(body)
-        return {"cluster": cluster} | await self._clusters[cluster].kill(rest, client, operator)
+        return {"cluster": cluster} | await self._clusters[cluster].act(action, rest, by)
 
     def _named(self, body: bytes) -> tuple[str, bytes]:
-        """The cluster that a request to kill names, and the request for that.
+        """The cluster that a request to do something names, and the request for that.
 
         Raises:
             QueryError: it names none that there is.

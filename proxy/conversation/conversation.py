@@ -24,8 +24,6 @@ from proxy.conversation.replies import Replies, own_request_ids
 from proxy.conversation.tracking import Doubted
 from proxy.errors import CommandError, WireError
 from proxy.session.dialect import said_by
-from proxy.session.records import Operation
-from proxy.session.refusals import INTERRUPTED
 from proxy.session.stable_api import versioned
 from proxy.wire.bursts import burst_of
 from proxy.wire.messages import Request, read_request
@@ -40,7 +38,6 @@ from proxy.wire.replies import (
     Reply,
     command_frame,
     error_document,
-    plain_reply,
     reply_frame,
 )
 
@@ -51,7 +48,6 @@ if TYPE_CHECKING:
     from proxy.conversation.exchange import Handlers, Observer, Presentation
     from proxy.conversation.pending import ReplyHandler
     from proxy.conversation.tracking import Tracked
-    from proxy.session.records import InFlight
     from proxy.wire.bursts import Burst
 
     RequestHandler = Callable[["Conversation", Request, float], None]
@@ -308,24 +304,6 @@ class Conversation(Replies):
         if last:
             self.blocked = False
         handler(number, reply, now)
-
-    def interrupt(self, operation: InFlight, now: float) -> None:
-        """End an operation that is in flight here with 11601, and the connection with it.
-
-        The server's own interruption cannot be had, so upstream's connection has to go.
-        """
-        first = self._pending[0] if self._pending else None
-        tracked = None if first is None else first.tracked
-        if first is None or not isinstance(tracked, Operation):
-            return
-        if tracked.place != operation:  # it waits for its turn, or is over
-            return
-        if self._passing is None and not self.streaming:
-            self.meter.failed(INTERRUPTED.code, "proxy")
-            document = error_document(INTERRUPTED)
-            frame = plain_reply(first.opcode, own_request_ids.next(), first.expected, document)
-            self.release(first, frame, False, now)
-        self.close = "interrupted: the operation's session was killed"
 
     def closed(self, now: float) -> None:
         """The connection is over: whatever is in flight will have no reply."""

@@ -56,6 +56,11 @@ class Pending:
     told: Asked | None = None
     answered: float = 0.0
 
+    @property
+    def request_id(self) -> int:
+        """The ``requestID`` of the request itself."""
+        return self.expected if self.asked is None else self.asked
+
     def goes_on(self, message: bytes, request_id: int, opcode: int) -> bool:
         """Whether another reply follows this one, of which only the start is needed.
 

@@ -13,10 +13,11 @@ from proxy.conversation.hello import AUTHENTICATION_COMMANDS, HELLO_COMMANDS
 from proxy.conversation.passing import PASS_ABOVE, Passing
 from proxy.errors import WireError
 from proxy.session.records import Operation
+from proxy.session.refusals import INTERRUPTED
 from proxy.wire.compression import declared_size, inflate_start
 from proxy.wire.frames import FrameBuffer, FramingError
 from proxy.wire.opcodes import HEADER, OP_COMPRESSED
-from proxy.wire.replies import Reply, read_reply, reply_frame
+from proxy.wire.replies import Reply, error_document, plain_reply, read_reply, reply_frame
 from proxy.wire.requestids import RequestIds
 
 if TYPE_CHECKING:
@@ -331,6 +332,32 @@ class Replies:
         self.to_client.append(frame)
         if self.meter.replied(pending.command, now - pending.started, ok):
             self._tell_slow(pending, None, now, ok)
+
+    @property
+    def front(self) -> Pending | None:
+        """The client's request whose reply is due next; None for what is part of a handshake."""
+        first = self._pending[0] if self._pending else None
+        if first is None or not first.command or first.answer or self.close:
+            return None
+        greets = first.command in HELLO_COMMANDS or first.command in AUTHENTICATION_COMMANDS
+        return None if greets else first
+
+    def interrupt(self, request_id: int, now: float, why: str) -> bool:
+        """End the client's request that is in flight here with 11601, and the connection with it.
+
+        The server's own interruption cannot be had, so upstream's connection has to go. False
+        where another one is in front, as this one waits for its turn or is over.
+        """
+        first = self.front
+        if first is None or first.request_id != request_id:
+            return False
+        if self._passing is None and not self.streaming:
+            self.meter.failed(INTERRUPTED.code, "proxy")
+            document = error_document(INTERRUPTED)
+            frame = plain_reply(first.opcode, own_request_ids.next(), first.expected, document)
+            self.release(first, frame, False, now)
+        self.close = f"interrupted: {why}"
+        return True
 
     def _finish(self, pending: Pending, now: float, ok: bool) -> None:
         """The plain reply at the front is out; unless it goes on, so is its request."""

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from proxy.embedded.engine import Document
 
 
-def current_operations(call: Call) -> list[Document]:
-    """The commands in progress as ``currentOp`` shows them, this one included."""
+def current_operations(call: Call, *, everybody: bool = True) -> list[Document]:
+    """The commands in progress as ``currentOp`` shows them, this one included; ``everybody``'s or
+    the caller's own."""
+    own = {user.full_name for user in call.users}
     return [
         {
             "type": "op",
@@ -36,6 +38,7 @@ def current_operations(call: Call) -> list[Document]:
             ),
         }
         for operation in call.node.operations.values()
+        if everybody or not own or own & set(operation.users)
     ]
 
 

@@ -47,9 +47,8 @@ def _check_aggregate(call: Call) -> None:
     if is_listing(first):
         check_listing(call, first, pipeline[0][first])
     elif first == "$currentOp":
-        if not call.option("pipeline")[0][first].get("localOps") and not call.may_on_cluster(
-            "inprog"
-        ):
+        # One's own operations anybody may see.
+        if pipeline[0][first].get("allUsers") and not call.may_on_cluster("inprog"):
             raise call.not_authorized()
     else:
         call.need(_source(call), "find")
@@ -92,7 +91,8 @@ def _aggregate(call: Call) -> Answer:
         found = list_sessions(call, first, pipeline[0][first])
         return first_batch(call, ns, _rest_of(call, found, pipeline[1:]), size)
     if first == "$currentOp":
-        return first_batch(call, ns, _rest_of(call, current_operations(call), pipeline[1:]), size)
+        shown = current_operations(call, everybody=bool(pipeline[0][first].get("allUsers")))
+        return first_batch(call, ns, _rest_of(call, shown, pipeline[1:]), size)
     if ns[1] == "$cmd.aggregate":
         raise failure(73, f"{{aggregate: 1}} is not valid for '{first}'; a collection is required.")
     if first == "$changeStream":

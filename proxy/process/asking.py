@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
+from proxy.listing import seconds_since, uuid_text
 from proxy.session.identity import EVERYBODY
+from proxy.session.records import Operation
 
 if TYPE_CHECKING:
     from proxy.addresses import Address
@@ -113,6 +115,39 @@ class Asking:
     def could_ask(self, upstream: str, uid: bytes) -> bool:
         """Whether :meth:`ask` would work now, upstream and as the owner of ``uid``."""
         return str(self.upstream) == upstream and self.speaks_for == uid
+
+    def at_front(self, now: float) -> dict[str, Any]:
+        """What upstream works at for its client: ``operation`` (its number, the
+        ``requestID``) and ``operation_seconds``; None for nothing."""
+        first = None if self._conversation is None else self._conversation.front
+        if first is None:
+            return {"operation": None, "operation_seconds": None}
+        return {
+            "operation": first.request_id,
+            "operation_seconds": seconds_since(first.started, now),
+        }
+
+    def works_at(self, now: float) -> dict[str, Any]:
+        """:meth:`at_front`, and whose session that is under; what an operator should know first."""
+        first = None if self._conversation is None else self._conversation.front
+        tracked = None if first is None else first.tracked
+        if not isinstance(tracked, Operation):
+            return self.at_front(now)
+        session = tracked.session
+        return self.at_front(now) | {
+            "session": uuid_text(session.id),
+            "uid": session.owner.uid.hex(),
+            "owner": session.owner.name,
+        }
+
+    def cut(self, request_id: int, why: str) -> bool:
+        """Answer what upstream works at with 11601 and close; False if it is another request."""
+        if self._conversation is None or self.relay is None:
+            return False
+        if not self._conversation.interrupt(request_id, trio.current_time(), why):
+            return False
+        self.relay.flush_soon()
+        return True
 
     def ask(self, question: bytes, handler: Callable[[Reply, float], None]) -> None:
         """Put a command (BSON) to upstream between the client's own requests."""

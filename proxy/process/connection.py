@@ -46,8 +46,8 @@ class Connection(Asking):
     __slots__ = (
         "_conversation",
         "_counted",
-        "_draining",
         "_handshake",
+        "_leaving",
         "_log",
         "_membership",
         "_reached",
@@ -85,7 +85,8 @@ class Connection(Asking):
         self._conversation: Conversation | None = None
         self._membership = Membership(shared)
         self._counted = (0, 0, 0, 0)
-        self._draining = False
+        #: Why it is to end soon, "" where it is not.
+        self._leaving = ""
         #: Whether a side speaks another protocol.
         self._strange = False
         self._handshake: trio.CancelScope | None = None
@@ -127,7 +128,7 @@ class Connection(Asking):
 
     def drain(self) -> None:
         """End as soon as no work is in flight."""
-        self._draining = True
+        self._leaving = "draining"
         if self._handshake is not None:
             self._handshake.cancel()
         if self.relay is not None:
@@ -140,9 +141,16 @@ class Connection(Asking):
 
     def end_operation(self, operation: InFlight) -> None:
         """Answer an operation that is in flight here with 11601 and close."""
-        if self._conversation is not None and self.relay is not None:
-            self._conversation.interrupt(operation, trio.current_time())
-            self.relay.flush_soon()
+        self.cut(operation.request_id, "the operation's session was killed")
+
+    def hang_up(self, reason: str) -> None:
+        """Close both sides now."""
+        if self.relay is not None:
+            self.relay.stop(reason)
+            return
+        self._leaving = reason
+        if self._handshake is not None:
+            self._handshake.cancel()
 
     def _greet(self, say: Callable[..., Any]) -> Callable[..., Any]:
         """Log that it has come, and use ``say`` for the rest too."""
@@ -191,7 +199,7 @@ class Connection(Asking):
         self.peer, self._reached = arrival.peer, arrival.reached
         if self._say is None and (arrival.local or (self._tells_of_probes and not arrival.quiet)):
             self._greet(self._log.debug if arrival.local else self._log.info)
-        return arrival.client or problem or ("draining" if self._draining else "handshake timeout")
+        return arrival.client or problem or self._leaving or "handshake timeout"
 
     async def _serve(self) -> str:
         shared = self._shared
@@ -246,7 +254,7 @@ class Connection(Asking):
             shared.telemetry.legs,
             self.opened,
         )
-        if self._draining:
+        if self._leaving:
             self.relay.drain()
         try:
             await self.relay.run()
@@ -312,6 +320,7 @@ class Connection(Asking):
                 "requests": conversation.requests,
                 "in_flight": conversation.in_flight,
                 "command": conversation.command,
+                **self.at_front(now),
                 "received_bytes": relay.byte_counts()[0],
                 "sent_bytes": relay.byte_counts()[3],
             }

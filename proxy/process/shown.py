@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 #: Connections shown between two turns of other work: some 2 ms.
 _SLICE: Final = 250
 
+#: Why a connection has ended.
+BY_OPERATOR: Final = "by an operator"
+
 
 class Shown:
     """The part of a cluster that is an :class:`proxy.admin.State`."""
@@ -74,6 +77,36 @@ class Shown:
         connection = self.open_connections.get(operation.connection)
         if connection is not None:
             connection.end_operation(operation)
+
+    async def connection(self, number: int) -> dict[str, Any] | None:
+        """The row of one client connection, and whose operation is in flight there."""
+        return self.own_connection(number)
+
+    async def interrupt(self, number: int, request_id: int) -> bool:
+        """Answer what upstream works at for a connection with 11601, and close that; False where
+        it is not this request any more."""
+        return self.interrupt_own(number, request_id)
+
+    async def hang_up(self, number: int) -> bool:
+        """Close a client connection; False where there is none of that number."""
+        return self.hang_up_own(number)
+
+    def own_connection(self, number: int) -> dict[str, Any] | None:
+        """As :meth:`connection`, of those of this process."""
+        connection, now = self.open_connections.get(number), trio.current_time()
+        return None if connection is None else connection.row(now) | connection.works_at(now)
+
+    def interrupt_own(self, number: int, request_id: int) -> bool:
+        """As :meth:`interrupt`, of this process's."""
+        connection = self.open_connections.get(number)
+        return connection is not None and connection.cut(request_id, BY_OPERATOR)
+
+    def hang_up_own(self, number: int) -> bool:
+        """As :meth:`hang_up`, of this process's."""
+        connection = self.open_connections.get(number)
+        if connection is not None:
+            connection.hang_up(f"closed {BY_OPERATOR}")
+        return connection is not None
 
     def audit(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
         """Write a line to the audit log."""

@@ -175,9 +175,13 @@ class Supervisor(Server):
 
     def end_operation(self, operation: InFlight) -> None:
         """Have whoever has its connection end an operation."""
-        link = self._links.get((operation.connection - 1) % self._workers)
+        link = self._whose(operation.connection)
         if link is not None:
             link.channel.tell("end operation", tuple(operation))
+
+    def _whose(self, connection: int) -> Link | None:
+        """The worker that numbers its connections so, if it runs."""
+        return self._links.get((connection - 1) % self._workers)
 
     def tell(self, what: str, *arguments: object, but: Link | None = None) -> None:
         """Tell all workers that listen."""
@@ -188,19 +192,28 @@ class Supervisor(Server):
     async def ask_each(self, what: str, *arguments: object) -> list[tuple[Link, Any]]:
         """What all workers answer, and who has answered; without those that do not in time."""
         answers: list[tuple[Link, Any]] = []
-
-        async def one(link: Link) -> None:
-            try:
-                with trio.fail_after(_ANSWER):
-                    answers.append((link, await link.channel.ask(what, *arguments)))
-            except (ChannelClosedError, AnswerError, trio.TooSlowError) as error:
-                self.log.warning("no answer", worker=link.slot, what=what, problem=repr(error))
-
         async with trio.open_nursery() as nursery:
             for link in list(self._links.values()):
                 if link.ready.is_set():
-                    nursery.start_soon(one, link)
+                    nursery.start_soon(self._ask, link, answers, what, *arguments)
         return sorted(answers, key=lambda pair: pair[0].slot)
+
+    async def ask_whose(self, connection: int, what: str, *arguments: object) -> Any:  # noqa: ANN401
+        """What the worker that has a connection of this number answers; None for no answer."""
+        answers: list[tuple[Link, Any]] = []
+        link = self._whose(connection)
+        if link is not None and link.ready.is_set():
+            await self._ask(link, answers, what, *arguments)
+        return answers[0][1] if answers else None
+
+    async def _ask(
+        self, link: Link, answers: list[tuple[Link, Any]], what: str, *arguments: object
+    ) -> None:
+        try:
+            with trio.fail_after(_ANSWER):
+                answers.append((link, await link.channel.ask(what, *arguments)))
+        except (ChannelClosedError, AnswerError, trio.TooSlowError) as error:
+            self.log.warning("no answer", worker=link.slot, what=what, problem=repr(error))
 
     async def _pass_on(self) -> None:
         """Tell everybody what need not be told at once, and what an operator has done."""

@@ -50,6 +50,9 @@ class Workers(Protocol):
     async def ask_each(self, what: str, *arguments: object) -> list[tuple[Link, Any]]:
         """What they answer, and who has answered."""
 
+    async def ask_whose(self, connection: int, what: str, *arguments: object) -> Any:  # noqa: ANN401
+        """What whoever has a connection of this number answers; None for no answer."""
+
     def links(self) -> Iterable[Link]:
         """All that run."""
 
@@ -94,6 +97,20 @@ class WholeCluster(Cluster):
 
     def end_operation(self, operation: InFlight) -> None:
         self._workers.end_operation(operation)
+
+    async def connection(self, number: int) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = await self._of(number, "connection", number)
+        return found
+
+    async def interrupt(self, number: int, request_id: int) -> bool:
+        return bool(await self._of(number, "interrupt", number, request_id))
+
+    async def hang_up(self, number: int) -> bool:
+        return bool(await self._of(number, "hang up", number))
+
+    async def _of(self, number: int, what: str, *arguments: object) -> Any:  # noqa: ANN401
+        """What the worker that has the connection of this number answers; None where none does."""
+        return await self._workers.ask_whose(number, what, self.name, *arguments)
 
     async def connection_rows(self) -> list[dict[str, Any]]:
         answers = await self._workers.ask_each("connection rows", self.name)

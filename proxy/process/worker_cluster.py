@@ -189,6 +189,9 @@ class WorkerCluster(Cluster):
             "users": self._users.take_in,
             "crowds": self.shared.crowds.take_in,
             "connection rows": self.connection_rows,
+            "connection": self.own_connection,
+            "interrupt": self.interrupt_own,
+            "hang up": self.hang_up_own,
             "askers": self._askers,
             "incidents": self._incidents,
         }

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from proxy.session.ids import LogicalSessionId, Origin
+    from proxy.session.ids import LogicalSessionId, OpenTransaction, Origin
     from proxy.session.records import CursorId, Hit, Open, Selection, Session
     from proxy.session.steps import Steps
+    from proxy.session.transactions import State
 
 
 class Totals(Protocol):
@@ -95,6 +96,10 @@ class Control(Protocol):
 
     def end(self, lsids: Iterable[LogicalSessionId], now: float) -> None:
         """Note that the owner ended these."""
+
+    def transaction_ended(self, one: OpenTransaction, now: float, state: State) -> bool:
+        """Note how a transaction has ended that upstream was asked to abort; whether it was seen
+        open until now."""
 
     def killing(self, within: Selection, now: float, upstream: str | None = None) -> Steps[int]:
         """Note a kill on ``upstream`` (None: all); returns how many sessions it has hit."""

@@ -96,6 +96,8 @@ class Hub(SharedStore):
     def _keep_early(self, acts: Iterable[Act]) -> None:
         """Remember what was done to sessions of which nobody has told yet."""
         for kind, what, *when in acts:
+            if kind == "over":
+                continue  # its own process knows the session
             for fields in what if kind == "end" else what[2]:
                 key = make_key(fields)
                 if self.get(key) is None:

@@ -10,6 +10,7 @@ from proxy.session.selected import SelectedSessions
 from proxy.session.transactions import Outcome, State, Step, Tracker
 
 if TYPE_CHECKING:
+    from proxy.session.ids import OpenTransaction
     from proxy.session.info import OperationSessionInfo
     from proxy.session.records import Session
 
@@ -91,12 +92,13 @@ class TransactionStore(SelectedSessions):
         return aborted
 
     def settle_transaction(
-        self, session: Session, number: int, now: float, state: State = State.ABORTED
+        self, session: Session | Child, number: int, now: float, state: State = State.ABORTED
     ) -> bool:
         """Note how the transaction ``number`` has ended, as upstream said when asked to abort it;
         True if it was seen open until now."""
         tracker = session.transaction
-        if tracker is None or session not in self.with_id(session.id):
+        whole = session.parent if isinstance(session, Child) else session
+        if tracker is None or whole not in self.with_id(session.id):
             return False
         before, counted = tracker.state, tracker.counts
         ended = tracker.settle(number, state)
@@ -104,6 +106,18 @@ class TransactionStore(SelectedSessions):
             self.counts.finished(OUTCOME_OF[state], now - tracker.started)
         self._count_transaction(session, tracker, before, counted)
         return ended
+
+    def transaction_ended(self, one: OpenTransaction, now: float, state: State) -> bool:
+        """As :meth:`settle_transaction`, of a transaction that somebody else asked about, who may
+        be another process; False too where it is not known here."""
+        session = self.get(one.key)
+        if session is None:
+            return False
+        found: Session | Child | None = session
+        if one.child:
+            activity = session.activity
+            found = None if activity is None else activity.children.get(one.child)
+        return found is not None and self.settle_transaction(found, one.number, now, state)
 
     # Inside
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.session.counts import Counts, SharedCounts
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
-from proxy.session.ids import LogicalSessionId, Origin, make_key
+from proxy.session.ids import LogicalSessionId, OpenTransaction, Origin, make_key
 from proxy.session.records import (
     Child,
     CursorId,
@@ -164,6 +164,10 @@ class SharedStore(SessionStore):
             if kind == "end":
                 keys = map(make_key, what)
                 self.end([key for key in keys if not self._used_since(key, now)], now)
+            elif kind == "over":
+                key, number, child, state = what
+                one = OpenTransaction(make_key(key), number, b"", child)
+                self.transaction_ended(one, now, State(state))
             else:
                 everything, uids, named = what
                 lsids = frozenset(map(make_key, named))
@@ -347,10 +351,21 @@ class SharedStore(SessionStore):
         return aborted
 
     def settle_transaction(
-        self, session: Session, number: int, now: float, state: State = State.ABORTED
+        self, session: Session | Child, number: int, now: float, state: State = State.ABORTED
     ) -> bool:
         ended = super().settle_transaction(session, number, now, state)
-        self._learnt(session, now)
+        if isinstance(session, Child):
+            self._mark(session.parent)
+        else:
+            self._learnt(session, now)
+        return ended
+
+    def transaction_ended(self, one: OpenTransaction, now: float, state: State) -> bool:
+        ended = super().transaction_ended(one, now, state)
+        if not self._listening:
+            told = (tuple(one.key), one.number, one.child, state.value)
+            self._acts.append(("over", told, now))
+            self.hurry()
         return ended
 
     def _touch(self, session: Session, now: float) -> None:

@@ -46,7 +46,8 @@ class Record(NamedTuple):
 class Told(NamedTuple):
     """What one process has to say, to be taken in from first to last.
 
-    ``acts`` are (``end``, keys, time) or (``kill``, (everything, uids, keys), time, upstream);
+    ``acts`` are (``end``, keys, time), (``kill``, (everything, uids, keys), time, upstream) or, of
+    a transaction that an operator has ended, (``over``, (key, number, child, state), time);
     ``dropped`` are sessions that upstream did not take; ``opened`` cursors are (cursor, session,
     namespace, time).
     """

@@ -16,7 +16,9 @@ _LISTINGS: Final = {
     "connections": "list client connections",
     "incidents": "list who used sessions as no driver does, or was refused by a rule, or would be",
 }
-COMMANDS: Final = ("top", *_LISTINGS, "kill", "ready")
+#: What changes something.
+ACTIONS: Final = ("kill", "abort", "interrupt", "close")
+COMMANDS: Final = ("top", *_LISTINGS, *ACTIONS, "ready")
 
 #: Filters of the endpoint: name → (value's name, help, what they apply to or None for all).
 FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
@@ -37,6 +39,10 @@ FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
     "min_idle": ("TIME", "not used for so long", ("sessions", "transactions", "cursors",
                                                       "kill")),
 }  # fmt: skip
+
+
+#: How a session is named.
+_ID: Final = "its id, of which the first 8 digits are enough where no other begins so"
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -76,12 +82,11 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         "reported as unreachable. Needs the proxy's admin.token.",
         epilog="Exit status: 0 all killed, 1 some were not, 2 a wrong argument or token.",
     )
-    kill.add_argument("sessions", nargs="*", metavar="UUID", help="sessions by their whole id")
+    kill.add_argument("sessions", nargs="*", metavar="ID", help=f"sessions by {_ID}")
     _connect(kill)
     _filter(kill, "kill")
-    sure = kill.add_mutually_exclusive_group()
-    sure.add_argument("--dry-run", action="store_true", help="only show what would be killed")
-    sure.add_argument("--yes", action="store_true", help="do not ask")
+    _sure(kill)
+    _add_smaller(add)
     ready = add(
         "ready",
         help="ask whether clients are served: for health checks",
@@ -91,6 +96,53 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         "argument.",
     )
     _connect(ready)
+
+
+def _add_smaller(add: Callable[..., argparse.ArgumentParser]) -> None:
+    abort = add(
+        "abort",
+        help="end a session's open transaction, and leave the session",
+        description="End the open transaction of a session, which lives on: its next statement "
+        "gets the server's own NoSuchTransaction. What is in flight in it is interrupted. Needs "
+        "the proxy's admin.token.",
+        epilog="Exit status: 0 it is over, 1 it is not or was committed, 2 a wrong argument or "
+        "token.",
+    )
+    abort.add_argument("session", metavar="ID", help=f"the session, by {_ID}")
+    abort.add_argument(
+        "--child", metavar="TEXT", help="of which child session, as TXNNUMBER - UUID"
+    )
+    interrupt = add(
+        "interrupt",
+        help="end what is in flight on a connection or in a session",
+        description="End one command that is in flight: by upstream's own killOp where another "
+        "connection of the same user's is idle, else by closing its connection behind the error "
+        "11601. Needs the proxy's admin.token.",
+        epilog="Exit status: 0 it is over, 2 a wrong argument or token.",
+    )
+    interrupt.add_argument(
+        "conn", nargs="?", type=_number, metavar="CONN", help="the connection's number"
+    )
+    interrupt.add_argument("--session", metavar="ID", help=f"in which session, by {_ID}")
+    close = add(
+        "close",
+        help="close a client connection",
+        description="Close one client connection, and upstream's with it. Its sessions and what "
+        "they have open upstream stay. Needs the proxy's admin.token.",
+        epilog="Exit status: 0 it is closed, 2 a wrong argument or token.",
+    )
+    close.add_argument("conn", type=_number, metavar="CONN", help="the connection's number")
+    for one in (abort, interrupt, close):
+        _connect(one)
+        name, text, _ = FILTERS["cluster"]
+        one.add_argument("--cluster", dest="filter_cluster", metavar=name, help=text)
+        _sure(one)
+
+
+def _sure(parser: argparse.ArgumentParser) -> None:
+    sure = parser.add_mutually_exclusive_group()
+    sure.add_argument("--dry-run", action="store_true", help="only show what is meant")
+    sure.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _connect(parser: argparse.ArgumentParser) -> None:
@@ -151,6 +203,12 @@ def _positive(text: str) -> float:
     if not 0.1 <= value <= 86_400:
         raise argparse.ArgumentTypeError("has to be a time from 0.1 to 86400 seconds")
     return value
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise argparse.ArgumentTypeError("has to be a connection's number")
+    return int(text)
 
 
 def _count(text: str) -> int:

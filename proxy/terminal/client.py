@@ -104,7 +104,7 @@ class Endpoint:
         return answer
 
     def _refusal(self, status: int, answer: bytes) -> Trouble:
-        text = answer[:300].decode("utf-8", "replace").partition("\n")[0]
+        text = answer[:2_000].decode("utf-8", "replace").partition("\n")[0]
         if status == 401:
             hint = "the token is refused" if self._token else "a token is needed"
             return Trouble(f"{hint}: --token-file FILE or {TOKEN_VARIABLE}", 2)

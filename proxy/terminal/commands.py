@@ -1,16 +1,15 @@
-"""The commands that print once: listings and kills."""
+"""The commands that print once: listings; and which command is where."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.terminal.arguments import filters, order
+from proxy.terminal.arguments import ACTIONS, filters, order
 from proxy.terminal.client import Endpoint, Trouble, find_token
-from proxy.terminal.printable import printable
+from proxy.terminal.printable import screen_width
 from proxy.terminal.views import VIEWS, table
 
 if TYPE_CHECKING:
@@ -28,8 +27,10 @@ def run(options: argparse.Namespace) -> int:
             from proxy.terminal.top import top
 
             status = top(endpoint, options)
-        elif options.command == "kill":
-            status = _kill(endpoint, options)
+        elif options.command in ACTIONS:
+            from proxy.terminal.acting import act
+
+            status = act(endpoint, options)
         elif options.command == "ready":
             endpoint.ready()
             print(json.dumps({"ready": True}) if options.json else "ready")
@@ -45,11 +46,6 @@ def run(options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status
-
-
-def screen_width() -> int | None:
-    """How wide a table may be; None where nobody looks."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _list(endpoint: Endpoint, options: argparse.Namespace) -> int:
@@ -77,79 +73,3 @@ def _list(endpoint: Endpoint, options: argparse.Namespace) -> int:
         more = document["matched"] - len(rows)
         print(f"… and {more:,} more: --limit {document['matched']}", file=sys.stderr)
     return 0
-
-
-def _kill(endpoint: Endpoint, options: argparse.Namespace) -> int:
-    wanted: dict[str, Any] = {}
-    if options.sessions:
-        wanted["sessions"] = options.sessions
-    pattern = filters(options)
-    cluster = pattern.pop("cluster", None)
-    if pattern:
-        wanted["patterns"] = [pattern]
-    if len(wanted) != 1:
-        raise Trouble("say which: sessions by id, or filters such as --application, not both", 2)
-    if not (options.dry_run or options.yes) and not (sys.stdin.isatty() and not options.json):
-        raise Trouble("say --dry-run to look or --yes to kill", 2)
-    if cluster is not None:
-        wanted["cluster"] = cluster
-    if not options.yes:
-        seen = endpoint.post("kill", wanted | {"dry_run": True})
-        if options.json:
-            print(json.dumps(seen))
-            return 0
-        _show(seen)
-        if options.dry_run or not seen["matched"] or not _sure(seen["matched"]):
-            return 0
-    done = endpoint.post("kill", wanted | {"dry_run": False})
-    if options.json:
-        print(json.dumps(done))
-    else:
-        _report(done)
-    return 0 if not (done["unreachable"] or done["failed"] or done["unknown"]) else 1
-
-
-def _show(seen: dict[str, Any]) -> None:
-    if seen["sessions"]:
-        print("\n".join(table(VIEWS["sessions"], seen["sessions"], screen_width())))
-    left = seen["matched"] - len(seen["sessions"])
-    if left:
-        print(f"… and {left:,} more")
-    print(
-        f"{seen['matched']:,} sessions with {seen['operations']:,} commands in flight, "
-        f"{seen['transactions']:,} open transactions and {seen['cursors']:,} open cursors"
-    )
-    _unknown(seen)
-    _again(seen)
-    if seen["reachable"] < seen["matched"]:
-        missing = seen["matched"] - seen["reachable"]
-        print(f"{missing:,} of them have an owner without an idle connection to kill them through")
-
-
-def _sure(count: int) -> bool:
-    print(f"Kill these {count:,} sessions? [y/N] ", end="", flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _report(done: dict[str, Any]) -> None:
-    print(
-        f"{done['killed']:,} killed, {done['unreachable']:,} unreachable, {done['failed']:,} failed"
-    )
-    _unknown(done)
-    _again(done)
-    for error, count in done["errors"].items():
-        print(f"{printable(error)}: {count:,} sessions")
-    rows = [*done["unreachable_sessions"], *done["failed_sessions"]]
-    if rows:
-        print("\n".join(table(VIEWS["sessions"], rows, screen_width())))
-
-
-def _again(document: dict[str, Any]) -> None:
-    # A proxy of an earlier version does not say it.
-    if before := document.get("killed_before"):
-        print(f"{before:,} of them had been killed before, and not been used since")
-
-
-def _unknown(document: dict[str, Any]) -> None:
-    for one in document["unknown"]:
-        print(f"{printable(one)}: no such session")

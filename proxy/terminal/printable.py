@@ -6,6 +6,8 @@ or write what is not there. What is no printable character is shown by its numbe
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator
 from unicodedata import category, east_asian_width
 
@@ -15,6 +17,11 @@ from proxy import texts
 def printable(text: object) -> str:
     """``text`` with everything escaped that is not a printable character or a space."""
     return texts.printable(str(text))
+
+
+def screen_width() -> int | None:
+    """How wide a table may be; None where nobody looks."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def width(text: str) -> int:

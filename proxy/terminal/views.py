@@ -72,6 +72,13 @@ def _flight(row: Row) -> str:
     return ", ".join(f"{one['command']} {span(one['seconds'])}" for one in row["operations"])
 
 
+def _command(row: Row) -> object:
+    """What a connection works at. A proxy of an earlier version does not say since when."""
+    seconds = row.get("operation_seconds")
+    command = row.get("command") or row.get("in_flight") or ""
+    return command if seconds is None else f"{command} {span(seconds)}"
+
+
 def _txn_number(row: Row) -> str:
     """Those of child sessions are counted by themselves."""
     number = str(row.get("txn_number", ""))
@@ -203,7 +210,7 @@ VIEWS: Final[Mapping[str, View]] = {
                 Column("UPSTREAM", _text("upstream"), "upstream"),
                 Column("OPEN FOR", _span("age_seconds"), "age", right=True),
                 Column("REQUESTS", _number("requests"), "requests", right=True),
-                Column("IN FLIGHT", lambda row: row.get("command") or row.get("in_flight") or ""),
+                Column("IN FLIGHT", _command),
                 Column("RECEIVED", lambda row: size(row.get("received_bytes") or 0), "received",
                        right=True),
                 Column("SENT", lambda row: size(row.get("sent_bytes") or 0), "sent", right=True),

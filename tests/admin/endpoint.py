@@ -70,6 +70,9 @@ class FakeState:
         self.audited: list[dict[str, Any]] = []
         self.counted: list[tuple[str, int]] = []
         self.ended: list[InFlight] = []
+        #: Rows of connections by number, which are gone when they are interrupted or closed.
+        self.open: dict[int, dict[str, Any]] = {}
+        self.cut: list[tuple[int, int]] = []
 
     def add(
         self,
@@ -144,6 +147,17 @@ class FakeState:
     def end_operation(self, operation: InFlight) -> None:
         self.ended.append(operation)
 
+    async def connection(self, number: int) -> dict[str, Any] | None:
+        return self.open.get(number)
+
+    async def interrupt(self, number: int, request_id: int) -> bool:
+        self.cut.append((number, request_id))
+        row = self.open.get(number)
+        return row is not None and row["operation"] == request_id and bool(self.open.pop(number))
+
+    async def hang_up(self, number: int) -> bool:
+        return self.open.pop(number, None) is not None
+
     def audit(self, **what: Any) -> None:
         self.audited.append(what)
 
@@ -190,8 +204,14 @@ class Client:
 
     async def kill(self, document: object, **headers: str) -> tuple[int, Any]:
         """POST /kill with the token; what is not JSON comes back as text."""
+        return await self.act("kill", document, **headers)
+
+    async def act(self, action: str, document: object, **headers: str) -> tuple[int, Any]:
+        """As :meth:`kill`, another action."""
         sent = {"content_type": "application/json"} | AUTHORIZED | headers
-        status, _, body = await self.ask("/kill", "POST", json.dumps(document).encode(), **sent)
+        status, _, body = await self.ask(
+            f"/{action}", "POST", json.dumps(document).encode(), **sent
+        )
         return status, json.loads(body) if body.startswith(b"{") else body.decode()
 
     async def rows(self, target: str) -> Any:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from proxy import admin, logs
 from proxy.admin import http
-from proxy.admin.http import Answer, Asked, Page, Site
+from proxy.admin.http import Asked, Page, Site
+from proxy.admin.messages import Answer
 from tests.admin.endpoint import (
     AUTHORIZED,
     IP,
@@ -122,7 +123,11 @@ async def test_on_loopback_looking_is_free_and_changing_is_not() -> None:
     async with endpoint(state) as port:
         async with connected(port) as client:
             assert (await client.ask("/sessions"))[0] == 200
-            assert (await client.ask("/kill", "POST", b"{}", **JSON))[0] == 401
+            everybody = b'{"patterns": [{"owner": "*"}]}'
+            assert (await client.ask("/kill", "POST", everybody, **JSON))[0] == 200
+            done = everybody[:-1] + b', "dry_run": false}'
+            status, headers, _ = await client.ask("/kill", "POST", done, **JSON)
+            assert (status, headers["www-authenticate"][:6]) == (401, "Bearer")
         async with connected(port) as client:
             wrong = {"authorization": "Bearer no"}
             assert (await client.ask("/kill", "POST", b"{}", **JSON, **wrong))[0] == 401
@@ -163,10 +168,10 @@ async def test_every_operator_has_a_token() -> None:
     assert site._operator("bearer " + "y" * 16, IP) == "olivia"
     assert site._operator("Bearer " + "z" * 16, IP) is None
     assert site._operator("", IP) is None
-    assert not site._may_post(False)
+    assert not site._may_post(False, previews=False)
     known.clear()
     assert site._operator("Bearer " + "y" * 16, IP) is None
-    assert site._may_post(False)
+    assert site._may_post(False, previews=False)
 
 
 # ---------------------------------------------------------------------- bodies

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from proxy.admin import Process
+from proxy.admin.overview import By
 from proxy.conversation.facts import UpstreamFacts
 from proxy.observe.telemetry import Telemetry
 from proxy.session.identity import NO_OWNER, user_digest
@@ -164,7 +165,7 @@ async def test_every_kill_is_audited_and_counted() -> None:
 async def run(state: FakeState, pattern: dict[str, Any]) -> dict[str, Any]:
     """A kill without sockets, which an autojump clock would not wait for."""
     body = json.dumps({"patterns": [pattern], "dry_run": False}).encode()
-    return await Process(state, Telemetry("1"), executes=True).kill(body, "127.0.0.1")
+    return await Process(state, Telemetry("1"), executes=True).act("kill", body, By("127.0.0.1"))
 
 
 async def test_what_upstream_refuses_is_not_noted_as_done(

@@ -14,7 +14,7 @@ from tests.admin.endpoint import TOKEN, FakeState, connected, endpoint
 #: same elsewhere. ``{}`` is sent to pages that take something, which means nothing: 400.
 OPEN = ((200, 200, 200), (200, 200, 200))
 LOOKING = ((200, 200, 200), (401, 401, 200))
-CHANGING = ((401, 401, 400), (401, 401, 400))
+CHANGING = ((400, 401, 400), (401, 401, 400))
 TABLE = {
     "/": OPEN,
     "/connections": LOOKING,
@@ -24,6 +24,9 @@ TABLE = {
     "/help": OPEN,
     "/incidents": LOOKING,
     "/kill": CHANGING,
+    "/abort": CHANGING,
+    "/interrupt": CHANGING,
+    "/close": CHANGING,
     "/metrics": LOOKING,
     "/readyz": OPEN,
     "/rules": LOOKING,
@@ -33,7 +36,7 @@ TABLE = {
 }
 #: And where no token is configured: on loopback kills are only previewed, elsewhere nothing is.
 WITHOUT_TOKEN = {
-    "/kill": ((400, 400, 400), (401, 401, 401)),
+    **{path: ((400,) * 3, (401,) * 3) for path, row in TABLE.items() if row is CHANGING},
     **{path: (row[0], (401,) * 3) for path, row in TABLE.items() if row is LOOKING},
 }
 GIVEN = (None, "Bearer wrong-wrong-wrong", f"Bearer {TOKEN}")
@@ -55,7 +58,7 @@ async def test_who_gets_what(path: str, place: int, address: str, token: str | N
     async with endpoint(FakeState(), address, token) as port:
         for authorization, status in zip(GIVEN, expected, strict=True):
             headers = {} if authorization is None else {"authorization": authorization}
-            method, body = ("POST", b"{}") if path == "/kill" else ("GET", b"")
+            method, body = ("POST", b"{}") if TABLE[path] is CHANGING else ("GET", b"")
             if body:
                 headers["content_type"] = "application/json"
             async with connected(port) as client:

@@ -445,7 +445,8 @@ def test_an_operation_that_is_killed_is_answered_as_interrupted_and_its_connecti
     session = session_one(talk)
     assert session.activity is not None
     [operation] = session.activity.operations
-    talk.conversation.interrupt(operation.place, 0.0)
+    assert talk.conversation.interrupt(operation.request_id, 0.0, "why")
+    assert not talk.conversation.interrupt(operation.request_id, 0.0, "why")
     told = answer(talk)
     assert (told["code"], told["codeName"]) == (11601, "Interrupted")
     talk.closes("interrupted")
@@ -461,7 +462,7 @@ def test_only_the_operation_that_upstream_works_at_is_interrupted():
     session = session_one(talk)
     assert session.activity is not None
     [operation] = session.activity.operations
-    talk.conversation.interrupt(operation.place, 0.0)
+    assert not talk.conversation.interrupt(operation.request_id, 0.0, "why")
     talk.quiet()
 
 

@@ -106,5 +106,7 @@ def test_a_transaction_aggregates_what_it_sees(client: Client) -> None:
 def test_operations_are_for_monitors() -> None:
     alice = Client(node(authorization=True, users=USERS))
     alice.log_in("alice", "app")
-    fields = {"pipeline": [{"$currentOp": {}}], "cursor": {}}
+    fields = {"pipeline": [{"$currentOp": {"allUsers": True}}], "cursor": {}}
     assert alice.run("aggregate", 1, **fields)["code"] == 13
+    fields["pipeline"] = [{"$currentOp": {}}]
+    assert len(alice.run("aggregate", 1, **fields)["cursor"]["firstBatch"]) == 1

@@ -9,12 +9,13 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pymongo
 import pytest
-from pymongo.errors import PyMongoError
+from pymongo.errors import AutoReconnect, PyMongoError
 
 from tests.endurance.program import Program, ended, upstream
 from tests.patience import PATIENCE, wait_until
@@ -38,8 +39,11 @@ class Workers(Program):
             return json.load(page)
 
     def kill(self, document: dict[str, Any]) -> Any:
+        return self.act("kill", document)
+
+    def act(self, action: str, document: dict[str, Any]) -> Any:
         one = urllib.request.Request(
-            f"http://127.0.0.1:{self.admin}/kill",
+            f"http://127.0.0.1:{self.admin}/{action}",
             json.dumps(document).encode(),
             {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"},
         )
@@ -233,6 +237,42 @@ def test_an_operator_kills_over_a_worker_s_connection(proxy: Workers) -> None:
         assert proxy.asked("summary")["cursors"] == 0
         with pytest.raises(PyMongoError):
             list(cursor)
+
+
+def test_an_operator_ends_one_thing_wherever_it_is(proxy: Workers) -> None:
+    with spread(proxy) as client:
+        for number in range(4):
+            with client.start_session() as session, session.start_transaction():
+                client.shop.orders.insert_one({"n": number}, session=session)
+                wait_until(lambda: proxy.asked("summary")["transactions"] == 1)
+                short = str(session.session_id["id"].as_uuid())[:8]
+                done = proxy.act("abort", {"session": short, "dry_run": False})
+                assert done["outcome"] == "aborted"
+                assert proxy.asked("summary")["transactions"] == 0
+                with pytest.raises(PyMongoError) as caught:
+                    client.shop.orders.insert_one({}, session=session)
+                assert caught.value.has_error_label("TransientTransactionError")
+                session.abort_transaction()
+        ended = proxy.series()['mongo_session_proxy_transactions_ended_total{outcome="aborted"}']
+        assert ended == 4
+        with ThreadPoolExecutor() as pool:
+            sleeps = [pool.submit(client.admin.command, "sleep", secs=600) for _ in range(6)]
+
+            def busy() -> list[Any]:
+                rows = proxy.asked("connections?state=operation")["connections"]
+                return [row for row in rows if row.get("command") == "sleep"]
+
+            wait_until(lambda: len(busy()) == 6)
+            rows = busy()
+            for row in rows[:3]:
+                wanted = {"conn": row["conn"], "operation": row["operation"], "dry_run": False}
+                assert proxy.act("interrupt", wanted)["outcome"] == "killOp"
+            for row in rows[3:]:
+                wanted = {"conn": row["conn"], "dry_run": False}
+                assert proxy.act("close", wanted)["outcome"] == "closed"
+            errors = [one.exception() for one in sleeps]
+        assert sum(getattr(error, "code", None) == 11601 for error in errors) == 3
+        assert sum(isinstance(error, AutoReconnect) for error in errors) == 3
 
 
 def test_one_that_dies_is_replaced_and_the_others_go_on(proxy: Workers) -> None:

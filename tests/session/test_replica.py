@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from proxy.build import VERSION
-from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.ids import LogicalSessionId, OpenTransaction, Origin
 from proxy.session.info import OperationSessionInfo
 from proxy.session.records import CursorId, Hit, InFlight, Operation, Selection
 from proxy.session.replica import SharedStore
 from proxy.session.store import SessionStore
 from proxy.session.telling import TOLD, acts_of
-from proxy.session.transactions import Outcome, Step, Tracker
+from proxy.session.transactions import Outcome, State, Step, Tracker
 from tests.session.fleet import Fleet
 from tests.session.sessions import ALICE, BOB, uuid
 
@@ -270,6 +270,37 @@ def test_transactions_of_child_sessions_are_known_to_the_hub_alone() -> None:
     fleet.stores[0].kill(Selection(everything=True), 3.0)
     fleet.talk()
     assert (fleet.hub.open_transactions, fleet.hub.owner_transactions("alice@app")) == (0, 0)
+
+
+@pytest.mark.parametrize("child", [b"", b"child"])
+@pytest.mark.parametrize("state", [State.ABORTED, State.COMMITTED])
+def test_a_transaction_that_an_operator_ended_is_over_for_everybody(
+    child: bytes, state: State
+) -> None:
+    fleet = Fleet(2)
+    session = fleet.stores[0].use(KEYS[0], 1.0, "alice@app", SHOP)
+    assert session is not None
+    info = OperationSessionInfo(KEYS[0], 3, False, True)
+    info.child = child
+    fleet.stores[0].transaction_step(session, Step.START, Outcome.OK, info, 1.0, UPSTREAM, 1)
+    fleet.talk()
+    everybody = [fleet.hub, *fleet.stores]
+    assert fleet.hub.open_transactions == 1
+    for number, ends in ((2, False), (3, True), (3, False)):
+        one = OpenTransaction(KEYS[0], number, b"", child)
+        assert fleet.hub.transaction_ended(one, 2.0, state) is ends
+    fleet.talk()
+    assert [store.open_transactions for store in everybody] == [0, 0, 0]
+    assert [store.owner_transactions("alice@app") for store in everybody] == [0, 0, 0]
+    counted = fleet.hub.whole_counts(store.counts.told() for store in fleet.stores).transactions
+    assert (counted["aborted"], counted["committed"]) == (
+        (1, 0) if state is State.ABORTED else (0, 1)
+    )
+    if not child:
+        assert {store.get(KEYS[0]).state for store in everybody} == {state}  # type: ignore[union-attr]
+    nobody = OpenTransaction(KEYS[1], 3)
+    assert not fleet.hub.transaction_ended(nobody, 3.0, state)
+    fleet.talk()
 
 
 @pytest.mark.parametrize("emulated", [True, False])

@@ -1,0 +1,199 @@
+"""The commands that change something: each shows first what it means, and asks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.terminal.arguments import filters
+from proxy.terminal.client import Trouble
+from proxy.terminal.printable import printable, screen_width, span
+from proxy.terminal.views import VIEWS, table
+
+if TYPE_CHECKING:
+    import argparse
+
+    from proxy.terminal.client import Endpoint
+
+_Document = dict[str, Any]
+
+
+def act(endpoint: Endpoint, options: argparse.Namespace) -> int:
+    """Carry out one of them and return the exit status."""
+    if not (options.dry_run or options.yes) and not (sys.stdin.isatty() and not options.json):
+        raise Trouble(f"say --dry-run to look or --yes to {options.command}", 2)
+    if options.command == "kill":
+        return _kill(endpoint, options)
+    wanted = _wanted(options)
+    if not options.yes:
+        seen = endpoint.post(options.command, wanted | {"dry_run": True})
+        if options.json:
+            print(json.dumps(seen))
+            return 0
+        wanted |= _shown(seen, options.command)
+        if options.dry_run or not _sure(_QUESTIONS[options.command]):
+            return 0
+    done = endpoint.post(options.command, wanted | {"dry_run": False})
+    if options.json:
+        print(json.dumps(done))
+    else:
+        print(_became(done, options.command))
+    return 1 if done["outcome"] in ("committed", "failed", "unreachable") else 0
+
+
+_QUESTIONS: Final = {
+    "abort": "End this transaction?",
+    "interrupt": "Interrupt this?",
+    "close": "Close this connection?",
+}
+
+
+def _wanted(options: argparse.Namespace) -> _Document:
+    wanted: _Document = {}
+    if options.filter_cluster is not None:
+        wanted["cluster"] = options.filter_cluster
+    if options.command == "abort":
+        wanted["session"] = options.session
+        if options.child is not None:
+            wanted["child"] = options.child
+    elif options.command == "close":
+        wanted["conn"] = options.conn
+    elif (options.conn is None) is (options.session is None):
+        raise Trouble("say which: CONN or --session ID", 2)
+    else:
+        named = {"conn": options.conn, "session": options.session}
+        wanted |= {name: value for name, value in named.items() if value is not None}
+    return wanted
+
+
+def _shown(seen: _Document, command: str) -> _Document:
+    """Show what is meant; what to add for it to be that and nothing else."""
+    if command == "abort":
+        row = seen["transaction"]
+        print("\n".join(table(VIEWS["transactions"], [row], screen_width())))
+        if row["operations"]:
+            print("What is in flight in it is interrupted.")
+        if not seen["reachable"]:
+            print("Its owner has no idle connection, and nobody else may end it.")
+        return {"txn_number": row["txn_number"], "child": row["child"]}
+    row = seen["connection"]
+    print("\n".join(table(VIEWS["connections"], [row], screen_width())))
+    if command == "close":
+        print("Its sessions, and what they have open upstream, stay as they are.")
+        return {}
+    if row.get("session"):
+        whose = printable(row.get("owner") or "nobody")
+        print(f"{_flight(row)} in session {printable(row['session'])} of {whose}")
+    return {"operation": row["operation"]}
+
+
+def _flight(row: _Document) -> str:
+    return f"{printable(row['command'])} for {span(row['operation_seconds'])}"
+
+
+def _became(done: _Document, command: str) -> str:
+    outcome = done["outcome"]
+    if command == "abort":
+        row = done["transaction"]
+        what = f"transaction {row['txn_number']} of session {printable(row['session'])}"
+        problem = printable(done["problem"])
+        said = {
+            "aborted": "is aborted",
+            "over": "was over already",
+            "committed": "has been committed in the meantime",
+        }
+        return f"{what} {said.get(outcome, f'is not ended: {problem}')}"
+    row = done["connection"]
+    if command == "close":
+        return f"connection {row['conn']} {'is closed' if outcome == 'closed' else 'was gone'}"
+    if outcome == "over":
+        return "it was over already"
+    how = {
+        "killOp": "upstream has ended it; its connection lives",
+        "closed": "the client was told so, and its connection closed",
+    }
+    return f"{printable(row['command'])} on connection {row['conn']} is interrupted: {how[outcome]}"
+
+
+# ------------------------------------------------------------------ sessions
+
+
+def _kill(endpoint: Endpoint, options: argparse.Namespace) -> int:
+    wanted: _Document = {}
+    if options.sessions:
+        wanted["sessions"] = options.sessions
+    pattern = filters(options)
+    cluster = pattern.pop("cluster", None)
+    if pattern:
+        wanted["patterns"] = [pattern]
+    if len(wanted) != 1:
+        raise Trouble("say which: sessions by id, or filters such as --application, not both", 2)
+    if cluster is not None:
+        wanted["cluster"] = cluster
+    if not options.yes:
+        seen = endpoint.post("kill", wanted | {"dry_run": True})
+        if options.json:
+            print(json.dumps(seen))
+            return 0
+        _show(seen)
+        sure = f"Kill these {seen['matched']:,} sessions?"
+        if options.dry_run or not seen["matched"] or not _sure(sure):
+            return 0
+        if options.sessions and len(seen["sessions"]) == seen["matched"]:
+            # Those, whoever else's id begins so by now.
+            wanted["sessions"] = [
+                {name: row[name] for name in ("session", "uid")} for row in seen["sessions"]
+            ]
+    done = endpoint.post("kill", wanted | {"dry_run": False})
+    if options.json:
+        print(json.dumps(done))
+    else:
+        _report(done)
+    return 0 if not (done["unreachable"] or done["failed"] or done["unknown"]) else 1
+
+
+def _show(seen: _Document) -> None:
+    if seen["sessions"]:
+        print("\n".join(table(VIEWS["sessions"], seen["sessions"], screen_width())))
+    left = seen["matched"] - len(seen["sessions"])
+    if left:
+        print(f"… and {left:,} more")
+    print(
+        f"{seen['matched']:,} sessions with {seen['operations']:,} commands in flight, "
+        f"{seen['transactions']:,} open transactions and {seen['cursors']:,} open cursors"
+    )
+    _unknown(seen)
+    _again(seen)
+    if seen["reachable"] < seen["matched"]:
+        missing = seen["matched"] - seen["reachable"]
+        print(f"{missing:,} of them have an owner without an idle connection to kill them through")
+
+
+def _sure(question: str) -> bool:
+    print(f"{question} [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _report(done: _Document) -> None:
+    print(
+        f"{done['killed']:,} killed, {done['unreachable']:,} unreachable, {done['failed']:,} failed"
+    )
+    _unknown(done)
+    _again(done)
+    for error, count in done["errors"].items():
+        print(f"{printable(error)}: {count:,} sessions")
+    rows = [*done["unreachable_sessions"], *done["failed_sessions"]]
+    if rows:
+        print("\n".join(table(VIEWS["sessions"], rows, screen_width())))
+
+
+def _again(document: _Document) -> None:
+    # A proxy of an earlier version does not say it.
+    if before := document.get("killed_before"):
+        print(f"{before:,} of them had been killed before, and not been used since")
+
+
+def _unknown(document: _Document) -> None:
+    for one in document["unknown"]:
+        print(f"{printable(one)}: no such session")

@@ -47,6 +47,7 @@ COMPILED: Final = (
     "proxy/conversation/passing.py",
     "proxy/conversation/pending.py",
     "proxy/conversation/replies.py",
+    "proxy/conversation/sharing.py",
     "proxy/net/readiness.py",
     "proxy/observe/recording.py",
     "proxy/net/relay.py",

@@ -258,7 +258,7 @@ class Seldom:
         self._again = -math.inf
         self._left_out = 0
 
-    def warn(self, now: float, **what: str) -> None:
+    def warn(self, now: float, **what: object) -> None:
         """Log it, or count it; ``now`` is in seconds."""
         if now < self._again:
             self._left_out += 1

@@ -97,9 +97,15 @@ def op_query(
 
 
 def op_reply(
-    *documents: Document, response_to: int, request_id: int = 1000, cursor_id: int = 0
+    *documents: Document,
+    response_to: int,
+    request_id: int = 1000,
+    cursor_id: int = 0,
+    flags: int = 8,
 ) -> bytes:
-    numbers = UINT32.pack(8) + INT64.pack(cursor_id) + UINT32.pack(0) + UINT32.pack(len(documents))
+    numbers = (
+        UINT32.pack(flags) + INT64.pack(cursor_id) + UINT32.pack(0) + UINT32.pack(len(documents))
+    )
     payload = numbers + b"".join(map(document, documents))
     return frame(opcodes.OP_REPLY, payload, request_id, response_to)
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from proxy.addresses import Address
 from proxy.conversation.conversation import Conversation
-from proxy.conversation.desk import Desk, Sessions
+from proxy.conversation.desk import Desk
 from proxy.conversation.exchange import Presentation
 from proxy.conversation.handlers import HANDLERS
+from proxy.conversation.sharing import Sessions
 from proxy.embedded.connection import Step
 from proxy.embedded.node import Node
 from proxy.settings.rules import RuleTables, make_rules

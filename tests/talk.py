@@ -21,12 +21,13 @@ from typing import Any
 import bson
 
 from proxy.conversation.conversation import Conversation
-from proxy.conversation.desk import Desk, Sessions
+from proxy.conversation.desk import Desk
 from proxy.conversation.exchange import Presentation
 from proxy.conversation.facts import UpstreamFacts
 from proxy.conversation.finished import Finished
 from proxy.conversation.handlers import HANDLERS
 from proxy.conversation.rule import Decision, Mode, Overdue, Rule, Rules
+from proxy.conversation.sharing import Sessions
 from proxy.errors import CommandError
 from proxy.session.identity import CONNECTION_STATUS, Identity
 from proxy.session.records import InFlight
@@ -142,6 +143,8 @@ def converse(
     store: SessionStore | None = None,
     refuse_early: bool = False,
     sign_refusals: bool = False,
+    enabled: bool = True,
+    clock: float = 0.0,
     **presentation: Any,
 ) -> Conversation:
     """A conversation with nothing said yet; ids that it makes up are zero."""
@@ -151,7 +154,9 @@ def converse(
         store if store is not None else SessionStore(),
         refuse_early=refuse_early,
         sign_refusals=sign_refusals,
+        enabled=enabled,
         random=lambda: bytes(16),
+        wall_clock=lambda: clock,
     )
     desk = Desk(sessions, 1, "client", UPSTREAM, lambda: facts)
     return Conversation(Presentation(**presentation), observer, desk, HANDLERS)

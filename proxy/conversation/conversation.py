@@ -155,14 +155,15 @@ class Conversation(Replies):
             self._doubted(self, request, verdict, now)
         else:
             self.forward(request, now, tracked=verdict)
-            if verdict is None and not request.expects_reply:
+            if verdict is None and not request.expects_reply and not self.desk.judges_all:
                 self.burst = burst_of(request)
 
     def repeat(self, frames: deque[bytes]) -> None:
         """Take those in front that say the same as the last unacknowledged write: they go upstream
         as it did."""
-        if self.burst is None or self.ending or self.close:
+        if self._must_look():
             return
+        assert self.burst is not None
         count = self.burst.count(frames)
         if count:
             self._repeated(count, [frames.popleft() for _ in range(count)])
@@ -170,12 +171,17 @@ class Conversation(Replies):
     def repeat_run(self, data: bytes, most: int) -> int:
         """As :meth:`repeat`, of those that stand whole at the beginning of ``data``, each of
         ``most`` bytes at the most; returns where they end."""
-        if self.burst is None or self.ending or self.close:
+        if self._must_look():
             return 0
+        assert self.burst is not None
         end, count = self.burst.run(data, most)
         if count:
             self._repeated(count, (data if end == len(data) else data[:end],))
         return end
+
+    def _must_look(self) -> bool:
+        """Whether each request has to be read, or none may pass any more."""
+        return self.burst is None or bool(self.ending or self.close) or self.desk.judges_all
 
     def _repeated(self, count: int, data: Sequence[bytes]) -> None:
         # What they are was judged with the first of them, and hangs on nothing that can change.

@@ -3,16 +3,13 @@ is tracked. Decides without I/O; what was decided is told to a recorder."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from proxy.conversation.hello import BEGINNING
 from proxy.conversation.incidents import incidents
-from proxy.conversation.recorder import Recorder  # noqa: TC001 - a field's, see test_compiled
-from proxy.conversation.rule import Context, Rules, is_routine, refusal, signed
-from proxy.conversation.said import Said, Sayings
+from proxy.conversation.judging import recorded
+from proxy.conversation.rule import Context, is_routine
 from proxy.conversation.tracking import Doubted, Tracked, Tracking
 from proxy.session import passed_on
 from proxy.session.caller import Caller
@@ -20,47 +17,23 @@ from proxy.session.commands import Facts
 from proxy.session.identity import NOBODY, Identities, Identity
 from proxy.session.ids import Origin
 from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
-from proxy.session.known import KnownUsers
 from proxy.session.plans import Plan, committing, note
 from proxy.session.promises import Promise
 from proxy.session.records import CursorId
 from proxy.session.stable_api import repeats_parameters
-from proxy.session.store import SessionStore
 
 if TYPE_CHECKING:
     from proxy.conversation.facts import UpstreamFacts
     from proxy.conversation.hello import ClientMetadata
+    from proxy.conversation.said import Said
+    from proxy.conversation.sharing import Sessions
     from proxy.errors import CommandError
     from proxy.session.ids import LogicalSessionId
     from proxy.session.patterns import Learnt
     from proxy.session.records import Session
     from proxy.session.steps import Steps
+    from proxy.session.store import SessionStore
     from proxy.wire.messages import Request
-
-
-def _random() -> bytes:
-    return os.urandom(16)
-
-
-@dataclass(slots=True)
-class Sessions:
-    """What all connections of a process share. ``rules`` may be replaced at any time."""
-
-    rules: Rules
-    recorder: Recorder
-    store: SessionStore = field(default_factory=SessionStore)
-    known: KnownUsers = field(default_factory=KnownUsers)
-    identities: Identities = field(default_factory=Identities)
-    sayings: Sayings = field(default_factory=Sayings)
-    #: Off: ordinary requests are neither judged nor tracked. Session control always is.
-    enabled: bool = True
-    #: Refuse here what upstream would refuse itself, in the words of a server 4.2.
-    refuse_early: bool = False
-    #: Say in errors that the proxy refused, where upstream would not have said the same.
-    sign_refusals: bool = True
-    random: Callable[[], bytes] = _random
-    #: What is still to be noted of kills whose connections are over; somebody has to go on with it.
-    unfinished: deque[Iterator[None]] = field(default_factory=deque)
 
 
 def _finding(steps: Steps[int], found: list[int]) -> Iterator[None]:
@@ -189,12 +162,15 @@ class Desk:
         wrapped where upstream must refuse the request.
         """
         if not self._sessions.enabled:
-            return None
+            return self.plain_refusal(request, now) if self.judges_all else None
         if request.layout.sessionless:
+            error: CommandError | None = None
             if request.command == "getMore" and self._reads_session(request):
                 error = self._judge(request, NO_SESSION, None, now)
-                if error is not None:
-                    return error
+            elif self._sessions.rules.judge_all:
+                error = self.plain_refusal(request, now)
+            if error is not None:
+                return error
             return self.tracking.requested(request, NO_SESSION, None, now)
         caller, layout, info = self.caller, request.layout, self._last
         at = request.base + layout.session_id
@@ -244,6 +220,22 @@ class Desk:
         session = None if info.lsid is None else self._sessions.store.get(info.lsid)
         return self._judge(request, info, session, now, plan)
 
+    @property
+    def judges_all(self) -> bool:
+        """Whether some rule is to be shown every request."""
+        return self._sessions.rules.judge_all
+
+    def plain_refusal(self, request: Request, now: float) -> CommandError | None:
+        """What the rules that judge all have against a request about which no other is asked."""
+        caller = self.caller
+        if self._is_server or not self.judges_all or request.command in BEGINNING:
+            return None
+        info = NO_SESSION
+        if not request.layout.sessionless:
+            info = read_operation_session_info(request, caller)
+        sessions, context = self._sessions, self._context(request, info, None, now, None)
+        return recorded(self, sessions, context, sessions.rules.decide_plain(context))
+
     def _judge(
         self,
         request: Request,
@@ -268,7 +260,24 @@ class Desk:
             return None
         if info is NO_SESSION and plan is not None and not rules.judge_plans:
             return None
-        context = Context(
+        context = self._context(request, info, session, now, plan)
+        error = recorded(self, sessions, context, rules.decide(context))
+        here = info.malformed if info.ambiguous is None and not checks else info.ambiguous
+        if info.malformed is not None:
+            left = "" if error is not None else "reported" if here is None else "refused"
+            sessions.recorder.malformed(info.malformed, request.command, now, self, left)
+        return here if error is None else error
+
+    def _context(
+        self,
+        request: Request,
+        info: OperationSessionInfo,
+        session: Session | None,
+        now: float,
+        plan: Plan | None,
+    ) -> Context:
+        sessions, facts = self._sessions, self._facts
+        return Context(
             request,
             info,
             self._caller,
@@ -278,20 +287,10 @@ class Desk:
             plan,
             self.origin,
             self.upstream,
-            checks,
-            self._facts.ran_open,
+            facts.native and not sessions.refuse_early,
+            facts.ran_open,
+            sessions.wall_clock(),
         )
-        decisions = rules.decide(context)
-        for decision in decisions:
-            sessions.recorder.ruled(decision, request.command, now, self, info.lsid)
-        error = refusal(decisions) if decisions else None
-        if error is not None and sessions.sign_refusals:
-            error = signed(decisions[-1])
-        here = info.malformed if info.ambiguous is None and not checks else info.ambiguous
-        if info.malformed is not None:
-            left = "" if error is not None else "reported" if here is None else "refused"
-            sessions.recorder.malformed(info.malformed, request.command, now, self, left)
-        return here if error is None else error
 
     # ------------------------------------------------------------------ session control
 

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from proxy.conversation.question import ask_identity
+from proxy.conversation.rule import unreadable
 from proxy.conversation.tracking import Doubted
-from proxy.errors import CommandError
 from proxy.session.refusals import too_long
 
 if TYPE_CHECKING:
     from proxy.conversation.conversation import Conversation, RequestHandler
     from proxy.conversation.pending import Pending
+    from proxy.errors import CommandError
     from proxy.wire.messages import Request
     from proxy.wire.replies import Reply
 
@@ -57,9 +58,13 @@ def _on_no_command(conversation: Conversation, request: Request, now: float) -> 
     """A legacy opcode, or a message that cannot be read."""
     if request.overlong:
         conversation.refuse(request, too_long(request.problem), now)
+        return
+    refusal = conversation.desk.plain_refusal(request, now)
+    if refusal is not None:
+        conversation.refuse(request, refusal, now)
     elif request.problem:
-        error = CommandError(22, "InvalidBSON", request.problem)
-        forward_doubted(conversation, request, Doubted(error, None), now)
+        doubted = Doubted(unreadable(request.problem), None)
+        forward_doubted(conversation, request, doubted, now)
     else:
         conversation.forward(request, now)
 

@@ -37,6 +37,9 @@ HELLO_COMMANDS: Final = frozenset({"hello", "isMaster", "ismaster"})
 #: Commands after which somebody else may be authenticated on the connection.
 AUTHENTICATION_COMMANDS: Final = frozenset({"saslStart", "saslContinue", "authenticate", "logout"})
 
+#: What a connection begins with. It changes no data, and who it is comes out of it only.
+BEGINNING: Final = HELLO_COMMANDS | AUTHENTICATION_COMMANDS
+
 #: The longest text taken over from client metadata, in characters. The server's own bounds
 #: are 128 bytes for the application's name and 512 bytes for the whole document.
 MAX_METADATA_TEXT: Final = 128

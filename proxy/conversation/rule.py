@@ -17,6 +17,11 @@ they are by now. A rule that can refuse nothing as it is set may say so with ``i
 never asked. One that asks a plan how much it hits or makes says ``weighs_plans = True``, so that a
 long list was looked up before, in turns with other work.
 
+Rules are asked about requests that have to do with sessions. One that says ``judges = "all"`` is
+asked about all others as well, but for ``hello`` and logins, and about everything that the other
+attributes could spare it. What it is promised of a command is bounded: ``command``,
+``namespaces`` and ``writes`` of the context (:mod:`proxy.wire.subjects`), beside who asks.
+
 What a rule refuses is told to operators with ``reason`` and ``bound`` of its error
 (:meth:`proxy.errors.CommandError.because`), and the client is told that the proxy refused, unless
 ``speaks_as_server = True`` says that upstream gives the same error for the same thing.
@@ -32,6 +37,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, Ty
 from proxy.errors import CommandError
 from proxy.session.ids import UNKNOWN_ORIGIN, Origin
 from proxy.session.records import CursorId
+from proxy.wire.subjects import subject_of
 
 if TYPE_CHECKING:
     from proxy.session.across import Known
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
     from proxy.session.plans import Plan
     from proxy.session.records import Session
     from proxy.wire.messages import Request
+    from proxy.wire.subjects import Subject
 
 
 P = TypeVar("P")
@@ -54,6 +61,9 @@ class Context:
     from, ``upstream`` (an address) where it leads. ``upstream_checks`` is false where upstream
     is known not to validate session fields, so that only the proxy refuses a wrong one.
     ``ran_open`` says that upstream was seen to run without authorization and has it on now.
+
+    ``now`` is in seconds on the proxy's own clock, that of all times in the store, and
+    ``wall_now`` in seconds since 1970, that of people.
     """
 
     request: Request
@@ -67,6 +77,31 @@ class Context:
     upstream: str = ""
     upstream_checks: bool = True
     ran_open: bool = False
+    wall_now: float = 0.0
+    _subject: Subject | None = None
+
+    @property
+    def command(self) -> str:
+        """The command's name, the same for every form of it; "" for what cannot be read."""
+        return self.subject.command
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """What it names as its own or writes to: each ``database.collection``, or
+        ``database.$cmd``; "" among them for what cannot be told."""
+        return self.subject.namespaces
+
+    @property
+    def writes(self) -> bool:
+        """False only for what is known to write no data."""
+        return self.subject.writes
+
+    @property
+    def subject(self) -> Subject:
+        """These three."""
+        if self._subject is None:
+            self._subject = subject_of(self.request)
+        return self._subject
 
 
 def is_routine(
@@ -138,11 +173,17 @@ class Decision:
 
 
 class Rules:
-    """The rules in order; the first that refuses decides."""
+    """The rules in order; the first that refuses decides.
+
+    Those that are ``lenient`` let a request go on when they raise; all others refuse it.
+    """
 
     __slots__ = (
         "_asked",
+        "_lenient",
+        "_of_all",
         "_rules",
+        "judge_all",
         "judge_plans",
         "judge_privileges",
         "judge_routine",
@@ -150,38 +191,54 @@ class Rules:
         "weigh_plans",
     )
 
-    def __init__(self, rules: Iterable[tuple[Rule, Mode]]) -> None:
+    def __init__(self, rules: Iterable[tuple[Rule, Mode]], lenient: Iterable[Rule] = ()) -> None:
         self._rules: Final = [(rule, mode) for rule, mode in rules if mode is not Mode.OFF]
         self._asked: Final = [one for one in self._rules if not getattr(one[0], "idle", False)]
-        #: Whether any rule has to be asked about routine requests.
+        self._of_all: Final = [one for one in self._asked if judges_all(one[0])]
+        self._lenient: Final = list(lenient)
+        #: Whether any rule has to be asked about requests that say nothing of sessions.
+        self.judge_all = bool(self._of_all)
+        #: Whether any has to be asked about routine requests.
         self.judge_routine = self._any("judges_routine")
         #: And about those that are part of a transaction.
         self.judge_transactions = self.judge_routine or self._any("judges_transactions")
         #: Whether any has to be asked about session commands that have no lsid themselves.
         self.judge_plans = self._any("judges_plans")
         #: Whether any looks at what the caller may do.
-        self.judge_privileges = self._any("judges_privileges")
+        self.judge_privileges = any(
+            getattr(rule, "judges_privileges", True) for rule, _ in self._asked
+        )
         #: Whether any wants to know how much a session command hits or makes.
         self.weigh_plans = any(getattr(rule, "weighs_plans", False) for rule, _ in self._asked)
 
     def _any(self, attribute: str) -> bool:
-        return any(getattr(rule, attribute, True) for rule, _ in self._asked)
+        return self.judge_all or any(getattr(rule, attribute, True) for rule, _ in self._asked)
 
     def decide(self, context: Context) -> list[Decision]:
         """What the rules say: nothing, or reports and at most one refusal, which comes last.
 
         A rule that raises refuses, as nobody knows what it would have said.
         """
+        return self._decide(self._asked, context)
+
+    def decide_plain(self, context: Context) -> list[Decision]:
+        """As :meth:`decide`, of a request that says nothing of sessions or about which only those
+        are asked that judge all. What cannot be read they refuse unseen."""
+        return self._decide(self._of_all, context)
+
+    def _decide(self, asked: Iterable[tuple[Rule, Mode]], context: Context) -> list[Decision]:
         decisions: list[Decision] = []
-        for rule, mode in self._asked:
+        problem = context.request.problem
+        for rule, mode in asked:
             failure: Exception | None = None
+            refused = mode is Mode.ENFORCE
             try:
-                error = rule.refuse(context)
+                error = unreadable(problem) if problem else rule.refuse(context)
             except Exception as caught:
                 failure = caught
                 error = CommandError(1, "InternalError", f"the rule {rule.name} failed")
+                refused = refused and not any(rule is one for one in self._lenient)
             if error is not None:
-                refused = mode is Mode.ENFORCE
                 as_server = failure is None and getattr(rule, "speaks_as_server", False)
                 decisions.append(Decision(rule.name, refused, error, failure, as_server))
                 if refused:
@@ -193,6 +250,16 @@ class Rules:
         for rule, mode in self._rules:
             if isinstance(rule, kind) and mode is Mode.ENFORCE:
                 yield rule
+
+
+def judges_all(rule: Rule | type[Rule]) -> bool:
+    """Whether a rule asks to be shown every request."""
+    return getattr(rule, "judges", "sessions") == "all"
+
+
+def unreadable(problem: str) -> CommandError:
+    """What a server says to a message that it cannot read."""
+    return CommandError(22, "InvalidBSON", problem)
 
 
 class Overdue(NamedTuple):

@@ -42,6 +42,8 @@ class DecisionRecorder:
         self._telemetry = telemetry
         self._audit = audit
         self._log = log or logs.logger()
+        #: By the name of a rule.
+        self._failures: dict[str, logs.Seldom] = {}
 
     def malformed(
         self, error: CommandError, command: str, now: float, desk: Asker, decision: str
@@ -88,8 +90,8 @@ class DecisionRecorder:
         if decision.refused and command in SESSION_COMMANDS:
             self._telemetry.control(command, "refused")
         if decision.failure is not None:
-            self._log.error(
-                "rule failed", rule=decision.rule, conn=desk.connection, exc_info=decision.failure
+            self._failed(decision.rule).warn(
+                now, rule=decision.rule, conn=desk.connection, exc_info=decision.failure
             )
         self._account(incident, decision.error, decided, command, now, desk, lsid)
 
@@ -133,6 +135,13 @@ class DecisionRecorder:
             owner=overdue.session.owner.name,
             code=code,
         )
+
+    def _failed(self, rule: str) -> logs.Seldom:
+        # One that fails may do so at every request.
+        found = self._failures.get(rule)
+        if found is None:
+            found = self._failures[rule] = logs.Seldom(self._log, "rule failed", error=True)
+        return found
 
     def _refused(self, error: CommandError, command: str, now: float, desk: Asker) -> None:
         """The proxy itself refused, and no rule."""

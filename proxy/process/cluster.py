@@ -17,7 +17,7 @@ import trio
 from proxy import logs
 from proxy.addresses import Address, parse_address, parse_upstream
 from proxy.build import VERSION
-from proxy.conversation.desk import Sessions
+from proxy.conversation.sharing import Sessions
 from proxy.errors import CommandError, ConfigError, NotDialledError
 from proxy.net import tls
 from proxy.net.redirected import ANYBODY, Redirection
@@ -112,6 +112,7 @@ class Cluster(Shown):
             enabled=config.sessions.tracking,
             refuse_early=config.sessions.refuse_early,
             sign_refusals=config.sessions.sign_refusals,
+            wall_clock=time.time,
         )
         self.upstreams = Upstreams(
             {"on": True, "off": False}.get(config.sessions.authorization),

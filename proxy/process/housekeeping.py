@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 if TYPE_CHECKING:
-    from proxy.conversation.desk import Sessions
+    from proxy.conversation.sharing import Sessions
     from proxy.observe.slow import SlowLog
     from proxy.upstream.facts import Upstreams
 

@@ -14,7 +14,7 @@ import trio
 from proxy.listing.slices import in_slices
 
 if TYPE_CHECKING:
-    from proxy.conversation.desk import Sessions
+    from proxy.conversation.sharing import Sessions
     from proxy.process.asking import Asking
     from proxy.session.ids import Origin
 

@@ -24,8 +24,8 @@ from proxy.session.plans import abort_command
 from proxy.session.transactions import STEPPED_DOWN, State
 
 if TYPE_CHECKING:
-    from proxy.conversation.desk import Sessions
     from proxy.conversation.rule import Overdue
+    from proxy.conversation.sharing import Sessions
     from proxy.session.records import Session
     from proxy.wire.replies import Reply
 

@@ -18,7 +18,7 @@ from proxy.process.strangers import Strangers
 
 if TYPE_CHECKING:
     from proxy.admin.kill import Asker
-    from proxy.conversation.desk import Sessions
+    from proxy.conversation.sharing import Sessions
     from proxy.net.limits import BufferBudget
     from proxy.net.tls import ListenerTls, UpstreamTls
     from proxy.observe.telemetry import Telemetry

@@ -15,8 +15,8 @@ from proxy.settings.rules import rule_rows
 
 if TYPE_CHECKING:
     from proxy.admin.kill import Asker
-    from proxy.conversation.desk import Sessions
     from proxy.conversation.facts import UpstreamFacts
+    from proxy.conversation.sharing import Sessions
     from proxy.observe.audit import Audit
     from proxy.observe.telemetry import Telemetry
     from proxy.process.common import Common

@@ -47,6 +47,7 @@ class CustomRule(_Table):
 
     rule: Annotated[str, Field(min_length=3)]
     mode: ModeName = "enforce"
+    on_error: Literal["refuse", "pass"] = "refuse"
     settings: Annotated[dict[str, Any], AfterValidator(_written)] = {}
 
 
@@ -98,19 +99,23 @@ def make_rules(tables: Any) -> Rules:  # noqa: ANN401 - a RuleTables
         ConfigError: with every rule of one's own that cannot be had, or not with these settings.
     """
     rules: list[tuple[Rule, Mode]] = []
-    for rule in _RULES:
-        settings = getattr(tables, rule.name).model_dump()
+    for kind in _RULES:
+        settings = getattr(tables, kind.name).model_dump()
         mode = Mode(settings.pop("mode"))
-        rules.append((make_rule(rule, settings), mode))
+        rules.append((make_rule(kind, settings), mode))
     problems: list[str] = []
+    lenient: list[Rule] = []
     for number, custom in enumerate(tables.custom):
         try:
-            rules.append((load_rule(custom.rule, custom.settings), Mode(custom.mode)))
+            rule = load_rule(custom.rule, custom.settings)
+            rules.append((rule, Mode(custom.mode)))
+            if custom.on_error == "pass":
+                lenient.append(rule)
         except ConfigError as error:
             problems += [_placed(number, text) for text in error.problems]
     if problems:
         raise ConfigError(problems)
-    return Rules(rules)
+    return Rules(rules, lenient)
 
 
 def problems_of(data: Mapping[str, Any]) -> list[str]:

@@ -36,7 +36,9 @@ from proxy.wire.opcodes import (
     MORE_TO_COME,
     OP_COMMAND,
     OP_COMMAND_REPLY,
+    OP_GET_MORE,
     OP_MSG,
+    OP_QUERY,
     OP_REPLY,
     UINT32,
 )
@@ -56,6 +58,8 @@ _answer = Shapes(read_answer).read
 
 #: OP_REPLY flag AwaitCapable, which every server since 1.6 sets.
 _AWAIT_CAPABLE = 8
+#: The same and QueryFailure.
+_FAILED: Final = _AWAIT_CAPABLE | 2
 
 #: Cursors that are read of one reply; a router asks for as many as there are shards.
 _MOST_CURSORS: Final = 1_000
@@ -220,7 +224,17 @@ def reply_frame(
     """
     if request.opcode == OP_MSG:
         flags |= request.flags & CHECKSUM_PRESENT
-    plain = plain_reply(request.opcode, request_id, request.request_id, document, flags=flags)
+    if (
+        not request.command
+        and request.opcode in (OP_QUERY, OP_GET_MORE)
+        and isinstance(document, Mapping)
+        and "errmsg" in document
+    ):
+        # What is no command hears of an error so.
+        body = bson.encode({"$err": document["errmsg"], **document})
+        plain = op_reply(request.request_id, request_id, [body], flags=_FAILED)
+    else:
+        plain = plain_reply(request.opcode, request_id, request.request_id, document, flags=flags)
     compressor = request.compressor
     return plain if compressor is None else deflate(plain, compressor)
 

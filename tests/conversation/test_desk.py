@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +11,24 @@ from bson import Binary, Int64
 
 from proxy.conversation.facts import UpstreamFacts
 from proxy.conversation.hello import ClientMetadata
-from proxy.conversation.rule import Context, Mode
+from proxy.conversation.rule import Context, Mode, Rules
 from proxy.errors import CommandError
 from proxy.session.identity import NO_OWNER, Identity, user_digest
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.refusals import TOO_MANY_SESSIONS
 from proxy.wire.messages import read_request
-from tests.build import command, reply
+from tests.build import (
+    body,
+    command,
+    frame,
+    op_delete,
+    op_insert,
+    op_msg,
+    op_query,
+    op_reply,
+    reply,
+    sequence,
+)
 from tests.talk import UPSTREAM, Talk, Watching, converse
 
 ALICE = Identity((("alice", "app"),))
@@ -250,3 +262,151 @@ def test_facts_for_session_control():
     facts = desk.facts(None)
     assert (facts.native, facts.timeout_minutes, facts.caller) == (False, 5, desk.caller)
     assert facts.store is desk.store
+
+
+class All:
+    """Forbids to drop anything, and remembers what it was shown."""
+
+    name = "no_drops"
+    judges = "all"
+    #: Of no effect beside that.
+    judges_routine = False
+    judges_transactions = False
+    judges_plans = False
+
+    def __init__(self) -> None:
+        self.seen: list[Context] = []
+
+    def refuse(self, context: Context) -> CommandError | None:
+        self.seen.append(context)
+        if context.command in ("drop", "delete"):
+            return CommandError(13, "Unauthorized", "nothing is dropped here")
+        return None
+
+
+class Sessionful(All):
+    """As that, but asks for no more than what has to do with sessions."""
+
+    name = "sessionful"
+    judges = "sessions"
+
+
+REFUSED = {"ok": 0.0, "errmsg": "nothing is dropped here", "code": 13, "codeName": "Unauthorized"}
+DROP = command({"drop": "c", "$db": "db"}, 1)
+
+
+def of_all(mode: Mode = Mode.ENFORCE, **how: Any) -> tuple[All, Sessionful, Talk]:
+    rule, other = All(), Sessionful()
+    talk = Talk(facts=SECURED, rules=[(other, mode), (rule, mode)], **how)
+    talk.conversation.desk.identified(Identity((("alice", "app"),), (("read", "db"),)))
+    talk.conversation.desk.introduced(ClientMetadata("shop", "PyMongo", "4.20", "Linux"))
+    return rule, other, talk
+
+
+def test_a_rule_that_judges_all_is_shown_what_says_nothing_of_sessions():
+    rule, other, talk = of_all(clock=1000.0)
+    talk.at(7.0).client(DROP).client_is_told(DROP, REFUSED).idle()
+    (seen,) = rule.seen
+    assert other.seen == []
+    assert (seen.command, seen.namespaces, seen.writes) == ("drop", ("db.c",), True)
+    assert (seen.caller.name, seen.caller.identity.roles) == ("alice@app", (("read", "db"),))
+    assert seen.origin.application == "shop"
+    assert (seen.info.lsid, seen.session, seen.now, seen.wall_now) == (None, None, 7.0, 1000.0)
+    assert talk.observer.only("ruled") == [("no_drops", "drop")]
+
+
+def test_where_it_reports_the_request_goes_on():
+    rule, _, talk = of_all(Mode.REPORT)
+    talk.client(DROP).upstream_gets(DROP).quiet()
+    assert talk.observer.only("ruled") == [("no_drops", "drop")]
+    garbage = frame(2013, b"\0\0\0\0\0garbage")
+    talk.upstream(reply({"ok": 1.0}, 1)).client_gets(reply({"ok": 1.0}, 1))
+    talk.client(garbage).upstream_gets(garbage)
+    assert talk.observer.only("ruled")[1:] == [("no_drops", "")]
+    assert len(rule.seen) == 1
+
+
+def test_hello_and_logins_come_to_no_rule():
+    rule, _, talk = of_all()
+    hello = command({"hello": 1, "$db": "admin"}, 1)
+    talk.client(hello).upstream_gets(hello)
+    login = command({"saslStart": 1, "mechanism": "PLAIN", "payload": b"", "$db": "admin"}, 1)
+    talk.client(login).upstream_gets(login)
+    assert rule.seen == []
+
+
+def test_what_has_to_do_with_sessions_comes_to_all_rules():
+    rule, other, talk = of_all()
+    for _ in range(2):
+        talk.client(FIND).upstream_gets(FIND)
+        talk.upstream(reply({"ok": 1.0}, 1)).client_gets(reply({"ok": 1.0}, 1))
+    assert len(rule.seen) == len(other.seen) == 2
+    assert rule.seen[1].session is not None
+
+
+def test_without_tracking_it_is_asked_too():
+    rule, other, talk = of_all(enabled=False)
+    talk.client(FIND).upstream_gets(FIND)
+    drop = command({"drop": "c", "lsid": LSID, "$db": "db"}, 2)
+    talk.client(drop)
+    assert [seen.command for seen in rule.seen] == ["find", "drop"]
+    assert rule.seen[1].info.lsid == LogicalSessionId(bytes(16), user_digest("alice", "app"))
+    assert (other.seen, b"".join(talk._taken("to_upstream"))) == ([], b"")
+
+
+def test_opcodes_of_old_and_what_cannot_be_read():
+    rule, _, talk = of_all()
+    talk.client(op_delete("db.c", {})).idle()
+    insert = op_insert("db.c", {})
+    talk.client(insert).upstream_gets(insert).idle()
+    assert [seen.command for seen in rule.seen] == ["delete", "insert"]
+    garbage = frame(2013, b"\0\0\0\0\0garbage")
+    talk.client(garbage)
+    assert b"InvalidBSON" in b"".join(talk._taken("to_client"))
+    assert len(rule.seen) == 2
+    assert talk.observer.only("ruled") == [("no_drops", "delete"), ("no_drops", "")]
+
+
+def test_a_query_of_old_is_refused_in_its_own_form():
+    rule, _, talk = of_all()
+    rule.refuse = lambda context: CommandError(13, "Unauthorized", "no")
+    query = op_query("db.c", {})
+    talk.client(query)
+    told = {"$err": "no", "ok": 0.0, "errmsg": "no", "code": 13, "codeName": "Unauthorized"}
+    assert b"".join(talk._taken("to_client"))[16:] == op_reply(told, response_to=1, flags=10)[16:]
+
+
+def test_unacknowledged_writes_are_each_shown_to_it():
+    rule, _, talk = of_all()
+    write = op_msg(
+        body({"delete": "c", "$db": "db"}), sequence("deletes", {"q": {}, "limit": 0}), flags=2
+    )
+    insert = op_msg(body({"insert": "c", "$db": "db"}), sequence("documents", {}), flags=2)
+    for _ in range(2):
+        talk.client(insert).upstream_gets(insert)
+    talk.client(write).idle()
+    assert talk.conversation.burst is None
+    assert [seen.command for seen in rule.seen] == ["insert", "insert", "delete"]
+
+
+def test_a_burst_that_began_before_the_rule_came_is_looked_at():
+    rule, _, talk = of_all()
+    sessions = talk.conversation.desk._sessions
+    new, sessions.rules = sessions.rules, Rules([])
+    write = op_msg(body({"delete": "c", "$db": "db"}), sequence("deletes", {}), flags=2)
+    talk.client(write).upstream_gets(write)
+    waiting = deque((write,))
+    assert talk.conversation.burst is not None
+    sessions.rules = new
+    talk.conversation.repeat(waiting)
+    assert talk.conversation.repeat_run(write, 1000) == 0
+    assert len(waiting) == 1
+    talk.client(write).idle()
+    assert len(rule.seen) == 1
+
+
+def test_servers_are_asked_for_by_nobody():
+    rule, _, talk = of_all()
+    talk.conversation.desk.identified(Identity((("__system", "local"),)))
+    talk.client(DROP).upstream_gets(DROP)
+    assert rule.seen == []

@@ -95,6 +95,30 @@ def test_a_rule_that_raises_refuses() -> None:
     assert not decision.refused
 
 
+def test_a_lenient_rule_that_raises_lets_the_request_go_on() -> None:
+    one, other = rule(ValueError("bug")), rule(NO)
+    first, second = Rules([(one, Mode.ENFORCE), (other, Mode.ENFORCE)], [one, other]).decide(
+        REQUEST
+    )
+    assert first.failed
+    assert not first.refused
+    assert (second.refused, second.error) == (True, NO)
+
+
+def test_rules_that_judge_all() -> None:
+    one, other = rule(NO), rule(NO)
+    one.judges = "all"  # type: ignore[attr-defined]
+    other.judges_routine = False  # type: ignore[attr-defined]
+    assert not Rules([(other, Mode.ENFORCE)]).judge_all
+    chain = Rules([(other, Mode.ENFORCE), (one, Mode.REPORT)])
+    assert chain.judge_all
+    assert chain.judge_routine
+    assert chain.judge_plans
+    (decision,) = chain.decide_plain(REQUEST)
+    assert (decision.refused, other.asked) == (False, 0)
+    assert not Rules([(one, Mode.OFF)]).judge_all
+
+
 def test_only_rules_in_force_are_found_by_kind() -> None:
     first, second, third = rule(), rule(), rule()
     modes = (Mode.ENFORCE, Mode.REPORT, Mode.OFF)

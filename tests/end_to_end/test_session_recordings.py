@@ -13,10 +13,11 @@ import bson
 import pytest
 
 from proxy.conversation.conversation import Conversation
-from proxy.conversation.desk import Desk, Sessions
+from proxy.conversation.desk import Desk
 from proxy.conversation.exchange import Presentation
 from proxy.conversation.facts import UpstreamFacts
 from proxy.conversation.handlers import HANDLERS
+from proxy.conversation.sharing import Sessions
 from proxy.session.commands import SESSION_COMMANDS
 from proxy.settings.rules import RuleTables, make_rules
 from proxy.wire.messages import read_request

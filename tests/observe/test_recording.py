@@ -8,9 +8,10 @@ import structlog
 from bson import Binary
 
 from policies.ownership import Ownership
-from proxy.conversation.desk import Desk, Sessions
+from proxy.conversation.desk import Desk
 from proxy.conversation.facts import UpstreamFacts
 from proxy.conversation.rule import Decision, Mode, Overdue, Rules
+from proxy.conversation.sharing import Sessions
 from proxy.observe.recording import DecisionRecorder
 from proxy.observe.refusals import Whose
 from proxy.observe.telemetry import Telemetry
@@ -224,3 +225,25 @@ def test_somebody_elses_digest(command: str) -> None:
     assert reply["code"] == 13
     told = [entry for entry in proxy.recorder.seen[seen:] if entry[0] in ("incident", "malformed")]
     assert told == ([("malformed", 13)] if command == "ping" else [("incident", "foreign_uid")])
+
+
+def test_a_rule_that_fails_again_and_again_is_logged_seldom() -> None:
+    made = Recorded()
+    failure = ValueError("bug")
+    with structlog.testing.capture_logs() as logged:
+        made.recorder._log = structlog.get_logger()
+        for rule, now in (
+            ("ownership", 5.0),
+            ("ownership", 6.0),
+            ("mine", 6.0),
+            ("ownership", 99.0),
+        ):
+            decision = Decision(rule, True, refusals.NO_USERS, failure)
+            made.recorder.ruled(decision, "find", now, made.desk)
+    failed = [line for line in logged if line["event"] == "rule failed"]
+    assert [(line["rule"], line.get("left_out")) for line in failed] == [
+        ("ownership", None),
+        ("mine", None),
+        ("ownership", 1),
+    ]
+    assert all(line["exc_info"] is failure and line["conn"] == 7 for line in failed)

@@ -4,10 +4,11 @@ import pytest
 import structlog
 
 from proxy import logs
-from proxy.conversation.desk import Desk, Sessions
+from proxy.conversation.desk import Desk
 from proxy.conversation.facts import UpstreamFacts
 from proxy.conversation.finished import Finished
 from proxy.conversation.rule import Rules
+from proxy.conversation.sharing import Sessions
 from proxy.logs import SELDOM_SECONDS
 from proxy.observe.slow import MOST_ALIKE, MOST_LINES, SlowLog
 from proxy.observe.telemetry import Telemetry

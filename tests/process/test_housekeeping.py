@@ -5,8 +5,8 @@ from __future__ import annotations
 import trio
 
 from proxy.addresses import Address
-from proxy.conversation.desk import Sessions
 from proxy.conversation.rule import Rules
+from proxy.conversation.sharing import Sessions
 from proxy.process.housekeeping import keep_house
 from proxy.session.identity import user_digest
 from proxy.session.ids import LogicalSessionId

@@ -12,8 +12,8 @@ import trio
 from bson import Int64
 
 from policies.transaction_guard import TransactionGuard
-from proxy.conversation.desk import Sessions
 from proxy.conversation.rule import Mode, Rules
+from proxy.conversation.sharing import Sessions
 from proxy.process.overdue import Place, end_overdue
 from proxy.session.identity import user_digest
 from proxy.session.ids import LogicalSessionId

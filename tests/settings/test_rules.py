@@ -14,6 +14,7 @@ from proxy import cli
 from proxy.conversation.rule import Context, Mode
 from proxy.errors import CommandError, ConfigError
 from proxy.settings.rules import RuleTables, make_rules, problems_of, rule_rows
+from tests.policies.contexts import context
 
 NUMBERS = [
     (rule.name, one.name)
@@ -95,6 +96,18 @@ def test_a_rule_of_ones_own_gets_its_settings():
     assert isinstance(rule, Mine)
     assert rule.settings == Mine.Settings(9)
     assert mode is Mode.REPORT
+
+
+class Raising(Mine):
+    def refuse(self, context: Context) -> CommandError | None:
+        raise ValueError
+
+
+@pytest.mark.parametrize(("given", "refused"), [({}, True), ({"on_error": "pass"}, False)])
+def test_what_becomes_of_a_request_when_a_rule_raises(given, refused):
+    tables = RuleTables.model_validate({"custom": [{"rule": f"{__name__}:Raising", **given}]})
+    (decision,) = make_rules(tables).decide(context({"find": "c"}))
+    assert (decision.failed, decision.refused) == (True, refused)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from proxy.admin.messages import (
     MOST_BODY,
     TEXT,
     UNAUTHORIZED,
+    WRONG_TOKEN,
     Answer,
     TooLongError,
     body_of,
@@ -55,7 +56,7 @@ class Asked:
     """One request: the query's fields (the first of each name), some headers and the body.
 
     ``client`` is the address that it came from; ``trusted`` that it may see everything;
-    ``authorized`` that it shows a token, and ``operator`` the name which that has, if any.
+    ``token`` is "right", "wrong" or "none", and ``operator`` the name which that has, if any.
     """
 
     query: Mapping[str, str] = field(default_factory=dict)
@@ -63,8 +64,13 @@ class Asked:
     body: bytes = b""
     client: str = ""
     trusted: bool = True
-    authorized: bool = True
+    token: str = "right"
     operator: str = ""
+
+    @property
+    def authorized(self) -> bool:
+        """Whether a token was shown that is known."""
+        return self.token == "right"
 
 
 #: What callers may show, each behind the name of the operator whose it is ("": nobody's).
@@ -261,15 +267,17 @@ class Site:
         if method not in allowed:
             answer = text(405, " or ".join(allowed))
             return Answer(405, TEXT, answer.body, (("allow", ", ".join(allowed)),))
-        operator = self._operator(headers.get(b"authorization", ""), client)
+        authorization = headers.get(b"authorization", "")
+        operator = self._operator(authorization, client)
         authorized = operator is not None
+        token = "right" if authorized else "wrong" if authorization else "none"
         trusted = authorized or self._local_only
         if page.method == "POST":
             # Whoever shows a wrong token is told so, also where none is needed.
-            previews = page.previews and b"authorization" not in headers
+            previews = page.previews and not authorization
             trusted = self._may_post(authorized, previews=previews)
         if not (page.open or trusted):
-            return UNAUTHORIZED
+            return WRONG_TOKEN if authorization else UNAUTHORIZED
         if page.method == "POST" and _media_type(headers) != JSON:
             # What a form on somebody else's web page cannot send.
             return text(415, f"the content type has to be {JSON}")
@@ -278,9 +286,8 @@ class Site:
         except ValueError:
             return text(400, f"a query may have {_MOST_FIELDS} fields")
         query = {name: values[0] for name, values in fields.items()}
-        return page, Asked(
-            query, headers.get(b"accept", ""), b"", client, trusted, authorized, operator or ""
-        )
+        accept = headers.get(b"accept", "")
+        return page, Asked(query, accept, b"", client, trusted, token, operator or "")
 
     def _operator(self, authorization: str, client: str) -> str | None:
         """Whose token an Authorization header shows; None where it shows none that is known."""

@@ -27,12 +27,11 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+_CHALLENGE: Final = (("www-authenticate", 'Bearer realm="mongo-session-proxy"'),)
 UNAUTHORIZED: Final = Answer(
-    401,
-    TEXT,
-    b"a token is needed: Authorization: Bearer TOKEN\n",
-    (("www-authenticate", 'Bearer realm="mongo-session-proxy"'),),
+    401, TEXT, b"a token is needed: Authorization: Bearer TOKEN\n", _CHALLENGE
 )
+WRONG_TOKEN: Final = Answer(401, TEXT, b"wrong token: it is none of those configured\n", _CHALLENGE)
 
 
 def text(status: int, message: str) -> Answer:

@@ -66,6 +66,10 @@ class Overview(Protocol):
         """One row per rule, with its mode, its settings, and how many requests it has refused and
         reported (would have refused in mode enforce)."""
 
+    async def upstream(self) -> list[Row]:
+        """One row per process upstream: its set, its role, whether it answers and since when, and
+        which listener leads there."""
+
     async def incidents(self) -> list[Row]:
         """Who used sessions as no driver does, was refused by a rule or would have been, the
         latest first."""

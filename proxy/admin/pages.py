@@ -45,6 +45,7 @@ def pages(overview: Overview) -> dict[str, Page]:
         "/sessions": Page(partial(site.listing, "sessions")),
         "/summary": Page(site.summary),
         "/transactions": Page(partial(site.listing, "transactions")),
+        "/upstream": Page(site.upstream),
     }
 
 
@@ -60,6 +61,7 @@ _HELP: Final = """\
 /connections   client connections
 /incidents     who used sessions as no driver does, was refused by a rule or would have been, the
                latest first
+/upstream      the processes upstream, who does not answer since when, which listener leads where
 /rules         the rules, their modes and settings, how often each refused or would have
 /kill          POST {"patterns": [{"application": "shop*", "min_idle": 600}], "dry_run": true},
                or {"sessions": [ID]}, of which the first 8 digits are enough
@@ -112,11 +114,15 @@ class _Pages:
 
     # ------------------------------------------------------------------ sessions
 
-    async def summary(self, _asked: Asked) -> Answer:
-        return _json(await self._overview.summary())
+    async def summary(self, asked: Asked) -> Answer:
+        shown = {"token": asked.token, "operator": asked.operator or None}
+        return _json(await self._overview.summary() | shown)
 
     async def rules(self, _asked: Asked) -> Answer:
         return _json({"rules": await self._overview.rules()})
+
+    async def upstream(self, _asked: Asked) -> Answer:
+        return _json({"upstream": await self._overview.upstream()})
 
     async def incidents(self, _asked: Asked) -> Answer:
         return _json({"incidents": await self._overview.incidents()})

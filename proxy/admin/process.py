@@ -41,6 +41,9 @@ class State(Connections, Protocol):
     async def connection_rows(self) -> list[Row]:
         """One row per open client connection."""
 
+    async def upstream_rows(self) -> list[Row]:
+        """One row per process upstream."""
+
     def rules(self) -> list[Row]:
         """One row per rule, with its mode and settings."""
 
@@ -112,6 +115,9 @@ class Process:
             | {one: decided.get((row["name"], one), 0) for one in ("refused", "reported")}
             for row in self._state.rules()
         ]
+
+    async def upstream(self) -> list[Row]:
+        return [self._of_cluster(row) for row in await self._state.upstream_rows()]
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         return await self._scraping.metrics(accept)

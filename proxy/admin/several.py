@@ -74,6 +74,9 @@ class Several:
             for row in one.rules_known(decided.get(name, {}))
         ]
 
+    async def upstream(self) -> list[Row]:
+        return [row for one in self._clusters.values() for row in await one.upstream()]
+
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         return await self._scraping.metrics(accept)
 

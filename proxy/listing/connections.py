@@ -23,6 +23,9 @@ CONNECTIONS: Final[Listing[Row]] = Listing(
     states={
         "operation": lambda row: bool(row.get("in_flight")),
         "idle": lambda row: not row.get("in_flight"),
+        "requests": lambda row: row.get("use") == "requests",
+        "monitor": lambda row: row.get("use") == "monitor",
+        "opened": lambda row: row.get("use", "opened") == "opened",
     },
     orders={
         **{name: _CONNECTION_TEXTS[name] for name in _CONNECTION_TEXTS if name != "conn"},

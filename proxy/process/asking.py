@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from proxy.addresses import Address
     from proxy.conversation.conversation import Conversation
     from proxy.net.relay import Relay
+    from proxy.process.membership import Membership
     from proxy.session.ids import Origin
     from proxy.wire.replies import Reply
 
@@ -28,6 +29,7 @@ class Asking:
     upstream: Address
     relay: Relay | None
     _conversation: Conversation | None
+    _membership: Membership
 
     @property
     def origin(self) -> Origin | None:
@@ -76,6 +78,14 @@ class Asking:
         """Whether it was asked for anything but hello."""
         conversation = self._conversation
         return conversation is not None and conversation.requests > conversation.hellos
+
+    @property
+    def use(self) -> str:
+        """What its client has it for: "requests", "monitor", or "opened" as long as nothing has
+        been asked for that is no part of a handshake."""
+        if self.monitors:
+            return "monitor"
+        return "requests" if self._membership.groups else "opened"
 
     @property
     def speaks_for(self) -> bytes | None:

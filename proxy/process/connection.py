@@ -317,6 +317,7 @@ class Connection(Asking):
                 "application": metadata.application if metadata else "",
                 "driver": metadata.driver if metadata else "",
                 "driver_version": metadata.driver_version if metadata else "",
+                "use": self.use,
                 "requests": conversation.requests,
                 "in_flight": conversation.in_flight,
                 "command": conversation.command,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,7 @@ from proxy.listing import session_rows
 from proxy.listing.slices import in_batches
 from proxy.process.asking import by_owner
 from proxy.settings.rules import rule_rows
+from proxy.upstream.standing import standing_rows
 
 if TYPE_CHECKING:
     from proxy.admin.kill import Asker
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from proxy.session.store import SessionStore
     from proxy.settings.config import Config
     from proxy.upstream.facts import Upstreams
+    from proxy.upstream.members import Listeners
+    from proxy.upstream.topology import Topology
     from proxy.upstream.watcher import Watcher
 
 #: Connections shown between two turns of other work: some 2 ms.
@@ -41,6 +45,8 @@ class Shown:
     config: Config
     telemetry: Telemetry
     sessions_shared: Sessions
+    topology: Topology
+    listeners: Listeners
     upstreams: Upstreams
     watcher: Watcher
     open_connections: dict[int, Connection]
@@ -130,6 +136,17 @@ class Shown:
             rows += some
             await trio.lowlevel.checkpoint()
         return rows
+
+    async def connections_by_upstream(self) -> Mapping[str, int]:
+        """How many client connections lead to each process upstream."""
+        return Counter(str(one.upstream) for one in self.open_connections.values())
+
+    async def upstream_rows(self) -> list[dict[str, Any]]:
+        """One row per process upstream, with whether it answers and which listener leads there."""
+        connections = await self.connections_by_upstream()
+        placed = {one.upstream: one.address for _, one in self.listeners.placed()}
+        now = trio.current_time()
+        return standing_rows(self.topology, self.watcher, self.upstreams, placed, connections, now)
 
     def sessions(self) -> Iterable[dict[str, Any]]:
         """One row per session that is known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -115,6 +116,12 @@ class WholeCluster(Cluster):
     async def connection_rows(self) -> list[dict[str, Any]]:
         answers = await self._workers.ask_each("connection rows", self.name)
         return [row for _, rows in answers for row in rows]
+
+    async def connections_by_upstream(self) -> Mapping[str, int]:
+        found: Counter[str] = Counter()
+        for _, counted in await self._workers.ask_each("connections by upstream", self.name):
+            found.update(counted)
+        return found
 
     async def askers(self) -> Mapping[str, Mapping[bytes, Sequence[RemoteAsker]]]:
         services = self._workers.services

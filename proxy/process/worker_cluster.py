@@ -192,6 +192,7 @@ class WorkerCluster(Cluster):
             "connection": self.own_connection,
             "interrupt": self.interrupt_own,
             "hang up": self.hang_up_own,
+            "connections by upstream": self.connections_by_upstream,
             "askers": self._askers,
             "incidents": self._incidents,
         }

@@ -41,6 +41,9 @@ class Destinations(Topology):
         primaries = (one for one, seen in self._heard.items() if seen.primary)
         return next(primaries, None)
 
+    def seen(self, address: Address) -> Seen | None:
+        return self._heard.get(address)
+
     def targets(self) -> tuple[Address, ...]:
         return tuple(dict.fromkeys((*self._seeds, *self._reached)))
 

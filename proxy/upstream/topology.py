@@ -49,10 +49,12 @@ class Seen:
     hidden: bool = False
     election: bytes = b""
     version: int = 0
+    #: What it is in its set, for people.
+    role: str = ""
 
     def demoted(self) -> Seen:
         """The same one as no primary."""
-        return replace(self, primary=False)
+        return replace(self, primary=False, role="")
 
 
 @dataclass(slots=True)
@@ -143,6 +145,14 @@ class Topology:
         self._seeds = seeds
         self._replica_set = self._replica_set or replica_set
         self._settle()
+
+    def seen(self, address: Address) -> Seen | None:
+        """What the process there said last; None before that."""
+        return self._seen.get(address)
+
+    def name_of(self, address: Address) -> str:
+        """What a member calls itself, in lower case; "" where that is not known."""
+        return self._names.get(address, "")
 
     # ------------------------------------------------------------------ what was heard
 
@@ -340,7 +350,15 @@ def read_hello(hello: Mapping[str, Any]) -> Seen:
         hidden=hello.get("hidden") is True,
         election=election.binary if isinstance(election, ObjectId) else b"",
         version=version if isinstance(version, int) else 0,
+        role=_role(hello),
     )
+
+
+def _role(hello: Mapping[str, Any]) -> str:
+    if hello.get("ismaster") is True or hello.get("isWritablePrimary") is True:
+        return "primary"
+    fields = ("arbiterOnly", "arbiter"), ("hidden", "hidden"), ("secondary", "secondary")
+    return next((role for field, role in fields if hello.get(field) is True), "recovering")
 
 
 def _names(hello: Mapping[str, Any]) -> list[str]:

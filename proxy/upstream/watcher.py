@@ -65,6 +65,8 @@ class Watcher:
         self._log = log or logs.logger()
         self._watched: dict[Address, trio.CancelScope] = {}
         self._problems: dict[Address, str] = {}
+        #: When each began to answer, or to leave that off.
+        self._since: dict[Address, float] = {}
         self._unasked: set[Address] = set()
         #: Set for whoever waits for the first answer of each.
         self._outcomes: dict[Address, trio.Event] = {}
@@ -89,6 +91,13 @@ class Watcher:
             address: address not in self._problems and address not in self._unasked
             for address in self._watched
         }
+
+    def standing(self, address: Address) -> tuple[bool | None, float | None, str]:
+        """Whether the process there answers (None: not asked yet), since when, what is wrong."""
+        if address in self._unasked or address not in self._watched:
+            return None, None, ""
+        problem = self._problems.get(address, "")
+        return not problem, self._since.get(address), problem
 
     def poke(self) -> None:
         """Ask at once: a client's hello named somebody who has no listener."""
@@ -146,6 +155,7 @@ class Watcher:
             self._unasked.discard(gone)
             self._told(gone)
             self._problems.pop(gone, None)
+            self._since.pop(gone, None)
         for target in targets:
             if target not in self._watched:
                 self._unasked.add(target)
@@ -222,6 +232,8 @@ class Watcher:
             self._log.warning("member", upstream=str(address), problem=problem)
         elif known and not problem:
             self._log.info("member", upstream=str(address), problem=None)
+        if bool(problem) is not bool(known) or address not in self._since:
+            self._since[address] = trio.current_time()
         if problem:
             self._problems[address] = problem
         else:

@@ -113,6 +113,9 @@ class FakeState:
     async def connection_rows(self) -> list[dict[str, Any]]:
         return list(self.rows)
 
+    async def upstream_rows(self) -> list[dict[str, Any]]:
+        return [{"upstream": UPSTREAM, "role": "primary", "up": True, "listener": "127.0.0.1:1"}]
+
     def rules(self) -> list[dict[str, Any]]:
         row = {"rule": "ownership", "name": "ownership", "mode": "enforce", "settings": {}}
         return [row | {"about": "Owns."}]

@@ -12,14 +12,20 @@ from proxy.admin import Process
 from proxy.observe.telemetry import Telemetry
 from proxy.session.info import OperationSessionInfo
 from proxy.session.transactions import Outcome, Step
-from tests.admin.endpoint import FakeState, asking, endpoint, get
+from tests.admin.endpoint import TOKEN, FakeState, asking, connected, endpoint, get
 
 ROWS = [
     {"conn": 1, "client": "10.0.0.1:5", "upstream": "db:1", "age_seconds": 3.0},
     {
         **{"conn": 2, "client": "10.0.0.2:6", "upstream": "db:1", "age_seconds": 2.0},
         **{"user": "alice@admin", "application": "shop", "driver": "PyMongo"},
-        **{"driver_version": "4.20", "requests": 7, "in_flight": 1, "command": "find"},
+        **{
+            "driver_version": "4.20",
+            "use": "requests",
+            "requests": 7,
+            "in_flight": 1,
+            "command": "find",
+        },
         **{"received_bytes": 100, "sent_bytes": 5000},
     },
 ]
@@ -44,7 +50,7 @@ async def test_help_names_every_page_and_each_is_there() -> None:
     async with asking(FakeState()) as client:
         _, _, text = await client.ask("/help")
         paths = [line.split()[0] for line in text.decode().splitlines() if line[0] == "/"]
-        assert len(paths) == 16
+        assert len(paths) == 17
         for path in paths:
             if path not in ("/kill", "/abort", "/interrupt", "/close"):
                 assert (await client.ask(path))[0] == 200
@@ -209,6 +215,9 @@ async def test_connections_are_shown_also_before_they_said_anything() -> None:
             ("user=alice*", [2]),
             ("state=operation", [2]),
             ("state=idle", [1]),
+            ("state=opened", [1]),
+            ("state=requests", [2]),
+            ("state=monitor", []),
             ("sort=-sent", [2, 1]),
             ("sort=age", [2, 1]),
             ("text=find", [2]),
@@ -254,6 +263,35 @@ async def test_the_summary_counts_what_there_is() -> None:
         state.is_draining = True
         seen = await client.rows("/summary")
         assert (seen["ready"], seen["reason"]) == (False, "draining")
+
+
+@pytest.mark.parametrize(
+    ("authorization", "said"), [(None, "none"), (f"Bearer {TOKEN}", "right"), ("Bearer x", "wrong")]
+)
+async def test_the_summary_says_what_the_token_is_worth(
+    authorization: str | None, said: str
+) -> None:
+    headers = {"authorization": authorization} if authorization else {}
+    status, _, body = await get(FakeState(), "/summary", **headers)
+    assert (status, json.loads(body)["token"]) == (200, said)
+
+
+async def test_a_wrong_token_is_told_from_none() -> None:
+    async with endpoint(FakeState(), "0.0.0.0:0") as port, connected(port) as client:
+        status, _, body = await client.ask("/summary", authorization="Bearer x")
+    assert (status, body.partition(b":")[0]) == (401, b"wrong token")
+    async with endpoint(FakeState(), "0.0.0.0:0") as port, connected(port) as client:
+        status, _, body = await client.ask("/summary")
+    assert (status, body.partition(b":")[0]) == (401, b"a token is needed")
+
+
+async def test_upstream_is_shown() -> None:
+    async with asking(FakeState()) as client:
+        [row] = (await client.rows("/upstream"))["upstream"]
+    assert row == {
+        **{"upstream": "db:27017", "role": "primary", "up": True},
+        "listener": "127.0.0.1:1",
+    }
 
 
 async def test_rules_are_shown_with_their_settings_and_what_they_have_decided() -> None:

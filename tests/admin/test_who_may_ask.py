@@ -33,6 +33,7 @@ TABLE = {
     "/sessions": LOOKING,
     "/summary": LOOKING,
     "/transactions": LOOKING,
+    "/upstream": LOOKING,
 }
 #: And where no token is configured: on loopback kills are only previewed, elsewhere nothing is.
 WITHOUT_TOKEN = {

@@ -15,6 +15,8 @@ from tests.browser.window import ROWS, Window
         ("#sessions?state=operation", "stock-keeper"),
         ("#cursors?namespace=shop.orders", "shop-frontend"),
         ("#connections?user=bob@admin", "leaky-importer"),
+        ("#connections?state=monitor", "monitor"),
+        ("#upstream", "primary"),
         ("#incidents?text=foreign", "mallory@admin"),
         ("#rules", "session_budget"),
     ],

@@ -57,17 +57,21 @@ async function refresh() {
     return {wrong: error.message};
   };
   try {
-    const [now, groups, idlest, incidents, page] = await Promise.all(
+    const [now, groups, idlest, incidents, upstream, page] = await Promise.all(
       [ask("/summary"), ask("/groups?limit=20"), ask("/transactions?sort=-idle&limit=3"),
-        ask("/incidents"), ask(target()).catch(wrong)]);
+        ask("/incidents"), ask("/upstream"), ask(target()).catch(wrong)]);
     if (mine !== turn) return;
     heard = Date.now();
     const before = clusters().join();
     summary = now;
     if (clusters().join() !== before) drawFrame();
+    if (token && now.token === "wrong") {
+      refuseToken();
+      if (!$("dialog[open]")) askForToken();
+    }
     drawStatus(now);
     drawCards(now);
-    drawAttention(now, groups.groups, idlest.transactions, incidents.incidents);
+    drawAttention(now, groups.groups, idlest.transactions, incidents.incidents, upstream.upstream);
     found = page.wrong ? {matched: 0, total: 0, next: null, ...page} : page;
     drawRows(page.wrong ? [] : rowsIn(kind, page));
   } catch (error) {
@@ -96,6 +100,8 @@ function restart() {
 function arrive() {
   const before = view.name;
   readPlace();
-  if (view.name !== before) closeDetail();
+  const other = view.name !== before;
+  if (other) closeDetail();
   restart();
+  if (other) $("[aria-current=page]").scrollIntoView({block: "nearest", inline: "center"});
 }

@@ -81,7 +81,7 @@ function killProblem(error) {
     const wrong = Boolean(token);
     if (wrong) refuseToken();
     $("#kill-token-label").hidden = false;
-    return wrong ? tokenProblem : "Enter the token to see what would be killed.";
+    return wrong ? tokenProblem : "Enter the token.";
   }
   return error.status ? error.message : "The proxy does not answer.";
 }

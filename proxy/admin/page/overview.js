@@ -58,13 +58,20 @@ function drawCards(now) {
 const MOST_ITEMS = 6;
 
 /* The worst first: each with who it is and a way to what is to be done about it. */
-function attention(now, groups, idlest, incidents) {
+function attention(now, groups, idlest, incidents, upstream) {
   const items = [];
   const item = (level, key, text, label, href) => items.push({level, key, text, label, href});
   for (const one of now.clusters ?? [now]) {
     const where = one.cluster ? one.cluster + ": " : "";
     if (!one.ready) {
       item("bad", "ready " + where, (where || "All: ") + "clients cannot be served: " + one.reason + ".", "", "");
+    }
+    const there = upstream.filter((row) => row.cluster === one.cluster);
+    const set = there.find((row) => row.set)?.set;
+    if (set && !there.some((row) => row.role === "primary")
+      && there.some((row) => row.role === "secondary")) {
+      item("bad", "primary " + where, where + "the replica set " + set
+        + " has no primary that the proxy knows of: writes fail.", "Upstream", link("upstream"));
     }
     if (one.sessions >= 0.8 * one.sessions_limit) {
       item("bad", "sessions " + where, where + plural(one.sessions, "session")
@@ -74,6 +81,11 @@ function attention(now, groups, idlest, incidents) {
   if (now.connections >= 0.8 * now.connections_limit) {
     item("bad", "connections", plural(now.connections, "client connection")
       + ": nearly as many as there may be.", "Connections", link("connections"));
+  }
+  for (const one of upstream.filter((row) => row.up === false && row.problem)) {
+    item("bad", "down " + one.upstream, [one.cluster, one.upstream].filter(Boolean).join(": ")
+      + (one.set ? " of " + one.set : "") + " has been down for " + span(one.since_seconds)
+      + ": " + one.problem + ".", "Upstream", link("upstream"));
   }
   const theirSessions = (group) => VIEWS.groups.links(group)[0][1];
   for (const group of groups) {

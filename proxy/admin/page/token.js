@@ -17,7 +17,7 @@ function askForToken() {
 }
 
 function drawKey() {
-  say($("#key"), token ? "Token: in use" : "Token…");
+  say($("#key"), !token ? "Token…" : summary.operator ? "Token: " + summary.operator : "Token: in use");
 }
 
 function startToken() {

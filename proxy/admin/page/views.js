@@ -62,6 +62,7 @@ const theConnection = (row) => row.conn === undefined || row.conn === null ? []
 
 const STATES = {
   operation: "with a command in flight", transaction: "in a transaction",
+  requests: "in use", monitor: "a driver's monitor", opened: "only opened",
   cursor: "with an open cursor", idle: "idle", ended: "ended by their owner", killed: "killed",
 };
 
@@ -154,19 +155,51 @@ const VIEWS = {
   },
   connections: {
     title: "Connections", sort: "-conn", key: (r) => String(r.conn),
-    filters: ["text", "user", "application", "driver", "client"], states: ["operation", "idle"],
+    filters: ["text", "user", "application", "driver", "client"],
+    states: ["requests", "monitor", "opened", "operation", "idle"],
+    level: (r) => r.use === "requests" ? "" : "aside",
     columns: [
       {...CONN, sort: "conn", rank: 4},
       USER, APPLICATION, DRIVER, {...CLIENT, rank: 3},
       {...UPSTREAM, sort: "upstream", rank: 7},
       lasting("Open for", (r) => r.age_seconds, "age", {rank: 5}),
       column("Requests", (r) => number(r.requests), "requests", {...NUMBER, rank: 6}),
+      column("Use", (r) => r.use === "monitor" ? ["monitor", "dim"]
+        : r.use === "requests" ? "" : ["only opened", "dim"], null,
+      {rank: 5, tip: "A monitor asks for nothing but hello: a driver watches the server by it"}),
       column("In flight", (r) => r.in_flight ? r.command || r.in_flight : "", null, {rank: 2}),
       column("Received", (r) => bytes(r.received_bytes), "received", {...NUMBER, rank: 8}),
       column("Sent", (r) => bytes(r.sent_bytes), "sent", {...NUMBER, rank: 8})],
     links: (r) => [["Sessions from this address", link("sessions",
       {...ofCluster(r), client: r.client.replace(/:\d+$/, "")})], ...theirs(r)],
     empty: "No client is connected.",
+  },
+  upstream: {
+    title: "Upstream", filters: [], states: [], whole: true,
+    key: (r) => r.role + " " + r.upstream + " " + r.listener,
+    level: (r) => r.up === false ? "alarm" : "",
+    columns: [column("Address", (r) => r.upstream ?? ["nobody", "dim"], null, {rank: 1}),
+      column("Role", (r) => r.role || ["unknown", "dim"], null, {rank: 2}),
+      column("State", (r) => r.up ? ["up", "good"] : r.up === null ? ["not asked yet", "warn"]
+        : ["down", "bad"], null, {rank: 1}),
+      lasting("Since", (r) => r.since_seconds, null,
+        {cell: (r) => r.since_seconds === undefined || r.since_seconds === null ? ""
+          : span(r.since_seconds), tip: "For how long it has been up or down, as the proxy saw it",
+        rank: 2}),
+      column("Listener", (r) => r.listener ?? ["none", "dim"], null,
+        {tip: "Where the proxy takes clients for it", rank: 3}),
+      column("Set", (r) => r.set, null, {tip: "The replica set", rank: 5}),
+      column("Own name", (r) => r.name ?? "", null,
+        {tip: "What the member calls itself", rank: 7}),
+      column("Connections", (r) => r.connections === undefined ? "" : number(r.connections), null,
+        {...NUMBER, tip: "Clients' that lead there", rank: 4}),
+      column("Wire version", (r) => r.wire_version ?? "", null,
+        {...NUMBER, tip: "21 is MongoDB 7.0, 25 is 8.0", rank: 8}),
+      column("Problem", (r) => r.problem ?? "", null, {long: true, rank: 3})],
+    links: (r) => r.upstream ? [["Connections", link("connections",
+      {...ofCluster(r), upstream: r.upstream})], ["Transactions there", link("transactions",
+      {...ofCluster(r), upstream: r.upstream})]] : [],
+    empty: "Nobody upstream is known yet.",
   },
   incidents: {
     title: "Incidents", filters: ["text"], states: [], whole: true,

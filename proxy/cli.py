@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = [
         flag for one in _chosen(parser, options.command)._actions for flag in one.option_strings
     ]
-    problems = [usage.no_such(argument, flags) for argument in unknown]
+    problems = usage.no_such(unknown, flags)
     try:
         if options.command is None:
             return _complain([*problems, f"say what to do; {_NAME} --help lists the commands"])

@@ -14,6 +14,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from proxy.settings import meant
 from proxy.settings.quantities import told_seconds
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ MOST_ROWS: Final = 5_000
 
 #: A filter takes no more characters than this.
 _LONGEST: Final = 1_000
+
+#: How like a name has to be to one that there is to have been meant for it.
+_LIKE: Final = 0.7
 
 #: Distinct values whose verdict a filter remembers: most sessions share theirs with others.
 _REMEMBERED: Final = 8_192
@@ -76,6 +80,8 @@ def tests(listing: Listing[T], fields: Mapping[str, str], now: float) -> list[Te
     """
     made: list[Test[T]] = []
     for name, value in fields.items():
+        if name == "cluster" and name not in listing.texts:
+            raise QueryError("cluster: there is but one, which has no name")
         if len(value) > _LONGEST:
             raise QueryError(f"{name}: longer than {_LONGEST} characters")
         if name in listing.texts:
@@ -87,9 +93,17 @@ def tests(listing: Listing[T], fields: Mapping[str, str], now: float) -> list[Te
         elif name == "text":
             made.append(_search(listing, value))
         else:
-            known = ", ".join([*listing.texts, *listing.ages, "state", "text"])
-            raise QueryError(f"{name}: no such filter; there are {known}")
+            known = [*listing.texts, *listing.ages, "state", "text"]
+            hint = meant.asked(meant.closest(name, known, _LIKE))
+            raise QueryError(f"{name}: no such filter; there are {', '.join(known)}{hint}")
     return made
+
+
+def _none_of(name: str, known: Iterable[str]) -> str:
+    """What is said of a name that is not among those that are known."""
+    known = list(known)
+    hint = meant.asked(meant.closest(name[:_LONGEST], known, _LIKE))
+    return f"{name!r} is none of {', '.join(known)}{hint}"
 
 
 def _text_test(get: Callable[[T], str], pattern: str) -> Test[T]:
@@ -112,7 +126,7 @@ def _state_test(listing: Listing[T], value: str) -> Test[T]:
     names = [name.strip() for name in value.split(",")]
     for name in names:
         if name not in listing.states:
-            raise QueryError(f"state: {name!r} is none of {', '.join(listing.states)}")
+            raise QueryError(f"state: {_none_of(name, listing.states)}")
     wanted = [listing.states[name] for name in names]
     return lambda item: any(state(item) for state in wanted)
 
@@ -163,7 +177,7 @@ def read_query(listing: Listing[T], fields: Mapping[str, str], now: float) -> Qu
     after = _read_after(fields["after"], sort) if "after" in fields else None
     query = Query(listing, tests(listing, filters, now), int(asked), sort, after)
     if query.order not in listing.orders:
-        raise QueryError(f"sort: {query.order!r} is none of {', '.join(listing.orders)}")
+        raise QueryError(f"sort: {_none_of(query.order, listing.orders)}")
     return query
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy.terminal.arguments import filters
 from proxy.terminal.client import Trouble
 from proxy.terminal.printable import printable, screen_width, span
-from proxy.terminal.views import VIEWS, table
+from proxy.terminal.tables import table
+from proxy.terminal.views import VIEWS
 
 if TYPE_CHECKING:
     import argparse

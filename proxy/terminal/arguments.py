@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from string import hexdigits
 from typing import Any, Final
 
 DEFAULT_ADMIN: Final = "127.0.0.1:27080"
@@ -82,7 +83,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         "reported as unreachable. Needs the proxy's admin.token.",
         epilog="Exit status: 0 all killed, 1 some were not, 2 a wrong argument or token.",
     )
-    kill.add_argument("sessions", nargs="*", metavar="ID", help=f"sessions by {_ID}")
+    kill.add_argument("sessions", nargs="*", type=_session, metavar="ID", help=f"sessions by {_ID}")
     _connect(kill)
     _filter(kill, "kill")
     _sure(kill)
@@ -108,7 +109,7 @@ def _add_smaller(add: Callable[..., argparse.ArgumentParser]) -> None:
         epilog="Exit status: 0 it is over, 1 it is not or was committed, 2 a wrong argument or "
         "token.",
     )
-    abort.add_argument("session", metavar="ID", help=f"the session, by {_ID}")
+    abort.add_argument("session", type=_session, metavar="ID", help=f"the session, by {_ID}")
     abort.add_argument(
         "--child", metavar="TEXT", help="of which child session, as TXNNUMBER - UUID"
     )
@@ -123,7 +124,9 @@ def _add_smaller(add: Callable[..., argparse.ArgumentParser]) -> None:
     interrupt.add_argument(
         "conn", nargs="?", type=_number, metavar="CONN", help="the connection's number"
     )
-    interrupt.add_argument("--session", metavar="ID", help=f"in which session, by {_ID}")
+    interrupt.add_argument(
+        "--session", type=_session, metavar="ID", help=f"in which session, by {_ID}"
+    )
     close = add(
         "close",
         help="close a client connection",
@@ -205,6 +208,14 @@ def _positive(text: str) -> float:
     return value
 
 
+def _session(text: str) -> str:
+    digits = text.replace("-", "")
+    if not 8 <= len(digits) <= 32 or not set(digits) <= set(hexdigits):
+        problem = f"has to be a session's id, or the first 8 digits of it or more, not {text!r}"
+        raise argparse.ArgumentTypeError(problem)
+    return text
+
+
 def _number(text: str) -> int:
     if not text.isdecimal() or len(text) > 18:
         raise argparse.ArgumentTypeError("has to be a connection's number")
@@ -212,7 +223,7 @@ def _number(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
+    value = int(text) if text.isdecimal() and len(text) < 10 else 0
     if not 1 <= value <= 1_000_000:
         raise argparse.ArgumentTypeError("has to be a number from 1 to 1000000")
     return value

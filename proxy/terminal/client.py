@@ -11,7 +11,9 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from proxy.addresses import parse_address
+from proxy.terminal.arguments import FILTERS
 from proxy.terminal.printable import printable
+from proxy.terminal.usage import by_flag
 
 TOKEN_VARIABLE: Final = "MONGO_SESSION_PROXY_TOKEN"
 
@@ -109,7 +111,7 @@ class Endpoint:
             hint = "the token is refused" if self._token else "a token is needed"
             return Trouble(f"{hint}: --token-file FILE or {TOKEN_VARIABLE}", 2)
         if status in (400, 403):
-            return Trouble(text, 2)
+            return Trouble(by_flag(text, FILTERS), 2)
         if status == 404:
             return Trouble(f"{self.address}: answers, but not as mongo-session-proxy does")
         return Trouble(f"{self.address}: {status} {text}")

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy.terminal.arguments import ACTIONS, filters, order
 from proxy.terminal.client import Endpoint, Trouble, find_token
 from proxy.terminal.printable import screen_width
-from proxy.terminal.views import VIEWS, table
+from proxy.terminal.tables import left_out, table
+from proxy.terminal.views import VIEWS
 
 if TYPE_CHECKING:
     import argparse
+
+    from proxy.terminal.views import View
 
 #: Rows that are asked for at a time.
 _PAGE: Final = 1_000
@@ -48,6 +51,14 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
+def _say_none(view: View, fields: dict[str, Any], document: dict[str, Any]) -> None:
+    """Say that there is nothing: to people, not to what reads the rows."""
+    name, total = view.title.lower(), document.get("total", 0)
+    narrowed = fields.keys() - {"sort", "limit"} and total
+    text = f"no {name} match: there are {total:,} in all" if narrowed else f"no {name}"
+    print(text, file=sys.stderr)
+
+
 def _list(endpoint: Endpoint, options: argparse.Namespace) -> int:
     view = VIEWS[options.command]
     fields: dict[str, Any] = filters(options)
@@ -68,7 +79,13 @@ def _list(endpoint: Endpoint, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(document | {view.name: rows}))
         return 0
-    print("\n".join(table(view, rows, screen_width(), sort)))
+    if not rows:
+        _say_none(view, fields, document)
+        return 0
+    width = screen_width()
+    print("\n".join(table(view, rows, width, sort)))
+    if missing := left_out(view, rows, width):
+        print(f"(no room for {', '.join(missing)}: a pipe and --json have all)", file=sys.stderr)
     if document.get("next"):
         more = document["matched"] - len(rows)
         print(f"… and {more:,} more: --limit {document['matched']}", file=sys.stderr)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.terminal.printable import fitted, printable, span
-from proxy.terminal.views import VIEWS, Row, View, attention, table
+from proxy.terminal.tables import table
+from proxy.terminal.views import VIEWS, Row, View, attention
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -148,7 +149,7 @@ class Screen:
 
     def _body(self, cells: int) -> list[str]:
         assert self.seen is not None
-        heading, *rows = table(self.view, self.seen.rows, cells, self.sort)
+        heading, *rows = table(self.view, self.seen.rows, cells, self.sort, short_ids=True)
         if not rows:
             return [_styled(f"No {self.view.title.lower()}.", cells, _DIM)]
         styles = [_style(row) for row in self.seen.rows]

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final
 from proxy.terminal.arguments import filters, order
 from proxy.terminal.client import Endpoint, Trouble
 from proxy.terminal.screen import Screen, Seen, look
-from proxy.terminal.views import VIEWS, table
+from proxy.terminal.tables import table
+from proxy.terminal.views import VIEWS
 
 if TYPE_CHECKING:
     import argparse

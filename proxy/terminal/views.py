@@ -6,30 +6,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from proxy.terminal.printable import fitted, printable, size, span, width
+from proxy.terminal.printable import printable, size, span
 
 Row = Mapping[str, Any]
-
-#: Cells that a text may take before others have what they need.
-_WIDEST: Final = 60
-_NARROWEST: Final = 6
-_GAP: Final = "  "
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column. ``sort`` is the endpoint's name for its order, "" where it has none.
 
-    ``right`` is for numbers, which are never cut. Where the terminal is narrow others are, those
-    with ``enough`` first: so many cells tell it apart. One that is ``rare`` is shown only where a
-    row has it.
+    ``right`` is for numbers, which are never cut. Where the terminal is narrow texts are, down to
+    ``enough`` cells, and then columns are left out: those with the lowest ``keep`` first. An ``id``
+    is cut only where its beginning will do. One that is ``rare`` is shown only where a row has it.
     """
 
     title: str
     cell: Callable[[Row], object]
     sort: str = ""
     right: bool = False
-    enough: int = 0
+    keep: int = 5
+    enough: int = 12
+    id: bool = False
     rare: bool = False
 
 
@@ -99,14 +96,14 @@ def _share(row: Row) -> str:
     return "" if used is None else f"{used * 100:.0f} %"
 
 
-_CLUSTER: Final = Column("CLUSTER", lambda row: row.get("cluster", ""), rare=True)
-_OWNER: Final = Column("OWNER", _text("owner"), "owner")
-_USER: Final = Column("USER", _text("user"), "user")
-_APPLICATION: Final = Column("APPLICATION", _text("application"), "application")
-_DRIVER: Final = Column("DRIVER", driver, "driver")
-_CLIENT: Final = Column("CLIENT", _text("client"), "client")
-_SESSION: Final = Column("SESSION", _text("session"), "session", enough=9)
-_CURSORS: Final = Column("CURSORS", _few("cursors"), "cursors", right=True)
+_CLUSTER: Final = Column("CLUSTER", lambda row: row.get("cluster", ""), keep=9, rare=True)
+_OWNER: Final = Column("OWNER", _text("owner"), "owner", keep=8)
+_USER: Final = Column("USER", _text("user"), "user", keep=8)
+_APPLICATION: Final = Column("APPLICATION", _text("application"), "application", keep=7)
+_DRIVER: Final = Column("DRIVER", driver, "driver", keep=1)
+_CLIENT: Final = Column("CLIENT", _text("client"), "client", keep=2, enough=15)
+_SESSION: Final = Column("SESSION", _text("session"), "session", keep=9, id=True)
+_CURSORS: Final = Column("CURSORS", _few("cursors"), "cursors", right=True, keep=4)
 _WHO: Final = (_CLUSTER, _OWNER, _APPLICATION, _DRIVER, _CLIENT)
 
 _INCIDENTS: Final = {
@@ -142,9 +139,9 @@ VIEWS: Final[Mapping[str, View]] = {
             "activity",
             (
                 *_WHO,
-                Column("AGE", _span("age_seconds"), "age", right=True),
-                Column("IDLE", _idle, "idle", right=True),
-                Column("TRANSACTION", _transaction, "transaction"),
+                Column("AGE", _span("age_seconds"), "age", right=True, keep=3),
+                Column("IDLE", _idle, "idle", right=True, keep=6),
+                Column("TRANSACTION", _transaction, "transaction", keep=6),
                 _CURSORS,
                 Column("IN FLIGHT", _flight, "operations"),
                 Column("ENDED", _few("ended")),
@@ -157,7 +154,7 @@ VIEWS: Final[Mapping[str, View]] = {
             "-sessions",
             (
                 *_WHO[:4],
-                Column("SESSIONS", _number("sessions"), "sessions", right=True),
+                Column("SESSIONS", _number("sessions"), "sessions", right=True, keep=8),
                 Column("OWNER'S", _number("owner_sessions"), "owner_sessions", right=True),
                 Column("BUDGET", _share, "budget_used", right=True),
                 Column("TXNS", _few("transactions"), "transactions", right=True),
@@ -173,14 +170,14 @@ VIEWS: Final[Mapping[str, View]] = {
             "-age",
             (
                 *_WHO,
-                Column("OPEN FOR", _span("age_seconds"), "age", right=True),
-                Column("IDLE", _idle, "idle", right=True),
-                Column("TXNNUMBER", _txn_number, "txn_number", right=True),
-                Column("STATEMENTS", _number("statements"), right=True),
+                Column("OPEN FOR", _span("age_seconds"), "age", right=True, keep=7),
+                Column("IDLE", _idle, "idle", right=True, keep=6),
+                Column("TXNNUMBER", _txn_number, "txn_number", right=True, keep=3),
+                Column("STATEMENTS", _number("statements"), right=True, keep=2),
                 _CURSORS,
                 Column("IN FLIGHT", _flight, "operations"),
-                Column("UPSTREAM", _text("upstream")),
-                Column("CONN", _text("conn"), right=True),
+                Column("UPSTREAM", _text("upstream"), keep=2),
+                Column("CONN", _text("conn"), right=True, keep=3),
                 _SESSION,
             ),
         ),
@@ -190,11 +187,11 @@ VIEWS: Final[Mapping[str, View]] = {
             "-age",
             (
                 *_WHO,
-                Column("NAMESPACE", _text("namespace"), "namespace"),
-                Column("OPEN FOR", _span("age_seconds"), "age", right=True),
-                Column("IDLE", _idle, "idle", right=True),
-                Column("UPSTREAM", _text("upstream")),
-                Column("CURSOR", _text("cursor"), right=True),
+                Column("NAMESPACE", _text("namespace"), "namespace", keep=7),
+                Column("OPEN FOR", _span("age_seconds"), "age", right=True, keep=7),
+                Column("IDLE", _idle, "idle", right=True, keep=6),
+                Column("UPSTREAM", _text("upstream"), keep=2),
+                Column("CURSOR", _text("cursor"), right=True, keep=4),
                 _SESSION,
             ),
         ),
@@ -203,17 +200,18 @@ VIEWS: Final[Mapping[str, View]] = {
             "Connections",
             "-conn",
             (
-                Column("CONN", _text("conn"), "conn", right=True),
+                Column("CONN", _text("conn"), "conn", right=True, keep=9),
                 _CLUSTER,
                 _USER,
                 *_WHO[2:],
-                Column("UPSTREAM", _text("upstream"), "upstream"),
-                Column("OPEN FOR", _span("age_seconds"), "age", right=True),
+                Column("UPSTREAM", _text("upstream"), "upstream", keep=3),
+                Column("OPEN FOR", _span("age_seconds"), "age", right=True, keep=7),
                 Column("REQUESTS", _number("requests"), "requests", right=True),
                 Column("IN FLIGHT", _command),
                 Column("RECEIVED", lambda row: size(row.get("received_bytes") or 0), "received",
-                       right=True),
-                Column("SENT", lambda row: size(row.get("sent_bytes") or 0), "sent", right=True),
+                       right=True, keep=2),
+                Column("SENT", lambda row: size(row.get("sent_bytes") or 0), "sent", right=True,
+                       keep=2),
             ),
         ),
         View(
@@ -221,69 +219,23 @@ VIEWS: Final[Mapping[str, View]] = {
             "Incidents",
             "",
             (
-                Column("AGO", _span("age_seconds"), right=True),
-                Column("WHAT", incident),
-                Column("TIMES", _few("count"), right=True),
+                Column("AGO", _span("age_seconds"), right=True, keep=8),
+                Column("WHAT", incident, keep=9, enough=24),
+                Column("TIMES", _few("count"), right=True, keep=6),
                 _CLUSTER,
                 _USER,
                 *_WHO[2:4],
-                Column("CLIENT", _text("client")),
-                Column("CONN", _text("conn"), right=True),
+                Column("CLIENT", _text("client"), keep=3, enough=15),
+                Column("CONN", _text("conn"), right=True, keep=3),
                 Column("COMMAND", _text("command")),
-                Column("SESSION", _text("session"), enough=9),
+                Column("SESSION", _text("session"), keep=2, id=True),
                 Column("BOUND", _bound),
-                Column("WHY", _text("reason")),
-                Column("FIRST", _text("first"), right=True),
+                Column("WHY", _text("reason"), keep=7),
+                Column("FIRST", _text("first"), right=True, keep=4),
             ),
         ),
     )
 }  # fmt: skip
-
-
-def table(view: View, rows: Sequence[Row], cells: int | None = None, sort: str = "") -> list[str]:
-    """A heading and one line per row, as wide as needed or at most ``cells``.
-
-    Columns without anything in them are left out; the one that is sorted by has an arrow.
-    """
-    texts = [[printable(column.cell(row)) for row in rows] for column in view.columns]
-    shown = [
-        (column, [_heading(column, sort), *values])
-        for column, values in zip(view.columns, texts, strict=True)
-        if any(value not in ("", "-") for value in values) or not (rows or column.rare)
-    ]
-    widths = [min(_WIDEST, max(map(width, values))) for _, values in shown]
-    if cells is not None:
-        _squeeze([column for column, _ in shown], widths, cells)
-    return [
-        _GAP.join(
-            fitted(values[line], taken, right=column.right)
-            for (column, values), taken in zip(shown, widths, strict=True)
-        ).rstrip()
-        for line in range(len(rows) + 1)
-    ]
-
-
-def _heading(column: Column, sort: str) -> str:
-    if column.sort and sort.removeprefix("-") == column.sort:
-        return f"{column.title} {'↓' if sort.startswith('-') else '↑'}"
-    return column.title
-
-
-def _squeeze(columns: Sequence[Column], widths: list[int], cells: int) -> None:
-    """Take cells from the widest texts until all fits, or nothing can give way."""
-    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - cells
-    for at, column in enumerate(columns):
-        if column.enough and excess > 0:
-            given = min(excess, max(0, widths[at] - column.enough))
-            widths[at] -= given
-            excess -= given
-    while excess > 0:
-        texts = [at for at, column in enumerate(columns) if not column.right]
-        widest = max(texts, key=widths.__getitem__, default=None)
-        if widest is None or widths[widest] <= _NARROWEST:
-            return
-        widths[widest] -= 1
-        excess -= 1
 
 
 def attention(

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.admin.query import QueryError, Selecting, matcher, position, read_query
-from proxy.listing import Listing
+from proxy.listing import Listing, session_listing
+from proxy.session.store import SessionStore
 
 Item = dict[str, Any]
 
@@ -197,3 +198,19 @@ def test_what_is_kept_does_not_grow_with_what_is_looked_at() -> None:
         selecting.feed(item(f"{n:05}") for n in range(start, start + 1_000))
         assert len(selecting._kept) <= 2_006
     assert [one["name"] for one in selecting.result()[0]] == ["00000", "00001", "00002"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "hint"),
+    [
+        ({"sort": "ownr"}, "; did you mean owner?"),
+        ({"state": "idel"}, "; did you mean idle?"),
+        ({"ownr": "x"}, "; did you mean owner?"),
+        ({"zzz": "x"}, "text"),
+        ({"cluster": "x"}, "cluster: there is but one, which has no name"),
+    ],
+)
+def test_what_was_probably_meant_is_asked(fields: dict[str, str], hint: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        read_query(session_listing(SessionStore()), fields, 0.0)
+    assert str(caught.value).endswith(hint)

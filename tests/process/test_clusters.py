@@ -177,7 +177,7 @@ async def test_nothing_is_killed_in_all_of_them(dry_run: bool) -> None:
             {"cluster": None, "patterns": [{"owner": "*"}]},
         ]
         for one in wanted:
-            with pytest.raises(Trouble, match=r"^cluster: .*shop, web$"):
+            with pytest.raises(Trouble, match=r"^--cluster: .*shop, web$"):
                 await proxy.kill(**one, dry_run=dry_run)
         seen = await proxy.kill(cluster="shop", patterns=[{"owner": "*", "cluster": "web"}])
         assert seen["matched"] == 0

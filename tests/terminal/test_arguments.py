@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from proxy import cli
-from proxy.terminal.arguments import COMMANDS, filters, order
+from proxy.terminal import usage
+from proxy.terminal.arguments import COMMANDS, FILTERS, filters, order
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -42,6 +43,7 @@ def test_orders(arguments: list[str], sort: str) -> None:
     [
         ["sessions", "--limit", "0"],
         ["sessions", "--limit", "x"],
+        ["sessions", "--limit", "9" * 5_000],
         ["top", "--interval", "0"],
         ["top", "--interval", "nan"],
         ["top", "--view", "policies"],
@@ -53,3 +55,45 @@ def test_wrong_values_are_refused(arguments: list[str], capsys: pytest.CaptureFi
         cli.main(arguments)
     assert caught.value.code == 2
     assert arguments[1] in capsys.readouterr().err or arguments[0] == "kill"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--ownr", "x"], ["--ownr: no such argument; did you mean --owner?"]),
+        (
+            ["--ownr=x", "y", "z"],
+            ["--ownr=x: no such argument; did you mean --owner?", "y: no such argument",
+             "z: no such argument"],
+        ),
+        (["--a", "x", "y"], ["--a: no such argument", "y: no such argument"]),
+    ],
+)  # fmt: skip
+def test_the_value_of_a_flag_that_there_is_not_is_no_further_mistake(
+    arguments: list[str], said: list[str]
+) -> None:
+    assert usage.no_such(arguments, ["--owner", "--admin", "--sort"]) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("min_age: should be a number", "--min-age: should be a number"),
+        ("sort: 'ownr' is none of owner", "--sort: 'ownr' is none of owner"),
+        ("conn: there is no connection 7", "CONN: there is no connection 7"),
+        (
+            "drver: no such filter; there are driver, uid, min_age; did you mean driver?",
+            "drver: no such filter; there are --driver, --min-age; did you mean driver?",
+        ),
+        ("killing is off: configure admin.token", "killing is off: configure admin.token"),
+    ],
+)
+def test_fields_are_called_by_their_flags(text: str, said: str) -> None:
+    assert usage.by_flag(text, FILTERS) == said
+
+
+def test_a_wrong_choice_gets_a_hint() -> None:
+    text = "argument --view: invalid choice: 'sesions' (choose from 'sessions', 'groups')"
+    assert usage.said(text) == (
+        "--view: should be sessions or groups, not 'sesions'; did you mean sessions?"
+    )

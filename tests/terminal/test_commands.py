@@ -66,7 +66,8 @@ def test_listings_pass_on_what_is_asked(
     with standing_in(pages()) as there:
         assert run(there, command) == 0
         assert asked(there.targets()[0]) == {"sort": sort, "limit": "100"}
-        assert capsys.readouterr().out.splitlines()[0]
+        captured = capsys.readouterr()
+        assert captured.out.splitlines() or captured.err == f"no {command}\n"
         whose = "user" if command == "connections" else "owner"
         filters = [f"--{whose}", "a*", "--application", "", "--driver", "d", "--state", "idle"]
         assert (
@@ -87,6 +88,21 @@ def test_a_listing_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert heading.startswith("OWNER")
     assert first.split()[:2] == ["alice@admin", "shop"]
     assert second.endswith(ID)
+
+
+def test_nothing_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    none = {"sessions": [], "matched": 0, "total": 1_200, "next": None}
+    with standing_in(pages(sessions=none)) as there:
+        assert run(there, "transactions") == run(there, "incidents") == 0
+        assert run(there, "sessions", "--owner", "carol*") == 0
+        assert run(there, "sessions", "--json") == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        "no transactions",
+        "no incidents",
+        "no sessions match: there are 1,200 in all",
+    ]
+    assert json.loads(captured.out) == none
 
 
 def test_incidents_take_no_filters(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.terminal.printable import width
-from proxy.terminal.views import VIEWS, attention, incident, table
+from proxy.terminal.tables import table
+from proxy.terminal.views import VIEWS, attention, incident
 from tests.terminal.rows import HOSTILE, group, session, summary, who
 
 SESSIONS = VIEWS["sessions"]
@@ -72,32 +72,6 @@ def test_names_cannot_drive_a_terminal() -> None:
     assert all(line.isprintable() for line in lines)
 
 
-def test_columns_without_anything_are_left_out_unless_there_are_no_rows() -> None:
-    assert "CURSORS" not in table(SESSIONS, [session()])[0]
-    assert table(SESSIONS, []) == [
-        "OWNER  APPLICATION  DRIVER  CLIENT  AGE  IDLE  TRANSACTION  CURSORS  IN FLIGHT  ENDED"
-        "  SESSION"
-    ]
-
-
-@pytest.mark.parametrize("cells", [60, 80, 100, 140])
-def test_tables_give_way_where_the_terminal_is_narrow(cells: int) -> None:
-    rows = [session(application="a-very-long-name-" * 5), session(owner="店" * 40)]
-    lines = table(SESSIONS, rows, cells)
-    assert max(map(width, lines)) <= cells
-    assert "1 m 30 s" in lines[1]
-
-
-def test_numbers_are_never_cut() -> None:
-    lines = table(VIEWS["groups"], [group(sessions=1_234_567)], 20)
-    assert "1,234,567" in lines[1]
-
-
-@pytest.mark.parametrize(("sort", "mark"), [("idle", "IDLE ↑"), ("-idle", "IDLE ↓")])
-def test_the_order_is_marked(sort: str, mark: str) -> None:
-    assert mark in table(SESSIONS, [session()], sort=sort)[0]
-
-
 def test_nothing_needs_attention_where_all_is_well() -> None:
     assert attention(summary(), [group(budget_used=0.79)], [], []) == []
 
@@ -127,11 +101,3 @@ def test_incidents_in_words() -> None:
     reported = {"kind": "reported", "rule": "stmt_ids"}
     assert incident(reported) == "would be refused by the rule stmt_ids"
     assert incident({"kind": "something new", "rule": None}) == "something new"
-
-
-def test_ids_give_way_before_names_do() -> None:
-    rows = [session(), session(session="99999999-2222-4333-8444-555555555555")]
-    _, first, second = table(SESSIONS, rows, 81)
-    assert "alice@admin  shop" in first
-    assert first.endswith("  11111111…")
-    assert second.endswith("  99999999…")

@@ -1,0 +1,126 @@
+"""Tables of rows, as wide as there is room: texts give way, then whole columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from proxy.terminal.printable import fitted, printable, width
+
+if TYPE_CHECKING:
+    from proxy.terminal.views import Column, Row, View
+
+#: Cells that a text may take before others have what they need, and has at the least.
+_WIDEST: Final = 60
+_NARROWEST: Final = 6
+#: Those of the first digits of an id, and of what says that there are more.
+_SHORT_ID: Final = 9
+_GAP: Final = "  "
+
+_Shown = tuple["Column", list[str]]
+
+
+def table(
+    view: View,
+    rows: Sequence[Row],
+    cells: int | None = None,
+    sort: str = "",
+    *,
+    short_ids: bool = False,
+) -> list[str]:
+    """A heading and one line per row, as wide as needed or at most ``cells``.
+
+    Columns without anything in them are left out; the one that is sorted by has an arrow. Ids stay
+    whole, unless ``short_ids`` will do where there is no room.
+    """
+    shown, widths = _fit(_filled(view, rows, sort), cells, short_ids=short_ids)
+    return [
+        _GAP.join(
+            fitted(values[line], taken, right=column.right)
+            for (column, values), taken in zip(shown, widths, strict=True)
+        ).rstrip()
+        for line in range(len(rows) + 1)
+    ]
+
+
+def left_out(view: View, rows: Sequence[Row], cells: int | None) -> list[str]:
+    """The titles of columns that have something in them, and no room."""
+    filled = _filled(view, rows, "")
+    shown, _ = _fit(filled, cells, short_ids=False)
+    return [column.title for column, values in filled if (column, values) not in shown]
+
+
+def _filled(view: View, rows: Sequence[Row], sort: str) -> list[_Shown]:
+    """The columns that have something in them: their headings, and all their cells."""
+    texts = [[printable(column.cell(row)) for row in rows] for column in view.columns]
+    return [
+        (column, [_heading(column, sort), *values])
+        for column, values in zip(view.columns, texts, strict=True)
+        if any(value not in ("", "-") for value in values) or not (rows or column.rare)
+    ]
+
+
+def _heading(column: Column, sort: str) -> str:
+    if column.sort and sort.removeprefix("-") == column.sort:
+        return f"{column.title} {'↓' if sort.startswith('-') else '↑'}"
+    return column.title
+
+
+def _fit(
+    shown: list[_Shown], cells: int | None, *, short_ids: bool
+) -> tuple[list[_Shown], list[int]]:
+    """The columns that there is room for, and how many cells each gets."""
+    shown = list(shown)
+    wanted = {id(column): max(map(width, values)) for column, values in shown}
+    if cells is None:
+        return shown, list(wanted.values())
+    while True:
+        columns = [column for column, _ in shown]
+        widths = [wanted[id(one)] if one.id else min(_WIDEST, wanted[id(one)]) for one in columns]
+        least = [
+            _least(one, values[0], taken, short_ids)
+            for (one, values), taken in zip(shown, widths, strict=True)
+        ]
+        if _excess(least, cells) <= 0 or len(columns) == 1:
+            break
+        least_needed = min(columns, key=lambda one: one.keep)
+        if least_needed.keep >= _ALWAYS:
+            least = [taken if one.right else min(taken, _NARROWEST) for one, taken in
+                     zip(columns, widths, strict=True)]  # fmt: skip
+            break
+        # Of those that matter alike the last one.
+        at = max(n for n, one in enumerate(columns) if one.keep == least_needed.keep)
+        del shown[at]
+    _squeeze(widths, least, cells, [one.id for one in columns])
+    return shown, widths
+
+
+#: What is never left out.
+_ALWAYS: Final = 8
+
+
+def _least(column: Column, heading: str, taken: int, short_ids: bool) -> int:
+    """The cells with which a column still says something."""
+    if column.id:
+        return min(taken, _SHORT_ID) if short_ids else taken
+    return taken if column.right else min(taken, max(column.enough, width(heading)))
+
+
+def _excess(widths: Sequence[int], cells: int) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1) - cells
+
+
+def _squeeze(widths: list[int], least: Sequence[int], cells: int, ids: Sequence[bool]) -> None:
+    """Take cells from ids, then from the widest that can give any, until all fits."""
+    excess = _excess(widths, cells)
+    for at, is_id in enumerate(ids):
+        if is_id and excess > 0:
+            given = min(excess, widths[at] - least[at])
+            widths[at] -= given
+            excess -= given
+    while excess > 0:
+        spare = [at for at in range(len(widths)) if widths[at] > least[at]]
+        if not spare:
+            return
+        widths[max(spare, key=widths.__getitem__)] -= 1
+        excess -= 1

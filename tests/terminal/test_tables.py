@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proxy.terminal.printable import width
+from proxy.terminal.tables import left_out, table
+from proxy.terminal.views import VIEWS
+from tests.terminal.rows import group, session, who
+
+SESSIONS = VIEWS["sessions"]
+ID = "11111111-2222-4333-8444-555555555555"
+
+
+def test_columns_without_anything_are_left_out_unless_there_are_no_rows() -> None:
+    assert "CURSORS" not in table(SESSIONS, [session()])[0]
+    assert table(SESSIONS, []) == [
+        "OWNER  APPLICATION  DRIVER  CLIENT  AGE  IDLE  TRANSACTION  CURSORS  IN FLIGHT  ENDED"
+        "  SESSION"
+    ]
+
+
+@pytest.mark.parametrize("cells", [60, 80, 100, 140])
+def test_tables_give_way_where_the_terminal_is_narrow(cells: int) -> None:
+    rows = [session(application="a-very-long-name-" * 5), session(owner="店" * 40)]
+    for short_ids in (True, False):
+        lines = table(SESSIONS, rows, cells, short_ids=short_ids)
+        assert max(map(width, lines)) <= cells
+        assert ("1 m 30 s" in lines[1]) is (cells >= 100 or short_ids)
+
+
+def test_numbers_are_never_cut() -> None:
+    lines = table(VIEWS["groups"], [group(sessions=1_234_567)], 20)
+    assert "1,234,567" in lines[1]
+
+
+@pytest.mark.parametrize(("sort", "mark"), [("idle", "IDLE ↑"), ("-idle", "IDLE ↓")])
+def test_the_order_is_marked(sort: str, mark: str) -> None:
+    assert mark in table(SESSIONS, [session()], sort=sort)[0]
+
+
+def test_where_their_beginning_will_do_ids_give_way_before_names_do() -> None:
+    rows = [session(), session(session="99999999-2222-4333-8444-555555555555")]
+    _, first, second = table(SESSIONS, rows, 81, short_ids=True)
+    assert "alice@admin  shop" in first
+    assert first.endswith("  11111111…")
+    assert second.endswith("  99999999…")
+
+
+BUSY: dict[str, Any] = {
+    "sessions": session(
+        operations=[{"conn": 1, "command": "find", "seconds": 3.21, "upstream": "db:1"}],
+        cursors=2,
+        transaction="in progress",
+        transaction_seconds=75.0,
+        transaction_idle_seconds=31.0,
+    ),
+    "transactions": who(session=ID, txn_number=7, age_seconds=61.0, idle_seconds=60.0, conn=12,
+                        operations=[], cursors=1, statements=2, upstream="db.example:27017"),
+    "cursors": who(session=ID, namespace="shop.orders", age_seconds=61.0, idle_seconds=60.0,
+                   cursor=7_345_678_901_234_567_890, upstream="db.example:27017", operations=[]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BUSY)
+@pytest.mark.parametrize("cells", [80, 132])
+def test_ids_are_whole_and_the_columns_that_matter_most_are_there(name: str, cells: int) -> None:
+    heading, line = table(VIEWS[name], [BUSY[name]], cells)
+    assert max(width(heading), width(line)) <= cells
+    assert ID in line
+    for text in ("alice@admin", "shop"):
+        assert text in line
+    missing = left_out(VIEWS[name], [BUSY[name]], cells)
+    assert missing or cells > 80
+    assert not any(title in heading for title in missing)
+    assert left_out(VIEWS[name], [BUSY[name]], None) == []
+
+
+def test_nothing_is_cut_where_nobody_looks() -> None:
+    row = session(application="a" * 128)
+    assert "a" * 128 in table(SESSIONS, [row])[1]
+    assert "a" * 128 not in table(SESSIONS, [row], 140)[1]

@@ -48,9 +48,9 @@ def rate(name: str, by: str = "", *matchers: str, **labels: str) -> str:
     return f"sum{_by(by)} (rate({of(name, *matchers, **labels)}[$__rate_interval]))"
 
 
-def increase(name: str, period: str, **labels: str) -> str:
+def increase(name: str, period: str, *matchers: str, **labels: str) -> str:
     """How much a counter has grown."""
-    return f"sum(increase({of(name, **labels)}[{period}]))"
+    return f"sum(increase({of(name, *matchers, **labels)}[{period}]))"
 
 
 def total(name: str, by: str = "", **labels: str) -> str:

@@ -100,7 +100,7 @@ class Watching:
     def surprised(self, error: CommandError, command: str, first: bool, desk: Desk) -> None:
         self.seen.append(("surprised", error.code, command, first))
 
-    def incident(self, kind: str, now: float, desk: Desk) -> None:
+    def incident(self, kind: str, now: float, desk: Desk, suspicion: object = None) -> None:
         self.seen.append(("incident", kind))
 
     def login_failed(self, command: str, claimed: str, reason: str, desk: Desk) -> None:

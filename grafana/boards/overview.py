@@ -31,7 +31,7 @@ BOARD: Final = Dashboard(
                     "Incidents of sessions, 1 h",
                     increase("session_incidents_total", "1h"),
                     width=3,
-                    limits=((1, "red"),),
+                    limits=((1, "orange"), (10, "red")),
                 ),
             ),
         ),

@@ -24,17 +24,27 @@ BOARD: Final = Dashboard(
                 number(
                     "Sessions shared by processes",
                     increase("session_incidents_total", "1h", kind="shared"),
-                    limits=((1, "orange"),),
+                    limits=((3, "orange"),),
                 ),
                 number(
                     "Sessions in use twice at once",
-                    increase("session_incidents_total", "1h", kind="concurrent"),
-                    limits=((1, "orange"),),
+                    increase(
+                        "session_incidents_total",
+                        "1h",
+                        'kind=~"concurrent|concurrent_in_transaction"',
+                    ),
+                    limits=((3, "orange"),),
+                    help="In transactions and outside.",
                 ),
                 number(
-                    "txnNumber going backwards",
-                    increase("session_incidents_total", "1h", kind="txn_number_backwards"),
+                    "txnNumber backwards or twice",
+                    increase(
+                        "session_incidents_total",
+                        "1h",
+                        'kind=~"txn_number_backwards|txn_number_reused"',
+                    ),
                     limits=((1, "orange"),),
+                    help="Two count on the same session. What has a number twice is not written.",
                 ),
                 number(
                     "Audit lines lost",

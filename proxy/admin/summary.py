@@ -95,7 +95,7 @@ async def groups(store: SessionStore, per_user: int, per_application: int) -> li
                 whose = session.owner, session.group
                 sums = shortcut.get(whose)
                 if sums is None:
-                    _, application, driver, version = session.origin
+                    _, application, driver, version, _ = session.origin
                     key = session.owner.name, application, driver, version
                     if key not in found and len(found) >= MOST_GROUPS:
                         key = OTHER, OTHER, OTHER, ""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from proxy.conversation.hello import BEGINNING
-from proxy.conversation.incidents import incidents
 from proxy.conversation.judging import recorded
+from proxy.conversation.lookout import Lookout
 from proxy.conversation.rule import Context, is_routine
 from proxy.conversation.tracking import Doubted, Tracked, Tracking
 from proxy.session import passed_on
@@ -19,10 +19,12 @@ from proxy.session.ids import Origin
 from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
 from proxy.session.plans import Plan, committing, note
 from proxy.session.promises import Promise
-from proxy.session.records import CursorId
+from proxy.session.records import CursorId, Operation
 from proxy.session.stable_api import repeats_parameters
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from proxy.conversation.facts import UpstreamFacts
     from proxy.conversation.hello import ClientMetadata
     from proxy.conversation.said import Said
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from proxy.session.records import Session
     from proxy.session.steps import Steps
     from proxy.session.store import SessionStore
+    from proxy.session.suspicion import Suspicion
     from proxy.wire.messages import Request
 
 
@@ -80,6 +83,9 @@ class Desk:
         self.tracking = Tracking(
             sessions.store, sessions.known, connection, upstream, Origin(client)
         )
+        self._lookout = Lookout(sessions.store, self.tracking)
+        #: Whether the client says that it is a server, which is believed where nobody logs in.
+        self._internal = False
         self._called()
 
     # ------------------------------------------------------------------ who calls
@@ -136,8 +142,14 @@ class Desk:
     def introduced(self, metadata: ClientMetadata) -> None:
         """The client said what it is, in its first hello."""
         self.tracking.origin = Origin(
-            self.origin.client, metadata.application, metadata.driver, metadata.driver_version
+            self.origin.client,
+            metadata.application,
+            metadata.driver,
+            metadata.driver_version,
+            metadata.platform,
         )
+        self._internal = metadata.internal
+        self._called()
 
     def _called(self) -> None:
         """Somebody else calls from now on, or upstream is another than was thought."""
@@ -146,6 +158,10 @@ class Desk:
         self._last = NO_SESSION
         self.tracking.own = self._caller.digest
         self.tracking.repeats_api = repeats_parameters(self._facts.wire_version)
+        closed = self._facts.authorization
+        # Servers bring what others asked for, and one session may come by way of several.
+        self._watches = not (self._is_server or (self._internal and closed is not True))
+        self._lookout.anew(names=closed is False and bool(self.identity.users))
 
     def _make_caller(self) -> Caller:
         facts = self._facts
@@ -163,6 +179,8 @@ class Desk:
         """
         if not self._sessions.enabled:
             return self.plain_refusal(request, now) if self.judges_all else None
+        if self.tracking.unsettled:
+            self._suspected(self._lookout.upheld(), now)
         if request.layout.sessionless:
             error: CommandError | None = None
             if request.command == "getMore" and self._reads_session(request):
@@ -185,12 +203,28 @@ class Desk:
                 self._last = info
         session = None if info.lsid is None else self._sessions.store.get(info.lsid)
         error = self._judge(request, info, session, now)
+        tracked = None
+        if error is None:
+            tracked = self.tracking.requested(request, info, session, now)
+            if session is None and info.txn_number is not None and isinstance(tracked, Operation):
+                session = tracked.session
+        if session is not None and self._watches:
+            activity = session.activity
+            if (
+                session.group.origin is not self._lookout.alike
+                or info.txn_number is not None
+                or (activity is not None and len(activity.operations) > 1)
+            ):
+                self._suspected(self._lookout.sees(request, info, session, tracked), now)
         if error is not None:
             return error
-        tracked = self.tracking.requested(request, info, session, now)
         if info.malformed is None or self._caller.is_server:
             return tracked
         return Doubted(info.malformed, tracked)
+
+    def _suspected(self, found: list[Suspicion], now: float) -> None:
+        for one in found:
+            self._sessions.recorder.incident(one.kind, now, self, one)
 
     def owner(self, lsid: LogicalSessionId) -> str:
         """``user@db`` of whose session it is; "" where that is not known."""
@@ -218,6 +252,8 @@ class Desk:
     ) -> CommandError | None:
         """What the rules have against a request; reports are recorded on the way."""
         session = None if info.lsid is None else self._sessions.store.get(info.lsid)
+        if session is not None and self._watches:
+            self._suspected(self._lookout.sees(request, info, session, None), now)
         return self._judge(request, info, session, now, plan)
 
     @property
@@ -248,9 +284,6 @@ class Desk:
         if self._is_server:
             # It brings what others asked for, and upstream knows best what it may.
             return None
-        if session is not None:
-            for kind in incidents(session, info, self.tracking.origin):
-                sessions.recorder.incident(kind, now, self)
         checks = self._facts.native and not sessions.refuse_early
         rules = sessions.rules
         judged = rules.judge_routine

@@ -45,6 +45,8 @@ BEGINNING: Final = HELLO_COMMANDS | AUTHENTICATION_COMMANDS
 MAX_METADATA_TEXT: Final = 128
 
 _LISTS: Final = (b"hosts", b"passives", b"arbiters")
+#: What a driver says of the system, as far as that tells machines apart.
+_SYSTEM: Final = (b"type", b"name", b"architecture", b"version")
 #: Mechanisms that prove more than who holds the TLS connection, in the server's spelling.
 _OTHER_MECHANISMS: Final = frozenset(
     (
@@ -249,13 +251,16 @@ class ClientMetadata:
     """What a client says of itself in its first hello: for people to read, never to decide by.
 
     Texts are printable and at most :data:`MAX_METADATA_TEXT` long; "" where missing. Drivers are
-    called as they call themselves: ``PyMongo|c`` with the version ``4.20.1``.
+    called as they call themselves: ``PyMongo|c`` with the version ``4.20.1``. ``platform`` is what
+    it says of system, processor and language; ``internal`` that it claims to be a server.
     """
 
     application: str = ""
     driver: str = ""
     driver_version: str = ""
     os: str = ""
+    platform: str = ""
+    internal: bool = False
 
 
 def client_metadata(request: Request) -> ClientMetadata:
@@ -270,7 +275,16 @@ def client_metadata(request: Request) -> ClientMetadata:
         _parts(_printable(message, driver.get(b"name"))),
         _parts(_printable(message, driver.get(b"version"))),
         _printable(message, system.get(b"type")),
+        _platform(message, system, client.get(b"platform")),
+        b"internalClient" in request.fields,
     )
+
+
+def _platform(message: bytes, system: Mapping[bytes, Element], platform: Element | None) -> str:
+    """All that is said of it, each thing once; the language comes last."""
+    parts = [_printable(message, system.get(name)) for name in _SYSTEM]
+    parts.append(_parts(_printable(message, platform)))
+    return " ".join(dict.fromkeys(part for part in parts if part))[: 2 * MAX_METADATA_TEXT]
 
 
 def _parts(text: str) -> str:

@@ -1,36 +1,226 @@
-"""Uses of a session that no driver makes: signs of a bug or of an attack."""
+"""Uses of a session that no driver makes: signs of a bug or of an attack.
+
+Told apart by what a driver can do, by itself and behind any network: it comes from several
+addresses (a balancer's nodes), asks again on another connection or member while what it asked
+first still runs (with the same txnNumber, or for a read the same again), leaves the connection
+that it gave up, and kills cursors, ends sessions and aborts beside anything else. What it never
+does: say of itself now this and now that, count a txnNumber twice, send on a session while it
+waits for an answer there, and go on with both connections.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
 from proxy.counting import OTHER
+from proxy.session.statements import STATEMENTS
+from proxy.session.suspicion import Suspicion
+from proxy.session.transactions import RETRYABLE_WRITES, State
+from proxy.wire.fields import STRING
+from proxy.wire.opcodes import CHECKSUM_PRESENT, INT32
 
 if TYPE_CHECKING:
-    from proxy.session.ids import Origin
+    from collections.abc import Iterable
+
+    from proxy.session.ids import LogicalSessionId, Origin
     from proxy.session.info import OperationSessionInfo
-    from proxy.session.records import Session
+    from proxy.session.records import Operation
+    from proxy.session.transactions import Tracker
+    from proxy.wire.messages import Request
+
+SHARED: Final = "shared"
+CONCURRENT: Final = "concurrent"
+IN_TRANSACTION: Final = "concurrent_in_transaction"
+BACKWARDS: Final = "txn_number_backwards"
+REUSED: Final = "txn_number_reused"
+
+#: What drivers send beside anything else.
+BESIDE: Final = frozenset(
+    (
+        *("killCursors", "abortTransaction", "endSessions", "refreshSessions", "startSession"),
+        *("killSessions", "killAllSessions", "killAllSessionsByPattern"),
+    )
+)
+
+#: Operations in flight that another one is held against.
+_MOST_LOOKED_AT: Final = 20
+
+_int32 = INT32.unpack_from
+
+_FOUND_AND_MODIFIED: Final = (b"query", b"update", b"remove")
+
+#: Bytes of a write's statements, at their beginning and at their end, by which it is known again.
+_FIRST: Final = 1_024
+_LAST: Final = 128
+
+#: Binary data that is encrypted, which a driver that asks again may do anew; and how much of a
+#: message is searched for it.
+_ENCRYPTED: Final = re.compile(rb"\x05[^\0]+\0....\x06", re.DOTALL)
+_SEARCHED: Final = 100_000
 
 
-def incidents(session: Session, info: OperationSessionInfo, origin: Origin) -> tuple[str, ...]:
-    """What is wrong with a request from ``origin`` under a session that is known; mostly nothing.
+def of_one_process(one: Origin, other: Origin) -> bool:
+    """Whether a driver may come from both. The address tells nothing: it may be a balancer's.
 
-    ``shared``: another client process made the session (another host, application or driver).
-    ``concurrent``: something is in flight under it, and a session is for one thing at a time.
-    ``txn_number_backwards``: a higher txnNumber was seen accepted. Those of child sessions are
-    their own.
+    What is built on a driver may add its own name behind the driver's at any time, and then parts
+    of what was said before may be left out.
     """
-    found: tuple[str, ...] = ()
-    made_by = session.group.origin
-    # Where it was not remembered who that was (OTHER), nothing can be said.
-    if origin is not made_by and origin != made_by and made_by.client != OTHER:
-        found = ("shared",)
-    if session.activity is not None and session.activity.operations:
-        found += ("concurrent",)
-    tracker = session.transaction
+    if OTHER in (one.client, other.client):
+        return True  # It was not remembered who that was.
+    if one.application != other.application:
+        return False
+    if one.driver == other.driver and one.driver_version == other.driver_version:
+        return _extends(one.platform, other.platform)
+    return _extends(one.driver, other.driver) and _extends(one.driver_version, other.driver_version)
+
+
+def _extends(one: str, other: str) -> bool:
+    """Whether one of them is the other, or that with something added."""
+    return one == other or one.startswith(f"{other}|") or other.startswith(f"{one}|")
+
+
+def shared(
+    made_by: Origin, owner: str, origin: Origin, user: str, command: str, lsid: LogicalSessionId
+) -> Suspicion:
+    """A session that ``owner`` made from one origin is used by ``user`` from another one."""
+    reason = f"made by {described(made_by, owner)}, now used by {described(origin, user)}"
+    return Suspicion(SHARED, reason, command, lsid)
+
+
+def described(origin: Origin, user: str) -> str:
+    """Who that is, in words."""
+    driver = f"{origin.driver} {origin.driver_version}".strip()
+    said = (user, origin.application, driver, origin.platform)
+    return ", ".join(part for part in said if part) + f" at {origin.client}"
+
+
+def beside(command: str, info: OperationSessionInfo, other: Operation) -> str:
+    """What it is that a command comes while another operation of its session is in flight, on
+    another connection: a kind of incident, or "" for what drivers do."""
+    if command in BESIDE or other.command in BESIDE:
+        return ""
+    there = None if other.attempt is None else other.attempt.info
+    same = there is not None and there.txn_number == info.txn_number is not None
+    if same and there is not None and there.autocommit is info.autocommit is False:
+        # A commit is asked for again on another connection.
+        repeated = command == other.command == "commitTransaction"
+        return "" if repeated else IN_TRANSACTION
+    if same or command == "getMore" or other.command == "getMore":
+        # A write is asked for again; a cursor may be read, or waited for, beside other things.
+        return ""
+    return CONCURRENT
+
+
+def concurrent(
+    command: str,
+    info: OperationSessionInfo,
+    lsid: LogicalSessionId,
+    connection: int,
+    running: Iterable[Operation],
+) -> tuple[Suspicion, Operation] | None:
+    """The first of the operations in flight that a command must not come beside, if there is one.
+
+    ``connection`` is where it comes: what is in flight there is answered first.
+    """
+    for number, other in enumerate(running):
+        if number == _MOST_LOOKED_AT:
+            break
+        if other.connection == connection:
+            continue
+        child = b"" if other.attempt is None else other.attempt.info.child
+        kind = beside(command, info, other) if child == info.child else ""
+        if kind:
+            reason = (
+                f"{command} came on connection {connection} while {other.command} was under way"
+                f" on connection {other.connection}"
+            )
+            if kind == IN_TRANSACTION:
+                reason += f", both in transaction {info.txn_number}"
+            # In a transaction it is wrong whatever becomes of it.
+            return Suspicion(kind, reason, command, lsid, 0 if kind == IN_TRANSACTION else 2), other
+    return None
+
+
+def counted_twice(
+    command: str,
+    info: OperationSessionInfo,
+    lsid: LogicalSessionId,
+    tracker: Tracker,
+    another: bool = False,
+) -> Suspicion | None:
+    """What is wrong with a request's txnNumber, by all that is known of its session's.
+
+    ``another`` says that a write with the same number went upstream before, and that it was
+    another one. A transaction's number was accepted before it counts here.
+    """
     number = info.txn_number
-    if tracker is None or number is None or info.child:
-        return found
-    if 0 <= number < tracker.number:
-        found += ("txn_number_backwards",)
-    return found
+    if number is None or number < 0 or info.child or info.starts_or_continues:
+        return None
+    if number < tracker.number:
+        # An abort is tried whatever has happened since. What comes late was given up.
+        if command == "abortTransaction":
+            return None
+        reason = f"txnNumber {number} came when {tracker.number} had been accepted"
+        return Suspicion(BACKWARDS, reason, command, lsid, 1)
+    reason = ""
+    if info.autocommit is None:
+        if another:
+            reason = (
+                f"another write came with txnNumber {number} before: upstream takes this one for"
+                " its repetition and does not carry it out"
+            )
+        elif number == tracker.number and tracker.state is not State.NONE:
+            reason = f"a transaction had txnNumber {number} before this write"
+    elif info.start_transaction and number == tracker.number:
+        reason = f"txnNumber {number} was used before the transaction that begins with it"
+    return Suspicion(REUSED, reason, command, lsid) if reason else None
+
+
+def mark_of(request: Request) -> int:
+    """What a retryable write is known again by when it is repeated: a number.
+
+    0 where that cannot be told, as with statement ids, of which a part may be sent again.
+    """
+    message, body = request.message, request.body
+    name = RETRYABLE_WRITES[request.command]
+    # The first field names command and collection.
+    value = message.index(0, body + 5) + 1
+    end = value + 4
+    if message[body + 4] == STRING:
+        end += _int32(message, value)[0]
+    mark = crc32(message[body + 4 : end])
+    if not request.layout.usual and not request.fields.keys().isdisjoint(STATEMENTS):
+        return 0
+    if request.sequences:
+        # Mostly all that follows the command.
+        start = body + _int32(message, body)[0]
+        end = len(message) - 4 if request.flags & CHECKSUM_PRESENT else len(message)
+        if start == end:
+            return 0
+        mark = _marked(message, start, end, mark)
+    elif name is not None:
+        element = request.fields.get(name)
+        if element is None:
+            return 0
+        mark = _marked(message, element.value, element.end, mark)
+    else:
+        for part in _FOUND_AND_MODIFIED:
+            if (element := request.fields.get(part)) is not None:
+                mark = _marked(message, element.start, element.end, mark)
+    return mark or 1
+
+
+def may_be_encrypted(request: Request) -> bool:
+    """Whether parts of it are encrypted, or it is too long to tell."""
+    message = request.message
+    return len(message) > _SEARCHED or _ENCRYPTED.search(message) is not None
+
+
+def _marked(message: bytes, start: int, end: int, mark: int) -> int:
+    size = end - start
+    if size <= _FIRST + _LAST:
+        return crc32(message[start:end], mark)
+    mark = crc32(message[start : start + _FIRST], mark)
+    return crc32(message[end - _LAST : end], mark) ^ size

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from proxy.session.caller import Caller
     from proxy.session.identity import Identity
     from proxy.session.ids import LogicalSessionId, Origin
+    from proxy.session.suspicion import Suspicion
 
 
 class Asker(Protocol):
@@ -48,8 +49,10 @@ class Recorder(Protocol):
         """Session fields came that are wrong. ``decision`` is ``reported`` where upstream is left
         to refuse them, ``refused`` where that is done here, "" where a rule has done it."""
 
-    def incident(self, kind: str, now: float, desk: Asker) -> None:
-        """A session is used as :mod:`proxy.conversation.incidents` says that it should not be."""
+    def incident(
+        self, kind: str, now: float, desk: Asker, suspicion: Suspicion | None = None
+    ) -> None:
+        """A session is used as it should not be: as was suspected, or by naming somebody else's."""
 
     def surprised(self, error: CommandError, command: str, first: bool, desk: Asker) -> None:
         """Upstream carried out what it should have refused with this error, as it had not

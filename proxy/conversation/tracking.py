@@ -15,6 +15,7 @@ from bson.errors import BSONError
 
 from proxy.conversation.overload import is_overload
 from proxy.errors import WireError
+from proxy.session.ranges import statement_ranges
 from proxy.session.records import Attempt, CursorId, Operation
 from proxy.session.stable_api import parameters
 from proxy.session.transactions import (
@@ -22,7 +23,6 @@ from proxy.session.transactions import (
     Outcome,
     Step,
     outcome_of,
-    statement_ranges,
     step_of,
 )
 from proxy.texts import decoded
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from proxy.session.known import KnownUsers
     from proxy.session.records import Child, Session
     from proxy.session.store import SessionStore
+    from proxy.session.suspicion import Suspicion
     from proxy.wire.messages import Request
     from proxy.wire.replies import Reply
 
@@ -115,6 +116,7 @@ class Tracking:
         "origin",
         "own",
         "repeats_api",
+        "unsettled",
         "user",
     )
 
@@ -138,6 +140,9 @@ class Tracking:
         self.origin = origin
         #: Whether what belongs to a transaction repeats its first command's API parameters.
         self.repeats_api = True
+        #: Suspicions of operations that were answered here: if the connection goes on, it was none
+        #: that had been given up.
+        self.unsettled: list[Suspicion] = []
 
     def requested(
         self, request: Request, info: OperationSessionInfo, session: Session | None, now: float
@@ -211,6 +216,8 @@ class Tracking:
             for one in listed_cursors(reply):
                 self._note_cursor(tracked, one.id, one.namespace, now)
         if last:
+            if tracked.suspicions is not None:
+                self.unsettled += tracked.suspicions
             refused = code is not None and (_not_taken(reply, code) or code == tracked.unparsed)
             self._store.operation_finished(tracked, now, refused)
 
@@ -229,6 +236,8 @@ class Tracking:
         if found is not None and found.id != tracked.cursor:
             self._note_cursor(tracked, found.id, found.namespace, now)
         if last:
+            if tracked.suspicions is not None:
+                self.unsettled += tracked.suspicions
             self._store.operation_finished(tracked, now)
 
     def lost(self, tracked: Tracked, now: float) -> None:

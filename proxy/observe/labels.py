@@ -59,7 +59,10 @@ COMMANDS: Final = frozenset((
 ))  # fmt: skip
 
 #: What somebody can do with a session that nobody should (:mod:`proxy.conversation.incidents`).
-SESSION_INCIDENTS: Final = ("concurrent", "shared", "txn_number_backwards", "foreign_uid")
+SESSION_INCIDENTS: Final = (
+    *("shared", "concurrent", "concurrent_in_transaction"),
+    *("txn_number_backwards", "txn_number_reused", "foreign_uid"),
+)
 COMMAND_DECISIONS: Final = ("done", "refused", "failed")
 RULE_DECISIONS: Final = ("refused", "reported", "aborted", "failed", "given_up")
 #: Who refused where it was no rule; no rule can be called that.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy import logs
 from proxy.observe.audit import fields
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from proxy.errors import CommandError
     from proxy.observe.audit import Audit
     from proxy.observe.labels import Incident
+    from proxy.observe.refusals import Account
     from proxy.observe.telemetry import Telemetry
     from proxy.session.ids import LogicalSessionId, Origin
+    from proxy.session.suspicion import Suspicion
 
 
 #: What the log says of each kind of incident that is written down.
@@ -30,6 +32,11 @@ _SAID: Final = {
     "refused": "request refused",
     "reported": "request would be refused",
     "foreign_uid": "session of somebody else named",
+    "shared": "session used by two client processes",
+    "concurrent": "session used for two things at once",
+    "concurrent_in_transaction": "transaction used for two things at once",
+    "txn_number_backwards": "txnNumber goes backwards",
+    "txn_number_reused": "txnNumber used twice",
 }
 
 
@@ -70,9 +77,15 @@ class DecisionRecorder:
                 expected=error.code_name,
             )
 
-    def incident(self, kind: str, now: float, desk: Asker) -> None:
-        """Count a use of a session that no driver makes, and remember whose it was."""
-        self._telemetry.incident(kind, desk.identity.name, desk.origin, now)
+    def incident(
+        self, kind: str, now: float, desk: Asker, suspicion: Suspicion | None = None
+    ) -> None:
+        """Count a use of a session that no driver makes, remember whose it was, and say so."""
+        incident = self._telemetry.incident(kind, desk.identity.name, desk.origin, now)
+        if suspicion is not None:
+            latest = {"reason": suspicion.reason, "command": shown(suspicion.command)}
+            latest |= self._where(desk, suspicion.lsid)
+            self._say(incident, self._note(incident, latest), now)
 
     def ruled(
         self,
@@ -160,21 +173,16 @@ class DecisionRecorder:
         lsid: LogicalSessionId | None,
     ) -> None:
         """Keep account of a refusal or a report, write it down, and say it unless it was lately."""
-        accounts, origin = self._telemetry.refusals, desk.origin
         name, value = ("", None) if error.bound is None else error.bound
-        reason = _redacted(error.reason or error.errmsg)
         latest = {
-            "reason": reason,
+            "reason": _redacted(error.reason or error.errmsg),
             "bound": name or None,
             "limit": value,
             "error": f"{error.code} {error.code_name}",
             "command": shown(command),
-            "client": origin.client,
-            "conn": desk.connection,
-            "session": None if lsid is None else str(lsid),
-            "owner": None if lsid is None else shown(desk.owner(lsid)) or None,
+            **self._where(desk, lsid),
         }
-        account = accounts.note(Whose(*incident[:4]), latest)
+        account = self._note(incident, latest)
         times = account.row()
         rule = incident.rule if incident.rule not in ("", ITSELF) else None
         self._write(
@@ -194,19 +202,36 @@ class DecisionRecorder:
                 last=times["last"],
             ),
         )
-        if accounts.may_say(account, now):
-            known = {name: value for name, value in times.items() if value is not None}
-            left_out = {"left_out": account.left_out} if account.left_out else {}
-            account.left_out = 0
-            self._log.warning(
-                _SAID[incident.kind],
-                rule=rule,
-                user=incident.user,
-                application=incident.application,
-                driver=f"{incident.driver} {incident.driver_version}".rstrip(),
-                **known,
-                **left_out,
-            )
+        self._say(incident, account, now)
+
+    def _where(self, desk: Asker, lsid: LogicalSessionId | None) -> dict[str, Any]:
+        """On which connection it was, and about which session."""
+        return {
+            "client": desk.origin.client,
+            "conn": desk.connection,
+            "session": None if lsid is None else str(lsid),
+            "owner": None if lsid is None else shown(desk.owner(lsid)) or None,
+        }
+
+    def _note(self, incident: Incident, latest: dict[str, Any]) -> Account:
+        return self._telemetry.refusals.note(Whose(*incident[:4]), latest)
+
+    def _say(self, incident: Incident, account: Account, now: float) -> None:
+        """Tell the log, unless it was told of the same lately."""
+        if not self._telemetry.refusals.may_say(account, now):
+            return
+        known = {name: value for name, value in account.row().items() if value is not None}
+        left_out = {"left_out": account.left_out} if account.left_out else {}
+        account.left_out = 0
+        self._log.warning(
+            _SAID[incident.kind],
+            rule=incident.rule if incident.rule not in ("", ITSELF) else None,
+            user=incident.user,
+            application=incident.application,
+            driver=f"{incident.driver} {incident.driver_version}".rstrip(),
+            **known,
+            **left_out,
+        )
 
     def _ended_late(self, overdue: Overdue, decision: str, reason: str) -> None:
         session = overdue.session

@@ -91,6 +91,7 @@ class Origin(NamedTuple):
     application: str = ""
     driver: str = ""
     driver_version: str = ""
+    platform: str = ""
 
 
 UNKNOWN_ORIGIN = Origin()

@@ -63,6 +63,14 @@ class TransactionStore(SelectedSessions):
         self.counts.stepped(tracker, step, outcome, before, now)
         self._count_transaction(one, tracker, before[0], counted)
 
+    def write_sent(self, session: Session, number: int, mark: int) -> bool:
+        """Note that a retryable write goes upstream, known again by ``mark``; whether another one
+        did with the same number."""
+        tracker = session.transaction
+        if tracker is None:
+            tracker = session.transaction = Tracker()
+        return tracker.marks(number, mark)
+
     def transaction_starts(self, session: Session, child: bytes = b"", now: float = 0.0) -> None:
         """Note that a transaction's start goes upstream: it counts until its reply says more.
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Set
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from proxy.session.ids import LogicalSessionId, OpenTransaction, Origin
 from proxy.session.info import OperationSessionInfo  # noqa: TC001 - a field's, see test_compiled
 from proxy.session.sharded import Sharded
+from proxy.session.suspicion import Suspicion  # noqa: TC001 - a field's, see test_compiled
 from proxy.session.transactions import State, Step, Tracker
+
+#: Suspicions of one operation that are kept; many threads may use its session.
+MOST_SUSPICIONS: Final = 8
 
 
 class Ending(Enum):
@@ -77,7 +81,8 @@ class Operation:
     and others that are in flight: upstream may take none of them. ``cursor`` is the one that a
     getMore reads from, 0 for other commands; ``attempt`` is what the request asks of the session's
     transaction, None for nothing. ``unparsed`` is the error's code with which upstream says that
-    it could not read the session fields, 0 where it should be able to.
+    it could not read the session fields, 0 where it should be able to. ``suspicions`` are of how
+    it is used beside others, where there are any.
     """
 
     __slots__ = (
@@ -88,6 +93,7 @@ class Operation:
         "request_id",
         "session",
         "started",
+        "suspicions",
         "unparsed",
         "upstream",
         "vivified",
@@ -113,6 +119,14 @@ class Operation:
         self.cursor = 0
         self.unparsed = 0
         self.attempt: Attempt | None = None
+        self.suspicions: list[Suspicion] | None = None
+
+    def suspect(self, suspicion: Suspicion) -> None:
+        """Whether it holds shows when the connection goes on after this operation."""
+        if self.suspicions is None:
+            self.suspicions = []
+        if len(self.suspicions) < MOST_SUSPICIONS:
+            self.suspicions.append(suspicion)
 
     @property
     def place(self) -> InFlight:

@@ -114,7 +114,7 @@ _OVERLOAD: Final = (b"\0SystemOverloadedError\0", b"\0RetryableError\0")
 _EMPTY_SIZE: Final = 5
 
 #: Ranges of statement ids kept for one txnNumber; what comes after them is not listed.
-_MAX_RANGES: Final = 8
+MAX_RANGES: Final = 8
 
 #: Commands whose statements a txnNumber makes retryable, with their batch's field name.
 RETRYABLE_WRITES: Final = {
@@ -190,7 +190,8 @@ class Tracker:
     abort has to repeat, and ``doubt_api`` those of the one in doubt.
     ``statements`` are ranges of executed statement ids, None before there are any. ``attempted``
     is the txnNumber of the latest retryable write if that did not succeed, else -1. ``changed``
-    is when it was last learnt from, where several processes join what they know.
+    is when it was last learnt from, where several processes join what they know. ``mark`` is what
+    the retryable write with txnNumber ``marked`` is known again by, 0 where that cannot be told.
     """
 
     __slots__ = (
@@ -202,6 +203,8 @@ class Tracker:
         "doubt_api",
         "doubt_at",
         "last_use",
+        "mark",
+        "marked",
         "number",
         "started",
         "starting",
@@ -225,6 +228,8 @@ class Tracker:
         self.changed = 0.0
         self.api = b""
         self.doubt_api = b""
+        self.marked = -1
+        self.mark = 0
 
     @property
     def may_be_open(self) -> bool:
@@ -353,6 +358,14 @@ class Tracker:
         self.state = state
         return seen
 
+    def marks(self, number: int, mark: int) -> bool:
+        """A retryable write goes upstream; whether another one did with the same number."""
+        if number == self.marked:
+            return mark != self.mark and mark != 0 and self.mark != 0
+        if number > self.marked:
+            self.marked, self.mark = number, mark
+        return False
+
     def is_replay(self, number: int, statements: list[range] | None) -> bool:
         """Whether a retryable write with these statements has been sent before."""
         if number == self.attempted:
@@ -371,28 +384,5 @@ class Tracker:
         for one in statements:
             if kept and kept[-1].stop == one.start:
                 kept[-1] = range(kept[-1].start, one.stop)
-            elif len(kept) < _MAX_RANGES and one not in kept:
+            elif len(kept) < MAX_RANGES and one not in kept:
                 kept.append(one)
-
-
-def statement_ranges(info: OperationSessionInfo, count: int) -> list[range]:
-    """The ids of a write command's ``count`` statements: given, from a base, or from 0.
-
-    None of those that are negative, which servers do not remember.
-    """
-    if info.stmt_ids is None:
-        base = info.stmt_id or 0
-        return [range(base, base + count)] if count and base >= 0 else []
-    ranges: list[range] = []
-    start = stop = -1
-    for number in info.stmt_ids:
-        if number < 0:
-            continue  # is carried out and not remembered
-        if number != stop:
-            if stop > start:
-                ranges.append(range(start, stop))
-            if len(ranges) == _MAX_RANGES:
-                return ranges
-            start = number
-        stop = number + 1
-    return [*ranges, range(start, stop)] if stop > start else ranges

@@ -157,12 +157,18 @@ async def test_incidents_are_counted_and_named() -> None:
         for client, name in zip(clients, ("one", "two"), strict=True):
             metadata = {"application": {"name": name}, "driver": {"name": "d", "version": "1"}}
             await client.ask(command({"hello": 1, "client": metadata, "$db": "admin"}, 1))
-        await clients[0].send(command({"ping": 1, "mark": "held", "lsid": LSID, "$db": "admin"}, 2))
-        await upstream.bringing("held")
-        await clients[1].ask(command({"ping": 1, "lsid": LSID, "$db": "admin"}, 3))
+        pinging = {"ping": 1, "lsid": LSID, "$db": "admin"}
+        await clients[0].send(command({**pinging, "mark": "held"}, 2))
+        seen = await upstream.bringing("held")
+        await clients[1].ask(command(pinging, 3))
+        await seen.stream.send_all(answered(seen.frames[-1], {"ok": 1.0}))
+        assert await clients[0].receive()
+        # Both connections go on.
+        await clients[0].ask(command(pinging, 4))
+        await clients[1].ask(command(pinging, 5))
         found = read(running)
-        for kind in ("shared", "concurrent"):
-            assert found("session_incidents_total", kind=kind) == 1
+        for kind, count in (("shared", 2), ("concurrent", 1)):
+            assert found("session_incidents_total", kind=kind) == count
             who = {"kind": kind, "rule": "", "user": "", "application": "two", "driver": "d"}
             who["driver_version"] = "1"
             assert found("incident_last_timestamp_seconds", **who) is not None

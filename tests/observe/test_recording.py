@@ -12,6 +12,7 @@ from proxy.conversation.desk import Desk
 from proxy.conversation.facts import UpstreamFacts
 from proxy.conversation.rule import Decision, Mode, Overdue, Rules
 from proxy.conversation.sharing import Sessions
+from proxy.observe.labels import SESSION_INCIDENTS
 from proxy.observe.recording import DecisionRecorder
 from proxy.observe.refusals import Whose
 from proxy.observe.telemetry import Telemetry
@@ -19,6 +20,7 @@ from proxy.session import refusals
 from proxy.session.identity import Identity, user_digest
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.store import SessionStore
+from proxy.session.suspicion import Suspicion
 from tests.embedded.support import USERS, node
 from tests.observe.test_gauges import Read
 from tests.proxied import ProxiedClient, Proxy
@@ -86,6 +88,36 @@ def test_a_refusal_is_told_alike_in_log_incident_and_audit_and_the_log_leaves_ou
         assert (told["command"], told["client"], told["conn"]) == ("find", "10.0.0.1", 7)
         assert told["count"] == 4
         assert told["first"] <= told["last"]
+
+
+def test_an_incident_of_a_session_is_in_the_log_and_among_incidents_and_no_decision() -> None:
+    made = Recorded()
+    lsid = LogicalSessionId(bytes(16), user_digest("alice", "app"))
+    made.desk._sessions.known.seen(Identity((("alice", "app"),)))
+    with structlog.testing.capture_logs() as logged:
+        made.recorder._log = structlog.get_logger()
+        for now, reason in ((5.0, "first"), (6.0, "second"), (40.0, "third")):
+            found = Suspicion("concurrent", reason, "find", lsid)
+            made.recorder.incident(found.kind, now, made.desk, found)
+    assert [line["event"] for line in logged] == ["session used for two things at once"] * 2
+    assert ("left_out" in logged[0], logged[1]["left_out"]) == (False, 1)
+    [(incident, _)] = made.telemetry.session_incidents.items()
+    for told in (logged[1], made.telemetry.refusals.row(Whose(*incident[:4]))):
+        assert (told["reason"], told["command"], told["count"]) == ("third", "find", 3)
+        assert (told["session"], told["owner"]) == (str(lsid), "alice@app")
+        assert (told["client"], told["conn"]) == ("10.0.0.1", 7)
+    assert made.audit.lines == []
+
+
+@pytest.mark.parametrize("kind", SESSION_INCIDENTS)
+def test_the_log_has_words_for_each_kind(kind: str) -> None:
+    made = Recorded()
+    found = Suspicion(kind, "why", "find", LogicalSessionId(bytes(16), bytes(32)))
+    with structlog.testing.capture_logs() as logged:
+        made.recorder._log = structlog.get_logger()
+        made.recorder.incident(kind, 5.0, made.desk, found)
+    assert " " in logged[0]["event"]
+    assert made.read("session_incidents_total", kind=kind) == 1
 
 
 def test_what_the_proxy_itself_refuses_is_told_too() -> None:
@@ -169,7 +201,7 @@ def test_aborted_transactions(ok: bool, decision: str) -> None:
     assert read("rule_decisions_total", rule="transaction_guard", decision=decision) == 1
     [line] = made.audit.lines
     assert (line["owner"], line["user"]) == ("alice@app", "")
-    assert [line[name] for name in ("application", "driver", "driver_version")] == [*SHOP[1:]]
+    assert [line[name] for name in ("application", "driver", "driver_version")] == [*SHOP[1:4]]
 
 
 def test_what_is_given_up_is_counted_and_said() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.session.info import OperationSessionInfo
+from proxy.session.ranges import statement_ranges
 from proxy.session.transactions import (
     TRANSITIONS,
     Outcome,
@@ -13,7 +14,6 @@ from proxy.session.transactions import (
     Step,
     Tracker,
     outcome_of,
-    statement_ranges,
     step_of,
 )
 from proxy.wire.replies import read_reply

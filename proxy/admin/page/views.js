@@ -245,7 +245,9 @@ const INCIDENTS = {
   foreign_uid: "tried a session of somebody else (foreign uid)",
   shared: "used one session from two client processes",
   concurrent: "used one session for two things at once",
+  concurrent_in_transaction: "used one transaction for two things at once",
   txn_number_backwards: "sent a txnNumber that goes backwards",
+  txn_number_reused: "sent a txnNumber twice for different things",
   refused: "refused by", reported: "would be refused by",
 };
 const incident = (row) => (INCIDENTS[row.kind] ?? row.kind) + (!row.rule ? ""

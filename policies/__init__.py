@@ -2,7 +2,7 @@
 
 One rule a file. What a rule is and what it may see says ``proxy/conversation/rule.py``. A new one
 takes its file and its line below: settings, listings and metrics find it there. ``examples/`` has
-one that is turned on by its name only.
+some that are turned on by their names only.
 """
 
 from __future__ import annotations

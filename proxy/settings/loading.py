@@ -65,8 +65,17 @@ def load_rule(path: str, settings: Mapping[str, Any]) -> Rule:
         ConfigError: it cannot be imported, is no rule, or does not take these settings; with
             everything that is wrong with them, each as ``settings.name: what is wrong``.
     """
-    rule = find_rule(path)
-    return make_rule(rule, fitting(rule, settings, path), path)
+    return built(path, settings)
+
+
+def built(rule: type[Rule] | str, settings: Mapping[str, Any]) -> Rule:
+    """As :func:`load_rule`, of a class that may be at hand."""
+    if isinstance(rule, str):
+        found, path = find_rule(rule), rule
+    else:
+        found, path = rule, getattr(rule, "__qualname__", repr(rule))
+        _check_rule(found, path)
+    return make_rule(found, fitting(found, settings, path), path)
 
 
 def name_of(path: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.terminal.arguments import filters
 from proxy.terminal.client import Trouble
-from proxy.terminal.printable import printable, screen_width, span
+from proxy.terminal.printable import printable, screen_width, span, warn
 from proxy.terminal.tables import table
 from proxy.terminal.views import VIEWS
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     import argparse
 
     from proxy.terminal.client import Endpoint
+    from proxy.terminal.several import Several
 
 _Document = dict[str, Any]
 
 
-def act(endpoint: Endpoint, options: argparse.Namespace) -> int:
+def act(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
     """Carry out one of them and return the exit status."""
     if not (options.dry_run or options.yes) and not (sys.stdin.isatty() and not options.json):
         raise Trouble(f"say --dry-run to look or --yes to {options.command}", 2)
@@ -120,7 +121,7 @@ def _became(done: _Document, command: str) -> str:
 # ------------------------------------------------------------------ sessions
 
 
-def _kill(endpoint: Endpoint, options: argparse.Namespace) -> int:
+def _kill(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
     wanted: _Document = {}
     if options.sessions:
         wanted["sessions"] = options.sessions
@@ -138,6 +139,7 @@ def _kill(endpoint: Endpoint, options: argparse.Namespace) -> int:
             print(json.dumps(seen))
             return 0
         _show(seen)
+        warn(seen.get("problems", ()))
         sure = f"Kill these {seen['matched']:,} sessions?"
         if options.dry_run or not seen["matched"] or not _sure(sure):
             return 0
@@ -151,7 +153,8 @@ def _kill(endpoint: Endpoint, options: argparse.Namespace) -> int:
         print(json.dumps(done))
     else:
         _report(done)
-    return 0 if not (done["unreachable"] or done["failed"] or done["unknown"]) else 1
+    missed = done["unreachable"] or done["failed"] or done["unknown"]
+    return 1 if warn(done.get("problems", ())) or missed else 0
 
 
 def _show(seen: _Document) -> None:

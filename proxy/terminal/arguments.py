@@ -151,9 +151,11 @@ def _sure(parser: argparse.ArgumentParser) -> None:
 def _connect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--admin",
-        metavar="HOST:PORT",
-        default=DEFAULT_ADMIN,
-        help=f"the proxy's admin endpoint ({DEFAULT_ADMIN})",
+        metavar="ADDRESS",
+        action="append",
+        help="the proxy's admin endpoint: HOST:PORT, or an http:// or https:// URL. Several with "
+        "commas between them, or a name that is several machines', are shown as one. Else the "
+        f"environment's MONGO_SESSION_PROXY_ADMIN is used, else {DEFAULT_ADMIN}",
     )
     parser.add_argument(
         "--token-file",

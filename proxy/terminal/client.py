@@ -5,13 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from proxy.addresses import parse_address
 from proxy.terminal.arguments import FILTERS
+from proxy.terminal.places import Place, place_of
 from proxy.terminal.printable import printable
 from proxy.terminal.usage import by_flag
 
@@ -21,6 +22,9 @@ TOKEN_VARIABLE: Final = "MONGO_SESSION_PROXY_TOKEN"
 _PATIENCE: Final = 40.0
 _READY_PATIENCE: Final = 4.0
 _MOST: Final = 64 << 20
+
+#: Rows that are asked for at a time.
+_PAGE: Final = 1_000
 
 
 class Trouble(Exception):
@@ -49,16 +53,29 @@ def find_token(path: str | None) -> str | None:
 class Endpoint:
     """One proxy's endpoint. Every failure is a :class:`Trouble`."""
 
-    def __init__(self, address: str, token: str | None = None) -> None:
+    def __init__(self, where: str | Place, token: str | None = None) -> None:
         try:
-            parsed = parse_address(address, default_port=27080)
+            self._place = place_of(where) if isinstance(where, str) else where
         except ValueError as error:
             raise Trouble(f"--admin: {error}", 2) from error
-        if parsed.path:
-            raise Trouble("--admin: has to be HOST:PORT", 2)
-        self.address = str(parsed)
-        self._host, self._port = parsed.host, parsed.port
+        self.address = str(self._place)
         self._token = token
+
+    def rows(self, name: str, fields: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
+        """A listing's document with up to ``limit`` rows, put together of pages; None: one page,
+        of a listing that has no more."""
+        asked = dict(fields)
+        document: dict[str, Any] = {}
+        rows: list[Any] = []
+        while limit is None or len(rows) < limit:
+            if limit is not None:
+                asked["limit"] = min(_PAGE, limit - len(rows))
+            document = self.get(name, asked)
+            rows += document[name]
+            if not document.get("next"):
+                break
+            asked["after"] = document["next"]
+        return document | {name: rows}
 
     def get(self, path: str, fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A page's document."""
@@ -89,13 +106,17 @@ class Endpoint:
         headers = {"content-type": "application/json"} if body is not None else {}
         if self._token is not None:
             headers["authorization"] = f"Bearer {self._token}"
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=patience)
+        place = self._place
+        connection = http.client.HTTPConnection(place.host, place.port, timeout=patience)
+        headers["host"] = place.named
         try:
-            connection.request(method, target, body, headers)
+            connection.sock = self._connect(patience)
+            connection.request(method, f"{place.path}{target}", body, headers)
             response = connection.getresponse()
             answer = response.read(_MOST)
         except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            reason = getattr(error, "verify_message", None) or getattr(error, "strerror", None)
+            reason = reason or str(error) or type(error).__name__
             raise Trouble(f"{self.address}: {reason}; does the proxy run there?") from error
         except ValueError as error:
             raise Trouble(f"the token cannot be sent: {error}", 2) from error
@@ -104,6 +125,20 @@ class Endpoint:
         if response.status != 200:
             raise self._refusal(response.status, answer)
         return answer
+
+    def _connect(self, patience: float) -> socket.socket:
+        place = self._place
+        sock = socket.create_connection((place.ip or place.host, place.port), patience)
+        if not place.tls:
+            return sock
+        try:
+            # Takes its time, and is seldom needed.
+            import ssl
+
+            return ssl.create_default_context().wrap_socket(sock, server_hostname=place.host)
+        except BaseException:
+            sock.close()
+            raise
 
     def _refusal(self, status: int, answer: bytes) -> Trouble:
         text = answer[:2_000].decode("utf-8", "replace").partition("\n")[0]

@@ -7,25 +7,26 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.terminal.arguments import ACTIONS, filters, order
+from proxy.terminal.arguments import ACTIONS, DEFAULT_ADMIN, filters, order
 from proxy.terminal.client import Endpoint, Trouble, find_token
-from proxy.terminal.printable import screen_width
+from proxy.terminal.places import all_places, resolved
+from proxy.terminal.printable import screen_width, warn
 from proxy.terminal.tables import left_out, table
 from proxy.terminal.views import VIEWS
 
 if TYPE_CHECKING:
     import argparse
 
+    from proxy.terminal.several import Several
     from proxy.terminal.views import View
-
-#: Rows that are asked for at a time.
-_PAGE: Final = 1_000
+#: Where proxies are, if no flag says so.
+ADMIN_VARIABLE: Final = "MONGO_SESSION_PROXY_ADMIN"
 
 
 def run(options: argparse.Namespace) -> int:
     """Carry out one of the commands and return the exit status."""
     try:
-        endpoint = Endpoint(options.admin, find_token(options.token_file))
+        endpoint = _endpoint(options.admin, find_token(options.token_file))
         if options.command == "top":
             from proxy.terminal.top import top
 
@@ -51,6 +52,22 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
+def _endpoint(said: list[str] | None, token: str | None) -> Endpoint | Several:
+    """Whom to ask: by the flags, else by the environment."""
+    name = "--admin" if said else ADMIN_VARIABLE
+    texts = said or [os.environ.get(ADMIN_VARIABLE) or DEFAULT_ADMIN]
+    try:
+        places = list(all_places(texts))
+    except ValueError as error:
+        raise Trouble(f"{name}: {error}", 2) from error
+    if len(places) == 1 and resolved(places[0]) == places:
+        return Endpoint(places[0], token)
+    # Takes a few milliseconds to import.
+    from proxy.terminal.several import Several
+
+    return Several(places, token)
+
+
 def _say_none(view: View, fields: dict[str, Any], document: dict[str, Any]) -> None:
     """Say that there is nothing: to people, not to what reads the rows."""
     name, total = view.title.lower(), document.get("total", 0)
@@ -59,29 +76,22 @@ def _say_none(view: View, fields: dict[str, Any], document: dict[str, Any]) -> N
     print(text, file=sys.stderr)
 
 
-def _list(endpoint: Endpoint, options: argparse.Namespace) -> int:
+def _list(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
     view = VIEWS[options.command]
     fields: dict[str, Any] = filters(options)
     limit = getattr(options, "limit", None)
     sort = order(options, view.sort) if view.sort else ""
     if sort:
         fields["sort"] = sort
-    document: dict[str, Any] = {}
-    rows: list[Any] = []
-    while limit is None or len(rows) < limit:
-        if limit is not None:
-            fields["limit"] = min(_PAGE, limit - len(rows))
-        document = endpoint.get(view.name, fields)
-        rows += document[view.name]
-        if not document.get("next"):
-            break
-        fields["after"] = document["next"]
+    document = endpoint.rows(view.name, fields, limit)
+    rows = document[view.name]
+    status = 1 if warn(document.get("problems", ())) else 0
     if options.json:
-        print(json.dumps(document | {view.name: rows}))
-        return 0
+        print(json.dumps(document))
+        return status
     if not rows:
         _say_none(view, fields, document)
-        return 0
+        return status
     width = screen_width()
     print("\n".join(table(view, rows, width, sort)))
     if missing := left_out(view, rows, width):
@@ -89,4 +99,4 @@ def _list(endpoint: Endpoint, options: argparse.Namespace) -> int:
     if document.get("next"):
         more = document["matched"] - len(rows)
         print(f"… and {more:,} more: --limit {document['matched']}", file=sys.stderr)
-    return 0
+    return status

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from unicodedata import category, east_asian_width
 
 from proxy import texts
@@ -22,6 +22,13 @@ def printable(text: object) -> str:
 def screen_width() -> int | None:
     """How wide a table may be; None where nobody looks."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def warn(problems: Sequence[object]) -> bool:
+    """Say what is wrong, if anything is, beside what goes to stdout."""
+    for problem in problems:
+        print(f"mongo-session-proxy: {printable(problem)}", file=sys.stderr)
+    return bool(problems)
 
 
 def width(text: str) -> int:

@@ -17,13 +17,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from proxy.terminal.arguments import filters, order
-from proxy.terminal.client import Endpoint, Trouble
+from proxy.terminal.client import Trouble
 from proxy.terminal.screen import Screen, Seen, look
 from proxy.terminal.tables import table
 from proxy.terminal.views import VIEWS
 
 if TYPE_CHECKING:
     import argparse
+
+    from proxy.terminal.client import Endpoint
+    from proxy.terminal.several import Several
 
 #: Rows that are asked for where nothing says how many can be seen.
 _ROWS: Final = 50
@@ -38,7 +41,7 @@ _CLEAR_REST: Final = "\x1b[J"
 _FUNCTION_KEY: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.)")
 
 
-def top(endpoint: Endpoint, options: argparse.Namespace) -> int:
+def top(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
     """Show the live table until a key, a signal or ``--count`` ends it."""
     view = VIEWS[options.view]
     screen = Screen(
@@ -53,7 +56,7 @@ def top(endpoint: Endpoint, options: argparse.Namespace) -> int:
     return 0
 
 
-def _look(endpoint: Endpoint, screen: Screen, rows: int) -> Seen:
+def _look(endpoint: Endpoint | Several, screen: Screen, rows: int) -> Seen:
     return look(
         endpoint.get("summary"),
         endpoint.get("groups", {"limit": 20}),
@@ -64,7 +67,7 @@ def _look(endpoint: Endpoint, screen: Screen, rows: int) -> Seen:
     )
 
 
-def _print(endpoint: Endpoint, screen: Screen, options: argparse.Namespace) -> int:
+def _print(endpoint: Endpoint | Several, screen: Screen, options: argparse.Namespace) -> int:
     count = options.count or (None if options.json else 1)
     done = 0
     while count is None or done < count:
@@ -80,7 +83,9 @@ def _print(endpoint: Endpoint, screen: Screen, options: argparse.Namespace) -> i
     return 0
 
 
-def _live(endpoint: Endpoint, screen: Screen, options: argparse.Namespace, keyboard: int) -> None:
+def _live(
+    endpoint: Endpoint | Several, screen: Screen, options: argparse.Namespace, keyboard: int
+) -> None:
     looks = 1
     due = time.monotonic() + options.interval
     while not screen.ended:

@@ -96,6 +96,7 @@ def _share(row: Row) -> str:
     return "" if used is None else f"{used * 100:.0f} %"
 
 
+_PROXY: Final = Column("PROXY", lambda row: row.get("proxy", ""), keep=9, enough=21, rare=True)
 _CLUSTER: Final = Column("CLUSTER", lambda row: row.get("cluster", ""), keep=9, rare=True)
 _OWNER: Final = Column("OWNER", _text("owner"), "owner", keep=8)
 _USER: Final = Column("USER", _text("user"), "user", keep=8)
@@ -104,7 +105,8 @@ _DRIVER: Final = Column("DRIVER", driver, "driver", keep=1)
 _CLIENT: Final = Column("CLIENT", _text("client"), "client", keep=2, enough=15)
 _SESSION: Final = Column("SESSION", _text("session"), "session", keep=9, id=True)
 _CURSORS: Final = Column("CURSORS", _few("cursors"), "cursors", right=True, keep=4)
-_WHO: Final = (_CLUSTER, _OWNER, _APPLICATION, _DRIVER, _CLIENT)
+_WHERE: Final = (_PROXY, _CLUSTER)
+_WHO: Final = (*_WHERE, _OWNER, _APPLICATION, _DRIVER, _CLIENT)
 
 _INCIDENTS: Final = {
     "foreign_uid": "tried a session of somebody else (foreign uid)",
@@ -155,7 +157,7 @@ VIEWS: Final[Mapping[str, View]] = {
             "Groups",
             "-sessions",
             (
-                *_WHO[:4],
+                *_WHO[:5],
                 Column("SESSIONS", _number("sessions"), "sessions", right=True, keep=8),
                 Column("OWNER'S", _number("owner_sessions"), "owner_sessions", right=True),
                 Column("BUDGET", _share, "budget_used", right=True),
@@ -203,9 +205,9 @@ VIEWS: Final[Mapping[str, View]] = {
             "-conn",
             (
                 Column("CONN", _text("conn"), "conn", right=True, keep=9),
-                _CLUSTER,
+                *_WHERE,
                 _USER,
-                *_WHO[2:],
+                *_WHO[3:],
                 Column("UPSTREAM", _text("upstream"), "upstream", keep=3),
                 Column("OPEN FOR", _span("age_seconds"), "age", right=True, keep=7),
                 Column("REQUESTS", _number("requests"), "requests", right=True),
@@ -224,9 +226,9 @@ VIEWS: Final[Mapping[str, View]] = {
                 Column("AGO", _span("age_seconds"), right=True, keep=8),
                 Column("WHAT", incident, keep=9, enough=24),
                 Column("TIMES", _few("count"), right=True, keep=6),
-                _CLUSTER,
+                *_WHERE,
                 _USER,
-                *_WHO[2:4],
+                *_WHO[3:5],
                 Column("CLIENT", _text("client"), keep=3, enough=15),
                 Column("CONN", _text("conn"), right=True, keep=3),
                 Column("COMMAND", _text("command")),

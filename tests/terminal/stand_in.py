@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ class StandIn:
 
 
 @contextmanager
-def standing_in(answers: dict[str, Any]) -> Iterator[StandIn]:
+def standing_in(answers: dict[str, Any], tls: ssl.SSLContext | None = None) -> Iterator[StandIn]:
     stand_in = StandIn(answers)
 
     class Handler(BaseHTTPRequestHandler):
@@ -49,6 +50,9 @@ def standing_in(answers: dict[str, Any]) -> Iterator[StandIn]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+            server.handle_error = lambda *_: None  # type: ignore[method-assign]
         stand_in.address = f"127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

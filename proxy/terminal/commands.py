@@ -95,7 +95,7 @@ def _list(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
     width = screen_width()
     print("\n".join(table(view, rows, width, sort)))
     if missing := left_out(view, rows, width):
-        print(f"(no room for {', '.join(missing)}: a pipe and --json have all)", file=sys.stderr)
+        print(f"(left out: {', '.join(missing)}; a pipe has all)", file=sys.stderr)
     if document.get("next"):
         more = document["matched"] - len(rows)
         print(f"… and {more:,} more: --limit {document['matched']}", file=sys.stderr)

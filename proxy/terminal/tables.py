@@ -70,36 +70,44 @@ def _fit(
     shown: list[_Shown], cells: int | None, *, short_ids: bool
 ) -> tuple[list[_Shown], list[int]]:
     """The columns that there is room for, and how many cells each gets."""
-    shown = list(shown)
-    wanted = {id(column): max(map(width, values)) for column, values in shown}
+    wanted = [max(map(width, values)) for _, values in shown]
     if cells is None:
-        return shown, list(wanted.values())
-    while True:
-        columns = [column for column, _ in shown]
-        widths = [wanted[id(one)] if one.id else min(_WIDEST, wanted[id(one)]) for one in columns]
+        return shown, wanted
+    widths = [
+        taken if column.id else min(_WIDEST, taken)
+        for (column, _), taken in zip(shown, wanted, strict=True)
+    ]
+    least = [
+        _least(column, values[0], taken, short_ids=short_ids)
+        for (column, values), taken in zip(shown, widths, strict=True)
+    ]
+    kept = _chosen([column.keep for column, _ in shown], least, cells)
+    shown = [shown[at] for at in kept]
+    widths, least = [widths[at] for at in kept], [least[at] for at in kept]
+    if _excess(least, cells) > 0:
+        # Even of what is never left out there is too much.
         least = [
-            _least(one, values[0], taken, short_ids)
-            for (one, values), taken in zip(shown, widths, strict=True)
+            taken if column.right else min(taken, _NARROWEST)
+            for (column, _), taken in zip(shown, widths, strict=True)
         ]
-        if _excess(least, cells) <= 0 or len(columns) == 1:
-            break
-        least_needed = min(columns, key=lambda one: one.keep)
-        if least_needed.keep >= _ALWAYS:
-            least = [taken if one.right else min(taken, _NARROWEST) for one, taken in
-                     zip(columns, widths, strict=True)]  # fmt: skip
-            break
-        # Of those that matter alike the last one.
-        at = max(n for n, one in enumerate(columns) if one.keep == least_needed.keep)
-        del shown[at]
-    _squeeze(widths, least, cells, [one.id for one in columns])
+    _squeeze(widths, least, cells, [column.id for column, _ in shown])
     return shown, widths
+
+
+def _chosen(keep: Sequence[int], least: Sequence[int], cells: int) -> list[int]:
+    """Which columns there is room for: the one that matters most first, then any that fits."""
+    kept = [at for at, matters in enumerate(keep) if matters >= _ALWAYS]
+    for at in sorted(range(len(keep)), key=lambda at: -keep[at]):
+        if at not in kept and _excess([least[one] for one in (*kept, at)], cells) <= 0:
+            kept.append(at)
+    return sorted(kept)
 
 
 #: What is never left out.
 _ALWAYS: Final = 8
 
 
-def _least(column: Column, heading: str, taken: int, short_ids: bool) -> int:
+def _least(column: Column, heading: str, taken: int, *, short_ids: bool) -> int:
     """The cells with which a column still says something."""
     if column.id:
         return min(taken, _SHORT_ID) if short_ids else taken

@@ -100,7 +100,7 @@ _PROXY: Final = Column("PROXY", lambda row: row.get("proxy", ""), keep=9, enough
 _CLUSTER: Final = Column("CLUSTER", lambda row: row.get("cluster", ""), keep=9, rare=True)
 _OWNER: Final = Column("OWNER", _text("owner"), "owner", keep=8)
 _USER: Final = Column("USER", _text("user"), "user", keep=8)
-_APPLICATION: Final = Column("APPLICATION", _text("application"), "application", keep=7)
+_APPLICATION: Final = Column("APPLICATION", _text("application"), "application", keep=7, enough=10)
 _DRIVER: Final = Column("DRIVER", driver, "driver", keep=1)
 _CLIENT: Final = Column("CLIENT", _text("client"), "client", keep=2, enough=15)
 _SESSION: Final = Column("SESSION", _text("session"), "session", keep=9, id=True)
@@ -145,7 +145,7 @@ VIEWS: Final[Mapping[str, View]] = {
                 *_WHO,
                 Column("AGE", _span("age_seconds"), "age", right=True, keep=3),
                 Column("IDLE", _idle, "idle", right=True, keep=6),
-                Column("TRANSACTION", _transaction, "transaction", keep=6),
+                Column("TRANSACTION", _transaction, "transaction", keep=7, enough=13),
                 _CURSORS,
                 Column("IN FLIGHT", _flight, "operations"),
                 Column("ENDED", _few("ended")),

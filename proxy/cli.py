@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command is None:
             return _complain([*problems, f"say what to do; {_NAME} --help lists the commands"])
         if options.command == "demo":
-            return _complain(problems) if problems else _demo(_demonstration())
+            return _complain(problems) if problems else _demo(_demonstration(), options.all)
         if options.command == "files":
             return _complain(problems) if problems else _write_files(options)
         if options.command in terminal.COMMANDS:
@@ -117,13 +117,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     configuring.add_flags(serve)
     configuring.add_commands(partial(add, commands))
-    add(
+    demo = add(
         commands,
         "demo",
         help="hold a short conversation through the proxy and show what it saw",
         description="Start a proxy in front of an embedded upstream, hold a short conversation "
         "through it with PyMongo, print what the proxy saw, and end.",
     )
+    demo.add_argument("--all", action="store_true", help="show connections and all metrics, too")
     files = add(
         commands,
         "files",
@@ -238,23 +239,24 @@ async def _try_out(config: Config, demonstration: ModuleType, source: Source) ->
 
 
 def _called() -> str:
-    """What to type for this program here: its name, where the shell finds this one by that."""
+    """What to type for this program in another terminal, whatever the folder there."""
     script = Path(sys.executable).parent / _NAME
     if not script.exists():
-        return f"{quote(sys.executable)} -m mongo_session_proxy"
+        sources = Path(__file__).parents[1]
+        module = f"{quote(sys.executable)} -m mongo_session_proxy"
+        at_home = (sources / "pyproject.toml").exists()
+        return f"cd {quote(str(sources))} && {module}" if at_home else module
     found = shutil.which(_NAME)
-    if found is not None and Path(found).samefile(script):
+    # An environment that is active here is not so there.
+    if sys.prefix == sys.base_prefix and found is not None and Path(found).samefile(script):
         return _NAME
-    if script.is_relative_to(Path.cwd()):
-        script = script.relative_to(Path.cwd())
-    # Without a slash it would be looked for by its name again.
-    return quote(str(script) if len(script.parts) > 1 else f"./{script}")
+    return quote(str(script))
 
 
-def _demo(demonstration: ModuleType) -> int:
+def _demo(demonstration: ModuleType, everything: bool) -> int:
     status = _OK
     try:
-        status = demonstration.main()
+        status = demonstration.main(everything=everything)
     except* BrokenPipeError:
         # Whoever read along (head, less) has seen enough. Python flushes stdout once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -31,11 +31,25 @@ _USERS: Final = (
     EmbeddedUser("olivia", "admin", "looking-glass", (("root", "admin"),)),
 )
 
+_PREFIX: Final = "mongo_session_proxy_"
+
 #: Columns worth a terminal's width, of those a listing has.
 _COLUMNS: Final = (
     "conn", "session", "owner", "user", "application", "driver", "driver_version",
     "transaction", "txn_number", "cursors", "ended", "requests", "command",
 )  # fmt: skip
+#: Of sessions where all has to stand on one screen of 80 columns, with room for two more.
+_FEW: Final = ("session", "owner", "application", "what")
+
+#: What of the metrics is told in words, where their value is not 0.
+_COUNTED: Final = (
+    ('requests_total{command="', "requests"),
+    ("transactions_started_total", "transactions"),
+    ('transactions_ended_total{outcome="committed"}', "committed"),
+    ("retryable_writes_total", "retryable writes"),
+    ('sessions_ended_total{reason="killed"}', "sessions killed"),
+    ("errors_total{", "errors"),
+)
 
 
 async def serve_embedded(
@@ -69,13 +83,18 @@ async def serve_embedded(
         nursery.cancel_scope.cancel()
 
 
-def main(say: Callable[[str], None] = print) -> int:
-    """Hold the conversation and print it and what the proxy saw; 0 if all went as it should."""
+def main(say: Callable[[str], None] = print, *, everything: bool = False) -> int:
+    """Hold the conversation and print it and what the proxy saw; 0 if all went as it should.
+
+    It fits on one screen unless ``everything`` is shown.
+    """
     logs.configure("text", "error")
-    return trio.run(_main, say)
+    return trio.run(_main, say, _show_all if everything else _show)
 
 
-async def _main(say: Callable[[str], None]) -> int:
+async def _main(
+    say: Callable[[str], None], show: Callable[[Server, Callable[[str], None]], None]
+) -> int:
     config = load(None, {"listen": {"address": f"{_LOCAL}:0"}, "admin": {"address": ""}})
     async with trio.open_nursery() as nursery:
         running: Running = await nursery.start(serve_embedded, config, _USERS)
@@ -83,7 +102,7 @@ async def _main(say: Callable[[str], None]) -> int:
         token = trio.lowlevel.current_trio_token()
 
         def look() -> None:
-            trio.from_thread.run_sync(_show, running.server, say, trio_token=token)
+            trio.from_thread.run_sync(show, running.server, say, trio_token=token)
 
         with trio.fail_after(_DEADLINE):
             failed = await trio.to_thread.run_sync(
@@ -121,7 +140,7 @@ def _converse(address: str, say: Callable[[str], None], look: Callable[[], None]
             except PyMongoError as error:
                 failed += 1
                 outcome = f"FAILED: {error}"
-            say(f"  {title:<42}{outcome}")
+            say(f"  {title:<40}{outcome}")
         _leave_open(alice, look)
     return failed
 
@@ -162,7 +181,7 @@ def _find(client: Client) -> str:
 
 def _update(client: Client) -> str:
     result = client.shop.orders.update_one({"_id": 1}, {"$set": {"paid": True}})
-    return f"{result.modified_count} modified; it carries lsid and txnNumber"
+    return f"{result.modified_count} modified; it has lsid and txnNumber"
 
 
 def _commit(client: Client) -> str:
@@ -222,23 +241,51 @@ def _refusal(attempt: Callable[[], object]) -> str:
 
 
 def _show(server: Server, say: Callable[[str], None]) -> None:
+    """On one screen: whose sessions there are and what they have open."""
+    rows = [{**row, "what": _what(row)} for row in server.sessions()]
+    say("\nwhile alice has a transaction open, the proxy knows these sessions:\n")
+    for line in _table(rows, _FEW):
+        say(f"  {line}")
+    metrics = _metrics(server)
+    counted = [f"{number:g} {words}" for name, words in _COUNTED if (number := _sum(metrics, name))]
+    say(f"\nand has counted {', '.join(counted[:3])},\n{', '.join(counted[3:])}.")
+    say("More of it: demo --all. To look around: make run, or serve --embedded.")
+
+
+def _what(row: Mapping[str, Any]) -> str:
+    """What a session has open, in a few letters."""
+    if row.get("ended"):
+        return str(row["ended"])
+    named = {"txn": row.get("transaction"), "cursor": row.get("cursors")}
+    return ", ".join(name for name, there in named.items() if there)
+
+
+def _sum(metrics: Iterable[str], name: str) -> float:
+    return sum(float(line.split()[-1]) for line in metrics if line.startswith(f"{_PREFIX}{name}"))
+
+
+def _show_all(server: Server, say: Callable[[str], None]) -> None:
     for title, rows in (("Connections", server.connections()), ("Sessions", server.sessions())):
         if table := _table(list(rows)):
             say(f"\n{title} as the proxy saw them\n")
             for line in table:
                 say(f"  {line}")
     say("\nMetrics, those that are not 0\n")
-    _, page = server.telemetry.page()
-    for line in page.decode().splitlines():
-        ours = line.startswith("mongo_session_proxy_") and "_bucket{" not in line
-        if ours and not line.endswith(" 0.0"):
+    for line in _metrics(server):
+        if not line.endswith(" 0.0"):
             say(f"  {line}")
 
 
-def _table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+def _metrics(server: Server) -> list[str]:
+    _, page = server.telemetry.page()
+    lines = page.decode().splitlines()
+    return [line for line in lines if line.startswith(_PREFIX) and "_bucket{" not in line]
+
+
+def _table(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...] = _COLUMNS) -> list[str]:
     """Rows as aligned lines under a heading; columns that are empty everywhere are left out."""
     rows = list(rows)
-    names = [name for name in _COLUMNS if any(row.get(name) not in (None, "") for row in rows)]
+    names = [name for name in columns if any(row.get(name) not in (None, "") for row in rows)]
     if not names:
         return []
     cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]

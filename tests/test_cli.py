@@ -321,35 +321,33 @@ def test_embedded_says_what_to_connect_with() -> None:
         assert process.wait(PATIENCE) == 0
 
 
-def test_a_command_to_type_is_one_that_works(
+def test_a_command_to_type_works_in_another_terminal_in_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     binaries = tmp_path / "an environment" / "bin"
     binaries.mkdir(parents=True)
     monkeypatch.setattr(sys, "executable", str(binaries / "python"))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    # Nothing but the sources: there is no such command.
-    assert shlex.split(cli._called()) == [sys.executable, "-m", "mongo_session_proxy"]
+    monkeypatch.chdir(tmp_path)
+    # Nothing but the sources: there is no such command, and elsewhere no such module.
+    go, where, then, *command = shlex.split(cli._called())
+    assert (go, Path(where), then) == ("cd", Path(cli.__file__).parents[1], "&&")
+    assert command == [sys.executable, "-m", "mongo_session_proxy"]
     script = binaries / "mongo-session-proxy"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
     assert shlex.split(cli._called()) == [str(script)]
-    monkeypatch.chdir(tmp_path)
-    assert cli._called() == "'an environment/bin/mongo-session-proxy'"
-    monkeypatch.chdir(binaries)
-    assert cli._called() == "./mongo-session-proxy"
+    # An environment that is active is so in this terminal only.
     monkeypatch.setenv("PATH", str(binaries))
+    monkeypatch.setattr(sys, "prefix", str(binaries.parent))
+    assert shlex.split(cli._called()) == [str(script)]
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
     assert cli._called() == "mongo-session-proxy"
     # Another one of that name is found first.
     other = tmp_path / "mongo-session-proxy"
     other.write_text("#!/bin/sh\n")
     other.chmod(0o755)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{binaries}")
-    assert cli._called() == "'an environment/bin/mongo-session-proxy'"
+    assert shlex.split(cli._called()) == [str(script)]
 
 
 def test_demo_ends_quietly_when_nobody_reads_on() -> None:

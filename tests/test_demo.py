@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from proxy.demo import _table
+from proxy.demo import _table, main
 from tests.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
 def demo() -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "proxy", "demo"],
+        [sys.executable, "-m", "proxy", "demo", "--all"],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -83,6 +83,24 @@ def test_it_shows_what_was_counted(demo: subprocess.CompletedProcess[str], line:
 @pytest.mark.parametrize("word", ["wonderland", "looking-glass", "payload"])
 def test_it_shows_no_credentials(demo: subprocess.CompletedProcess[str], word: str) -> None:
     assert word not in demo.stdout
+
+
+def test_its_best_part_stands_on_one_screen() -> None:
+    said: list[str] = []
+    assert main(said.append) == 0
+    lines = "\n".join(said).split("\n")
+    # The prompt stands below, what was typed above.
+    assert len(lines) <= 22
+    assert max(map(len, lines)) <= 80
+    heading = next(line for line in lines if line.split()[:1] == ["session"])
+    assert heading.split() == ["session", "owner", "application", "what"]
+    rows = [line.split()[1:] for line in lines[lines.index(heading) + 1 :] if line]
+    assert ["alice@admin", "shop-frontend", "txn,", "cursor"] in rows
+    assert ["alice@admin", "shop-frontend", "killed"] in rows
+    counted = " ".join(lines[-3:-1])
+    assert counted.startswith("and has counted ")
+    assert "3 transactions, 1 committed" in counted
+    assert counted.endswith("2 sessions killed, 2 errors.")
 
 
 def test_a_table_is_aligned_and_leaves_empty_columns_out() -> None:

@@ -169,9 +169,28 @@ def test_it_says_what_it_is_busy_with(setup: Run, tmp_path: Path) -> None:
     (tmp_path / "marker").touch()
     status, errors, _ = setup(PIP=PIP)
     assert (status, errors) == (0, "")
-    first, *rest = (tmp_path / "out").read_text().splitlines()
+    making, first, *rest = (tmp_path / "out").read_text().splitlines()
+    assert making == "Making a virtual environment in venv with Python 3.9.2."
     assert first.startswith("Installing the dependencies into venv; ")
-    assert rest == ["  trio", "  coverage", "  all found, unpacking", "Done."]
+    assert rest == ["  1 trio", "  2 coverage", "  all 2 found, unpacking them", "Done."]
+
+
+def test_what_takes_long_says_that_it_goes_on(setup: Run, tmp_path: Path) -> None:
+    (tmp_path / "marker").touch()
+    sleep = tmp_path / "bin" / "sleep"
+    # Sleeps twice in no time at all, once everything is found.
+    sleep.write_text(
+        f"#!/bin/sh\ncd {tmp_path}\n[ -e found ] && [ ! -e second ] || exit 1\n"
+        "[ -e first ] && : > second\n: > first\n"
+    )
+    sleep.chmod(0o755)
+    waiting = f"while [ ! -e {tmp_path}/second ]; do :; done"
+    slow = PIP.replace("echo 'Installing", f": > {tmp_path}/found; echo 'Installing")
+    slow = slow.replace("echo 'Successfully inst", f"{waiting}; echo 'Successfully inst")
+    status, errors, _ = setup(PIP=slow)
+    assert (status, errors) == (0, "")
+    said = (tmp_path / "out").read_text().splitlines()
+    assert said[-4:] == ["  all 2 found, unpacking them", "  ... 5 s", "  ... 10 s", "Done."]
 
 
 def test_what_pip_cannot_do_is_said_by_pip(setup: Run, tmp_path: Path) -> None:

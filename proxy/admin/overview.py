@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from proxy.admin.history import Remembered
     from proxy.listing import Rank, Row
 
 
@@ -51,6 +52,8 @@ class Overview(Protocol):
 
     #: Whether kills are carried out, and not only shown.
     executes: bool
+    #: What is remembered; None where the settings ask for nothing.
+    remembered: Remembered | None
 
     def ready(self, cluster: str | None = None) -> tuple[bool, str]:
         """Whether clients of all clusters, or of one, can be served, and if not, which and why.

@@ -33,6 +33,7 @@ def pages(overview: Overview) -> dict[str, Page]:
         "/cursors": Page(partial(site.listing, "cursors")),
         "/groups": Page(partial(site.listing, "groups")),
         "/healthz": Page(site.healthz, open=True, vital=True),
+        "/history": Page(site.history),
         "/incidents": Page(site.incidents),
         "/help": Page(site.help, open=True),
         **{
@@ -61,6 +62,9 @@ _HELP: Final = """\
 /connections   client connections
 /incidents     who used sessions as no driver does, was refused by a rule or would have been, the
                latest first
+/history       what happened: since, until (03:12 in UTC, 2026-03-01T03:12Z, 20m for so long ago),
+               event, user, application, driver, client, session, text, limit, skip (a page's
+               next), points
 /upstream      the processes upstream, who does not answer since when, which listener leads where
 /rules         the rules, their modes and settings, how often each refused or would have
 /kill          POST {"patterns": [{"application": "shop*", "min_idle": 600}], "dry_run": true},
@@ -126,6 +130,14 @@ class _Pages:
 
     async def incidents(self, _asked: Asked) -> Answer:
         return _json({"incidents": await self._overview.incidents()})
+
+    async def history(self, asked: Asked) -> Answer:
+        if self._overview.remembered is None:
+            return text(400, "history: is off, by the setting history.hours = 0")
+        try:
+            return _json(await self._overview.remembered.answer(asked.query))
+        except QueryError as error:
+            return text(400, str(error))
 
     async def listing(self, kind: str, asked: Asked) -> Answer:
         try:

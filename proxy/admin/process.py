@@ -24,6 +24,7 @@ from proxy.session.identity import EVERYBODY
 from proxy.session.records import Ending, Selection
 
 if TYPE_CHECKING:
+    from proxy.admin.history import Remembered
     from proxy.listing import Listing, Row
     from proxy.observe.telemetry import Telemetry
 
@@ -80,6 +81,7 @@ class Process:
         self._scraping = scraping or Scraping(telemetry)
         self._cluster = cluster
         self.executes = executes
+        self.remembered: Remembered | None = None
         # One at a time: many at once would each have their slice before others get their turn.
         self._looking = trio.Lock()
         actions = Actions(state, self._allow, self._of_cluster, self._looking)

@@ -16,6 +16,7 @@ from proxy.admin.overview import Listed
 from proxy.admin.query import ROWS, QueryError
 
 if TYPE_CHECKING:
+    from proxy.admin.history import Remembered
     from proxy.admin.overview import By
     from proxy.admin.process import Process
     from proxy.listing import Row
@@ -50,6 +51,7 @@ class Several:
         self._whole = whole
         self._clusters = clusters
         self._scraping = scraping
+        self.remembered: Remembered | None = None
 
     def ready(self, cluster: str | None = None) -> tuple[bool, str]:
         return self._whole.ready() if cluster is None else self._known(cluster).ready()

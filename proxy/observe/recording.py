@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from proxy.conversation.rule import Decision, Overdue
     from proxy.errors import CommandError
     from proxy.observe.audit import Audit
+    from proxy.observe.flight import FlightLog
     from proxy.observe.labels import Incident
     from proxy.observe.refusals import Account
     from proxy.observe.telemetry import Telemetry
@@ -44,8 +45,13 @@ class DecisionRecorder:
     """A cluster's :class:`proxy.conversation.recorder.Recorder`."""
 
     def __init__(
-        self, telemetry: Telemetry, audit: Audit, log: FilteringBoundLogger | None = None
+        self,
+        telemetry: Telemetry,
+        audit: Audit,
+        log: FilteringBoundLogger | None = None,
+        flight: FlightLog | None = None,
     ) -> None:
+        self._flight = flight
         self._telemetry = telemetry
         self._audit = audit
         self._log = log or logs.logger()
@@ -86,6 +92,9 @@ class DecisionRecorder:
             latest = {"reason": suspicion.reason, "command": shown(suspicion.command)}
             latest |= self._where(desk, suspicion.lsid)
             self._say(incident, self._note(incident, latest), now)
+        if self._flight is not None:
+            told = {"kind": kind, **_of(suspicion)}
+            self._flight.happened("incident", told, desk.identity.name, desk.origin)
 
     def ruled(
         self,
@@ -122,11 +131,21 @@ class DecisionRecorder:
         if refusal is not None:
             self._refused(refusal[0], command, refusal[1], desk)
             return
+        if self._flight is not None and command.startswith("kill"):
+            what = {
+                "kind": decision,
+                "command": command,
+                "sessions": targets,
+                "reason": reason or None,
+            }
+            self._flight.happened("kill", what, desk.identity.name, desk.origin)
         self._write(desk, command, decision, reason, rule=None, targets=targets)
 
     def login_failed(self, command: str, claimed: str, reason: str, desk: Asker) -> None:
         """Write down who was not let in."""
         more = fields(claimed=claimed)
+        if self._flight is not None:
+            self._flight.happened("login_failed", {"reason": reason}, claimed, desk.origin)
         self._write(desk, command, "failed", reason, rule=None, targets=None, more=more)
 
     def killed(self, own: int, others: int) -> None:
@@ -182,6 +201,10 @@ class DecisionRecorder:
             "command": shown(command),
             **self._where(desk, lsid),
         }
+        if self._flight is not None:
+            which = "" if lsid is None else lsid.id.hex()
+            told = latest | {"rule": incident.rule or None, "session": which, "client": None}
+            self._flight.happened(incident.kind, told, desk.identity.name, desk.origin)
         account = self._note(incident, latest)
         times = account.row()
         rule = incident.rule if incident.rule not in ("", ITSELF) else None
@@ -297,3 +320,11 @@ def _redacted(text: str) -> str:
 @lru_cache(1000)
 def _what(command: str, decision: str, reason: str, rule: str | None, targets: int | None) -> str:
     return fields(command=command, decision=decision, reason=reason, rule=rule, targets=targets)
+
+
+def _of(suspicion: Suspicion | None) -> dict[str, Any]:
+    """What is remembered of a use of a session beside its kind."""
+    if suspicion is None:
+        return {}
+    which = suspicion.lsid.id.hex()
+    return {"reason": suspicion.reason, "command": suspicion.command, "session": which}

@@ -104,9 +104,11 @@ class Cluster(Shown):
         self._srv = None if config.upstream.members else parse_upstream(config.upstream.address).srv
         self._found_set: str | None = None
         self.topology = _topology(config)
+        history = common.history
+        self.flight = None if history is None else history.flight(name, expiries=self.alone)
         self.sessions_shared = Sessions(
             rules=make_rules(config.policies),
-            recorder=DecisionRecorder(self.telemetry, self._audit, self.log),
+            recorder=DecisionRecorder(self.telemetry, self._audit, self.log, self.flight),
             store=self._make_store(),
             known=self._make_known(),
             enabled=config.sessions.tracking,
@@ -114,6 +116,7 @@ class Cluster(Shown):
             sign_refusals=config.sessions.sign_refusals,
             wall_clock=time.time,
         )
+        self.sessions_shared.store.flight = self.flight
         self.upstreams = Upstreams(
             {"on": True, "off": False}.get(config.sessions.authorization),
             {"native": True, "emulated": False}.get(config.sessions.commands),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from proxy.net.inherited import Inherited
     from proxy.net.limits import BufferBudget, Places
     from proxy.observe.audit import AuditLog
+    from proxy.observe.history import History
     from proxy.observe.telemetry import Telemetry
 
 
@@ -21,7 +22,8 @@ class Common:
 
     ``serving`` runs the connections; before it is there, nobody is taken. ``reserved`` are the
     ports of listeners that have a place, ``mark`` is the proxy's (:mod:`proxy.upstream.ways`).
-    ``about`` and ``draining`` are as :mod:`proxy.admin` asks.
+    ``about`` and ``draining`` are as :mod:`proxy.admin` asks; ``history`` is None where nothing is
+    remembered.
     """
 
     telemetry: Telemetry
@@ -34,4 +36,5 @@ class Common:
     mark: str
     about: Callable[[], dict[str, Any]]
     draining: Callable[[], bool]
+    history: History | None = None
     serving: trio.Nursery | None = None

@@ -28,12 +28,14 @@ from proxy.process.endpoint import Endpoint
 from proxy.process.handover import Handover, relieve
 from proxy.process.notify import Notifier
 from proxy.process.reloading import read_certificates, read_settings, take_over
+from proxy.process.remembering import Remembering, make_history
 from proxy.process.successor import Left
 from proxy.settings.rules import RULES
 from proxy.upstream.ways import new_mark
 
 if TYPE_CHECKING:
     from proxy.conversation.rule import Rules
+    from proxy.observe.history import History
     from proxy.settings.config import Config
 
 
@@ -92,6 +94,7 @@ class Server:
         )
         self._started = 0.0
         self._notifier = Notifier()
+        history = make_history(config)
         self._stop = trio.Event()
         self.common = Common(
             telemetry=self.telemetry,
@@ -104,10 +107,12 @@ class Server:
             mark=self._mark(),
             about=self.about,
             draining=self.draining,
+            history=history,
         )
         self.clusters: Sequence[Cluster] = [
             self._make_cluster(one.name, one.config) for one in config.each()
         ]
+        self.remembering = None if history is None else self._make_remembering(history)
         self._handover = Handover(successor, self._notifier, self._left, self._handed_over)
         self._endpoint = Endpoint(config.admin)
         sources = gauges.ProcessSources(
@@ -131,6 +136,9 @@ class Server:
     def _make_cluster(self, name: str, config: Config) -> Cluster:
         return Cluster(self.common, name, config)
 
+    def _make_remembering(self, history: History) -> Remembering:
+        return Remembering(history, self.clusters)
+
     def _make_scraping(self, clusters: Mapping[str, Telemetry]) -> Scraping:
         return Scraping(self.telemetry, clusters)
 
@@ -141,7 +149,12 @@ class Server:
             )
             for one in self.clusters
         }
-        return views[""] if "" in views else admin.Several(self, views, self.scraping)
+        overview = views[""] if "" in views else admin.Several(self, views, self.scraping)
+        if self.remembering is not None:
+            overview.remembered = admin.Remembered(
+                self.remembering.history, self.remembering.collect
+            )
+        return overview
 
     def _number_from(self, first: int) -> None:
         """Number connections from here on."""
@@ -165,6 +178,8 @@ class Server:
             await services.start(signals.obey, self._orders(services))
             services.start_soon(self._audit.run)
             services.start_soon(watch_the_loop, self.telemetry)
+            if self.remembering is not None:
+                services.start_soon(self.remembering.run)
             for cluster in self.clusters:
                 cluster.keep(services)
             try:
@@ -235,6 +250,7 @@ class Server:
 
     def _drain(self, serving: trio.Nursery) -> None:
         self.log.info("draining", connections=self._connections())
+        self._happened("proxy_stopping", replaced=self._handover.done)
         for cluster in self.clusters:
             cluster.drain(serving, replaced=self._handover.done)
 
@@ -310,13 +326,19 @@ class Server:
                 read_settings(self, self._reload, self._take_over)
             for cluster, sides in read_certificates(self):
                 cluster.expiry.look(sides)
+        self._happened("reloaded", kind="done" if self.telemetry.reload_worked else "failed")
 
     def _take_over(self, config: Config, rules: Mapping[str, Rules]) -> None:
         """Have what takes effect without a restart take effect."""
         take_over(self, config, rules)
         self._endpoint.adopt(self.config.admin)
 
+    def _happened(self, event: str, **more: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+        if self.remembering is not None:
+            self.remembering.happened(event, **more)
+
     def _announce(self, running: Running) -> None:
+        self._happened("proxy_started", version=VERSION)
         for cluster in self.clusters:
             cluster.expiry.look()
             primary = cluster.primary_uri()

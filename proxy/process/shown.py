@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from proxy.conversation.facts import UpstreamFacts
     from proxy.conversation.sharing import Sessions
     from proxy.observe.audit import Audit
+    from proxy.observe.flight import FlightLog
     from proxy.observe.telemetry import Telemetry
     from proxy.process.common import Common
     from proxy.process.connection import Connection
@@ -50,6 +51,7 @@ class Shown:
     upstreams: Upstreams
     watcher: Watcher
     open_connections: dict[int, Connection]
+    flight: FlightLog | None
     _audit: Audit
 
     @property
@@ -117,6 +119,8 @@ class Shown:
     def audit(self, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
         """Write a line to the audit log."""
         self._audit.record(**what)
+        if self.flight is not None:
+            self.flight.acted(what)
 
     def count_kill(self, decision: str, sessions: int) -> None:
         """Count a command that was ``done`` or ``failed``, and the sessions it was first to hit."""

@@ -245,8 +245,13 @@ class Supervisor(Server):
             "reached": lambda cluster, upstream: clusters[cluster].hear_of(upstream),
             "connections": connections,
             "end operation": lambda operation: self.end_operation(InFlight(*operation)),
+            "history": lambda *told: self._remember(link, *told),
             "bye": lambda metrics: self._together.keep(link.slot, *metrics),
         }
+
+    def _remember(self, link: Link, *told: Any) -> None:  # noqa: ANN401 - see Remembering.hear
+        if self.remembering is not None:
+            self.remembering.hear(link.slot, *told)
 
     def _leave_out(self, slot: int, last: int) -> None:
         """Connections are numbered up to ``last`` there, and perhaps some further."""
@@ -289,6 +294,8 @@ class Supervisor(Server):
             deaths = 1 if lived > _A_WHILE else deaths + 1
             pause = _PAUSES[min(deaths, len(_PAUSES)) - 1]
             self.restarts += 1
+            if self.remembering is not None:
+                self.remembering.gone(slot, **ended)
             self.log.error("worker died", worker=slot, **ended, pause_seconds=pause)
             with trio.move_on_after(pause):
                 await self._stop.wait()

@@ -23,6 +23,7 @@ from proxy import logs, memory
 from proxy.errors import ConfigError
 from proxy.process.channel import Channel, ChannelClosedError
 from proxy.process.reloading import read_certificates, rules_of, take_over
+from proxy.process.remembering import Remembering
 from proxy.process.server import Server
 from proxy.process.worker_cluster import WorkerCluster
 from proxy.session.records import InFlight
@@ -31,6 +32,7 @@ from proxy.settings.config import restored
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from proxy.observe.history import History
     from proxy.observe.merging import Family
     from proxy.process.channel import Handler
     from proxy.process.server import Running
@@ -102,6 +104,9 @@ class Worker(Server):
 
     def _make_cluster(self, name: str, config: Config) -> WorkerCluster:
         return WorkerCluster(self.common, name, config, self._channel, self._owns, self._hurry)
+
+    def _make_remembering(self, history: History) -> Remembering:
+        return Remembering(history, self.clusters, partial(self._channel.tell, "history"))
 
     def workers(self) -> tuple[int, int]:
         return 0, 0

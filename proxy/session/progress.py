@@ -10,6 +10,7 @@ from proxy.session.selected import SelectedSessions
 from proxy.session.transactions import Outcome, State, Step, Tracker
 
 if TYPE_CHECKING:
+    from proxy.session.flight import Flight
     from proxy.session.ids import OpenTransaction
     from proxy.session.info import OperationSessionInfo
     from proxy.session.records import Session
@@ -21,6 +22,8 @@ class TransactionStore(SelectedSessions):
     def __init__(self) -> None:
         super().__init__()
         self.counts = Counts()
+        #: Told what becomes of sessions, where that is recorded.
+        self.flight: Flight | None = None
 
     def transaction_step(
         self,
@@ -44,6 +47,7 @@ class TransactionStore(SelectedSessions):
                 known.upstream, known.connection, known.last_use = upstream, connection, now
                 if statements:
                     known.executed_statements(statements)
+                known.ran += 1
                 self.counts.statements += 1
                 return
         one = self._child(session, info.child, now) if info.child else session
@@ -52,6 +56,7 @@ class TransactionStore(SelectedSessions):
             tracker = one.transaction = Tracker()
         counted = tracker.counts
         before = (tracker.state, tracker.number, tracker.started)
+        ran, begun = tracker.ran, self.counts.transactions_started
         if step is Step.START and tracker.starting:
             tracker.starting -= 1
         if step is Step.WRITE:
@@ -60,7 +65,15 @@ class TransactionStore(SelectedSessions):
         tracker.apply(step, outcome, info.txn_number, now, upstream, connection, api)
         if statements and outcome is Outcome.OK and tracker.number == info.txn_number:
             tracker.executed_statements(statements)
+        if tracker.number != before[1]:
+            tracker.ran = 0
+        if outcome is Outcome.OK and step in (Step.START, Step.CONTINUE):
+            tracker.ran += 1
         self.counts.stepped(tracker, step, outcome, before, now)
+        if self.flight is not None:
+            self._tell_step(one, tracker, step, before, ran, now)
+            if self.counts.transactions_started > begun:
+                self.flight.begun(one, tracker.number, now)
         self._count_transaction(one, tracker, before[0], counted)
 
     def write_sent(self, session: Session, number: int, mark: int) -> bool:
@@ -95,7 +108,7 @@ class TransactionStore(SelectedSessions):
         before, counted = tracker.state, tracker.counts
         aborted = tracker.kill()
         if aborted:
-            self.counts.finished(outcome, now - tracker.started)
+            self._ended(session, tracker, outcome, now)
         self._count_transaction(session, tracker, before, counted)
         return aborted
 
@@ -111,7 +124,7 @@ class TransactionStore(SelectedSessions):
         before, counted = tracker.state, tracker.counts
         ended = tracker.settle(number, state)
         if ended:
-            self.counts.finished(OUTCOME_OF[state], now - tracker.started)
+            self._ended(session, tracker, OUTCOME_OF[state], now)
         self._count_transaction(session, tracker, before, counted)
         return ended
 
@@ -129,6 +142,35 @@ class TransactionStore(SelectedSessions):
 
     # Inside
 
+    def _ended(self, one: Session | Child, tracker: Tracker, outcome: str, now: float) -> None:
+        """What was seen open is so no more."""
+        seconds = now - tracker.started
+        self.counts.finished(outcome, seconds)
+        if self.flight is not None:
+            self.flight.over(one, tracker.number, now, outcome, seconds, tracker.ran)
+
+    def _tell_step(
+        self,
+        one: Session | Child,
+        tracker: Tracker,
+        step: Step,
+        before: tuple[State, int, float],
+        ran: int,
+        now: float,
+    ) -> None:
+        """Tell of a transaction that a reply has ended, as :meth:`Counts.stepped` counts it."""
+        state, number, started = before
+        same = tracker.number == number
+        flight = self.flight
+        if flight is None:
+            return
+        if state is State.IN_PROGRESS and not (same and tracker.state is state):
+            ended = OUTCOME_OF.get(tracker.state if same else State.ABORTED, "unknown")
+            flight.over(one, number, now, ended, now - started, ran)
+        elif not same and step in (Step.COMMIT, Step.ABORT):
+            # Nobody here has seen it begin.
+            flight.over(one, tracker.number, now, OUTCOME_OF.get(tracker.state, "unknown"), -1.0, 0)
+
     def _child(self, session: Session, fields: bytes, now: float) -> Child:
         """A session's child, known or new; the oldest is forgotten where there are too many."""
         activity = session.activity
@@ -144,7 +186,7 @@ class TransactionStore(SelectedSessions):
             tracker = surplus.transaction
             before, counted = tracker.state, tracker.counts
             if before is State.IN_PROGRESS:
-                self.counts.finished("unknown", now - tracker.started)
+                self._ended(surplus, tracker, "unknown", now)
             tracker.give_up()
             self._count_transaction(surplus, tracker, before, counted)
         return child

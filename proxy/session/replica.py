@@ -152,12 +152,14 @@ class SharedStore(SessionStore):
     @contextmanager
     def _listens(self) -> Iterator[None]:
         own, self.counts = self.counts, self.heard_counts
+        # Whoever it happened to has told of it.
+        flight, self.flight = self.flight, None
         self._listening = True
         try:
             yield
         finally:
             self._listening = False
-            self.counts = own
+            self.counts, self.flight = own, flight
 
     def _take_acts(self, told: Told) -> None:
         for kind, what, now, *where in told.acts:

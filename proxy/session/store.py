@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
+from proxy.session.flight import ENDED, KILLED, NOT_TAKEN, STARTED
 from proxy.session.ids import UNKNOWN_ORIGIN, LogicalSessionId, Origin
 from proxy.session.progress import TransactionStore
 from proxy.session.records import (
@@ -114,7 +115,10 @@ class SessionStore(TransactionStore):
         for lsid in lsids:
             session = self.get(lsid)
             if session is not None:
-                self.counts.ended += self.ending(session) is None
+                if self.ending(session) is None:
+                    self.counts.ended += 1
+                    if self.flight is not None:
+                        self.flight.session(ENDED, session, now)
                 session.ended = Ending.ENDED
                 session.ended_at = now
                 session.epoch = self._epoch
@@ -138,19 +142,27 @@ class SessionStore(TransactionStore):
         if within.everything:
             self._killed_epoch = epoch
             self._killed_at = now
+            if self.flight is not None:
+                self.flight.all_killed(None, hit, now)
         for owner in selected.owners or ():
             owner.killed_epoch = epoch
             owner.killed_at = now
+            if self.flight is not None:
+                self.flight.all_killed(owner, owner.sessions.count, now)
         for number, session in enumerate(selected.others):
             if number % MANY == MANY - 1:
                 yield
             if session.last_use <= now:
+                if self.flight is not None and session.ended is not Ending.KILLED:
+                    self.flight.session(KILLED, session, now)
                 session.ended = Ending.KILLED
                 session.ended_at = now
                 session.epoch = epoch
         for sessions in self._active_in(selected):
             closed = 0
             for session in sessions:
+                if self.flight is not None and session.epoch < epoch and session.last_use <= now:
+                    self.flight.session(KILLED, session, now)
                 closed += self._close_all(session, now, upstream)
                 if closed >= _FEW_CLOSED:
                     closed = 0
@@ -188,7 +200,7 @@ class SessionStore(TransactionStore):
         for one in having:
             tracker = one.transaction
             if tracker is not None and tracker.state is State.IN_PROGRESS:
-                self.counts.finished("expired", tracker.last_use - tracker.started)
+                self._ended(one, tracker, "expired", tracker.last_use)
         return True
 
     def expire(self, now: float, budget: int = 500) -> Swept:
@@ -311,6 +323,8 @@ class SessionStore(TransactionStore):
                 self.forget(session)
                 self._leave(session)
                 self.counts.refused += 1
+                if self.flight is not None:
+                    self.flight.session(NOT_TAKEN, session, now)
                 return
         else:
             session.confirm()
@@ -368,6 +382,9 @@ class SessionStore(TransactionStore):
             return []
         sessions = self._insert(lsids, now, user, origin)
         self.counts.started += len(sessions)
+        if self.flight is not None:
+            for session in sessions:
+                self.flight.session(STARTED, session, now)
         self._waiting(now + self.timeout).extend(sessions)
         return sessions
 

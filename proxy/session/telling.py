@@ -14,7 +14,7 @@ MOST_AT_ONCE: Final = 500
 #: What is told of a transaction. What waits for a reply is its own process's to count.
 TOLD: Final = (
     *("number", "state", "statements", "started", "last_use", "upstream", "connection"),
-    *("doubt", "doubt_at", "attempted", "changed", "api", "doubt_api", "marked", "mark"),
+    *("doubt", "doubt_at", "attempted", "changed", "api", "doubt_api", "marked", "mark", "ran"),
 )
 
 

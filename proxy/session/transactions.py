@@ -192,6 +192,7 @@ class Tracker:
     is the txnNumber of the latest retryable write if that did not succeed, else -1. ``changed``
     is when it was last learnt from, where several processes join what they know. ``mark`` is what
     the retryable write with txnNumber ``marked`` is known again by, 0 where that cannot be told.
+    ``ran`` counts the transaction's commands that have succeeded.
     """
 
     __slots__ = (
@@ -206,6 +207,7 @@ class Tracker:
         "mark",
         "marked",
         "number",
+        "ran",
         "started",
         "starting",
         "state",
@@ -230,6 +232,7 @@ class Tracker:
         self.doubt_api = b""
         self.marked = -1
         self.mark = 0
+        self.ran = 0
 
     @property
     def may_be_open(self) -> bool:

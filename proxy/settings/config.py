@@ -16,6 +16,7 @@ from proxy.addresses import Address, parse_address, parse_upstream
 from proxy.settings.admin import Admin
 from proxy.settings.clusters import TABLES, Cluster, collisions, listeners, problems_of
 from proxy.settings.environment import CREDENTIALS, SECRETS, of_environment, of_secrets
+from proxy.settings.history import History
 from proxy.settings.kinds import Settings, SeveralError
 from proxy.settings.layers import Layer
 from proxy.settings.limits import Limits
@@ -50,6 +51,7 @@ class Config(Settings):
     sessions: SessionSettings = SessionSettings()
     policies: RuleTables = RuleTables()
     audit: Audit = Audit()
+    history: History = History()
     log: Log = Log()
     embedded: Embedded | None = None
     cluster: tuple[Cluster, ...] = ()

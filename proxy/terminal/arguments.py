@@ -7,6 +7,8 @@ from collections.abc import Callable
 from string import hexdigits
 from typing import Any, Final
 
+from proxy.terminal import stretch
+
 DEFAULT_ADMIN: Final = "127.0.0.1:27080"
 
 _LISTINGS: Final = {
@@ -19,7 +21,7 @@ _LISTINGS: Final = {
 }
 #: What changes something.
 ACTIONS: Final = ("kill", "abort", "interrupt", "close")
-COMMANDS: Final = ("top", *_LISTINGS, *ACTIONS, "ready")
+COMMANDS: Final = ("top", *_LISTINGS, "history", *ACTIONS, "ready")
 
 #: Filters of the endpoint: name → (value's name, help, what they apply to or None for all).
 FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
@@ -75,6 +77,15 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         listing.add_argument(
             "--limit", type=_count, default=100, metavar="N", help="rows at the most (100)"
         )
+    past = add(
+        "history",
+        help="what happened: sessions, transactions, kills and refusals of the last hours",
+        description="List what the proxy remembers of a stretch of time: sessions that started, "
+        "ended or were killed, transactions with their duration, refusals, kills, and what became "
+        "of upstream and of the proxy itself.",
+    )
+    _connect(past)
+    stretch.add_flags(past)
     kill = add(
         "kill",
         help="kill sessions by id or by filter",

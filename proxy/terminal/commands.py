@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.terminal.arguments import ACTIONS, DEFAULT_ADMIN, filters, order
 from proxy.terminal.client import Endpoint, Trouble, find_token
+from proxy.terminal.history import history
 from proxy.terminal.places import all_places, resolved
 from proxy.terminal.printable import screen_width, warn
 from proxy.terminal.tables import left_out, table
@@ -31,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
             from proxy.terminal.top import top
 
             status = top(endpoint, options)
+        elif options.command == "history":
+            status = history(endpoint, options, screen_width())
         elif options.command in ACTIONS:
             from proxy.terminal.acting import act
 

@@ -25,6 +25,8 @@ def merged(path: str, documents: Documents, fields: Mapping[str, Any]) -> Docume
     """What a page says, of all of them together."""
     if path == "summary":
         return _summary(documents)
+    if path == "history":
+        return _history(documents, int(fields["limit"]))
     rows = [
         {"proxy": proxy} | row for proxy, document in documents.items() for row in document[path]
     ]
@@ -65,6 +67,29 @@ def killed(documents: Documents) -> Document:
                 whole[name] = [*whole.get(name, []), *rows]
     lists = [document["unknown"] for document in documents.values()]
     whole["unknown"] = [one for one in lists[0] if all(one in other for other in lists)]
+    return whole
+
+
+def _history(documents: Documents, limit: int) -> Document:
+    """What has happened at all of them: the first ``limit`` events, without a way to the next."""
+    first = next(iter(documents.values()))
+    whole: Document = {**first, "next": None, "counts": {}}
+    whole["matched"] = sum(one["matched"] for one in documents.values())
+    since = [one["remembered_since"] for one in documents.values() if one["remembered_since"]]
+    whole["remembered_since"] = max(since, default=None)
+    for name in ("events", "open_meanwhile"):
+        rows = [{"proxy": proxy} | row for proxy, one in documents.items() for row in one[name]]
+        whole[name] = sorted(rows, key=lambda row: str(row["time"]))[:limit]
+    samples: dict[str, Document] = {}
+    for document in documents.values():
+        for name, count in document["counts"].items():
+            whole["counts"][name] = whole["counts"].get(name, 0) + count
+        for one in document["samples"]:
+            sums = samples.setdefault(one["time"], {"time": one["time"]})
+            for name, value in one.items():
+                if name != "time":
+                    sums[name] = sums.get(name, 0) + value
+    whole["samples"] = [samples[time] for time in sorted(samples)]
     return whole
 
 

@@ -108,7 +108,7 @@ _CURSORS: Final = Column("CURSORS", _few("cursors"), "cursors", right=True, keep
 _WHERE: Final = (_PROXY, _CLUSTER)
 _WHO: Final = (*_WHERE, _OWNER, _APPLICATION, _DRIVER, _CLIENT)
 
-_INCIDENTS: Final = {
+INCIDENTS: Final = {
     "foreign_uid": "tried a session of somebody else (foreign uid)",
     "shared": "used one session from two client processes",
     "concurrent": "used one session for two things at once",
@@ -123,7 +123,7 @@ _INCIDENTS: Final = {
 def incident(row: Row) -> str:
     """What somebody did, in words."""
     kind, rule = str(row["kind"]), row.get("rule")
-    said = _INCIDENTS.get(kind, kind)
+    said = INCIDENTS.get(kind, kind)
     if rule:
         said += f" {rule}" if rule == "the proxy" else f" the rule {rule}"
     return said

@@ -14,6 +14,7 @@ import trio
 from proxy import admin
 from proxy.admin.http import Token
 from proxy.conversation.facts import UpstreamFacts
+from proxy.observe.history import History
 from proxy.observe.telemetry import Telemetry
 from proxy.session.identity import EVERYBODY, user_digest
 from proxy.session.ids import LogicalSessionId, Origin
@@ -230,6 +231,7 @@ async def endpoint(
 ) -> AsyncIterator[int]:
     telemetry = Telemetry("1.2.3")
     overview = admin.Process(state, telemetry, executes=token is not None)
+    overview.remembered = admin.Remembered(History(trio.current_time, 1, 1 << 20))
     table = admin.pages(overview)
     async with trio.open_nursery() as nursery:
         where = await nursery.start(admin.serve, address, table, token)

@@ -77,6 +77,7 @@ def proxy(behind: int, tmp_path: Path) -> Iterator[Workers]:
     token.write_text(TOKEN)
     token.chmod(0o600)
     settings = SETTINGS + f'[audit]\nfile = "{tmp_path}/audit"\n'
+    settings += f'[history]\nfile = "{tmp_path}/history"\n'
     program = Workers(behind, tmp_path, settings, admin=f'token_file = "{token}"\n')
     try:
         yield program
@@ -354,3 +355,31 @@ def test_no_worker_outlives_the_supervisor(proxy: Workers) -> None:
         proxy.process.kill()
         proxy.process.wait()
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def test_the_history_is_of_both_and_of_the_process_before(proxy: Workers, tmp_path: Path) -> None:
+    with spread(proxy) as client, client.start_session() as session:
+        with session.start_transaction():
+            client.shop.orders.insert_one({"n": 1}, session=session)
+        name = session.session_id["id"].as_uuid()
+
+        def events(*names: str) -> list[dict[str, Any]]:
+            page = proxy.asked(f"history?since=10m&session={name}&event={','.join(names)}")
+            return page["events"]
+
+        wait_until(lambda: events("transaction_ended"))
+        [over] = events("transaction_ended")
+        assert (over["outcome"], over["application"]) == ("committed", "shop")
+        wait_until(lambda: len(events("session_started")) == 1)
+        proxy.kill({"sessions": [str(name)], "dry_run": False})
+        wait_until(lambda: len(events("session_killed")) == 1)
+    os.kill(next(iter(proxy.pids())), signal.SIGKILL)
+    died = "history?since=10m&event=worker_died"
+    wait_until(lambda: proxy.asked(died)["matched"] == 1)
+    wait_until(lambda: len(proxy.pids()) == 2)
+    before = proxy.pid
+    os.kill(before, signal.SIGUSR2)
+    wait_until(lambda: proxy.pid != before and ended(before))
+    assert len(events("session_started")) == 1
+    found = proxy.asked("history?since=10m&event=proxy_*")["events"]
+    assert [one["event"] for one in found].count("proxy_started") == 2

@@ -1,0 +1,198 @@
+"""Blocks of rows as long as there is room: the oldest give way. In memory, or in files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from proxy.observe.blocks import HEAD_SIZE, Head, head_of, packed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: What a block in memory takes beside its bytes.
+_OVERHEAD: Final = 250
+
+#: A ring in files is made of so many.
+_SEGMENTS: Final = 8
+
+#: Rows wait in memory until there are so many, or they are so old (milliseconds).
+_ROWS: Final = 500
+_OLD: Final = 60_000
+
+#: How often is written until it is looked what has to go.
+_SELDOM: Final = 20
+
+
+class Ring(Protocol):
+    """Rows, each of which begins with its time in milliseconds since 1970."""
+
+    def add(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Some more, which are about as old as each other."""
+
+    def write(self, before: int) -> None:
+        """Carry out what may take long, and forget what is older than ``before``. In a thread.
+
+        Raises:
+            OSError: the disk refuses; what was to be written is lost.
+        """
+
+    def blocks(self, since: int, until: int) -> Iterator[bytes]:
+        """Those that may hold rows of this time, about the oldest first. In a thread."""
+
+    def first(self) -> int:
+        """When the oldest row is from; 0 where there is none."""
+
+    def waiting(self) -> list[Sequence[Any]]:
+        """Rows that are in no block yet."""
+
+
+class MemoryRing:
+    """In ``size`` bytes of memory at the most."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._blocks: deque[tuple[Head, bytes]] = deque()
+        self._used = 0
+        self._waiting: list[Sequence[Any]] = []
+
+    def add(self, rows: Sequence[Sequence[Any]]) -> None:
+        waiting = self._waiting
+        waiting += rows
+        if len(waiting) >= _ROWS or waiting[-1][0] - waiting[0][0] > _OLD:
+            self._waiting = []
+            block = packed(waiting)
+            head = head_of(block)
+            assert head is not None
+            self._blocks.append((head, block))
+            self._used += len(block) + _OVERHEAD
+            while self._used > self._size and len(self._blocks) > 1:
+                self._forget()
+
+    def write(self, before: int) -> None:
+        while self._blocks and self._blocks[0][0].last < before:
+            self._forget()
+
+    def blocks(self, since: int, until: int) -> Iterator[bytes]:
+        for head, block in list(self._blocks):
+            if head.last >= since and head.first <= until:
+                yield block
+
+    def first(self) -> int:
+        if self._blocks:
+            return self._blocks[0][0].first
+        return int(self._waiting[0][0]) if self._waiting else 0
+
+    def waiting(self) -> list[Sequence[Any]]:
+        return list(self._waiting)
+
+    def _forget(self) -> None:
+        _, block = self._blocks.popleft()
+        self._used -= len(block) + _OVERHEAD
+
+
+class FileRing:
+    """In files of ``size`` bytes together whose names begin with ``prefix``.
+
+    Each process writes files of its own: a successor goes on with the next one, and both read all.
+    """
+
+    def __init__(self, prefix: Path, size: int) -> None:
+        self._prefix = prefix
+        self._size = size
+        self._name = re.compile(re.escape(prefix.name) + r"\.(\d{6,12})\.gz")
+        self._own: Path | None = None
+        self._written = 0
+        self._writes = 0
+        self._waiting: list[Sequence[Any]] = []
+        #: By file: the blocks in it that are known, and where the next one begins.
+        self._known: dict[Path, tuple[list[tuple[int, Head]], int]] = {}
+
+    def add(self, rows: Sequence[Sequence[Any]]) -> None:
+        self._waiting += rows
+
+    def write(self, before: int) -> None:
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), _ROWS):
+            block = packed(waiting[start : start + _ROWS])
+            if self._own is None or self._written + len(block) > self._size // _SEGMENTS:
+                self._begin()
+            assert self._own is not None
+            with self._own.open("ab") as file:
+                file.write(block)
+            self._written += len(block)
+        self._writes += 1
+        if self._writes % _SELDOM == 1:
+            self._trim(before)
+
+    def blocks(self, since: int, until: int) -> Iterator[bytes]:
+        for path in self._files():
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                for at, head in self._heads(path, file.fileno()):
+                    if head.last >= since and head.first <= until:
+                        yield os.pread(file.fileno(), head.size, at)
+
+    def first(self) -> int:
+        for path in self._files():
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                head = head_of(file.read(HEAD_SIZE))
+                if head is not None:
+                    return head.first
+        return int(self._waiting[0][0]) if self._waiting else 0
+
+    def waiting(self) -> list[Sequence[Any]]:
+        return list(self._waiting)
+
+    def _heads(self, path: Path, descriptor: int) -> list[tuple[int, Head]]:
+        """The blocks in a file, which may have grown."""
+        heads, at = self._known.get(path, ([], 0))
+        length = os.fstat(descriptor).st_size
+        while at + HEAD_SIZE <= length:
+            head = head_of(os.pread(descriptor, HEAD_SIZE, at))
+            if head is None or at + head.size > length:
+                # Torn, or being written.
+                break
+            heads.append((at, head))
+            at += head.size
+        self._known[path] = heads, at
+        return heads
+
+    def _files(self) -> list[Path]:
+        """From the oldest to the latest."""
+        found = [
+            (int(matched[1]), path)
+            for path in self._prefix.parent.iterdir()
+            if (matched := self._name.fullmatch(path.name))
+        ]
+        return [path for _, path in sorted(found)]
+
+    def _begin(self) -> None:
+        """Go on in a file that is nobody else's."""
+        files = self._files()
+        latest = self._name.fullmatch(files[-1].name) if files else None
+        number = int(latest[1]) if latest else 0
+        while True:
+            number += 1
+            path = self._prefix.with_name(f"{self._prefix.name}.{number:06}.gz")
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                self._own, self._written = path, 0
+                return
+
+    def _trim(self, before: int) -> None:
+        sizes: list[tuple[Path, int, float]] = []
+        for path in self._files():
+            with suppress(FileNotFoundError):
+                found = path.stat()
+                sizes.append((path, found.st_size, found.st_mtime))
+        used = sum(size for _, size, _ in sizes)
+        for path, size, changed in sizes:
+            if path == self._own or (used <= self._size and changed * 1000 >= before):
+                break
+            path.unlink(missing_ok=True)
+            self._known.pop(path, None)
+            used -= size

@@ -1,0 +1,237 @@
+"""What happened, on a terminal: the command ``history``.
+
+People say and read times of their own machine's zone; between them and the endpoint there are
+seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.terminal.client import Trouble
+from proxy.terminal.printable import fitted, printable, span, warn, width
+from proxy.terminal.stretch import FILTERS
+from proxy.terminal.tables import table
+from proxy.terminal.views import INCIDENTS, Column, View, driver
+
+if TYPE_CHECKING:
+    import argparse
+
+    from proxy.terminal.client import Endpoint
+    from proxy.terminal.several import Several
+
+Row = Mapping[str, Any]
+
+#: On a terminal that is narrower than this so many characters of a session's id are shown, which
+#: are enough to find it by.
+_WIDE: Final = 120
+_SHORT: Final = 8
+
+#: Fields that are always asked for.
+_TIMES: Final = 2
+
+#: Events that are asked for at a time.
+_PAGE: Final = 10_000
+
+
+def history(endpoint: Endpoint | Several, options: argparse.Namespace, cells: int | None) -> int:
+    """Print what is asked for and return the exit status. A line takes ``cells`` at the most."""
+    from proxy.settings.moments import moment
+
+    zone = UTC if options.utc else None
+    now = time.time()
+    try:
+        since = moment(options.since, now, zone)
+        until = moment(options.until, now, zone, after=since)
+    except ValueError as error:
+        raise Trouble(f"--since, --until: {error}", 2) from error
+    fields: dict[str, Any] = {"since": since, "until": until}
+    for name in FILTERS:
+        value = getattr(options, f"filter_{name}")
+        if value is not None:
+            fields[name] = value
+    document = _gather(endpoint, fields, max(1, options.limit))
+    if options.json:
+        print(json.dumps(document))
+        return 0
+    print("\n".join(_told(document, zone)), file=sys.stderr)
+    lines = list(_lines([*document["events"], *document["open_meanwhile"]], zone, cells))
+    if lines:
+        print("\n".join(lines))
+    else:
+        print("no events match" if len(fields) > _TIMES else "no events", file=sys.stderr)
+    warn(document.get("problems", ()))
+    more = document["matched"] - len(document["events"])
+    if more > 0:
+        print(f"… and {more:,} more: --limit {document['matched']}", file=sys.stderr)
+    return 0
+
+
+def _gather(endpoint: Endpoint | Several, fields: dict[str, Any], limit: int) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    events: list[Row] = []
+    while len(events) < limit:
+        asked: dict[str, Any] = {"limit": min(_PAGE, limit - len(events)), "skip": len(events)}
+        found = endpoint.get("history", fields | asked)
+        document = document or found
+        events += found["events"]
+        document["next"] = found["next"]
+        if found["next"] is None or not found["events"]:
+            break
+    return document | {"events": events}
+
+
+def _told(document: Row, zone: tzinfo | None) -> list[str]:
+    """What the whole stretch comes to, in a line or a few."""
+    since, until = (_when(document[name], zone) for name in ("since", "until"))
+    of = "UTC" if zone is UTC else since.strftime("%Z") or "local time"
+    same = until.date() == since.date()
+    end = until.strftime("%H:%M:%S" if same else "%Y-%m-%d %H:%M:%S")
+    lines = [f"{since:%Y-%m-%d %H:%M:%S} to {end} {of}: {document['matched']:,} events"]
+    if document["counts"]:
+        counted = (f"{count:,} {name}" for name, count in document["counts"].items())
+        lines.append("  " + ", ".join(counted))
+    if document["samples"]:
+        most = [
+            f"{max(one[name] for one in document['samples']):,} {said}"
+            for name, said in (
+                ("sessions", "sessions"),
+                ("transactions", "open transactions"),
+                ("cursors", "cursors"),
+                ("connections", "connections"),
+            )
+        ]
+        requests = max(one["requests"] for one in document["samples"]) / document["step_seconds"]
+        lines.append(f"  at the most {', '.join(most)}, {requests:,.0f} requests a second")
+    begin = document["remembered_since"]
+    if begin is None:
+        lines.append("  nothing is remembered yet")
+    elif begin > document["since"]:
+        lines.append(f"  remembered since {_when(begin, zone):%Y-%m-%d %H:%M:%S} only")
+    return lines
+
+
+def _lines(rows: Sequence[Row], zone: tzinfo | None, cells: int | None) -> Iterable[str]:
+    """A table with what happened as its last column, of which nothing is cut."""
+    if not rows:
+        return
+    days = {_when(one["time"], zone).date() for one in rows}
+    form = "%H:%M:%S.%f" if len(days) == 1 else "%m-%d %H:%M:%S.%f"
+    view = View("history", "History", "", tuple(_columns(zone, form, cells)))
+    # What happened has half of the line, if it is as narrow as that.
+    who = table(view, rows, None if cells is None else max(30, cells // 2))
+    longest = max(map(width, who))
+    for line, what in zip(who, ["WHAT", *map(said, rows)], strict=True):
+        first, *others = [what] if cells is None else wrap(what, max(20, cells - longest - 4))
+        yield f"{fitted(line, longest)}  {first}"
+        for other in others:
+            yield " " * (longest + 4) + other
+
+
+def _columns(zone: tzinfo | None, form: str, cells: int | None) -> Iterable[Column]:
+    """As many as there is room for."""
+    # What stands on the right is never cut.
+    yield Column(
+        "TIME", lambda row: _when(row["time"], zone).strftime(form)[:-3], right=True, keep=9
+    )
+    yield Column("PROXY", lambda row: row.get("proxy", ""), rare=True, enough=9)
+    yield Column("CLUSTER", lambda row: row.get("cluster", ""), rare=True, enough=6)
+    yield Column("USER", lambda row: row["user"] or "-", enough=6, keep=7)
+    yield Column("APPLICATION", lambda row: row["application"] or "-", enough=8, keep=8)
+    yield Column("DRIVER", driver, enough=8, keep=2)
+    yield Column("CLIENT", lambda row: row["client"] or "-", enough=9, keep=3)
+    short = None if cells is None or cells >= _WIDE else _SHORT
+    yield Column("SESSION", lambda row: (row["session"] or "-")[:short], right=True, keep=9)
+
+
+def said(row: Row) -> str:
+    """One event in words."""
+    event = row["event"]
+    known = _SAID.get(event)
+    text = event.replace("_", " ") if known is None else known(row)
+    times = f" ({row['count']:,} times)" if row.get("count") else ""
+    return printable(text + times)
+
+
+def _over(row: Row) -> str:
+    seconds = row.get("seconds")
+    lasted = "" if seconds is None else f" after {span(seconds)}"
+    statements = _number(row.get("statements", 0), "statement")
+    return f"transaction {row['transaction']} {row['outcome']}{lasted}, {statements}"
+
+
+def _decided(row: Row) -> str:
+    by = row.get("rule") or "the proxy"
+    would = "would be refused" if row["event"] == "reported" else "refused"
+    return f"{row.get('command', 'request')} {would} by {by}: {row.get('reason', '')}"
+
+
+def _incident(row: Row) -> str:
+    text = str(INCIDENTS.get(row["kind"], row["kind"]))
+    return f"{text}: {row['reason']}" if row.get("reason") else text
+
+
+def _kill(row: Row) -> str:
+    by = f" by operator {row['operator']}" if row.get("operator") else ""
+    if not by and (row.get("command") == "kill" or row["event"] != "kill"):
+        by = " by an operator"
+    number = row.get("sessions", row.get("targets")) or 0
+    why = f" ({row['reason']})" if row.get("reason") else ""
+    what = _number(number, "session") if row["event"] == "kill" else f"conn {row.get('conn')}"
+    return f"{row.get('command', 'kill')}{by} {row['kind']}: {what}{why}"
+
+
+def _topology(row: Row) -> str:
+    members = ", ".join(row.get("members") or ())
+    text = f"topology: {row['kind']} of {members}, primary {row.get('primary') or 'none'}"
+    before = row.get("primary_before")
+    return f"{text} (was {before})" if before not in (None, row.get("primary")) else text
+
+
+def _all_killed(row: Row) -> str:
+    whose = "everybody" if row.get("everybody") else row["user"] or "nobody"
+    return f"all sessions of {whose} killed: {row['sessions']:,}"
+
+
+def _stopping(row: Row) -> str:
+    return "proxy stopping: " + ("replaced by a new process" if row["replaced"] else "told to")
+
+
+_SAID: Final[Mapping[str, Callable[[Row], str]]] = {
+    "transaction_started": lambda row: f"transaction {row['transaction']} started",
+    "transaction_ended": _over,
+    "refused": _decided,
+    "reported": _decided,
+    "foreign_uid": _decided,
+    "incident": _incident,
+    "kill": _kill,
+    "abort": _kill,
+    "interrupt": _kill,
+    "close": _kill,
+    "sessions_killed": _all_killed,
+    "login_failed": lambda row: f"login failed: {row.get('reason', '')}",
+    "topology": _topology,
+    "upstream_down": lambda row: f"upstream {row['upstream']} down: {row.get('problem', '')}",
+    "upstream_up": lambda row: f"upstream {row['upstream']} up again",
+    "proxy_started": lambda row: f"proxy started, version {row['version']}",
+    "proxy_stopping": _stopping,
+    "reloaded": lambda row: "reloaded" if row["kind"] == "done" else "reload failed: see the log",
+    "worker_died": lambda row: (
+        f"worker {row['worker']} died, status {row.get('status')}, "
+        f"{row.get('connections_lost', 0)} connections lost"
+    ),
+}
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _when(text: str, zone: tzinfo | None) -> datetime:
+    return datetime.fromisoformat(text).astimezone(zone)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.observe.blocks import unpacked
+from proxy.observe.rings import FileRing, MemoryRing, Ring
+
+
+def rows(first: int, count: int) -> list[list[Any]]:
+    return [[time, "session_started", f"user{time}"] for time in range(first, first + count)]
+
+
+def held(ring: Ring, since: int = 0, until: int = 1 << 60) -> list[int]:
+    found = [row for block in ring.blocks(since, until) for row in unpacked(block)]
+    return [row[0] for row in [*found, *ring.waiting()]]
+
+
+Make = Callable[[int], Ring]
+
+
+@pytest.fixture(params=["memory", "files"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    return MemoryRing if request.param == "memory" else lambda size: FileRing(tmp_path / "h", size)
+
+
+def test_what_is_added_is_found_at_once_and_in_order(make: Make) -> None:
+    ring = make(1 << 20)
+    assert ring.first() == 0
+    assert held(ring) == []
+    ring.add(rows(100, 3))
+    assert held(ring) == [100, 101, 102]
+    ring.write(0)
+    ring.add(rows(103, 1000))
+    assert held(ring) == list(range(100, 1103))
+    ring.write(0)
+    assert held(ring) == list(range(100, 1103))
+    assert ring.first() == 100
+
+
+def test_only_blocks_of_the_time_are_read(make: Make) -> None:
+    ring = make(1 << 20)
+    for first in range(0, 5000, 500):
+        ring.add(rows(first, 500))
+        ring.write(0)
+    assert held(ring, 1200, 1300) == list(range(1000, 1500))
+    assert held(ring, 1400, 1600) == list(range(1000, 2000))
+
+
+def test_the_oldest_give_way_where_there_is_no_room(make: Make) -> None:
+    ring = make(40_000)
+    for first in range(0, 100_000, 500):
+        ring.add(rows(first, 500))
+        ring.write(0)
+    found = held(ring)
+    assert found == list(range(found[0], 100_000))
+    assert 1_000 < len(found) < 20_000
+    assert ring.first() == found[0]
+
+
+def test_what_is_too_old_is_forgotten_in_memory() -> None:
+    ring = MemoryRing(1 << 20)
+    ring.add(rows(0, 500))
+    ring.add(rows(500, 500))
+    ring.write(500)
+    assert held(ring) == list(range(500, 1000))
+
+
+def test_rows_wait_in_memory_for_a_minute_at_the_most() -> None:
+    ring = MemoryRing(1 << 20)
+    ring.add(rows(0, 1))
+    ring.add(rows(60_001, 1))
+    assert ring.waiting() == []
+    assert held(ring) == [0, 60_001]
+
+
+def test_another_process_goes_on_beside_the_one_before(tmp_path: Path) -> None:
+    before, after = FileRing(tmp_path / "h", 1 << 20), FileRing(tmp_path / "h", 1 << 20)
+    before.add(rows(0, 2))
+    before.write(0)
+    after.add(rows(10, 2))
+    after.write(0)
+    before.add(rows(2, 2))
+    before.write(0)
+    assert sorted(held(after)) == [0, 1, 2, 3, 10, 11]
+    assert sorted(held(before)) == sorted(held(after))
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["h.000001.gz", "h.000002.gz"]
+    assert stat.S_IMODE((tmp_path / files[0]).stat().st_mode) == 0o600
+
+
+def test_a_torn_end_and_strange_files_are_passed_over(tmp_path: Path) -> None:
+    ring = FileRing(tmp_path / "h", 1 << 20)
+    ring.add(rows(0, 2))
+    ring.write(0)
+    with (tmp_path / "h.000001.gz").open("ab") as file:
+        file.write(b"\x1f\x8b\x08\x04torn")
+    (tmp_path / "h.999.gz").write_bytes(b"x")
+    (tmp_path / "h.000000.gz").write_bytes(b"not ours")
+    assert held(FileRing(tmp_path / "h", 1 << 20)) == [0, 1]
+
+
+def test_a_disk_that_refuses_loses_what_was_to_be_written(tmp_path: Path) -> None:
+    ring = FileRing(tmp_path / "nowhere" / "h", 1 << 20)
+    ring.add(rows(0, 2))
+    with pytest.raises(OSError, match="nowhere"):
+        ring.write(0)
+    assert ring.waiting() == []

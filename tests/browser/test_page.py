@@ -101,29 +101,6 @@ def test_in_the_dark_the_page_is_dark(page: Window) -> None:
     assert background() == light
 
 
-def test_sessions_are_killed_after_a_preview_and_with_the_token(page: Window) -> None:
-    page.run("show('sessions', {application: 'leaky-importer'})")
-    page.wait("document.querySelector('#kill').innerText.includes('matching')")
-    page.click("#kill")
-    page.wait("document.querySelector('#kill-dialog').open")
-    page.wait("!document.querySelector('#kill-do').disabled")
-    page.click("#kill-do")
-    page.wait("document.querySelector('#kill-note').innerText.includes('Enter the token')")
-    page.type("#kill-token", "wrong-token-0123456789")
-    page.wait("document.querySelector('#kill-note').innerText.includes('Wrong token')")
-    page.type("#kill-token", TOKEN)
-    page.wait("!document.querySelector('#kill-do').disabled")
-    preview = page.text("#kill-preview")
-    assert "0 open transactions" in preview
-    assert "leaky-importer" in page.text("#kill-list")
-    page.click("#kill-do")
-    page.wait("document.querySelector('#kill-preview').innerText.includes('killed')")
-    assert page.text("#kill-preview").startswith(preview.partition(" session")[0])
-    assert ", 0 unreachable, 0 failed." in page.text("#kill-preview")
-    page.click("#kill-close")
-    page.wait(f"{ROWS}[0].innerText.includes('killed')")
-
-
 def test_elsewhere_than_on_loopback_nothing_is_seen_without_the_token(window: Window) -> None:
     with scene("127.0.0.1:0", "0.0.0.0:0") as pages:
         port = pages.split("/")[2].rpartition(":")[2]

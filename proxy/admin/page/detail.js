@@ -55,5 +55,5 @@ function drawDetail() {
     say(line.firstChild, words);
     set(line.firstChild, "href", href);
   });
-  drawActs($("#detail-acts"), row, true);
+  drawActs($("#detail-acts"), row, kind, true);
 }

@@ -3,7 +3,7 @@
 
 startKeys();
 startToken();
-startKill();
+startActs();
 
 $("#pace").addEventListener("change", loop);
 $("#filters").addEventListener("submit", (event) => event.preventDefault());

@@ -85,7 +85,7 @@ function shownColumns() {
   const wanted = picked();
   const those = columns(kind).filter((one) => !hidden.has(one.title)
     && (!Array.isArray(wanted) || wanted.includes(one.title)));
-  return [...(kind.kills ? [CHOOSE] : []), ...those, ...(kind.acts ? [ACT] : [])];
+  return [...(kind.kills ? [CHOOSE] : []), ...those, ...(kind.acts.length ? [ACT] : [])];
 }
 
 /* Leave out a column that there is no room for, an empty one or else the least important; whether
@@ -193,7 +193,7 @@ function fillRow(line, row) {
     if (one === CHOOSE) {
       cell.firstChild.checked = chosen.has(rowKey(row));
     } else if (one === ACT) {
-      drawActs(cell, row);
+      drawActs(cell, row, kind, false);
     } else {
       tell(cell, one.cell(row));
       const full = one.full ? clean(one.full(row)) : cell.textContent;

@@ -71,7 +71,8 @@ what tells its rows apart; filters, states and columns; `links` from a row to ot
 is said where there is nothing. A `whole` one has neither pages nor filters upstream of the page. */
 const VIEWS = {
   sessions: {
-    title: "Sessions", sort: "activity", kills: "matching", acts: () => [KILL],
+    title: "Sessions", sort: "activity", kills: "matching",
+    acts: [KILL, ABORT, INTERRUPT],
     key: (r) => r.session + " " + r.uid,
     level: (r) => r.transaction_idle_seconds >= LONG_IDLE ? "alarm"
       : r.transaction_seconds !== undefined ? "warning" : "",
@@ -117,12 +118,13 @@ const VIEWS = {
       lasting("Longest idle", (r) => r.idlest_seconds, "idlest", {rank: 6})],
     links: (r) => [["Sessions", link("sessions", {...ofCluster(r), owner: r.owner,
       application: r.application, driver: r.driver})], ...theirs(r)],
-    acts: (r) => [{title: "Sessions", name: () => "Sessions of " + whose(r),
-      href: () => VIEWS.groups.links(r)[0][1]}],
+    acts: [{title: "Sessions", name: (r) => "Sessions of " + whose(r),
+      href: (r) => VIEWS.groups.links(r)[0][1]}],
     empty: "Nobody has a session.",
   },
   transactions: {
-    title: "Transactions", sort: "-age", kills: "chosen", acts: () => [KILL],
+    title: "Transactions", sort: "-age", kills: "chosen",
+    acts: [ABORT, KILL, INTERRUPT],
     key: (r) => [r.session, r.uid, r.child].join(" "),
     level: (r) => r.idle_seconds >= LONG_IDLE ? "alarm" : "",
     filters: ["text", "owner", "application", "driver", "client"], states: ["operation", "idle"],
@@ -140,7 +142,7 @@ const VIEWS = {
     empty: "No transaction is open.",
   },
   cursors: {
-    title: "Cursors", sort: "-age", key: (r) => [r.session, r.upstream, r.cursor].join(" "),
+    title: "Cursors", sort: "-age", acts: [], key: (r) => [r.session, r.upstream, r.cursor].join(" "),
     filters: ["text", "owner", "application", "driver", "client"],
     states: ["operation", "transaction", "idle"],
     columns: [OWNER, APPLICATION, DRIVER, CLIENT,
@@ -158,6 +160,7 @@ const VIEWS = {
     filters: ["text", "user", "application", "driver", "client"],
     states: ["requests", "monitor", "opened", "operation", "idle"],
     level: (r) => r.use === "requests" ? "" : "aside",
+    acts: [CLOSE, INTERRUPT_THERE],
     columns: [
       {...CONN, sort: "conn", rank: 4},
       USER, APPLICATION, DRIVER, {...CLIENT, rank: 3},
@@ -175,7 +178,7 @@ const VIEWS = {
     empty: "No client is connected.",
   },
   upstream: {
-    title: "Upstream", filters: [], states: [], whole: true,
+    title: "Upstream", filters: [], states: [], acts: [], whole: true,
     key: (r) => r.role + " " + r.upstream + " " + r.listener,
     level: (r) => r.up === false ? "alarm" : "",
     columns: [column("Address", (r) => r.upstream ?? ["nobody", "dim"], null, {rank: 1}),
@@ -202,7 +205,7 @@ const VIEWS = {
     empty: "Nobody upstream is known yet.",
   },
   incidents: {
-    title: "Incidents", filters: ["text"], states: [], whole: true,
+    title: "Incidents", filters: ["text"], states: [], acts: [], whole: true,
     key: (r) => [r.kind, r.rule, r.user, r.application, r.driver, r.driver_version].join("\0"),
     columns: [lasting("Last", (r) => r.age_seconds, null,
       {cell: (r) => span(r.age_seconds) + " ago", rank: 3}),
@@ -225,7 +228,7 @@ const VIEWS = {
     empty: "There were no incidents.",
   },
   rules: {
-    title: "Rules", filters: [], states: [], whole: true, key: (r) => r.rule,
+    title: "Rules", filters: [], states: [], acts: [], whole: true, key: (r) => r.rule,
     columns: [column("Rule", (r) => r.rule, null, {rank: 1}),
       column("Mode", (r) => [r.mode, r.mode === "enforce" ? "good" : "warn"], null, {rank: 2}),
       column("Refused", (r) => number(r.refused), null,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from proxy.counting import OTHER
+from proxy.session.beside import IN_TRANSACTION, Use, beside, in_words
 from proxy.session.statements import STATEMENTS
 from proxy.session.suspicion import Suspicion
 from proxy.session.transactions import RETRYABLE_WRITES, State
@@ -31,18 +32,8 @@ if TYPE_CHECKING:
     from proxy.wire.messages import Request
 
 SHARED: Final = "shared"
-CONCURRENT: Final = "concurrent"
-IN_TRANSACTION: Final = "concurrent_in_transaction"
 BACKWARDS: Final = "txn_number_backwards"
 REUSED: Final = "txn_number_reused"
-
-#: What drivers send beside anything else.
-BESIDE: Final = frozenset(
-    (
-        *("killCursors", "abortTransaction", "endSessions", "refreshSessions", "startSession"),
-        *("killSessions", "killAllSessions", "killAllSessionsByPattern"),
-    )
-)
 
 #: Operations in flight that another one is held against.
 _MOST_LOOKED_AT: Final = 20
@@ -96,31 +87,10 @@ def described(origin: Origin, user: str) -> str:
     return ", ".join(part for part in said if part) + f" at {origin.client}"
 
 
-def beside(command: str, info: OperationSessionInfo, other: Operation) -> str:
-    """What it is that a command comes while another operation of its session is in flight, on
-    another connection: a kind of incident, or "" for what drivers do."""
-    if command in BESIDE or other.command in BESIDE:
-        return ""
-    there = None if other.attempt is None else other.attempt.info
-    same = there is not None and there.txn_number == info.txn_number is not None
-    if same and there is not None and there.autocommit is info.autocommit is False:
-        # A commit is asked for again on another connection.
-        repeated = command == other.command == "commitTransaction"
-        return "" if repeated else IN_TRANSACTION
-    if same or command == "getMore" or other.command == "getMore":
-        # A write is asked for again; a cursor may be read, or waited for, beside other things.
-        return ""
-    return CONCURRENT
-
-
 def concurrent(
-    command: str,
-    info: OperationSessionInfo,
-    lsid: LogicalSessionId,
-    connection: int,
-    running: Iterable[Operation],
+    use: Use, lsid: LogicalSessionId, connection: int, running: Iterable[Operation]
 ) -> tuple[Suspicion, Operation] | None:
-    """The first of the operations in flight that a command must not come beside, if there is one.
+    """The first of the operations in flight that a request must not come beside, if there is one.
 
     ``connection`` is where it comes: what is in flight there is answered first.
     """
@@ -129,17 +99,13 @@ def concurrent(
             break
         if other.connection == connection:
             continue
-        child = b"" if other.attempt is None else other.attempt.info.child
-        kind = beside(command, info, other) if child == info.child else ""
+        there = other.use
+        kind = beside(use, there)
         if kind:
-            reason = (
-                f"{command} came on connection {connection} while {other.command} was under way"
-                f" on connection {other.connection}"
-            )
-            if kind == IN_TRANSACTION:
-                reason += f", both in transaction {info.txn_number}"
+            reason = in_words(kind, use, connection, there, other.connection)
             # In a transaction it is wrong whatever becomes of it.
-            return Suspicion(kind, reason, command, lsid, 0 if kind == IN_TRANSACTION else 2), other
+            left = 0 if kind == IN_TRANSACTION else 2
+            return Suspicion(kind, reason, use.command, lsid, left), other
     return None
 
 

@@ -68,7 +68,7 @@ class Lookout:
             self._numbers(request, info, session, operation, found)
         activity = session.activity
         if operation is not None and activity is not None and len(activity.operations) > 1:
-            met = concurrent(request.command, info, lsid, operation.connection, activity.operations)
+            met = concurrent(operation.use, lsid, operation.connection, activity.operations)
             if met is not None:
                 suspicion, other = met
                 if suspicion.left:

@@ -175,9 +175,13 @@ class Supervisor(Server):
 
     def end_operation(self, operation: InFlight) -> None:
         """Have whoever has its connection end an operation."""
+        self.tell_whose(operation, "end operation", tuple(operation))
+
+    def tell_whose(self, operation: InFlight, what: str, *arguments: object) -> None:
+        """Tell the worker that has an operation's connection."""
         link = self._whose(operation.connection)
         if link is not None:
-            link.channel.tell("end operation", tuple(operation))
+            link.channel.tell(what, *arguments)
 
     def _whose(self, connection: int) -> Link | None:
         """The worker that numbers its connections so, if it runs."""

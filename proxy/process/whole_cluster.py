@@ -63,6 +63,9 @@ class Workers(Protocol):
     def end_operation(self, operation: InFlight) -> None:
         """Have whoever has its connection end an operation."""
 
+    def tell_whose(self, operation: InFlight, what: str, *arguments: object) -> None:
+        """Tell whoever has its connection."""
+
 
 class WholeCluster(Cluster):
     """What is known of a cluster in all processes."""
@@ -207,6 +210,9 @@ class WholeCluster(Cluster):
     def heard_sessions(self, link: Link, told: News) -> None:
         """A worker tells what has happened to sessions."""
         passed = self.hub.heard(told, link.slot)
+        met, self.hub.met = self.hub.met, []
+        for key, place, *suspicion in met:
+            self._workers.tell_whose(place, "met", self.name, key, tuple(place), *suspicion)
         if passed:
             self._workers.tell("sessions", self.name, passed, but=link)
         if passed.acts:

@@ -12,8 +12,10 @@ from proxy.net.listeners import Listener, accept
 from proxy.observe import gauges
 from proxy.process.asking import by_owner
 from proxy.process.cluster import Cluster
+from proxy.session.ids import make_key
 from proxy.session.known import SharedUsers
 from proxy.session.replica import SharedStore
+from proxy.session.suspicion import Suspicion
 from proxy.upstream.members import announce
 
 if TYPE_CHECKING:
@@ -186,6 +188,7 @@ class WorkerCluster(Cluster):
             "displaced": self.displaced,
             "seeds": self.follow,
             "sessions": self._shared_store.take_in,
+            "met": self._met,
             "users": self._users.take_in,
             "crowds": self.shared.crowds.take_in,
             "connection rows": self.connection_rows,
@@ -206,6 +209,17 @@ class WorkerCluster(Cluster):
         recent = self.telemetry.session_incidents, self.telemetry.rule_incidents
         found = [[(tuple(one), when) for one, when in some.items()] for some in recent]
         return found, self.telemetry.refusals.told()
+
+    def _met(
+        self, key: tuple[bytes, bytes], place: tuple[int, int], kind: str, reason: str, command: str
+    ) -> None:
+        """Another worker has something in flight beside an operation of this one's."""
+        lsid = make_key(key)
+        session = self._shared_store.get(lsid)
+        if session is not None and session.activity is not None:
+            for one in session.activity.operations:
+                if one.place == place:
+                    one.suspect(Suspicion(kind, reason, command, lsid, 1))
 
     def _askers(self) -> dict[str, dict[bytes, list[tuple[int, bytes]]]]:
         return {

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from proxy.session.beside import Use, beside, in_words
 from proxy.session.counts import Counts
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
 from proxy.session.ids import make_key
@@ -18,10 +19,11 @@ from proxy.session.telling import Matters, Told, fill
 if TYPE_CHECKING:
     from proxy.session.counts import Told as Counted
     from proxy.session.ids import LogicalSessionId
-    from proxy.session.records import Session
+    from proxy.session.records import InFlight, Session
     from proxy.session.telling import Record
 
     Act = tuple[Any, ...]
+    Met = tuple[tuple[bytes, bytes], InFlight, str, str, str]
 
 #: Sessions with nothing new but a retryable write, passed on at a time; others follow later.
 _WRITES_AT_ONCE: Final = 200
@@ -29,6 +31,11 @@ _WRITES_AT_ONCE: Final = 200
 #: Sessions that were ended or killed by name and of which nobody has told yet: the latest so many.
 #: One process may have told of an end before another one of the use that came first.
 _MOST_EARLY: Final = 10_000
+
+
+#: Operations of a session that are held against each other, and pairs that wait to be told.
+_FEW: Final = 20
+_FEW_MET: Final = 200
 
 
 class _Busy(NamedTuple):
@@ -55,6 +62,9 @@ class Hub(SharedStore):
         super().__init__(timeout, max_sessions, max_cursors)
         self._running: dict[int, dict[Session, _Busy]] = {}
         self._sometime: dict[Session, None] = {}
+        #: Operations that others of other processes have come beside, for those processes to watch:
+        #: (session, place, kind of incident, reason, command). Whoever tells them takes them out.
+        self.met: list[Met] = []
         #: What was done to such sessions, by their keys.
         self._early: dict[LogicalSessionId, Act] = {}
 
@@ -155,6 +165,8 @@ class Hub(SharedStore):
                 fill(tracker, told)
                 self._count_transaction(child, tracker, known, counted)
             self._run(session, record, busy)
+            if busy.operations:
+                self._meets(session, busy, before, process)
         if before is not None:
             self._over(session, before, running.get(session))
 
@@ -164,12 +176,37 @@ class Hub(SharedStore):
         activity = session.activity
         if activity is None:
             activity = self._make_busy(session)
-        for connection, request_id, command, upstream, started in record.operations:
+        for connection, request_id, upstream, started, told in record.operations:
+            use = Use(*told)
             operation = Operation(
-                session, connection, request_id, command, upstream, started, vivified=False
+                session, connection, request_id, use.command, upstream, started, vivified=False
             )
+            operation.told = use
             activity.operations[operation] = None
             busy.operations.append(operation)
+
+    def _meets(self, session: Session, busy: _Busy, before: _Busy | None, process: int) -> None:
+        """Find what a process has in flight beside others' operations that was not there before.
+
+        Of one process alone, it knows that sooner.
+        """
+        known = () if before is None else {one.place for one in before.operations}
+        for other, running in self._running.items():
+            elsewhere = running.get(session) if other != process else None
+            if elsewhere is None:
+                continue
+            for one in busy.operations[:_FEW]:
+                if one.place not in known:
+                    for there in elsewhere.operations[:_FEW]:
+                        self._met(one, there)
+
+    def _met(self, one: Operation, there: Operation) -> None:
+        earlier, later = (one, there) if one.started < there.started else (there, one)
+        kind = beside(later.use, earlier.use)
+        if kind and len(self.met) < _FEW_MET:
+            reason = in_words(kind, later.use, later.connection, earlier.use, earlier.connection)
+            key = (earlier.session.id, earlier.session.owner.uid)
+            self.met.append((key, earlier.place, kind, reason, later.command))
 
     def _over(self, session: Session, before: _Busy, now: _Busy | None = None) -> None:
         """What was going on is over, but for what goes on ``now``."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Final, NamedTuple
 
+from proxy.session.beside import Use
 from proxy.session.ids import LogicalSessionId, OpenTransaction, Origin
 from proxy.session.info import OperationSessionInfo  # noqa: TC001 - a field's, see test_compiled
 from proxy.session.sharded import Sharded
@@ -82,7 +83,8 @@ class Operation:
     getMore reads from, 0 for other commands; ``attempt`` is what the request asks of the session's
     transaction, None for nothing. ``unparsed`` is the error's code with which upstream says that
     it could not read the session fields, 0 where it should be able to. ``suspicions`` are of how
-    it is used beside others, where there are any.
+    it is used beside others, where there are any. ``told`` is set of what another process has in
+    flight.
     """
 
     __slots__ = (
@@ -94,6 +96,7 @@ class Operation:
         "session",
         "started",
         "suspicions",
+        "told",
         "unparsed",
         "upstream",
         "vivified",
@@ -120,6 +123,7 @@ class Operation:
         self.unparsed = 0
         self.attempt: Attempt | None = None
         self.suspicions: list[Suspicion] | None = None
+        self.told: Use | None = None
 
     def suspect(self, suspicion: Suspicion) -> None:
         """Whether it holds shows when the connection goes on after this operation."""
@@ -127,6 +131,16 @@ class Operation:
             self.suspicions = []
         if len(self.suspicions) < MOST_SUSPICIONS:
             self.suspicions.append(suspicion)
+
+    @property
+    def use(self) -> Use:
+        """What it does with its session."""
+        if self.told is not None:
+            return self.told
+        if self.attempt is None:
+            return Use(self.command)
+        info = self.attempt.info
+        return Use(self.command, info.txn_number, info.autocommit is False, info.child)
 
     @property
     def place(self) -> InFlight:

@@ -108,10 +108,10 @@ class SharedStore(SessionStore):
         """What is known of a session; with its operations unless not the ``whole`` is told."""
         ending = self.ending(session)
         tracker, activity = session.transaction, session.activity
-        operations: tuple[tuple[int, int, str, str, float], ...] = ()
+        operations: tuple[tuple[int, int, str, float, tuple[Any, ...]], ...] = ()
         if whole and activity is not None and activity.operations:
             operations = tuple(
-                (one.connection, one.request_id, one.command, one.upstream, one.started)
+                (one.connection, one.request_id, one.upstream, one.started, tuple(one.use))
                 for one in activity.operations
             )
         return Record(

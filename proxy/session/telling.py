@@ -29,8 +29,8 @@ class Matters(IntEnum):
 class Record(NamedTuple):
     """One session as plain data. ``ending`` is how and when it was cut short, ``tracker`` the
     values of a :class:`Tracker`, ``operations`` those of one process that are in flight, as
-    (connection, request id, command, upstream, start), and ``children`` its child sessions that
-    have a transaction open, as (fields, values of a :class:`Tracker`)."""
+    (connection, request id, upstream, start, use of the session), and ``children`` its child
+    sessions that have a transaction open, as (fields, values of a :class:`Tracker`)."""
 
     key: tuple[bytes, bytes]
     owner: str
@@ -39,7 +39,7 @@ class Record(NamedTuple):
     last_use: float
     ending: tuple[str, float] | None
     tracker: tuple[Any, ...] | None
-    operations: tuple[tuple[int, int, str, str, float], ...]
+    operations: tuple[tuple[int, int, str, float, tuple[Any, ...]], ...]
     children: tuple[tuple[bytes, tuple[Any, ...]], ...] = ()
 
 

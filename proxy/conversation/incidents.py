@@ -47,8 +47,8 @@ _FIRST: Final = 1_024
 _LAST: Final = 128
 
 #: Binary data that is encrypted, which a driver that asks again may do anew; and how much of a
-#: message is searched for it.
-_ENCRYPTED: Final = re.compile(rb"\x05[^\0]+\0....\x06", re.DOTALL)
+#: message is searched for it. What comes between is looked at once, whatever it is.
+_ENCRYPTED: Final = re.compile(rb"\x05[^\0\x05]+\0....\x06", re.DOTALL)
 _SEARCHED: Final = 100_000
 
 

@@ -7,6 +7,7 @@ behind the proxy, and compares every line they print.
 from __future__ import annotations
 
 import json
+import re
 from contextlib import ExitStack
 from functools import partial
 
@@ -101,9 +102,17 @@ NEVER_ITS_OWN_VICTIM = {"63_kill_all_sessions", "64_kill_by_pattern", "killOwn"}
 REFUSED_HERE = {"66_bad_lsid"}
 
 
+#: What the proxy says of a session that is used as no driver does.
+NO_DRIVERS = re.compile("(session|transaction) used (by|for) two ")
+
+
 @pytest.fixture(scope="module")
 def deployments(tmp_path_factory):
-    """Starts, once per kind and way, an upstream, its twin, and the proxy in front of the twin."""
+    """Starts, once per kind and way, an upstream, its twin, and the proxy in front of the twin.
+
+    Nothing that a driver does is an incident, but for numbers that scenarios make up.
+    """
+    logs = []
     with ExitStack() as stack:
         started = {}
 
@@ -115,11 +124,15 @@ def deployments(tmp_path_factory):
                     direct = stack.enter_context(UPSTREAMS[kind]())
                     hidden = stack.enter_context(UPSTREAMS[kind]())
                 log = tmp_path_factory.mktemp("proxy") / "log"
+                logs.append(log)
                 through = stack.enter_context(proxied(hidden, log, *options))
                 started[kind, options] = direct, hidden, through
             return started[kind, options]
 
         yield start
+    for log in logs:
+        said = [line for line in log.read_text().splitlines() if NO_DRIVERS.search(line)]
+        assert said == []
 
 
 def check(deployments, client, kind, *arguments, proxy=(), leaving_out=(), **options):

@@ -18,6 +18,7 @@ from proxy.wire.messages import read_request
 from proxy.wire.opcodes import MORE_TO_COME
 from tests.build import body, command, op_msg, sequence
 from tests.conversation.sequences import Sequence
+from tests.effort import milliseconds
 
 #: What drivers do. Connections a and b are one client's, on two nodes of a balancer.
 DRIVERS = {
@@ -240,6 +241,13 @@ def test_encrypted_values_may_differ_in_a_repetition() -> None:
     assert may_be_encrypted(read_request(command(insert(Binary(b"1", 6)))))
     assert not may_be_encrypted(read_request(command(insert(Binary(b"1", 0)))))
     assert may_be_encrypted(read_request(command(insert("x" * 200_000))))
+
+
+@pytest.mark.parametrize("text", ["\x05" * 99_000, "\x05a" * 49_000, "\x05" + "a" * 98_000])
+def test_no_value_takes_long_to_search(text: str) -> None:
+    searched = read_request(command({"insert": "c", "documents": [{"v": text}], "$db": "app"}))
+    assert milliseconds(lambda: may_be_encrypted(searched), tries=2) < 30
+    assert not may_be_encrypted(searched)
 
 
 def test_a_repetition_may_tell_of_a_later_time() -> None:

@@ -7,6 +7,7 @@ here allows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 #: Characters of a text that people get to see in a log, an audit line or a listing.
@@ -45,3 +46,27 @@ def printable(text: str) -> str:
 def shown(text: str, most: int = MOST_SHOWN) -> str:
     """``text`` as people may see it: short and printable."""
     return printable(shortened(text, most))
+
+
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """Whether a text is ``pattern``, case aside; ``*`` stands for any characters.
+
+    Takes time linear in the text, however many stars there are.
+    """
+    first, *others = pattern.lower().split("*")
+
+    def matches(text: str) -> bool:
+        text = text.lower()
+        if not others:
+            return text == first
+        if not text.startswith(first):
+            return False
+        at = len(first)
+        for part in others[:-1]:
+            at = text.find(part, at)
+            if at < 0:
+                return False
+            at += len(part)
+        return len(text) - at >= len(others[-1]) and text.endswith(others[-1])
+
+    return matches

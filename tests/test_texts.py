@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import texts
+from proxy.texts import matcher
 
 
 @given(st.text(), st.integers(1, 50))
@@ -38,3 +39,52 @@ def test_what_people_see_is_printable(text: str) -> None:
 )
 def test_what_steers_a_terminal_is_shown_by_its_number(text: str, shown: str) -> None:
     assert texts.printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "matches"),
+    [
+        ("shop", "shop", True),
+        ("shop", "SHOP", True),
+        ("Shop", "shop", True),
+        ("shop", "shops", False),
+        ("shop", "", False),
+        ("", "", True),
+        ("", "x", False),
+        ("*", "", True),
+        ("*", "anything", True),
+        ("shop*", "shop-front", True),
+        ("shop*", "my-shop", False),
+        ("*shop", "my-shop", True),
+        ("*shop", "shops", False),
+        ("a*b*c", "a-b-c", True),
+        ("a*b*c", "abc", True),
+        ("a*b*c", "acb", False),
+        ("a*a", "a", False),
+        ("a*a", "aa", True),
+        ("*a*", "bab", True),
+        ("*a*", "bbb", False),
+        ("a**b", "ab", True),
+        ("a?[b]", "a?[b]", True),
+        ("a?", "ab", False),
+        ("ab*bc", "abc", False),
+    ],
+)
+def test_patterns(pattern: str, text: str, matches: bool) -> None:
+    assert matcher(pattern)(text) is matches
+
+
+@given(st.text("ab*", max_size=8), st.text("ab", max_size=12))
+def test_patterns_mean_what_shells_mean(pattern: str, text: str) -> None:
+    def plain(pattern: str, text: str) -> bool:
+        if not pattern:
+            return not text
+        if pattern[0] == "*":
+            return any(plain(pattern[1:], text[at:]) for at in range(len(text) + 1))
+        return text[:1] == pattern[0] and plain(pattern[1:], text[1:])
+
+    assert matcher(pattern)(text) == plain(pattern, text)
+
+
+def test_a_pattern_of_many_stars_takes_no_time() -> None:
+    assert not matcher("*a" * 400 + "*b")("a" * 100_000)

@@ -7,9 +7,6 @@ from typing import Final
 from grafana.panels import Dashboard, Query, Row, number, series, table
 from grafana.promql import highest, increase, of, rate, top, total
 
-#: Owners by name, without nobody and the rest.
-NAMED: Final = 'owner!~"|other"'
-
 BOARD: Final = Dashboard(
     "mongo-session-proxy-sessions",
     "Session proxy · sessions",
@@ -64,6 +61,7 @@ BOARD: Final = Dashboard(
                 ),
                 series(
                     "Sessions and their limit",
+                    Query(total("sessions_live", "instance"), "live {{instance}}"),
                     Query(total("sessions", "instance"), "{{instance}}"),
                     Query(
                         total("session_budget_limit", "instance", scope="process"),
@@ -78,12 +76,21 @@ BOARD: Final = Dashboard(
             (
                 series(
                     "By owner",
-                    Query(top(10, total("owner_sessions", "owner")), "{{owner}}"),
-                    help="Without a name: nobody was authenticated.",
+                    Query(top(10, total("owner_live_sessions", "owner")), "{{owner}}"),
+                    Query(top(10, total("owner_sessions", "owner")), "{{owner}} known"),
+                    help="Without a name: nobody was authenticated. Known are those, too, that were"
+                    " ended or killed.",
                 ),
                 series(
                     "By application",
-                    Query(top(10, total("application_sessions", "application")), "{{application}}"),
+                    Query(
+                        top(10, total("application_live_sessions", "application")),
+                        "{{application}}",
+                    ),
+                    Query(
+                        top(10, total("application_sessions", "application")),
+                        "{{application}} known",
+                    ),
                 ),
                 series(
                     "By driver",
@@ -94,16 +101,20 @@ BOARD: Final = Dashboard(
                 ),
                 table(
                     "Owners near their budget",
-                    top(
-                        10,
-                        f"max by (owner) ({of('owner_sessions', NAMED)} / on (instance, cluster)"
-                        f" group_left {of('session_budget_limit', scope='user')})",
-                    ),
+                    top(10, f"max by (owner) ({of('owner_budget_used_ratio')})"),
                     ("owner",),
                     "budget used",
                     unit="percentunit",
                     width=8,
-                    help="Empty without session_budget.per_user.",
+                    help="Of the bound that is theirs, by session_budget.bounds too.",
+                ),
+                table(
+                    "Applications near their budget",
+                    top(10, f"max by (application) ({of('application_budget_used_ratio')})"),
+                    ("application",),
+                    "budget used",
+                    unit="percentunit",
+                    width=8,
                 ),
                 table(
                     "Growing applications",

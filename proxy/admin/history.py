@@ -13,12 +13,13 @@ from uuid import UUID
 
 import trio
 
-from proxy.admin.query import QueryError, matcher
+from proxy.admin.query import QueryError
 from proxy.observe.blocks import unpacked
 from proxy.observe.flight import OF_TRANSACTION
 from proxy.observe.history import FLOWS, Sample
 from proxy.session.flight import OVER
 from proxy.settings.moments import moment
+from proxy.texts import matcher
 
 if TYPE_CHECKING:
     from proxy.observe.history import History

@@ -10,6 +10,7 @@ import trio
 
 from proxy import listing
 from proxy.admin.actions import Actions
+from proxy.admin.freed import Freed
 from proxy.admin.interrupting import Connections
 from proxy.admin.kill import Kill, Result, Target
 from proxy.admin.meant import Meant, read_kill, resolve
@@ -24,6 +25,7 @@ from proxy.session.identity import EVERYBODY
 from proxy.session.records import Ending, Selection
 
 if TYPE_CHECKING:
+    from policies.session_budget import SessionBudget
     from proxy.admin.history import Remembered
     from proxy.listing import Listing, Row
     from proxy.observe.telemetry import Telemetry
@@ -51,8 +53,8 @@ class State(Connections, Protocol):
     def about(self) -> Row:
         """What the process is: version, uptime, connections and their limit."""
 
-    def budgets(self) -> tuple[int, int]:
-        """Sessions that one user and one application may have; 0 for any number."""
+    def budget(self) -> SessionBudget:
+        """The rule that bounds sessions, as it is set; without bounds where it is off."""
 
     def ready(self) -> tuple[bool, str]:
         """Whether clients can be served, and if not, why."""
@@ -151,13 +153,13 @@ class Process:
     async def summary(self) -> Row:
         state = self._state
         yes, reason = state.ready()
-        per_user, per_application = state.budgets()
+        general = state.budget().settings
         about = state.about() | {
             "ready": yes and not state.draining(),
             "reason": "draining" if state.draining() else reason,
             "kill": "on" if self.executes else "off",
-            "sessions_per_user": per_user,
-            "sessions_per_application": per_application,
+            "sessions_per_user": general.per_user,
+            "sessions_per_application": general.per_application,
         }
         return about | await summary(state.store, trio.current_time())
 
@@ -198,10 +200,8 @@ class Process:
         return await self._list(listing.CONNECTIONS, [rows], _as_it_is, fields, len(rows))
 
     async def _groups(self, fields: Mapping[str, str]) -> Listed:
-        per_user, per_application = self._state.budgets()
         async with self._looking:
-            store = self._state.store
-            found = await groups(store, per_user, per_application)
+            found = await groups(self._state.store, self._state.budget())
         return await self._list(GROUPS, drained(found), group_row, fields, len(found))
 
     async def _list(
@@ -256,11 +256,15 @@ class Process:
             "unknown": unknown,
             "killed_before": await self._killed_before(targets),
         }
+        freed = Freed(store)
+        document["places"] = await freed.look(targets)
         if meant.dry_run:
             return document | await self._preview(targets)
         result = await Kill(targets, store, self._state).run(by.client, by.operator)
+        document |= await freed.rows(result.killed, self._state.budget())
         reached = f"{len(result.unreachable)} unreachable, {len(result.failed)} failed"
-        self._audit("kill", by, meant.said, "done", reached, len(result.killed))
+        reason = f"{reached}, {document['freed']} places freed"
+        self._audit("kill", by, meant.said, "done", reason, len(result.killed))
         return document | self._outcome(result)
 
     def _audit(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from proxy.settings import meant
 from proxy.settings.quantities import told_seconds
+from proxy.texts import matcher
 
 if TYPE_CHECKING:
     from proxy.listing import Key, Listing, Rank
@@ -44,30 +45,6 @@ _rank = itemgetter(0, 1)
 
 class QueryError(ValueError):
     """A query that cannot be carried out; the text says why."""
-
-
-def matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether a text is ``pattern``, case aside; ``*`` stands for any characters.
-
-    Takes time linear in the text, however many stars there are.
-    """
-    first, *others = pattern.lower().split("*")
-
-    def matches(text: str) -> bool:
-        text = text.lower()
-        if not others:
-            return text == first
-        if not text.startswith(first):
-            return False
-        at = len(first)
-        for part in others[:-1]:
-            at = text.find(part, at)
-            if at < 0:
-                return False
-            at += len(part)
-        return len(text) - at >= len(others[-1]) and text.endswith(others[-1])
-
-    return lru_cache(_REMEMBERED)(matches)
 
 
 def tests(listing: Listing[T], fields: Mapping[str, str], now: float) -> list[Test[T]]:
@@ -107,7 +84,7 @@ def _none_of(name: str, known: Iterable[str]) -> str:
 
 
 def _text_test(get: Callable[[T], str], pattern: str) -> Test[T]:
-    matches = matcher(pattern)
+    matches = lru_cache(_REMEMBERED)(matcher(pattern))
     return lambda item: matches(get(item))
 
 
@@ -132,7 +109,7 @@ def _state_test(listing: Listing[T], value: str) -> Test[T]:
 
 
 def _search(listing: Listing[T], value: str) -> Test[T]:
-    found_in = matcher(f"*{value}*")
+    found_in = lru_cache(_REMEMBERED)(matcher(f"*{value}*"))
     needle = value.lower()
     gets = [get for name, get in listing.texts.items() if name not in ("session", "uid")]
     words = listing.words

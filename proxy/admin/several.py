@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from proxy.observe.scraping import Scraping
 
 #: Of a summary: what adds up, and of what the largest is shown.
-_SUMS: Final = ("sessions", "sessions_limit", "transactions", "cursors", "operations")
+_SUMS: Final = (
+    "sessions",
+    "sessions_live",
+    "sessions_limit",
+    "transactions",
+    "cursors",
+    "operations",
+)
 _MOST: Final = (
     "transactions_oldest_seconds",
     "transactions_idlest_seconds",

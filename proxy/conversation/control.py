@@ -224,12 +224,13 @@ class _Command:
         conversation.blocked = False
         conversation.forward(self._request, now, self._passed_on)
         if not self._request.expects_reply:
-            conversation.do(conversation.desk.passing_on(self._request, True, now))
+            conversation.do(conversation.desk.passing_on(self._request, True, now, self._started))
 
     def _passed_on(self, pending: Pending, reply: Reply, now: float) -> None:
         conversation = self._conversation
         conversation.release(pending, reply.frame, reply.ok(), now)
-        conversation.do(conversation.desk.passing_on(self._request, reply.ok(), now))
+        desk = conversation.desk
+        conversation.do(desk.passing_on(self._request, reply.ok(), now, self._started))
 
     def _decide(self, learnt: Learnt | None, now: float) -> None:
         # In steps: a list may be long, and others wait as long as one of them takes.
@@ -307,7 +308,7 @@ class _Command:
         self._run(commands, partial(self._effect, plan), now)
 
     def _effect(self, plan: Plan, _last: Reply | None, now: float) -> None:
-        self._conversation.desk.sends(plan.part(0))
+        self._conversation.desk.sends(plan.part(0), now)
         if len(plan.upstream) == 1:
             # Nearly always.
             self._conversation.blocked = True
@@ -341,7 +342,7 @@ class _Command:
         self._note_surprise()
         targets = yield from desk.doing(part, now)
         if number + 1 < len(plan.upstream):
-            desk.sends(plan.part(number + 1))
+            desk.sends(plan.part(number + 1), now)
         self._targets += targets
         if plan.kills:
             desk.killed(part, targets)

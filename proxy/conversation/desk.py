@@ -4,6 +4,7 @@ is tracked. Decides without I/O; what was decided is told to a recorder."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.conversation.hello import BEGINNING
@@ -74,6 +75,7 @@ class Desk:
         #: What a session command is about to make, and which part of it waits for its reply.
         self._promised: Promise | None = None
         self._sent: Plan | None = None
+        self._sent_at = 0.0
         #: What upstream has done and is being noted.
         self._noting: Iterator[None] | None = None
         #: What the last request said of sessions that said no more than which one: the next one
@@ -365,14 +367,14 @@ class Desk:
 
         Only if a rule has counted them; without limits nobody asks.
         """
-        if plan.makes:
+        if plan.takes:
             self._promised = Promise(plan.caller.name, self.origin.application)
-            self.store.promise(self._promised, plan.makes)
+            self.store.promise(self._promised, plan.takes)
 
-    def sends(self, part: Plan) -> None:
+    def sends(self, part: Plan, now: float) -> None:
         """One of a command's parts goes upstream."""
         if not part.kills:
-            self._sent = part
+            self._sent, self._sent_at = part, now
 
     def doing(self, part: Plan, now: float) -> Steps[int]:
         """Upstream has carried out a part; returns how many known sessions it means."""
@@ -383,11 +385,11 @@ class Desk:
 
     def done(self, part: Plan, now: float) -> int:
         """As :meth:`doing`, of what is no kill."""
-        store, before = self.store, len(self.store)
-        note(part, store, now, self.origin)
+        store, before = self.store, self.store.live()
+        note(part, store, now, self.origin, self._sent_at)
         self._sent = None
         if self._promised is not None:
-            store.promise(self._promised, before - len(store))
+            store.promise(self._promised, min(0, before - store.live()))
         return len(part.lsids)
 
     def kept(self) -> None:
@@ -398,9 +400,11 @@ class Desk:
             self._promised = None
 
     def closed(self, now: float) -> None:
-        """The connection is over. What was sent and not answered may have made its sessions."""
-        if self._sent is not None:
-            self.done(self._sent, now)
+        """The connection is over. What was sent and not answered may have made its sessions, but
+        has ended none as far as anybody knows."""
+        sent = self._sent
+        if sent is not None:
+            self.done(sent if sent.creates_sessions else replace(sent, lsids=()), now)
         if self._noting is not None:
             self._sessions.unfinished.append(self._noting)
         self.kept()
@@ -414,9 +418,9 @@ class Desk:
         self._noting = None
         return found[0]
 
-    def passing_on(self, request: Request, ok: bool, now: float) -> Steps[None]:
-        """Note in steps what a server's session command, which went upstream as it came, has done
-        there."""
+    def passing_on(self, request: Request, ok: bool, now: float, asked: float) -> Steps[None]:
+        """Note in steps what a server's session command, which went upstream as it came (not before
+        ``asked``), has done there."""
         store, command = self.store, request.command
         if passed_on.is_help(request):
             return
@@ -431,7 +435,8 @@ class Desk:
             lsids = passed_on.named(request, self.caller)
             targets = len(lsids)
             if command == "endSessions":
-                store.end(lsids, now)
+                # As with kills.
+                store.end(lsids if request.expects_reply else (), asked)
             else:
                 for lsid in lsids:
                     store.use(lsid, now, self._sessions.known.name_of(lsid.uid), self.origin)

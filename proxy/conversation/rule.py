@@ -111,13 +111,15 @@ def is_routine(
     plan: Plan | None,
     upstream: str,
 ) -> bool:
-    """Whether a request does no more than to use a session that is known and the caller's own.
+    """Whether a request does no more than to use a session that is known, not over and the
+    caller's own.
 
     If it says something of a transaction or a retry, that is how drivers say it. It controls no
     session, and the cursor that it reads from, if any, is one that the session has opened itself.
     """
     if (
         session is None
+        or not session.place
         or plan is not None
         or not request.layout.usual
         or info.malformed is not None
@@ -263,11 +265,13 @@ def unreadable(problem: str) -> CommandError:
 
 
 class Overdue(NamedTuple):
-    """A transaction to abort upstream (``plans.abort_command``), and why."""
+    """A transaction to abort upstream (``plans.abort_command``), and why: the setting that bounds
+    it, with its value, and in words."""
 
     session: Session
     txn_number: int
     reason: str
+    bound: tuple[str, float]
 
 
 def refusal(decisions: list[Decision]) -> CommandError | None:

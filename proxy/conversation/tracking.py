@@ -164,10 +164,12 @@ class Tracking:
             if command == "killCursors" and info.malformed is None:
                 self._killed_without_a_word(request, info.lsid.uid)
             used = self._store.use(info.lsid, now, user, self.origin)
-            if used is not None and step_of(request.command, info) is Step.START:
-                # Nobody will say whether it is open, so it may be.
-                start = Attempt(Step.START, info, None, self._parameters(request))
-                self._step(used, start, Outcome.LOST, now)
+            if used is not None:
+                self._store.unanswered(used)
+                if step_of(request.command, info) is Step.START:
+                    # Nobody will say whether it is open, so it may be.
+                    start = Attempt(Step.START, info, None, self._parameters(request))
+                    self._step(used, start, Outcome.LOST, now)
             return None
         operation = self._store.operation_started(
             info.lsid,

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from policies.session_budget import SessionBudget
 from proxy.counting import OTHER
 from proxy.observe.labels import clean
 from proxy.observe.session_gauges import SessionReading, slices
 from proxy.observe.telemetry import MOST_INCIDENTS
+from proxy.settings.rules import settings_of
 
 if TYPE_CHECKING:
     from proxy.addresses import Address
@@ -88,7 +90,8 @@ def read(sources: Sources, page: Page) -> Iterator[None]:
     """Append all families of a cluster to ``page``, stopping between slices."""
     now, wall = sources.clock()
     reading = _Reading(sources, page)
-    budget = sources.config().policies.session_budget
+    _, settings = settings_of(SessionBudget, sources.config().policies)
+    budget = SessionBudget(SessionBudget.Settings(**settings))
     sessions = SessionReading(sources.store, budget, page, sources.counts())
     yield from reading.connections()
     yield from sessions.owners()

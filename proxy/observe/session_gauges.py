@@ -13,10 +13,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from proxy.counting import OTHER
+from proxy.observe.budget_gauges import BudgetReading
 from proxy.observe.families import counter, histogram
 from proxy.observe.labels import clean
 
 if TYPE_CHECKING:
+    from policies.session_budget import SessionBudget
     from proxy.observe.families import Page
     from proxy.session.counts import Counts
     from proxy.session.records import Owner
@@ -45,30 +47,30 @@ _MOST_SLICES: Final = 200
 
 
 class SessionReading:
-    """One reading on its way through the store. ``budget`` are the budget rule's settings,
-    ``counts`` what has happened to all of the sessions, if it is not only what the store says."""
+    """One reading on its way through the store. ``budget`` is the rule with the bounds, ``counts``
+    what has happened to all of the sessions, if it is not only what the store says."""
 
     def __init__(
         self,
         store: SessionStore,
-        budget: Any,  # noqa: ANN401 - the rule's own
+        budget: SessionBudget,
         page: Page,
         counts: Counts | None = None,
     ) -> None:
         self._store = store
         self._counts = counts or store.counts
-        self._settings = budget
         self._page = page
-        self._limits: dict[tuple[str, ...], float] = {}
-        self._used: dict[tuple[str, ...], float] = {}
+        self._budgets = BudgetReading(store, budget, page)
 
     def owners(self) -> Iterator[None]:
         sessions: Counter[str] = Counter()
+        live: Counter[str] = Counter()
         transactions: Counter[str] = Counter()
         most: list[Owner] = []
         for owners in slices(self._store.owners(), _OWNERS_AT_ONCE):
             for owner in owners:
                 sessions[owner.name] += owner.sessions.count
+                live[owner.name] += owner.places
                 if owner.open_transactions:
                     transactions[owner.name] += owner.open_transactions
             most = nlargest(_OWNERS, most + owners, key=_sessions)
@@ -85,9 +87,13 @@ class SessionReading:
             ("owner",),
             top(transactions),
         )
-        # As the rule has it, those without a name have no budget.
-        del sessions[""]
-        self._budget("user", max(sessions.values(), default=0), self._settings.per_user)
+        self._page.gauge(
+            "owner_live_sessions",
+            "Those of them that have a place, by the owners that have most.",
+            ("owner",),
+            top(live),
+        )
+        yield from self._budgets.users(live, sessions)
         yield from self._groups(most)
 
     def _groups(self, owners: list[Owner]) -> Iterator[None]:
@@ -129,33 +135,18 @@ class SessionReading:
             ("driver", "driver_version"),
             top(drivers, 2),
         )
-        del applications[""]
-        most = max(applications.values(), default=0)
-        limit = self._settings.per_application
-        self._budget("application", most, limit)
-
-    def _budget(self, scope: str, used: int, limit: int) -> None:
-        if limit:
-            self._limits[scope,] = limit
-            self._used[scope,] = used / limit
+        live = Counter({one: self._store.application_live(one) for one in applications})
+        self._page.gauge(
+            "application_live_sessions",
+            "Those of them that have a place, by the applications that have most.",
+            ("application",),
+            top(live),
+        )
+        yield from self._budgets.applications(live, applications)
 
     def budgets(self) -> None:
         """How much of each budget is used, by whoever uses most of it."""
-        store = self._store
-        self._budget("process", len(store), store.max_sessions)
-        self._page.gauge(
-            "session_budget_limit",
-            "Sessions that one user, one application and the process may have; without a limit, "
-            "none is shown.",
-            ("scope",),
-            self._limits,
-        )
-        self._page.gauge(
-            "session_budget_used_ratio",
-            "Share of the budget that is used by whoever uses most of it.",
-            ("scope",),
-            self._used,
-        )
+        self._budgets.shown()
 
     def longest_idle(self, now: float) -> Iterator[None]:
         store = self._store
@@ -174,6 +165,12 @@ class SessionReading:
         """What the store counts itself."""
         store, counts = self._store, self._counts
         self._page.number("sessions", "Sessions that are tracked.", len(store))
+        self._page.number(
+            "sessions_live",
+            "Sessions that have a place: used since they were ended or killed, or with something "
+            "open.",
+            store.live(),
+        )
         self._page.total("sessions_started_total", "Sessions that came into being.", counts.started)
         self._page.append(
             counter(

@@ -93,7 +93,7 @@ async def end_overdue(
 
 def _transaction(overdue: Overdue) -> OpenTransaction:
     """What is to be aborted, as its first command has begun it."""
-    session, number, _ = overdue
+    session, number = overdue.session, overdue.txn_number
     tracker = session.transaction
     known = tracker is not None and tracker.open_number == number
     api = tracker.open_api if tracker is not None and known else b""

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from policies.session_budget import SessionBudget
 from proxy.addresses import parse_address
+from proxy.conversation.rule import Mode
 from proxy.listing import session_rows
 from proxy.listing.slices import in_batches
 from proxy.process.asking import by_owner
-from proxy.settings.rules import rule_rows
+from proxy.settings.rules import rule_rows, settings_of
 from proxy.upstream.standing import standing_rows
 
 if TYPE_CHECKING:
@@ -63,10 +65,12 @@ class Shown:
         """What the process is: version, uptime, connections and their limit."""
         return self.common.about()
 
-    def budgets(self) -> tuple[int, int]:
-        """Sessions that one user and one application may have; 0 for any number."""
-        budget = self.config.policies.session_budget
-        return (0, 0) if budget.mode == "off" else (budget.per_user, budget.per_application)
+    def budget(self) -> SessionBudget:
+        """The rule that bounds sessions, as it is set; without bounds where it is off."""
+        mode, settings = settings_of(SessionBudget, self.config.policies)
+        return SessionBudget(
+            SessionBudget.Settings() if mode is Mode.OFF else SessionBudget.Settings(**settings)
+        )
 
     def rules(self) -> list[dict[str, Any]]:
         """One row per rule, with its mode and settings."""

@@ -32,11 +32,20 @@ class Totals(Protocol):
     def owner_sessions(self, name: str) -> int:
         """How many sessions of this owner (``user@db``) are not forgotten."""
 
+    def owner_live(self, name: str) -> int:
+        """How many of them have a place (:mod:`proxy.session.places`)."""
+
     def owner_transactions(self, name: str) -> int:
         """How many transactions this owner (``user@db``) has open, or may have, or begins."""
 
     def application_sessions(self, application: str) -> int:
         """How many sessions come from ``application.name``."""
+
+    def application_live(self, application: str) -> int:
+        """How many of them have a place."""
+
+    def live(self) -> int:
+        """How many sessions have a place."""
 
     def promised(self) -> int:
         """How many sessions are about to be made beside those that are there."""
@@ -56,6 +65,9 @@ class Known(Totals, Protocol):
 
     def __contains__(self, lsid: LogicalSessionId) -> bool:
         """Whether the session is known."""
+
+    def has_place(self, lsid: LogicalSessionId) -> bool:
+        """Whether it is known and has a place: its use takes no other one."""
 
     def get(self, lsid: LogicalSessionId) -> Session | None:
         """The session with this key."""
@@ -95,7 +107,7 @@ class Control(Protocol):
         """As :meth:`use` for many sessions, each of which is named once."""
 
     def end(self, lsids: Iterable[LogicalSessionId], now: float) -> None:
-        """Note that the owner ended these."""
+        """Note that upstream has ended these, as it was asked to at ``now``."""
 
     def transaction_ended(self, one: OpenTransaction, now: float, state: State) -> bool:
         """Note how a transaction has ended that upstream was asked to abort; whether it was seen

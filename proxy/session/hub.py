@@ -11,6 +11,7 @@ from proxy.session.beside import Use, beside, in_words
 from proxy.session.counts import Counts
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
 from proxy.session.ids import make_key
+from proxy.session.places import UNANSWERED
 from proxy.session.records import Child, Operation
 from proxy.session.replica import SharedStore
 from proxy.session.store import DEFAULT_MAX_SESSIONS, DEFAULT_TIMEOUT
@@ -19,7 +20,8 @@ from proxy.session.telling import Matters, Told, fill
 if TYPE_CHECKING:
     from proxy.session.counts import Told as Counted
     from proxy.session.ids import LogicalSessionId
-    from proxy.session.records import InFlight, Session
+    from proxy.session.records import InFlight, Selection, Session
+    from proxy.session.steps import Steps
     from proxy.session.telling import Record
 
     Act = tuple[Any, ...]
@@ -65,6 +67,8 @@ class Hub(SharedStore):
         #: Operations that others of other processes have come beside, for those processes to watch:
         #: (session, place, kind of incident, reason, command). Whoever tells them takes them out.
         self.met: list[Met] = []
+        #: Over, but with something in flight, of which the others were told.
+        self._lingering: dict[Session, None] = {}
         #: What was done to such sessions, by their keys.
         self._early: dict[LogicalSessionId, Act] = {}
 
@@ -91,7 +95,8 @@ class Hub(SharedStore):
                     continue
                 self._runs(session, record, process)
                 if matters is Matters.SOON:
-                    passed.records.append(record._replace(operations=(), children=()))
+                    kept = self._kept(session)
+                    passed.records.append(record._replace(operations=(), children=(), kept=kept))
                 elif matters is Matters.SOMETIME:
                     self._sometime[session] = None
             self._take_cursors(told)
@@ -137,6 +142,52 @@ class Hub(SharedStore):
                 told.records.append(self._record(session, whole=False))
         return told
 
+    # What runs in a session that is over keeps its place, and is known to its own process only:
+    # the others hear of both, that it does and that it does no more.
+
+    def end(self, lsids: Iterable[LogicalSessionId], now: float) -> None:
+        named = list(lsids)
+        super().end(named, now)
+        for key in named:
+            session = self.get(key)
+            if session is not None and session.activity is not None:
+                self._look_after(session)
+
+    def killing(self, within: Selection, now: float, upstream: str | None = None) -> Steps[int]:
+        hit = yield from super().killing(within, now, upstream)
+        for sessions in self.active(within):
+            for session in sessions:
+                self._look_after(session)
+            yield
+        return hit
+
+    def _look_after(self, session: Session) -> None:
+        """Have the others hear whether a session lingers, if that is news."""
+        lingers = self._lingers(session)
+        if lingers is (session in self._lingering):
+            return
+        if lingers:
+            self._lingering[session] = None
+        else:
+            del self._lingering[session]
+        self._sometime[session] = None
+
+    def _lingers(self, session: Session) -> bool:
+        activity = session.activity
+        return (
+            activity is not None and bool(activity.operations) and self.ending(session) is not None
+        )
+
+    def _kept(self, session: Session) -> bool:
+        return super()._kept(session) or self._lingers(session)
+
+    def _keep(self, session: Session, kept: bool) -> bool:
+        # What one process says, no other one takes back.
+        news = kept and not session.place & UNANSWERED
+        if news:
+            self.unanswered(session)
+        return news
+
     def _used_since(self, key: LogicalSessionId, then: float) -> bool:
         session = self.get(key)
         if session is None or not super()._used_since(key, then):
@@ -169,6 +220,8 @@ class Hub(SharedStore):
                 self._meets(session, busy, before, process)
         if before is not None:
             self._over(session, before, running.get(session))
+        elif session in running:
+            self._look_after(session)
 
     def _run(self, session: Session, record: Record, busy: _Busy) -> None:
         if not record.operations:
@@ -221,3 +274,4 @@ class Hub(SharedStore):
             for operation in before.operations:
                 activity.operations.pop(operation, None)
             self._settle(session)
+        self._look_after(session)

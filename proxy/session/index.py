@@ -10,6 +10,7 @@ from proxy.counting import OTHER
 from proxy.session.children import Children
 from proxy.session.cursors import OpenCursors
 from proxy.session.ids import Origin
+from proxy.session.places import HELD, Places
 from proxy.session.promises import Promise, Promises
 from proxy.session.records import (
     Activity,
@@ -59,6 +60,7 @@ class SessionIndex:
         self._cursors = OpenCursors()
         self._children = Children()
         self._promises = Promises()
+        self._places = Places()
         self._active: dict[Owner, None] = {}
         # Kills of many sessions at once are numbered: what was last used before one is its victim.
         self._epoch = 0
@@ -117,6 +119,27 @@ class SessionIndex:
         if found is None and len(self._applications) >= MOST_APPLICATIONS:
             return self._applications.get(OTHER, 0) + promised
         return promised if found is None else found + promised
+
+    def owner_live(self, name: str) -> int:
+        """How many of this owner's (``user@db``) have a place (:mod:`proxy.session.places`)."""
+        live = sum(owner.places for owner in self._by_name.get(name, ()))
+        return live + self._promises.of_name(name)
+
+    def application_live(self, application: str) -> int:
+        """As :meth:`application_sessions`, of those that have a place."""
+        promised = self._promises.of_application(application)
+        if application not in self._applications and len(self._applications) >= MOST_APPLICATIONS:
+            application = OTHER
+        return self._places.of_application(application) + promised
+
+    def live(self) -> int:
+        """How many sessions have a place."""
+        return self._places.total
+
+    def has_place(self, lsid: LogicalSessionId) -> bool:
+        """Whether a session is known and has a place: its use takes no other one."""
+        session = self.get(lsid)
+        return session is not None and session.place > 0
 
     def promised(self) -> int:
         """How many sessions are about to be made beside those that are there."""
@@ -189,12 +212,37 @@ class SessionIndex:
         owner = session.owner
         self._active[owner] = None
         owner.active[session] = None
+        if not session.place:
+            self._hold(session)
 
     def _deactivate(self, session: Session) -> None:
         owner = session.owner
         owner.active.pop(session, None)
         if not owner.active:
             self._active.pop(owner, None)
+        if session.ended is not None or session.epoch != self._epoch:
+            self._free_if_over(session)
+
+    def _hold(self, session: Session) -> None:
+        """A session without a place takes one."""
+        session.place = HELD
+        session.owner.places += 1
+        self._places.change(session.group.origin.application, 1)
+
+    def _free(self, session: Session) -> None:
+        """A session with a place gives it back."""
+        session.place = 0
+        session.owner.places -= 1
+        self._places.change(session.group.origin.application, -1)
+
+    def _free_if_over(self, session: Session) -> None:
+        """A session that was ended or killed gives its place back, unless something is open."""
+        if (
+            session.place == HELD
+            and session not in session.owner.active
+            and self.ending(session) is not None
+        ):
+            self._free(session)
 
     def _insert(
         self, lsids: Iterable[LogicalSessionId], now: float, user: str, origin: Origin
@@ -212,11 +260,13 @@ class SessionIndex:
             others = self.with_id(lsid.id)
             by_id.put(lsid.id, (*others, session) if others else session)
             owner.sessions.put(lsid.id, session)
+            owner.places += 1
             made.append(session)
         count = len(made)
         group.sessions += count
         application = origin.application
         self._applications[application] = self._applications.get(application, 0) + count
+        self._places.change(application, count)
         self._count += count
         return made
 
@@ -269,6 +319,8 @@ class SessionIndex:
                 self._children.discard(one)
         session.activity = None
         self._deactivate(session)
+        if session.place:
+            self._free(session)
         owner.sessions.remove(session.id)
         if not owner.sessions.count:
             del self._owners[owner.uid, owner.name]

@@ -71,8 +71,10 @@ class Plan:
     unknown: str = ""
     #: ``upstream`` is the request's own command, and judges whatever is in it.
     whole: bool = False
-    #: What :meth:`new_sessions` and :meth:`hits` have found; 0 and None where nobody asked.
+    #: What :meth:`new_sessions`, :meth:`new_places` and :meth:`hits` have found; 0 and None where
+    #: nobody asked.
     makes: int = 0
+    takes: int = 0
     hit: Hit | None = None
     weighed: bool = False
 
@@ -120,6 +122,12 @@ class Plan:
             in_one_go(self.weighing(store))
         return self.makes
 
+    def new_places(self, store: Known) -> int:
+        """How many sessions take a place by it: those, and known ones that were over."""
+        if not self.weighed:
+            in_one_go(self.weighing(store))
+        return self.takes
+
     def hits(self, store: Known) -> Hit:
         """How much a kill hits, on all upstreams together."""
         if self.hit is None:
@@ -131,13 +139,17 @@ class Plan:
         if self.kills:
             self.hit = yield from store.hitting(self.selection)
         else:
-            makes = int(self.own_lsid is not None and self.own_lsid not in store)
+            own = self.own_lsid
+            makes = int(own is not None and own not in store)
+            takes = int(own is not None and not store.has_place(own))
             if self.creates_sessions:
                 for number, lsid in enumerate(self.lsids):
                     if number % MANY == MANY - 1:
                         yield
-                    makes += lsid not in store
-            self.makes = makes
+                    if not store.has_place(lsid):
+                        takes += 1
+                        makes += lsid not in store
+            self.makes, self.takes = makes, takes
         self.weighed = True
 
     def part(self, number: int) -> Plan:
@@ -287,10 +299,13 @@ def committing(
     return len(plan.lsids)
 
 
-def note(plan: Plan, store: Control, now: float, origin: Origin) -> None:
-    """:func:`commit` of what is no kill."""
+def note(
+    plan: Plan, store: Control, now: float, origin: Origin, asked: float | None = None
+) -> None:
+    """:func:`commit` of what is no kill. Upstream was ``asked`` at that time, or just now: what was
+    used since it has not surely ended."""
     if plan.command == "endSessions":
-        store.end(plan.lsids, now)
+        store.end(plan.lsids, now if asked is None else asked)
     else:
         _use(plan, store, now, origin)
     if plan.own_lsid is not None:

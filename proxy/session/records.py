@@ -10,6 +10,7 @@ from typing import ClassVar, Final, NamedTuple
 from proxy.session.beside import Use
 from proxy.session.ids import LogicalSessionId, OpenTransaction, Origin
 from proxy.session.info import OperationSessionInfo  # noqa: TC001 - a field's, see test_compiled
+from proxy.session.places import HELD
 from proxy.session.sharded import Sharded
 from proxy.session.suspicion import Suspicion  # noqa: TC001 - a field's, see test_compiled
 from proxy.session.transactions import State, Step, Tracker
@@ -38,6 +39,7 @@ class Owner:
         "killed_epoch",
         "name",
         "open_transactions",
+        "places",
         "sessions",
         "uid",
     )
@@ -46,6 +48,8 @@ class Owner:
         self.uid = uid
         self.name = name
         self.sessions: Sharded[Session] = Sharded()
+        #: How many of them have a place (:mod:`proxy.session.places`).
+        self.places = 0
         #: Those with operations, cursors or an open transaction: all that a kill can hit.
         self.active: dict[Session, None] = {}
         self.open_transactions = 0
@@ -199,6 +203,7 @@ class Session:
         "id",
         "last_use",
         "owner",
+        "place",
         "transaction",
     )
 
@@ -215,6 +220,8 @@ class Session:
         self.activity: Activity | None = None
         self.ended: Ending | None = None
         self.ended_at = 0.0
+        #: Why it counts for budgets, 0 if it does not.
+        self.place = HELD
 
     @property
     def key(self) -> LogicalSessionId:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy.session.counts import Counts, SharedCounts
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
 from proxy.session.ids import LogicalSessionId, OpenTransaction, Origin, make_key
+from proxy.session.places import ELSEWHERE, UNANSWERED
 from proxy.session.records import (
     Child,
     CursorId,
@@ -33,7 +34,15 @@ from proxy.session.records import (
     Session,
 )
 from proxy.session.store import DEFAULT_MAX_SESSIONS, DEFAULT_TIMEOUT, SessionStore
-from proxy.session.telling import MOST_AT_ONCE, Matters, Record, Told, fill, values
+from proxy.session.telling import (
+    MOST_AT_ONCE,
+    Matters,
+    Record,
+    Told,
+    fill_if_newer,
+    told_cursors,
+    values,
+)
 from proxy.session.transactions import State, Tracker
 
 if TYPE_CHECKING:
@@ -86,7 +95,7 @@ class SharedStore(SessionStore):
             if session in self.with_id(session.id):
                 told.records.append(self._record(session))
         if not self._changed:
-            told.opened.extend(self._open_cursors(self._opened))
+            told.opened.extend(told_cursors(self, self._opened))
             self._opened = {}
         return told
 
@@ -102,7 +111,7 @@ class SharedStore(SessionStore):
                 if one.activity is not None
                 for cursor in one.activity.cursors
             ]
-            yield Told([], [], records, list(self._open_cursors(cursors)), [])
+            yield Told([], [], records, list(told_cursors(self, cursors)), [])
 
     def _record(self, session: Session, *, whole: bool = True) -> Record:
         """What is known of a session; with its operations unless not the ``whole`` is told."""
@@ -126,18 +135,12 @@ class SharedStore(SessionStore):
             tuple((one.child, values(one.transaction)) for one in session.children)
             if whole
             else (),
+            self._kept(session),
         )
 
-    def _open_cursors(
-        self, cursors: Iterable[CursorId]
-    ) -> Iterator[tuple[tuple[str, int], tuple[bytes, bytes], str, float]]:
-        for cursor in cursors:
-            session = self.cursor_session(cursor)
-            if session is not None and session.activity is not None:
-                namespace = session.activity.cursors[cursor]
-                opened = self.cursor_opened_at(cursor) or 0.0
-                key = (session.id, session.owner.uid)
-                yield (cursor.upstream, cursor.id), key, namespace, opened
+    def _kept(self, session: Session) -> bool:
+        """Whether a session has a place whatever others know of it."""
+        return session.place & UNANSWERED > 0
 
     # ------------------------------------------------------------------ what others tell
 
@@ -252,21 +255,29 @@ class SharedStore(SessionStore):
             matters = Matters.SOON
         if record.tracker is not None:
             matters = max(matters, self._take_transaction(session, record.tracker))
+        if self._keep(session, record.kept):
+            matters = Matters.SOON
+        if session.ended is not None or session.epoch != self._epoch:
+            self._free_if_over(session)
         return matters
+
+    def _keep(self, session: Session, kept: bool) -> bool:
+        """Another one says whether a session is kept; whether that is news."""
+        if kept is (session.place & ELSEWHERE > 0):
+            return False
+        if not session.place:
+            self._hold(session)
+        session.place ^= ELSEWHERE
+        return True
 
     def _take_transaction(self, session: Session, told: tuple[Any, ...]) -> Matters:
         """Join what is said of a session's transaction with what is known."""
-        other = Tracker()
-        fill(other, told)
         tracker = session.transaction
         if tracker is None:
             tracker = session.transaction = Tracker()
-        if (other.number, other.changed) <= (tracker.number, tracker.changed):
-            return Matters.NOT
         counted, before = tracker.counts, tracker.state
-        if other.number == tracker.number and tracker.state is not State.NONE:
-            other.started = min(tracker.started, other.started)
-        fill(tracker, values(other))
+        if not fill_if_newer(tracker, told):
+            return Matters.NOT
         self._count_transaction(session, tracker, before, counted)
         plain = before is State.NONE and tracker.state is State.NONE and tracker.doubt < 0
         return Matters.SOMETIME if plain else Matters.SOON

@@ -1,21 +1,20 @@
 """The sessions that the proxy has seen and not yet forgotten.
 
-A session is forgotten ``timeout`` seconds after its last use, never sooner because it was ended
-or killed. There is no timer per session: sessions wait in lists by the second in which they may
-expire, and :meth:`SessionStore.expire` looks at a bounded number of them per call.
+It notes what becomes of each: uses, ends, kills, operations and cursors. How long it remembers
+them is in ``expiring.py``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from heapq import heappop, heappush
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
+from proxy.session.expiring import ExpiringStore
 from proxy.session.flight import ENDED, KILLED, NOT_TAKEN, STARTED
 from proxy.session.ids import UNKNOWN_ORIGIN, LogicalSessionId, Origin
-from proxy.session.progress import TransactionStore
+from proxy.session.places import UNANSWERED
 from proxy.session.records import (
     CursorId,
     Ending,
@@ -24,30 +23,20 @@ from proxy.session.records import (
     Session,
 )
 from proxy.session.steps import MANY, Steps, in_one_go
-from proxy.session.transactions import State
+
+if TYPE_CHECKING:
+    from proxy.session.selected import Selected
 
 #: What every server says by default, in seconds.
 DEFAULT_TIMEOUT: Final = 30 * 60.0
 #: The server's own cap.
 DEFAULT_MAX_SESSIONS: Final = 1_000_000
 
-#: The epoch of a session that is forgotten although its time has not come, and how many of them
-#: may wait in one list.
-_GONE: Final = -1
-_FEW_GONE: Final = 100
-
 #: What a kill closes in one step, of which a session may have a thousand more.
 _FEW_CLOSED: Final = 500
 
 
-class Swept(NamedTuple):
-    """What one slice of the sweep did; ``more`` says that others are due at once."""
-
-    forgotten: int
-    more: bool
-
-
-class SessionStore(TransactionStore):
+class SessionStore(ExpiringStore):
     """Sessions by (id, uid), with their owners, origins, cursors and counts.
 
     ``timeout`` is in seconds and follows upstream's ``logicalSessionTimeoutMinutes``; set it at
@@ -60,15 +49,10 @@ class SessionStore(TransactionStore):
         max_sessions: int = DEFAULT_MAX_SESSIONS,
         max_cursors: int = DEFAULT_MAX_CURSORS,
     ) -> None:
-        super().__init__()
+        super().__init__(timeout)
         self._cursors.most = max_cursors
-        self.timeout = timeout
         self.max_sessions = max_sessions
         self.untracked = 0
-        self._due: dict[int, list[Session]] = {}
-        self._seconds: list[int] = []
-        #: How many that are forgotten are still in a second's list.
-        self._gone: dict[int, int] = {}
 
     @property
     def full(self) -> bool:
@@ -111,10 +95,11 @@ class SessionStore(TransactionStore):
         self._add(new, now, user, origin)
 
     def end(self, lsids: Iterable[LogicalSessionId], now: float) -> None:
-        """Note that the owner ended these; unknown ones are passed over."""
+        """Note that upstream has ended these, as it was asked to at ``now``; unknown ones are
+        passed over, and what was used later may be there again."""
         for lsid in lsids:
             session = self.get(lsid)
-            if session is not None:
+            if session is not None and session.last_use <= now:
                 if self.ending(session) is None:
                     self.counts.ended += 1
                     if self.flight is not None:
@@ -122,6 +107,7 @@ class SessionStore(TransactionStore):
                 session.ended = Ending.ENDED
                 session.ended_at = now
                 session.epoch = self._epoch
+                self._free_if_over(session)
 
     def kill(self, within: Selection, now: float, upstream: str | None = None) -> int:
         """Note a kill: cursors gone and open transactions aborted, on ``upstream`` (None: all),
@@ -168,7 +154,28 @@ class SessionStore(TransactionStore):
                     closed = 0
                     yield
             yield
+        yield from self._freeing(selected)
         return hit
+
+    def _freeing(self, selected: Selected) -> Steps[None]:
+        """Free the places of those that were killed, once nothing of them is open."""
+        owners = self.owners() if selected.owners is None else selected.owners
+        # What is active keeps its place, so that there is mostly nothing to look for.
+        parts = (
+            owner.sessions.part(number)
+            for owner in owners
+            for number in range(owner.sessions.parts() if owner.places > len(owner.active) else 0)
+        )
+        looked_at = 0
+        for sessions in chain((selected.others,), parts):
+            looked_at += 1
+            for session in sessions:
+                looked_at += 1
+                if looked_at % MANY == 0:
+                    yield
+                self._free_if_over(session)
+            if looked_at % MANY == 0:
+                yield
 
     def _close_all(self, session: Session, now: float, upstream: str | None) -> int:
         """A session was killed: note what of it is closed; about how much there was to do."""
@@ -192,84 +199,10 @@ class SessionStore(TransactionStore):
                 self.abort_transaction(one, now, "killed")
         return closed
 
-    def forget(self, session: Session) -> bool:
-        """Drop a session with all that belongs to it; False where that has happened already."""
-        having = session.with_children
-        if not self._remove(session):
-            return False
-        for one in having:
-            tracker = one.transaction
-            if tracker is not None and tracker.state is State.IN_PROGRESS:
-                self._ended(one, tracker, "expired", tracker.last_use)
-        return True
-
-    def expire(self, now: float, budget: int = 500) -> Swept:
-        """Forget what is past its time, looking at ``budget`` sessions at most.
-
-        Call it again at once while ``more`` is true, with other work in between. A session
-        leaves within a second of its time, if the calls come as often.
-        """
-        forgotten = 0
-        while self._seconds and self._seconds[0] <= now:
-            waiting = self._due[self._seconds[0]]
-            while waiting:
-                if not budget:
-                    return Swept(forgotten, True)
-                budget -= 1
-                session = waiting.pop()
-                deadline = session.last_use + self.timeout
-                if deadline <= now and session.activity and session.activity.operations:
-                    # As the server does at each flush: what is running is in use.
-                    session.last_use = now
-                    deadline = now + self.timeout
-                if deadline > now:
-                    self._await(session, deadline)
-                elif self.forget(session):
-                    forgotten += 1
-                    self.counts.expired += 1
-            self._forget_second()
-        return Swept(forgotten, False)
-
-    def longest_idle(self, size: int = 500) -> Iterator[Session | None]:
-        """Search for the session that was used longest ago and has nothing running.
-
-        Gives None after every ``size`` sessions, so that other work can be done in between, and
-        last of all what was found: exact but for the second in which sessions wait together,
-        and while the timeout stays what it is. What is looked at is put where it belongs, so
-        that the next search is short.
-        """
-        busy: list[Session] = []
-        found: Session | None = None
-        budget = size
-        try:
-            while self._seconds and found is None:
-                second = self._seconds[0]
-                waiting = self._due[second]
-                kept: list[Session] = []
-                while waiting and budget:
-                    budget -= 1
-                    session = waiting.pop()
-                    deadline = session.last_use + self.timeout
-                    if session not in self.with_id(session.id):
-                        continue
-                    if math.ceil(deadline) > second:
-                        self._await(session, deadline)
-                    elif session.activity is not None and session.activity.operations:
-                        busy.append(session)
-                    else:
-                        kept.append(session)
-                        if found is None or session.last_use < found.last_use:
-                            found = session
-                waiting += kept
-                if not waiting:
-                    self._forget_second()
-                if not budget and found is None:
-                    yield None
-                    budget = size
-        finally:
-            for session in busy:
-                self._await(session, session.last_use + self.timeout)
-        yield found
+    def unanswered(self, session: Session) -> None:
+        """Note that a request which nobody answers has used a session: it keeps its place until it
+        is forgotten, as nobody can tell when that request is over."""
+        session.place |= UNANSWERED
 
     # Operations and cursors
 
@@ -328,7 +261,13 @@ class SessionStore(TransactionStore):
                 return
         else:
             session.confirm()
-            if now > session.last_use:
+            if session.ended is Ending.ENDED and self.ending(session) == (
+                session.ended,
+                session.ended_at,
+            ):
+                # Upstream may have carried it out after the end, and made the session anew.
+                self._touch(session, now)
+            elif now > session.last_use:
                 session.last_use = now
         self._settle(session)
 
@@ -369,6 +308,8 @@ class SessionStore(TransactionStore):
         session.last_use = now
         session.epoch = self._epoch
         session.ended = None
+        if not session.place:
+            self._hold(session)
 
     def _add(
         self, lsids: Sequence[LogicalSessionId], now: float, user: str, origin: Origin
@@ -387,43 +328,6 @@ class SessionStore(TransactionStore):
                 self.flight.session(STARTED, session, now)
         self._waiting(now + self.timeout).extend(sessions)
         return sessions
-
-    def _leave(self, session: Session) -> None:
-        """Do not keep a session that was not to be until its time would have come.
-
-        Whoever is not let in can have many of them made. A list is searched through when half of
-        it is left over from such.
-        """
-        second = math.ceil(session.first_use + self.timeout)
-        waiting = self._due.get(second)
-        if not waiting:
-            return
-        if waiting[-1] is session:
-            waiting.pop()
-            return
-        session.epoch = _GONE
-        gone = self._gone.get(second, 0) + 1
-        if gone > _FEW_GONE and 2 * gone > len(waiting):
-            waiting[:] = [one for one in waiting if one.epoch != _GONE]
-            gone = 0
-        self._gone[second] = gone
-
-    def _forget_second(self) -> None:
-        second = heappop(self._seconds)
-        del self._due[second]
-        self._gone.pop(second, None)
-
-    def _await(self, session: Session, deadline: float) -> None:
-        self._waiting(deadline).append(session)
-
-    def _waiting(self, deadline: float) -> list[Session]:
-        """Those that are looked at again when ``deadline`` has passed."""
-        second = math.ceil(deadline)
-        waiting = self._due.get(second)
-        if waiting is None:
-            waiting = self._due[second] = []
-            heappush(self._seconds, second)
-        return waiting
 
 
 def _in_transactions(session: Session) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from proxy.session.transactions import State, Tracker
+
 if TYPE_CHECKING:
-    from proxy.session.transactions import Tracker
+    from proxy.session.index import SessionIndex
+    from proxy.session.records import CursorId
 
 #: Sessions told of at a time: to take them in takes a few milliseconds.
 MOST_AT_ONCE: Final = 500
@@ -30,7 +34,8 @@ class Record(NamedTuple):
     """One session as plain data. ``ending`` is how and when it was cut short, ``tracker`` the
     values of a :class:`Tracker`, ``operations`` those of one process that are in flight, as
     (connection, request id, upstream, start, use of the session), and ``children`` its child
-    sessions that have a transaction open, as (fields, values of a :class:`Tracker`)."""
+    sessions that have a transaction open, as (fields, values of a :class:`Tracker`). ``kept`` says
+    that it has a place though it may have ended, for what whoever hears of it may not know."""
 
     key: tuple[bytes, bytes]
     owner: str
@@ -41,6 +46,7 @@ class Record(NamedTuple):
     tracker: tuple[Any, ...] | None
     operations: tuple[tuple[int, int, str, float, tuple[Any, ...]], ...]
     children: tuple[tuple[bytes, tuple[Any, ...]], ...] = ()
+    kept: bool = False
 
 
 class Told(NamedTuple):
@@ -76,3 +82,28 @@ def fill(tracker: Tracker, told: tuple[Any, ...]) -> None:
     """Have a tracker know what was told."""
     for name, value in zip(TOLD, told, strict=True):
         setattr(tracker, name, value)
+
+
+def fill_if_newer(tracker: Tracker, told: tuple[Any, ...]) -> bool:
+    """Join what was told with what a tracker knows; False where that is no older."""
+    other = Tracker()
+    fill(other, told)
+    if (other.number, other.changed) <= (tracker.number, tracker.changed):
+        return False
+    if other.number == tracker.number and tracker.state is not State.NONE:
+        other.started = min(tracker.started, other.started)
+    fill(tracker, values(other))
+    return True
+
+
+def told_cursors(
+    store: SessionIndex, cursors: Iterable[CursorId]
+) -> Iterator[tuple[tuple[str, int], tuple[bytes, bytes], str, float]]:
+    """What is told of these, as far as they are open."""
+    for cursor in cursors:
+        session = store.cursor_session(cursor)
+        if session is not None and session.activity is not None:
+            namespace = session.activity.cursors[cursor]
+            opened = store.cursor_opened_at(cursor) or 0.0
+            key = (session.id, session.owner.uid)
+            yield (cursor.upstream, cursor.id), key, namespace, opened

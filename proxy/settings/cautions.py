@@ -14,6 +14,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from policies.bounds import never_reached
 from proxy.addresses import parse_upstream
 from proxy.settings import meant
 from proxy.settings.fields import written
@@ -93,6 +94,24 @@ def _reserved(config: Config) -> Iterator[str]:
         )
 
 
+def _bounds(config: Config) -> Iterator[str]:
+    """Patterns that match nobody, as an earlier entry takes all that they mean."""
+    for name in ("session_budget", "transaction_guard"):
+        table = getattr(config.policies, name)
+        if table.mode == "off":
+            continue
+        path = f"policies.{name}.bounds"
+        for where, taker in never_reached(table.bounds):
+            yield f"{path}{where}: matches nobody, since bounds[{taker}] takes all that it means"
+        for number, one in enumerate(table.bounds):
+            said = one.model_dump(exclude_none=True, exclude={"users", "applications", "exempt"})
+            if one.exempt and said:
+                names = ", ".join(said)
+                yield f"{path}[{number}].exempt: leaves {names} beside it without a meaning"
+            elif not (one.exempt or said):
+                yield f"{path}[{number}]: says nothing: no bound, and not exempt"
+
+
 def _token_file(config: Config) -> Iterator[str]:
     named = [(f"tokens[{n}].", one.token_file) for n, one in enumerate(config.admin.tokens)]
     for at, path in (("", config.admin.token_file), *named):
@@ -144,6 +163,7 @@ def _balancers(config: Config) -> Iterator[str]:
 CHECKS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (
     _permissions,
     _reserved,
+    _bounds,
     _one_name,
     _balancers,
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from datetime import date, time
-from typing import Annotated, Any, Final, Literal, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -52,24 +52,50 @@ class CustomRule(_Table):
 
 
 def _table(rule: type[Rule]) -> type[BaseModel]:
-    kinds = get_type_hints(rule.Settings)
+    return _model(rule.__name__, rule.__doc__, rule.Settings, mode=(ModeName, "enforce"))
+
+
+def _model(name: str, doc: str | None, shape: type[Any], **more: Any) -> type[BaseModel]:  # noqa: ANN401
+    """What checks the fields of the dataclass ``shape``, and ``more`` of them before those."""
+    kinds = get_type_hints(shape)
     declared: dict[str, Any] = {
-        one.name: (_positive(one.name, kinds[one.name]), one.default)
-        for one in fields(rule.Settings)
+        one.name: (_positive(one.name, kinds[one.name]), one.default) for one in fields(shape)
     }
-    made: type[BaseModel] = create_model(
-        rule.__name__, __base__=_Table, __doc__=rule.__doc__, mode=(ModeName, "enforce"), **declared
-    )
+    made: type[BaseModel] = create_model(name, __base__=_Table, __doc__=doc, **more, **declared)
     return made
 
 
 def _positive(name: str, kind: Any) -> Any:  # noqa: ANN401 - a type or an annotation of one
-    """Every number that a rule takes is a bound of some kind; 0 is for none."""
-    if kind not in (int, float):
+    """Every number that a rule takes is a bound of some kind; 0 is for none. A list of dataclasses
+    is one of tables."""
+    entry = _entry(kind)
+    if entry is not None:
+        return tuple[_model(entry.__name__, entry.__doc__, entry), ...]  # type: ignore[misc]
+    number = next((one for one in (int, float) if kind in (one, one | None)), None)
+    if number is None:
         return kind
-    bound = Annotated[kind, Field(ge=0, strict=kind is int)]
+    bound: Any = Annotated[number, Field(ge=0, strict=number is int)]
     read = measured(name)
-    return bound if read is None else Annotated[bound, BeforeValidator(read)]
+    if read is not None:
+        bound = Annotated[bound, BeforeValidator(read)]
+    return bound if kind is number else bound | None
+
+
+def _entry(kind: Any) -> type[Any] | None:  # noqa: ANN401
+    """The dataclass that a setting is a list of, if it is one."""
+    first = next(iter(get_args(kind)), None) if get_origin(kind) is tuple else None
+    return first if isinstance(first, type) and is_dataclass(first) else None
+
+
+def settings_of(rule: type[Any], tables: Any) -> tuple[Mode, dict[str, Any]]:  # noqa: ANN401
+    """A rule's mode and settings in ``tables`` (a RuleTables), as it takes them."""
+    settings = getattr(tables, rule.name).model_dump()
+    mode = Mode(settings.pop("mode"))
+    for name, kind in get_type_hints(rule.Settings).items():
+        entry = _entry(kind)
+        if entry is not None:
+            settings[name] = tuple(entry(**one) for one in settings[name])
+    return mode, settings
 
 
 _RULES: Final[tuple[type[Rule], ...]] = policies.RULES
@@ -100,8 +126,7 @@ def make_rules(tables: Any) -> Rules:  # noqa: ANN401 - a RuleTables
     """
     rules: list[tuple[Rule, Mode]] = []
     for kind in _RULES:
-        settings = getattr(tables, kind.name).model_dump()
-        mode = Mode(settings.pop("mode"))
+        mode, settings = settings_of(kind, tables)
         rules.append((make_rule(kind, settings), mode))
     problems: list[str] = []
     lenient: list[Rule] = []

@@ -183,6 +183,7 @@ def _report(done: _Document) -> None:
     print(
         f"{done['killed']:,} killed, {done['unreachable']:,} unreachable, {done['failed']:,} failed"
     )
+    _freed(done)
     _unknown(done)
     _again(done)
     for error, count in done["errors"].items():
@@ -190,6 +191,24 @@ def _report(done: _Document) -> None:
     rows = [*done["unreachable_sessions"], *done["failed_sessions"]]
     if rows:
         print("\n".join(table(VIEWS["sessions"], rows, screen_width())))
+
+
+def _freed(done: _Document) -> None:
+    # A proxy of an earlier version does not say it.
+    if "freed" not in done:
+        return
+    if done["freed"]:
+        print(f"places freed in the session budget: {done['freed']:,}")
+    for row in done["freed_by"]:
+        whose = f"{row['owner'] or 'nobody'} · {row['application'] or 'no application name'}"
+        left = [
+            f"{who} has {row[f'{name}_live']:,} of {row[f'{name}_limit']:,} still in use"
+            for who, name in (("the owner", "owner"), ("the application", "application"))
+            if row[f"{name}_limit"]
+        ]
+        print(printable("  " + "; ".join([f"{whose}: {row['freed']:,}", *left])))
+    if done["kept"]:
+        print(f"places kept, since something is open still: {done['kept']:,}")
 
 
 def _again(document: _Document) -> None:

@@ -119,6 +119,9 @@ def _one(rows: list[Document]) -> Document:
             whole[name] = max(values) if largest else sum(values)
         elif name == "budget_used":
             whole[name] = max(values, default=None)
+    fullest = max(rows, key=lambda row: float(row.get("budget_used") or 0))
+    # Each proxy has bounds of its own.
+    whole |= {name: fullest[name] for name in ("bound", "limit", "used") if "used" in fullest}
     whole["proxy"] = f"{len(rows)} proxies"
     return whole
 

@@ -96,6 +96,10 @@ def _share(row: Row) -> str:
     return "" if used is None else f"{used * 100:.0f} %"
 
 
+def _of_bound(row: Row) -> str:
+    return f"{row['bound']} = {row['limit']:,}" if row.get("bound") else ""
+
+
 _PROXY: Final = Column("PROXY", lambda row: row.get("proxy", ""), keep=9, enough=21, rare=True)
 _CLUSTER: Final = Column("CLUSTER", lambda row: row.get("cluster", ""), keep=9, rare=True)
 _OWNER: Final = Column("OWNER", _text("owner"), "owner", keep=8)
@@ -158,9 +162,11 @@ VIEWS: Final[Mapping[str, View]] = {
             "-sessions",
             (
                 *_WHO[:5],
+                Column("LIVE", _number("live"), "live", right=True, keep=8),
                 Column("SESSIONS", _number("sessions"), "sessions", right=True, keep=8),
-                Column("OWNER'S", _number("owner_sessions"), "owner_sessions", right=True),
+                Column("OWNER'S", _number("owner_live"), "owner_live", right=True),
                 Column("BUDGET", _share, "budget_used", right=True),
+                Column("OF", _of_bound),
                 Column("TXNS", _few("transactions"), "transactions", right=True),
                 _CURSORS,
                 Column("IN FLIGHT", _few("operations"), "operations", right=True),

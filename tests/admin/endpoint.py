@@ -11,6 +11,7 @@ from uuid import UUID
 import h11
 import trio
 
+from policies.session_budget import SessionBudget
 from proxy import admin
 from proxy.admin.http import Token
 from proxy.conversation.facts import UpstreamFacts
@@ -124,8 +125,8 @@ class FakeState:
     def about(self) -> dict[str, Any]:
         return {"version": "1.2.3"}
 
-    def budgets(self) -> tuple[int, int]:
-        return self.per_user, self.per_application
+    def budget(self) -> SessionBudget:
+        return SessionBudget(SessionBudget.Settings(self.per_user, self.per_application))
 
     def ready(self) -> tuple[bool, str]:
         return self.is_ready

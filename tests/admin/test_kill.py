@@ -93,6 +93,7 @@ async def test_sessions_are_killed_on_their_owners_connections() -> None:
     state.add(2)
     state.add(3, "bob@admin")
     state.add(4, "bob@admin", application="other")
+    state.per_user = 9
     async with asking(state) as client:
         status, seen = await client.kill({"patterns": [{"application": "shop"}], "dry_run": False})
     assert status == 200
@@ -101,6 +102,29 @@ async def test_sessions_are_killed_on_their_owners_connections() -> None:
         "matched": 3,
         "unknown": [],
         "killed_before": 0,
+        "places": 3,
+        "freed": 3,
+        "kept": 0,
+        "freed_by": [
+            {
+                "owner": "alice@admin",
+                "application": "shop",
+                "freed": 2,
+                "owner_live": 0,
+                "owner_limit": 9,
+                "application_live": 0,
+                "application_limit": None,
+            },
+            {
+                "owner": "bob@admin",
+                "application": "shop",
+                "freed": 1,
+                "owner_live": 1,
+                "owner_limit": 9,
+                "application_live": 0,
+                "application_limit": None,
+            },
+        ],
         "killed": 3,
         "unreachable": 0,
         "failed": 0,
@@ -118,6 +142,18 @@ async def test_sessions_are_killed_on_their_owners_connections() -> None:
     endings = {n: state.store.ending(s) is not None for n in (1, 2, 3, 4)
                for s in state.store.with_id(uuid(n))}  # fmt: skip
     assert endings == {1: True, 2: True, 3: True, 4: False}
+
+
+async def test_what_is_open_elsewhere_or_does_not_end_keeps_its_place(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    state = FakeState()
+    state.asking = {UPSTREAM: {ALICE: FakeAsker()}}
+    state.add(1)
+    state.add(2, command="find")
+    async with asking(state) as client:
+        _, seen = await client.kill({"patterns": [{"owner": "*"}], "dry_run": False})
+    assert (seen["killed"], seen["places"], seen["freed"], seen["kept"]) == (2, 2, 1, 1)
 
 
 async def test_a_second_kill_of_the_same_sessions_says_so() -> None:
@@ -151,7 +187,7 @@ async def test_every_kill_is_audited_and_counted() -> None:
     assert "13" in lines["killSessions", "bob@admin"]["reason"]
     whole = lines["kill", None]
     assert (whole["client"], whole["decision"], whole["targets"]) == ("127.0.0.1", "done", 2)
-    assert whole["reason"] == "1 unreachable, 1 failed"
+    assert whole["reason"] == "1 unreachable, 1 failed, 2 places freed"
     assert whole["meant"] == {"patterns": [{"owner": "*"}]}
     assert {line["operator"] for line in state.audited} == {"olivia"}
     hit = lines["killSessions", "alice@admin"]["sessions"]

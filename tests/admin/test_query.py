@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.admin.query import QueryError, Selecting, matcher, position, read_query
+from proxy.admin.query import QueryError, Selecting, position, read_query
 from proxy.listing import Listing, session_listing
 from proxy.session.store import SessionStore
 
@@ -38,55 +38,6 @@ def select(items: list[Item], **fields: str) -> tuple[list[str], str | None, int
 
 def item(name: str, size: int = 1, since: float = 0.0, **more: Any) -> Item:
     return {"name": name, "size": size, "since": since, **more}
-
-
-@pytest.mark.parametrize(
-    ("pattern", "text", "matches"),
-    [
-        ("shop", "shop", True),
-        ("shop", "SHOP", True),
-        ("Shop", "shop", True),
-        ("shop", "shops", False),
-        ("shop", "", False),
-        ("", "", True),
-        ("", "x", False),
-        ("*", "", True),
-        ("*", "anything", True),
-        ("shop*", "shop-front", True),
-        ("shop*", "my-shop", False),
-        ("*shop", "my-shop", True),
-        ("*shop", "shops", False),
-        ("a*b*c", "a-b-c", True),
-        ("a*b*c", "abc", True),
-        ("a*b*c", "acb", False),
-        ("a*a", "a", False),
-        ("a*a", "aa", True),
-        ("*a*", "bab", True),
-        ("*a*", "bbb", False),
-        ("a**b", "ab", True),
-        ("a?[b]", "a?[b]", True),
-        ("a?", "ab", False),
-        ("ab*bc", "abc", False),
-    ],
-)
-def test_patterns(pattern: str, text: str, matches: bool) -> None:
-    assert matcher(pattern)(text) is matches
-
-
-@given(st.text("ab*", max_size=8), st.text("ab", max_size=12))
-def test_patterns_mean_what_shells_mean(pattern: str, text: str) -> None:
-    def plain(pattern: str, text: str) -> bool:
-        if not pattern:
-            return not text
-        if pattern[0] == "*":
-            return any(plain(pattern[1:], text[at:]) for at in range(len(text) + 1))
-        return text[:1] == pattern[0] and plain(pattern[1:], text[1:])
-
-    assert matcher(pattern)(text) == plain(pattern, text)
-
-
-def test_a_pattern_of_many_stars_takes_no_time() -> None:
-    assert not matcher("*a" * 400 + "*b")("a" * 100_000)
 
 
 FEW = [

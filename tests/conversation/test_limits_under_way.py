@@ -163,3 +163,53 @@ def test_whose_cursor_it_is_does_not_depend_on_naming_a_session(with_lsid, maker
     frame = command({**more, "lsid": lsid(1)} if with_lsid else more, 1)
     one = talk(store, Ownership(Ownership.Settings()), native=False).client(frame)
     assert sent(one) is not refused
+
+
+def key(number: int) -> LogicalSessionId:
+    return LogicalSessionId(number.to_bytes(16, "big"), user_digest("alice", "app"))
+
+
+def ending(store: SessionStore, *numbers: int, name: str = "endSessions") -> Talk:
+    argument = [lsid(number) for number in numbers]
+    one = talk(store).at(5.0).client(command({name: argument, "$db": "admin"}, 1))
+    return one.upstream_is_asked().upstream_says(connection_status(("alice", "app")))
+
+
+def test_only_what_upstream_has_confirmed_is_over():
+    store = SessionStore()
+    for number in range(3):
+        store.use(key(number), 0.0, "alice@app")
+    unanswered, failed, done = ending(store, 0), ending(store, 1), ending(store, 2)
+    assert store.live() == 3
+    unanswered.conversation.closed(6.0)
+    answered(failed, {"ok": 0.0, "code": 6, "errmsg": "no"})
+    assert store.live() == 3
+    answered(done, {"ok": 1.0})
+    assert (store.live(), len(store)) == (2, 3)
+    find = command({"find": "c", "lsid": lsid(2), "$db": "db"}, 1)
+    store.use(key(9), 0.0, "alice@app")
+    # Used again it is one more.
+    talk(store).client(find).client_is_told(find, TOO_MANY)
+
+
+def test_what_is_used_while_it_ends_is_not_over():
+    store = SessionStore()
+    one_key, other = key(0), key(1)
+    store.use_all((one_key, other), 0.0, "alice@app", Origin())
+    running = store.operation_started(other, 1.0, "alice@app")
+    assert running is not None
+    one = ending(store, 0, 1)
+    store.use(one_key, 5.5, "alice@app")
+    answered(one, {"ok": 1.0})
+    assert store.live() == 2
+    # Upstream may have carried it out after the end.
+    store.operation_finished(running, 7.0)
+    assert store.live() == 2
+
+
+def test_what_nobody_answers_is_over_for_nobody():
+    store = SessionStore()
+    frame = command({"insert": "c", "lsid": lsid(0), "$db": "db"}, 1, flags=MORE_TO_COME)
+    talk(store).client(frame)
+    answered(ending(store, 0), {"ok": 1.0})
+    assert store.live() == 1

@@ -124,7 +124,7 @@ class Proxy:
                 "listen": {"address": "127.0.0.1:0"},
                 "admin": {"address": "127.0.0.1:0"},
                 "audit": {"file": str(audit)},
-                "policies": {"session_budget": {"per_user": BUDGET}},
+                "policies": {"session_budget": {"per_user": BUDGET, "per_application": 9_999}},
                 "log": {"level": "error"},
             },
         )

@@ -196,7 +196,7 @@ def test_aborted_transactions(ok: bool, decision: str) -> None:
     made, store = Recorded(), SessionStore()
     session = store.use(LogicalSessionId(bytes(16), bytes(32)), 0.0, "alice@app", SHOP)
     assert session is not None
-    made.recorder.aborted(Overdue(session, 1, "too old"), ok)
+    made.recorder.aborted(Overdue(session, 1, "too old", ("total_seconds", 5.0)), ok)
     read = made.read
     assert read("rule_decisions_total", rule="transaction_guard", decision=decision) == 1
     [line] = made.audit.lines
@@ -209,7 +209,7 @@ def test_what_is_given_up_is_counted_and_said() -> None:
         made, store = Recorded(), SessionStore()
         session = store.use(LogicalSessionId(bytes(16), bytes(32)), 0.0, "alice@app", SHOP)
         assert session is not None
-        made.recorder.gave_up(Overdue(session, 7, "too old"), 347)
+        made.recorder.gave_up(Overdue(session, 7, "too old", ("total_seconds", 5.0)), 347)
     read = made.read
     assert read("rule_decisions_total", rule="transaction_guard", decision="given_up") == 1
     [line] = made.audit.lines

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from policies.session_budget import SessionBound, SessionBudget
 from proxy.observe.families import PREFIX, Page
 from proxy.observe.session_gauges import (
     TOP,
@@ -31,10 +31,10 @@ def lsid(number: int) -> LogicalSessionId:
 class Read:
     """What one reading at ``now`` says of a store."""
 
-    def __init__(self, store: SessionStore, now: float = 100.0, **budget: int) -> None:
-        settings = SimpleNamespace(**{"per_user": 0, "per_application": 0, **budget})
+    def __init__(self, store: SessionStore, now: float = 100.0, **budget: Any) -> None:
+        rule = SessionBudget(SessionBudget.Settings(**budget))
         page = Page()
-        reading = SessionReading(store, settings, page)
+        reading = SessionReading(store, rule, page)
         for step in (
             reading.owners(),
             reading.origins(),
@@ -145,6 +145,26 @@ def test_budgets_are_those_of_whoever_uses_most() -> None:
     assert read("session_budget_used_ratio", scope="user") == 0.8
     assert read("session_budget_used_ratio", scope="process") == 0.09
     assert read("session_budget_limit", scope="application") is None
+    assert read.all("owner_budget_used_ratio") == {("alice@app",): 0.8, ("bob@app",): 0.1}
+
+
+def test_what_is_over_counts_for_no_budget_and_some_have_their_own() -> None:
+    store = SessionStore(max_sessions=100)
+    for number in range(9):
+        store.use(lsid(number), 0.0, "alice@app" if number < 8 else "bob@app", SHOP)
+    store.end([lsid(0), lsid(1)], 1.0)
+    own = (
+        SessionBound(users=("alice@app",), applications=("shop",), per_user=60),
+        SessionBound(users=("bob@app",), per_user=2),
+        SessionBound(applications=("shop",), per_application=14),
+    )
+    read = Read(store, per_user=10, bounds=own)
+    assert (read("sessions"), read("sessions_live")) == (9, 7)
+    assert read.all("owner_budget_used_ratio") == {("alice@app",): 0.1, ("bob@app",): 0.5}
+    assert read("session_budget_used_ratio", scope="user") == 0.5
+    assert read("owner_live_sessions", owner="alice@app") == 6
+    assert read("application_live_sessions", application="shop") == 7
+    assert read("application_budget_used_ratio", application="shop") == 0.5
 
 
 def test_open_transactions_and_who_lets_them_wait() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from bson import Int64
 
-from policies.transaction_guard import TransactionGuard
+from policies.transaction_guard import TransactionBound, TransactionGuard
 from proxy.session.caller import Caller
 from proxy.session.ids import LogicalSessionId
 from proxy.session.info import OperationSessionInfo
@@ -97,21 +97,31 @@ def test_cap(
 
 
 @pytest.mark.parametrize(
-    ("settings", "now", "reason"),
+    ("settings", "now", "reason", "bound"),
     [
-        ({}, 1e6, None),
-        ({"idle_seconds": 5}, 114.0, None),
-        ({"idle_seconds": 5}, 115.0, "it was idle for more than 5 seconds"),
-        ({"total_seconds": 12.5}, 112.5, "it was open for more than 12.5 seconds"),
+        ({}, 1e6, None, None),
+        ({"idle_seconds": 5}, 114.0, None, None),
+        (
+            {"idle_seconds": 5},
+            115.0,
+            "it was idle for more than 5 seconds",
+            ("idle_seconds", 5),
+        ),
+        (
+            {"total_seconds": 12.5},
+            112.5,
+            "it was open for more than 12.5 seconds",
+            ("total_seconds", 12.5),
+        ),
     ],
 )
 def test_what_is_overdue(
-    store: SessionStore, settings: dict[str, Any], now: float, reason: str | None
+    store: SessionStore, settings: dict[str, Any], now: float, reason: str | None, bound: Any
 ) -> None:
     session = store.get(KEY)
     assert session is not None
     found = guard(**settings).overdue(session, now)
-    assert found == (None if reason is None else (session, 5, reason))
+    assert found == (None if reason is None else (session, 5, reason, bound))
 
 
 def test_what_is_running_is_not_cut(store: SessionStore) -> None:
@@ -170,3 +180,49 @@ def test_what_could_not_be_watched_does_not_begin() -> None:
     error = guard(idle_seconds=5).refuse(full)
     assert error is not None
     assert error.code == 261
+
+
+def test_some_have_bounds_of_their_own(store: SessionStore) -> None:
+    made = guard(
+        idle_seconds=5.0,
+        per_user=1,
+        bounds=(
+            TransactionBound(users=("bob@app",), exempt=True),
+            TransactionBound(users=("alice@*",), idle_seconds=60.0, total_seconds=80.0, per_user=2),
+        ),
+    )
+    assert made.watches
+    session = store.get(KEY)
+    assert session is not None
+    assert made.overdue(session, 169.0) is None
+    assert made.refuse(context(step(), AS_ALICE, store, now=169.0)) is None
+    late = made.overdue(session, 170.0)
+    assert late is not None
+    assert late.bound == ("bounds[1].idle_seconds", 60.0)
+    error = made.refuse(context(step(), AS_ALICE, store, now=180.0))
+    assert error is not None
+    assert error.bound == ("bounds[1].total_seconds", 80.0)
+    another = step(1, session=3, startTransaction=True)
+    assert made.refuse(context(another, AS_ALICE, store)) is None
+    other = store.use(LogicalSessionId(uuid(4), ALICE), 100.0, "alice@app")
+    assert other is not None
+    store.transaction_starts(other)
+    error = made.refuse(context(another, AS_ALICE, store))
+    assert error is not None
+    assert error.bound == ("bounds[1].per_user", 2)
+
+
+def test_those_that_are_exempt_have_no_bound(store: SessionStore) -> None:
+    made = guard(
+        total_seconds=1.0, per_user=1, bounds=(TransactionBound(("alice@app",), exempt=True),)
+    )
+    session = store.get(KEY)
+    assert session is not None
+    assert made.overdue(session, 1e6) is None
+    assert made.refuse(context(step(1, session=3, startTransaction=True), AS_ALICE, store)) is None
+
+
+def test_entries_watch_where_nothing_general_does() -> None:
+    made = guard(bounds=(TransactionBound(applications=("web",), total_seconds=1.0),))
+    assert made.watches
+    assert not made.idle

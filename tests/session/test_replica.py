@@ -497,3 +497,63 @@ def test_somebody_is_told_to_hurry_for_ends_and_kills_of_his_own() -> None:
     store.take_in(acts_of(store.news()))
     assert len(hurried) == 2
     assert not store.news()
+
+
+def lives(fleet: Fleet) -> list[int]:
+    return [store.live() for store in (fleet.hub, *fleet.stores)]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_runs_at_one_process_keeps_its_place_at_all(killed: bool) -> None:
+    fleet = Fleet(3)
+    first, second, _ = fleet.stores
+    first.use(KEYS[0], 1.0, "alice@app", SHOP)
+    fleet.talk()
+    running = first.operation_started(KEYS[0], 2.0, "alice@app", SHOP, 1, 1, "find", UPSTREAM)
+    assert running is not None
+    if not killed:
+        # Or nobody has heard of it yet when others hear of the kill.
+        fleet.talk()
+    if killed:
+        second.kill(Selection(keys=frozenset(KEYS[:1])), 3.0, "other:1")
+    else:
+        second.end(KEYS[:1], 3.0)
+    fleet.talk()
+    assert lives(fleet) == [1, 1, 1, 1]
+    first.operation_finished(running, 4.0)
+    fleet.talk()
+    # What came behind the end may have made the session anew.
+    assert lives(fleet) == ([0, 0, 0, 0] if killed else [1, 1, 1, 1])
+    second.end(KEYS[:1], 5.0)
+    fleet.talk()
+    assert lives(fleet) == [0, 0, 0, 0]
+
+
+def test_what_ran_at_a_process_that_is_gone_gives_its_place_back() -> None:
+    fleet = Fleet(2)
+    first, second = fleet.stores
+    assert first.operation_started(KEYS[0], 2.0, "alice@app", SHOP, 1, 1, "find", UPSTREAM)
+    fleet.talk()
+    second.kill(Selection(uids=frozenset((ALICE,))), 3.0, "other:1")
+    fleet.talk()
+    assert lives(fleet) == [1, 1, 1]
+    fleet.hub.gone(0)
+    fleet.stores.remove(first)
+    fleet.talk()
+    assert lives(fleet) == [0, 0]
+
+
+def test_what_nobody_answers_keeps_its_place_at_all_processes() -> None:
+    fleet = Fleet(3)
+    first, second, third = fleet.stores
+    session = first.use(KEYS[0], 1.0, "alice@app", SHOP)
+    assert session is not None
+    first.unanswered(session)
+    fleet.talk()
+    second.end(KEYS[:1], 2.0)
+    fleet.talk()
+    third.use(KEYS[1], 3.0, "bob@app", SHOP)
+    third.kill(Selection(everything=True), 4.0)
+    fleet.talk()
+    assert lives(fleet) == [1, 1, 1, 1]
+    assert fleet.joins().live() == 1

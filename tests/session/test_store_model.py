@@ -55,6 +55,7 @@ class Model:
     number: int = -1
     state: State = State.NONE
     upstream: str = ""
+    unanswered: bool = False
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -148,6 +149,9 @@ class StoreMachine(RuleBasedStateMachine):
         if not refused:
             model.first.clear()
             model.last_use = self.now
+            if model.ended is Ending.ENDED:
+                # It may have come behind the end.
+                model.ended = None
         elif operation in model.first:
             model.first.remove(operation)
             if idle:
@@ -250,6 +254,45 @@ class StoreMachine(RuleBasedStateMachine):
             activity = session.activity
             assert list(activity.operations if activity else ()) == model.operations
             assert dict(activity.cursors if activity else {}) == model.cursors
+
+    @rule(chosen=keys)
+    def end_late(self, chosen: LogicalSessionId) -> None:
+        """What was used since upstream was asked to end it has not ended."""
+        self.store.end([chosen], self.now - 1)
+        model = self.model.get(chosen)
+        if model is not None and model.last_use < self.now:
+            model.ended = Ending.ENDED
+
+    @rule(key=keys)
+    def use_without_an_answer(self, key: LogicalSessionId) -> None:
+        session = self.store.use(key, self.now, "alice@app", ORIGINS[0])
+        model = self.used(key, "alice@app", ORIGINS[0])
+        if session is not None and model is not None:
+            self.store.unanswered(session)
+            model.first.clear()
+            model.unanswered = True
+
+    @invariant()
+    def places_agree(self) -> None:
+        by_user: dict[str, int] = {}
+        by_application: dict[str, int] = {}
+        for key, model in self.model.items():
+            over = model.ended is not None and not (
+                model.operations or model.cursors or model.state is State.IN_PROGRESS
+            )
+            if not over or model.unanswered:
+                by_user[model.user] = by_user.get(model.user, 0) + 1
+                application = model.origin.application
+                by_application[application] = by_application.get(application, 0) + 1
+                assert self.store.has_place(key)
+            else:
+                assert not self.store.has_place(key)
+        assert self.store.live() == sum(by_user.values())
+        for user in USERS:
+            assert self.store.owner_live(user) == by_user.get(user, 0)
+        for application in (*APPLICATIONS, ""):
+            live = self.store.application_live(application)
+            assert live == by_application.get(application, 0)
 
     @invariant()
     def counts_agree(self) -> None:

@@ -171,3 +171,22 @@ def test_a_token_in_a_file_or_a_secret_that_everybody_can_read(
         text = f"admin.token: {file} can be read by everybody on this machine: chmod o-r"
         assert of_places(found) == [text] * warnings
     assert of_places(gather(path, Layer("flag"), {"MSP_ADMIN__TOKEN": TOKEN})) == []
+
+
+@pytest.mark.parametrize("rule", ["session_budget", "transaction_guard"])
+def test_entries_that_mean_nobody_or_nothing(rule: str) -> None:
+    bounds = [
+        {"users": ["batch-*"], "per_user": 9},
+        {"users": ["x", "batch-7@admin"], "exempt": True},
+        {"users": ["batch-8"], "per_user": 5},
+        {"applications": ["web"], "exempt": True, "per_user": 5},
+        {"applications": ["etl"]},
+    ]
+    path = f"policies.{rule}.bounds"
+    assert of(policies={rule: {"bounds": bounds}}) == [
+        f"{path}[1].users[1]: matches nobody, since bounds[0] takes all that it means",
+        f"{path}[2]: matches nobody, since bounds[0] takes all that it means",
+        f"{path}[3].exempt: leaves per_user beside it without a meaning",
+        f"{path}[4]: says nothing: no bound, and not exempt",
+    ]
+    assert of(policies={rule: {"mode": "off", "bounds": bounds}}) == []

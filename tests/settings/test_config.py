@@ -56,7 +56,7 @@ def settings_of(model: type[BaseModel], path: str = "") -> dict[str, Any]:
 def flattened(table: dict[str, Any], path: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in table.items():
-        below = value[0] if isinstance(value, list) else value
+        below = value[0] if isinstance(value, list) and value else value
         if isinstance(below, dict) and f"{path}{name}" not in settings_of(Config):
             found |= flattened(below, f"{path}{name}.")
         else:

@@ -58,6 +58,7 @@ def session(**more: Any) -> dict[str, Any]:
 def group(**more: Any) -> dict[str, Any]:
     return who(
         **{
+            "live": 2,
             "sessions": 3,
             "transactions": 0,
             "cursors": 0,
@@ -65,8 +66,13 @@ def group(**more: Any) -> dict[str, Any]:
             "oldest_seconds": 5.0,
             "idlest_seconds": 5.0,
             "owner_sessions": 3,
+            "owner_live": 2,
             "application_sessions": 3,
+            "application_live": 2,
             "budget_used": None,
+            "bound": None,
+            "limit": None,
+            "used": None,
         }
         | more
     )

@@ -153,6 +153,19 @@ def test_names_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> 
 # ---------------------------------------------------------------------- kills
 
 
+def test_what_a_kill_has_freed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"owner": "alice@app", "application": "web", "freed": 3, "owner_live": 1}
+    row |= {"owner_limit": 1_000, "application_live": 2, "application_limit": None}
+    done = DONE | {"freed": 3, "kept": 2, "freed_by": [row]}
+    with standing_in({"kill": done}) as there:
+        assert run(there, "kill", "--application", "web", "--yes") == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "places freed in the session budget: 3",
+        "  alice@app · web: 3; the owner has 1 of 1,000 still in use",
+        "places kept, since something is open still: 2",
+    ]
+
+
 def test_a_dry_run_shows_and_kills_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with standing_in({"kill": PREVIEW}) as there:
         assert run(there, "kill", "--dry-run", "--application", "shop*", "--min-idle", "600") == 0

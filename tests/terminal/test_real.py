@@ -76,13 +76,20 @@ def test_kills_need_the_token_and_then_kill(admin: str) -> None:
     assert json.loads(text)["matched"] >= BUDGET - 5
     status, text = run(admin, "kill", *leak, "--yes")
     assert status == 0
-    assert text.endswith(" killed, 0 unreachable, 0 failed\n")
+    assert " killed, 0 unreachable, 0 failed\nplaces freed in the session budget: " in text
+    assert (
+        f"bob@admin · leaky-importer: {BUDGET - 4}; the owner has 0 of {BUDGET} still in use"
+        in text
+    )
     _, text = run(admin, "sessions", *leak, "--json", "--state", "killed")
     assert json.loads(text)["matched"] >= BUDGET - 5
 
 
 def test_what_works_behind_a_connection_can_be_killed_through_another(admin: str) -> None:
     status, text = run(admin, "kill", "--application", "monthly-reports", "--yes")
-    assert (status, text) == (0, "1 killed, 0 unreachable, 0 failed\n")
+    assert (status, text.splitlines()[:2]) == (
+        0,
+        ["1 killed, 0 unreachable, 0 failed", "places freed in the session budget: 1"],
+    )
     _, text = run(admin, "transactions")
     assert "monthly-reports" not in text

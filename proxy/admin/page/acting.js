@@ -13,6 +13,17 @@ const OUTCOMES = {
 };
 const said = (done) => OUTCOMES[done.outcome] ?? "Not done: " + (done.problem || done.outcome) + ".";
 
+/* What a kill has freed in the budgets of sessions, and of whose. */
+function freed(done) {
+  const whose = done.freed_by.slice(0, 3).map((r) => (r.owner || NOBODY) + " · "
+    + (r.application || "no application name") + " " + number(r.freed)
+    + (r.owner_limit ? ` (${number(r.owner_live)} of ${number(r.owner_limit)} still in use)` : ""));
+  return (done.freed ? " " + plural(done.freed, "place") + " in the budget freed: "
+    + whose.join(", ") + (done.freed_by.length > 3 ? ", …" : "") + "." : "")
+    + (done.kept ? " " + plural(done.kept, "session")
+      + " with something open still: their places stay taken." : "");
+}
+
 const ACTS = {
   kill: {
     title: "Kill sessions", verb: "Kill",
@@ -32,7 +43,7 @@ const ACTS = {
     },
     says: (done) => ({
       words: plural(done.killed, "session") + " killed, " + number(done.unreachable)
-        + " unreachable, " + number(done.failed) + " failed.",
+        + " unreachable, " + number(done.failed) + " failed." + freed(done),
       rows: [...done.unreachable_sessions, ...done.failed_sessions],
       note: Object.keys(done.errors).join("; ")
         || (done.unreachable ? "Unreachable: their owners have no idle connection." : ""),

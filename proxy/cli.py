@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from proxy import configuring
 from proxy.build import VERSION
 from proxy.errors import ConfigError
+from proxy.replaying import arguments as replaying
 from proxy.terminal import arguments as terminal
 from proxy.terminal import usage
 
@@ -71,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _complain(problems) if problems else _demo(_demonstration(), options.all)
         if options.command == "files":
             return _complain(problems) if problems else _write_files(options)
+        if options.command == "replay":
+            return _complain(problems) if problems else _replay(options)
         if options.command in terminal.COMMANDS:
             return _complain(problems) if problems else _look(options)
         if options.command == "serve":
@@ -136,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     files.add_argument("folder", metavar="DIR", help="made if it is not there")
     files.add_argument("--force", action="store_true", help="replace what is there and differs")
     terminal.add_commands(partial(add, commands))
+    replaying.add_command(partial(add, commands))
     return parser
 
 
@@ -159,6 +163,15 @@ def _write_files(options: argparse.Namespace) -> int:
         return _complain([_refusal(error)], _FAILED)
     print("\n".join(map(str, written)) if written else "all files are there as they should be")
     return _OK
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from proxy.replaying import command
+
+    try:
+        return command.run(options)
+    except OSError as error:
+        return _complain([_refusal(error)], _FAILED)
 
 
 def _look(options: argparse.Namespace) -> int:

@@ -32,11 +32,15 @@ GONE: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "owner of a session": (r"\buser_(sessions|open_transactions|transactions)\b", ()),
     "group": (r"(?i)\bwho(ever)? holds (how|what|which)", ()),
-    # What a browser is told in Content-Security-Policy, and an API of Kubernetes.
+    # What a browser is told in Content-Security-Policy, an API of Kubernetes, and another name of a
+    # flag.
     "rule": (
         r"(?i)\bpolicy\b|policy_|\bpolicies\.md|\b(the|all|of|by|several|some|these) policies\b"
         r"|[\"`(/]/?policies(?=[\"`] *(:|,) *(Page|self|site))|_polic(y|ies)\b",
-        ("proxy/admin/web.py", "proxy/admin/pages.py", "tests/admin/", "deploy/kubernetes/base/"),
+        (
+            *("proxy/admin/web.py", "proxy/admin/pages.py", "tests/admin/"),
+            *("deploy/kubernetes/base/", "proxy/replaying/arguments.py", "tests/replaying/"),
+        ),
     ),
     "incident": (r"(?i)\bmisus|offender", ()),
     "admin endpoint": (r"(?i)operators?.? endpoint", ()),

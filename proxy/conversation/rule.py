@@ -247,6 +247,10 @@ class Rules:
                     break
         return decisions
 
+    def __iter__(self) -> Iterator[tuple[Rule, Mode]]:
+        """Those that are not off, in order."""
+        return iter(self._rules)
+
     def enforced(self, kind: type[P]) -> Iterator[P]:
         """The rules of one class that are in mode enforce."""
         for rule, mode in self._rules:

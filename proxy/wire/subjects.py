@@ -85,6 +85,9 @@ READING: Final = frozenset((
     "saslStart", "serverStatus", "startSession", "top", "usersInfo", "whatsmyuri",
 ))  # fmt: skip
 
+#: Those hang on what they carry.
+LOOKED_INTO: Final = frozenset(("aggregate", "explain", "mapReduce"))
+
 #: What the opcodes of old stand for.
 _OPCODES: Final = {
     opcodes.OP_INSERT: "insert",
@@ -118,11 +121,16 @@ class Subject(NamedTuple):
 UNREADABLE: Final = Subject("", (ANY,), True)
 
 
+def named(command: str) -> str:
+    """The command's own name for any that servers take."""
+    return _ALIASES.get(command, command)
+
+
 def subject_of(request: Request) -> Subject:
     """What the request is about."""
     if not request.command:
         return UNREADABLE if request.problem else _of_opcode(request)
-    command = _ALIASES.get(request.command, request.command)
+    command = named(request.command)
     if request.fields.duplicates:
         # Which of them counts hangs on the version.
         return Subject(command, (ANY,), True)
@@ -149,8 +157,7 @@ def _of_command(
         inner = walk(message, first.value, first.end)
         if not inner or inner.duplicates:
             return Subject(command, (ANY,), True)
-        name = next(iter(inner)).decode("utf-8", "replace")
-        name = _ALIASES.get(name, name)
+        name = named(next(iter(inner)).decode("utf-8", "replace"))
         if name == command:
             return Subject(command, (ANY,), True)
         within = _of_command(name, database, message, inner, None)
@@ -159,24 +166,24 @@ def _of_command(
         return Subject(command, within.namespaces, piped)
     if not database or command in _OPAQUE:
         return Subject(command, (ANY,), command not in READING)
-    named, writes = _named(command, database, message, fields, first, request), False
+    names, writes = _namespaces(command, database, message, fields, first, request), False
     if command == "aggregate":
         # It may also stand beside the command, which drivers do not do.
         beside = request is not None and request.sequences
         pipeline = None if beside else fields.get(b"pipeline")
         targets = _pipeline_targets(database, message, pipeline)
         writes = bool(targets)
-        named += targets
+        names += targets
     elif command == "mapReduce":
         targets = _map_reduce_targets(database, message, fields.get(b"out"))
         writes = bool(targets)
-        named += targets
+        names += targets
     else:
         writes = command not in READING
-    return Subject(command, named, writes)
+    return Subject(command, names, writes)
 
 
-def _named(
+def _namespaces(
     command: str,
     database: str,
     message: bytes,

@@ -1,0 +1,157 @@
+"""The command ``replay``: what rules would have refused of what was written down."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, create_model
+
+from proxy.errors import ConfigError
+from proxy.replaying.events import read
+from proxy.replaying.judging import Judging, Outlook, Refused
+from proxy.settings.reading import located, of_file
+from proxy.settings.reading import read as settings_of
+from proxy.settings.rules import RuleTables, make_rules
+from proxy.texts import shown
+
+if TYPE_CHECKING:
+    import argparse
+
+    from proxy.replaying.events import Written
+
+_TABLES: Final[type[BaseModel]] = create_model("Tables", policies=(RuleTables, RuleTables()))
+
+_COLUMNS: Final = ("time", "rule", "user", "application", "client", "what")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what the rules say; the exit status.
+
+    Raises:
+        ConfigError: the rules or the file are wrong.
+        OSError: the file cannot be read.
+    """
+    judging = Judging(_rules(options.rules, options.cluster))
+    if options.file == "-":
+        text, name = sys.stdin.read(), "stdin"
+    else:
+        text, name = Path(options.file).read_text("utf-8", "replace"), options.file
+    written = read(text, name)
+    outlook = judging.judge(written)
+    if options.json:
+        print(json.dumps(_document(outlook, written), ensure_ascii=False))
+        return 0
+    zone = UTC if options.utc else None
+    for line in _table([_row(one, zone) for one in outlook.refused[: max(0, options.limit)]]):
+        print(line)
+    print("\n".join(_summary(outlook, written, [rule.name for rule, _ in judging.rules])))
+    more = len(outlook.refused) - max(0, options.limit)
+    if more > 0:
+        print(f"… and {more:,} more: --limit {len(outlook.refused)}", file=sys.stderr)
+    return 0
+
+
+def _rules(path: str, cluster: str | None) -> Any:  # noqa: ANN401 - Rules
+    layer = of_file(Path(path))
+    if layer.problems:
+        raise ConfigError(list(layer.problems))
+    clusters = layer.data.get("cluster")
+    tables, place = layer.data, ""
+    if cluster is not None or (isinstance(clusters, list) and "policies" not in layer.data):
+        named = [
+            (one, f"cluster[{number}].")
+            for number, one in enumerate(clusters if isinstance(clusters, list) else ())
+            if isinstance(one, dict) and (cluster is None or one.get("name") == cluster)
+        ]
+        if len(named) != 1:
+            raise ConfigError([f"{path}: --cluster: should be the name of one [[cluster]] there"])
+        [(tables, place)] = named
+    policies = {"policies": tables["policies"]} if "policies" in tables else {}
+    try:
+        where = {} if place else layer.where
+        own = type(layer)("file", policies, where)
+        made = settings_of(_TABLES, [own], Path(path).parent).settings
+        return make_rules(made.policies)  # type: ignore[attr-defined]
+    except ConfigError as error:
+        raise ConfigError([located([layer], place + text) for text in error.problems]) from error
+
+
+def _row(one: Refused, zone: tzinfo | None) -> dict[str, str]:
+    event, error = one.event, one.error
+    moment = datetime.fromtimestamp(event.time, UTC).astimezone(zone)
+    what = event.command or event.kind.replace("_", " ")
+    before = f", as {event.rule or 'the proxy'} did" if event.decision == "refused" else ""
+    return {
+        "time": f"{moment:%Y-%m-%d %H:%M:%S}",
+        "rule": one.rule,
+        "user": event.user or "-",
+        "application": event.origin.application or "-",
+        "client": event.origin.client or "-",
+        "what": f"{what}{before}: {error.reason or error.errmsg}",
+    }
+
+
+def _table(rows: list[dict[str, str]]) -> Iterator[str]:
+    if not rows:
+        return
+    cells = [[name.upper() for name in _COLUMNS]]
+    cells += [[shown(row[name]) for name in _COLUMNS] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        parts = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        yield "  ".join(parts).rstrip()
+
+
+def _summary(outlook: Outlook, written: Written, asked: list[str]) -> Iterator[str]:
+    by_rule = Counter(one.rule for one in outlook.refused)
+    refused = _listed(by_rule) if by_rule else "none"
+    yield f"{len(outlook.refused):,} of {outlook.judged:,} would be refused: {refused}"
+    yield f"  asked: {', '.join(asked) or 'no rule, as none is set that could refuse any of it'}"
+    for (rule, what), count in outlook.unknown.most_common():
+        yield f"  {rule} could not judge {count:,}: it looks at {what}, which is not written down"
+    for rule, failure in outlook.failed.items():
+        yield f"  {rule} failed: {type(failure).__name__}: {failure}"
+    if outlook.after:
+        where = "in sessions and transactions that would not be there"
+        yield f"  {outlook.after:,} came later {where}"
+    if written.left_out:
+        yield f"  left out, as no rule is asked about them: {_listed(written.left_out)}"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in Counter(counts).most_common())
+
+
+def _document(outlook: Outlook, written: Written) -> dict[str, Any]:
+    return {
+        "judged": outlook.judged,
+        "refused": [
+            {
+                "time": datetime.fromtimestamp(one.event.time, UTC).isoformat(),
+                "rule": one.rule,
+                "user": one.event.user,
+                **one.event.origin._asdict(),
+                "event": one.event.kind,
+                "command": one.event.command or None,
+                "session": None if one.event.session is None else str(one.event.session),
+                "code": one.error.code,
+                "error": one.error.errmsg,
+                "reason": one.error.reason or one.error.errmsg,
+                "was": one.event.decision or None,
+            }
+            for one in outlook.refused
+        ],
+        "unknown": [
+            {"rule": rule, "looks_at": what, "count": count}
+            for (rule, what), count in outlook.unknown.items()
+        ],
+        "failed": {rule: str(failure) for rule, failure in outlook.failed.items()},
+        "after": outlook.after,
+        "left_out": dict(written.left_out),
+    }

@@ -1,0 +1,174 @@
+"""Lines of the audit log, and rows of the history, as what rules are asked about."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from proxy.errors import ConfigError
+from proxy.session.identity import user_digest
+from proxy.session.ids import LogicalSessionId, Origin
+
+#: What the history says of a session's life and a transaction's.
+SESSION_STARTED: Final = "session_started"
+SESSION_OVER: Final = ("session_ended", "session_killed", "session_not_taken")
+TRANSACTION_STARTED: Final = "transaction_started"
+TRANSACTION_ENDED: Final = "transaction_ended"
+
+#: What became of a request, of those that rules are asked about.
+_DECIDED: Final = ("refused", "reported", "done", "failed")
+
+
+@dataclass(slots=True)
+class Event:
+    """Something that somebody asked for, or that became of it.
+
+    ``time`` is in seconds since 1970. ``kind`` is one of the above, or ``command`` for a request of
+    which the command is known. ``targets`` are the known sessions that a kill meant, None where
+    that is not written down. ``seconds`` is how long a transaction was open.
+    """
+
+    time: float
+    kind: str
+    user: str
+    origin: Origin
+    command: str = ""
+    session: LogicalSessionId | None = None
+    number: int | None = None
+    upstream: str = ""
+    targets: int | None = None
+    seconds: float | None = None
+    outcome: str = ""
+    decision: str = ""
+    rule: str = ""
+
+
+@dataclass(slots=True)
+class Written:
+    """What was read, the oldest first. ``left_out`` counts lines that no rule is asked about, by
+    what they are. ``lives`` says that the lives of sessions are among the events."""
+
+    events: list[Event] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    lives: bool = False
+
+
+def read(text: str, name: str) -> Written:
+    """The events of an audit log, or of what ``history --json`` printed.
+
+    Raises:
+        ConfigError: it is neither; ``name`` is for that text.
+    """
+    written = Written()
+    rows = list(_rows(text, name))
+    started = {
+        (row.get("session"), row.get("transaction"))
+        for _, row in rows
+        if row.get("event") == TRANSACTION_STARTED
+    }
+    for where, row in rows:
+        try:
+            events = list(_events(row, started))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError([f"{where}: is no line of an audit log or a history"]) from error
+        if not events:
+            written.left_out[_what(row)] += 1
+        written.events += events
+    written.lives = any(event.kind == SESSION_STARTED for event in written.events)
+    written.events.sort(key=lambda event: event.time)
+    return written
+
+
+def _rows(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        whole = None
+    if isinstance(whole, dict) and isinstance(whole.get("events"), list):
+        for number, row in enumerate((*whole["events"], *whole.get("open_meanwhile", ())), 1):
+            if not isinstance(row, dict):
+                raise ConfigError([f"{name}: event {number} is no table"])
+            yield f"{name}: event {number}", row
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise ConfigError([f"{name}:{number}: is no JSON, as each line of an audit log is"])
+        yield f"{name}:{number}", row
+
+
+def _events(row: Mapping[str, Any], started: Iterable[object]) -> Iterator[Event]:
+    kind = row.get("event")
+    if kind is None:
+        yield from _of_audit(row)
+    elif kind in (SESSION_STARTED, TRANSACTION_STARTED, *SESSION_OVER):
+        yield _event(row, kind)
+    elif kind == TRANSACTION_ENDED:
+        over = _event(row, kind)
+        if (row.get("session"), row.get("transaction")) not in started and over.seconds is not None:
+            # One that is over at once has no line for its start.
+            start = _event(row, TRANSACTION_STARTED)
+            start.time -= over.seconds
+            yield start
+        yield over
+    elif kind in ("refused", "reported"):
+        for _ in range(int(row.get("count", 1))):
+            yield _event({**row, "decision": kind}, "command")
+    elif kind == "kill" and not row.get("operator"):
+        yield _event({**row, "decision": row.get("kind")}, "command")
+
+
+def _of_audit(row: Mapping[str, Any]) -> Iterator[Event]:
+    decision, command = row["decision"], row["command"]
+    by_clients = row.get("conn") is not None and not row.get("operator") and "claimed" not in row
+    if by_clients and command and decision in _DECIDED:
+        yield _event(row, "command")
+
+
+def _event(row: Mapping[str, Any], kind: str) -> Event:
+    user = row["user"]
+    names = ("client", "application", "driver", "driver_version")
+    return Event(
+        datetime.fromisoformat(row["time"]).timestamp(),
+        kind,
+        user,
+        Origin(*(str(row.get(name) or "") for name in names)),
+        str(row.get("command") or ""),
+        _session(row.get("session"), user),
+        row.get("transaction"),
+        str(row.get("upstream") or ""),
+        row.get("targets", row.get("sessions")),
+        row.get("seconds"),
+        str(row.get("outcome") or ""),
+        str(row.get("decision") or ""),
+        str(row.get("rule") or ""),
+    )
+
+
+def _session(text: str | None, user: str) -> LogicalSessionId | None:
+    if not text:
+        return None
+    uuid, _, uid = text.partition(" - ")
+    name, _, database = user.rpartition("@")
+    digest = b64decode(uid) if uid else user_digest(name, database)
+    return LogicalSessionId(UUID(uuid).bytes, digest)
+
+
+def _what(row: Mapping[str, Any]) -> str:
+    """What a line is about that no rule is asked about."""
+    if "event" in row:
+        return str(row["event"]).replace("_", " ")
+    if "claimed" in row:
+        return "login failed"
+    return "operator" if row.get("conn") is None or row.get("operator") else "other"

@@ -79,7 +79,7 @@ def test_columns_are_chosen_and_remembered(page: Window, url: str) -> None:
 
 OPENED = {
     "a row": f"{ROWS}[0].click()",
-    "a kill": f"{ROWS}[0].querySelector('button').click()",
+    "a kill": "document.querySelector('#kill').click()",
     "the token": "document.querySelector('#key').click()",
     "the help": "document.querySelector('#help').click()",
     "the columns": "document.querySelector('#columns').open = true",

@@ -59,7 +59,8 @@ async function refresh() {
   try {
     const [now, groups, idlest, incidents, upstream, page] = await Promise.all(
       [ask("/summary"), ask("/groups?limit=20"), ask("/transactions?sort=-idle&limit=3"),
-        ask("/incidents"), ask("/upstream"), ask(target()).catch(wrong)]);
+        ask("/incidents"), ask("/upstream"),
+        kind.own ? kind.own($("#own")) : ask(target()).catch(wrong)]);
     if (mine !== turn) return;
     heard = Date.now();
     const before = clusters().join();
@@ -72,6 +73,7 @@ async function refresh() {
     drawStatus(now);
     drawCards(now);
     drawAttention(now, groups.groups, idlest.transactions, incidents.incidents, upstream.upstream);
+    if (kind.own) return;
     found = page.wrong ? {matched: 0, total: 0, next: null, ...page} : page;
     drawRows(page.wrong ? [] : rowsIn(kind, page));
   } catch (error) {

@@ -6,8 +6,10 @@ It stays open beside the table and follows what happens to the row. */
 let detail = null;
 
 function openDetail(row, byKeyboard) {
+  const opens = !detail;
   detail = {key: rowKey(row), row, name: view.name};
   drawDetail();
+  if (opens) refit();
   if (byKeyboard) $("#detail h2").focus();
 }
 
@@ -17,6 +19,7 @@ function closeDetail() {
   const within = $("#detail").contains(document.activeElement);
   detail = null;
   drawDetail();
+  refit();
   if (within) (line ?? $("tbody").rows[0])?.focus();
 }
 

@@ -23,7 +23,7 @@ function drawFailure(error) {
     if (token) refuseToken();
     if (!$("dialog[open]")) askForToken();
   }
-  drawBar();
+  if (!VIEWS[view.name].own) drawRows(rowsShown);
 }
 
 function drawCards(now) {
@@ -32,7 +32,7 @@ function drawCards(now) {
     ["Sessions", now.sessions, "of " + number(now.sessions_limit) + " at most", link("sessions")],
     ["Transactions", now.transactions,
       [oldest(now.transactions, now.transactions_oldest_seconds, "oldest"),
-        oldest(now.transactions_idlest_seconds, now.transactions_idlest_seconds, "longest idle")]
+        oldest(now.transactions_idlest_seconds, now.transactions_idlest_seconds, "idle")]
         .filter(Boolean).join(", "), link("transactions")],
     ["Cursors", now.cursors, oldest(now.cursors, now.cursors_oldest_seconds, "oldest"),
       link("cursors")],
@@ -105,7 +105,11 @@ function attention(now, groups, idlest, incidents, upstream) {
     item("warn", "many " + whose(many), whose(many) + " has " + plural(many.sessions, "session")
       + ", most of all. Does it end them?", "Sessions", theirSessions(many));
   }
-  for (const one of incidents.filter((row) => row.age_seconds < 900).slice(0, 3)) {
+  // What somebody did says more than that it was refused.
+  const recent = incidents.filter((row) => row.age_seconds < 900)
+    .sort((one, other) => Boolean(one.rule) - Boolean(other.rule));
+  const first = (one, at) => recent.findIndex((row) => whose(row) === whose(one)) === at;
+  for (const one of recent.slice(0, 100).filter(first)) {
     item("warn", "incident " + VIEWS.incidents.key(one), whose(one) + ": " + incident(one)
       + (one.count > 1 ? ", " + number(one.count) + " times" : "") + ", "
       + span(one.age_seconds) + " ago.", "Incidents", link("incidents"));

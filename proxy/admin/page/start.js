@@ -27,9 +27,7 @@ let width = innerWidth;
 addEventListener("resize", () => {
   if (innerWidth === width) return;
   width = innerWidth;
-  hidden.clear();
-  drawHead();
-  drawRows(rowsShown);
+  refit();
 });
 addEventListener("hashchange", arrive);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) loop(); });

@@ -2,12 +2,16 @@
 /* ---------------------------------------------------------------- the table, and what narrows it */
 
 const CHOOSE = {title: "Choose", control: true, rank: 0};
-const ACT = {title: "Actions", control: true, rank: 1};
+const ACT = {title: "Actions", control: true, rank: 4, cell: () => "…"};
 
 /* All that does not depend on an answer. */
 function drawFrame() {
   drawViews();
   drawFilters();
+  const {own} = VIEWS[view.name];
+  $("#both").hidden = $("#bar").hidden = Boolean(own);
+  $("#own").hidden = !own;
+  if (own) return;
   hidden.clear();
   drawChoice();
   drawHead();
@@ -85,7 +89,15 @@ function shownColumns() {
   const wanted = picked();
   const those = columns(kind).filter((one) => !hidden.has(one.title)
     && (!Array.isArray(wanted) || wanted.includes(one.title)));
-  return [...(kind.kills ? [CHOOSE] : []), ...those, ...(kind.acts.length ? [ACT] : [])];
+  const acts = kind.acts.length > 0 && !hidden.has(ACT.title);
+  return [...(kind.kills ? [CHOOSE] : []), ...those, ...(acts ? [ACT] : [])];
+}
+
+/* There is another width than before. */
+function refit() {
+  hidden.clear();
+  drawHead();
+  drawRows(rowsShown);
 }
 
 /* Leave out a column that there is no room for, an empty one or else the least important; whether
@@ -95,7 +107,7 @@ function fit() {
   if (picked() || box.scrollWidth <= box.clientWidth) return false;
   const vain = (one) => rowsShown.every((row) => String(one.cell(row)) === "");
   const weight = (one) => one.rank + (vain(one) ? 10 : 0);
-  const least = shownColumns().filter((one) => !one.control && one.rank > 1)
+  const least = shownColumns().filter((one) => one.rank > 1)
     .reduce((most, one) => !most || weight(one) >= weight(most) ? one : most, null);
   if (!least) return false;
   hidden.add(least.title);

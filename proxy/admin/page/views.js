@@ -68,7 +68,8 @@ const STATES = {
 
 /* A view is called as its page of JSON, and the list in that, and has its title; what it sorts by;
 what tells its rows apart; filters, states and columns; `links` from a row to other views; and what
-is said where there is nothing. A `whole` one has neither pages nor filters upstream of the page. */
+is said where there is nothing. A `whole` one has neither pages nor filters upstream of the page. One
+that is no table has `own` instead, which draws it in the element that it is given, with each refresh. */
 const VIEWS = {
   sessions: {
     title: "Sessions", sort: "activity", kills: "matching",

@@ -54,7 +54,8 @@ def calls_in_slices(tree: ast.AST) -> Iterator[str]:
 
 
 def fields_of_absent_types(tree: ast.Module) -> Iterator[str]:
-    """A dataclass's fields are looked up when it is made: a class that is not there crashes."""
+    """The fields of a dataclass and a NamedTuple are looked up when it is made: a class that is not
+    there crashes."""
     absent = {
         name.asname or name.name
         for node in tree.body
@@ -64,16 +65,19 @@ def fields_of_absent_types(tree: ast.Module) -> Iterator[str]:
         for name in imported.names
     }
     for made in tree.body:
-        if isinstance(made, ast.ClassDef) and any(
-            "dataclass" in ast.unparse(decorator) for decorator in made.decorator_list
-        ):
+        if not isinstance(made, ast.ClassDef):
+            continue
+        tuples = any(ast.unparse(base) == "NamedTuple" for base in made.bases)
+        data = any("dataclass" in ast.unparse(decorator) for decorator in made.decorator_list)
+        if tuples or data:
             for field in made.body:
                 if isinstance(field, ast.AnnAssign):
                     kind = ast.unparse(field.annotation).partition("[")[0]
                     if kind in absent:
                         yield f"{field.lineno}: {ast.unparse(field)}"
             # Nor can one be made where it has a base.
-            yield from (f"{made.lineno}: {made.name}" for _ in made.bases)
+            if data:
+                yield from (f"{made.lineno}: {made.name}" for _ in made.bases)
 
 
 def functions_that_keep(tree: ast.Module) -> Iterator[str]:
@@ -103,6 +107,16 @@ def heirs_of_abstract_classes(tree: ast.Module) -> Iterator[str]:
                     yield f"{made.lineno}: {made.name}"
 
 
+def is_final(module: str, name: str) -> bool:
+    """Whether the compiler takes what is assigned there to be always the same."""
+    return any(
+        isinstance(node, ast.AnnAssign)
+        and ast.unparse(node.target) == name
+        and ast.unparse(node.annotation).startswith("Final")
+        for node in ast.parse((ROOT / module).read_text()).body
+    )
+
+
 def constants_set(tree: ast.Module) -> Iterator[str]:
     """A constant is compiled into where it is used: a test that sets it there changes nothing."""
     imported = {
@@ -113,9 +127,15 @@ def constants_set(tree: ast.Module) -> Iterator[str]:
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
-            module = imported.get(ast.unparse(node.args[0]), "").replace(".", "/") + ".py"
-            name = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
-            if module in MODULES and str(name).isupper():
+            where, name = (
+                one.value if isinstance(one, ast.Constant) else "" for one in node.args[:2]
+            )
+            if where:
+                module, _, name = str(where).rpartition(".")
+            else:
+                module = imported.get(ast.unparse(node.args[0]), "")
+            module = module.replace(".", "/") + ".py"
+            if module in MODULES and is_final(module, str(name)):
                 yield f"{node.lineno}: {module}: {name}"
 
 
@@ -125,8 +145,10 @@ def test_no_test_sets_what_the_compiler_has_fixed(file: Path) -> None:
 
 
 def test_a_constant_that_a_test_sets_is_found() -> None:
-    source = "from proxy.net import readiness\nm.setattr(readiness, '_SLICE', 1.0)"
-    assert list(constants_set(ast.parse(source))) == ["2: proxy/net/readiness.py: _SLICE"]
+    source = "from proxy.net import readiness\nm.setattr(readiness, 'BULK_SIZE', 1)"
+    assert list(constants_set(ast.parse(source))) == ["2: proxy/net/readiness.py: BULK_SIZE"]
+    source = "m.setattr('proxy.net.readiness.BULK_SIZE', 1)"
+    assert list(constants_set(ast.parse(source))) == ["1: proxy/net/readiness.py: BULK_SIZE"]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -156,6 +178,10 @@ def test_the_compiler_follows(rule, module: str) -> None:
         (
             heirs_of_abstract_classes,
             "from collections.abc import Set\nclass C(Set[int]): pass",
+        ),
+        (
+            fields_of_absent_types,
+            "if TYPE_CHECKING:\n from m import C\nclass D(NamedTuple):\n one: C",
         ),
         (
             fields_of_absent_types,

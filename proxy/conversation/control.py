@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import bson
 
+from proxy.conversation.conversation import Conversation  # noqa: TC001 - fields', see test_compiled
 from proxy.conversation.doubt import forward_doubted
 from proxy.conversation.envelope import broken, invalid, is_plain, wrong_form
 from proxy.conversation.question import ask_along, ask_identity
@@ -33,7 +34,7 @@ from proxy.wire.messages import with_body
 from proxy.wire.replies import error_document
 
 if TYPE_CHECKING:
-    from proxy.conversation.conversation import Conversation, RequestHandler
+    from proxy.conversation.conversation import RequestHandler
     from proxy.conversation.facts import UpstreamFacts
     from proxy.conversation.pending import Pending
     from proxy.wire.messages import Request

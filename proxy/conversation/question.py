@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from proxy.conversation.conversation import Conversation  # noqa: TC001 - fields', see test_compiled
 from proxy.conversation.overload import ATTEMPTS, is_overload, pause
 from proxy.conversation.said import said_in
 from proxy.session.identity import (
@@ -19,7 +20,6 @@ from proxy.session.identity import (
 from proxy.session.stable_api import REQUIRED
 
 if TYPE_CHECKING:
-    from proxy.conversation.conversation import Conversation
     from proxy.conversation.pending import Pending
     from proxy.session.steps import Steps
     from proxy.wire.replies import Reply

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.session import idl, refusals
+from proxy.session.caller import Caller  # noqa: TC001 - fields', see test_compiled
 from proxy.session.ids import LogicalSessionId, OwnedKeys
 from proxy.session.patterns import Pattern, reading_pattern
 from proxy.session.plainlists import reading_plain_lsids
 from proxy.session.steps import MANY, STEP, Steps
-from proxy.wire.fields import ARRAY, DOCUMENT
-
-if TYPE_CHECKING:
-    from proxy.session.caller import Caller
-    from proxy.wire.fields import Element
-    from proxy.wire.messages import Request
+from proxy.wire.fields import ARRAY, DOCUMENT, Element
+from proxy.wire.messages import Request  # noqa: TC001 - fields', see test_compiled
 
 #: From which version on (7.0, by maxWireVersion) a list has to be an array, and from which on (8.0)
 #: null for one is none.

@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 from bson.binary import UUID_SUBTYPE, Binary
 
 from proxy.errors import CommandError
 from proxy.session import bsonout, refusals
+from proxy.session.across import Control  # noqa: TC001 - fields', see test_compiled
 from proxy.session.arguments import Argument, patterns_of, reading_keys, reading_users
 from proxy.session.asking import asking, note_gaps
+from proxy.session.caller import Caller  # noqa: TC001 - fields', see test_compiled
 from proxy.session.identity import user_digest
 from proxy.session.ids import LogicalSessionId, OwnedKeys, child_text
+from proxy.session.info import OperationSessionInfo  # noqa: TC001 - fields', see test_compiled
+from proxy.session.known import KnownUsers  # noqa: TC001 - fields', see test_compiled
 from proxy.session.patterns import (
     Learnt,
     Pattern,
@@ -32,14 +36,8 @@ from proxy.session.shelltext import document_text
 from proxy.session.steps import MANY, Steps, in_one_go
 from proxy.texts import decoded
 from proxy.wire.fields import true_value
+from proxy.wire.messages import Request  # noqa: TC001 - fields', see test_compiled
 from proxy.wire.opcodes import INT32
-
-if TYPE_CHECKING:
-    from proxy.session.across import Control
-    from proxy.session.caller import Caller
-    from proxy.session.info import OperationSessionInfo
-    from proxy.session.known import KnownUsers
-    from proxy.wire.messages import Request
 
 E = TypeVar("E")
 

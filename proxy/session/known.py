@@ -17,8 +17,9 @@ User = tuple[bytes, str, list[Role]]
 
 #: Users remembered, and bytes that they and their roles take, about; the ones seen longest ago are
 #: dropped first.
-_MAX_USERS: Final = 100_000
-_MAX_BYTES: Final = 128 << 20
+# Not Final, as tests set them.
+_MAX_USERS = 100_000
+_MAX_BYTES = 128 << 20
 
 #: What one user takes beside the name, and one role beside its names.
 _USER: Final = 500

@@ -6,16 +6,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.errors import CommandError  # noqa: TC001 - fields', see test_compiled
 from proxy.session import bsonout
+from proxy.session.caller import Caller  # noqa: TC001 - fields', see test_compiled
 from proxy.session.identity import NO_OWNER, user_digest
 from proxy.session.ids import LogicalSessionId, OpenTransaction, Origin, OwnedKeys
 from proxy.session.records import Selection
 from proxy.session.steps import MANY, Steps, in_one_go
 
 if TYPE_CHECKING:
-    from proxy.errors import CommandError
     from proxy.session.across import Control, Known
-    from proxy.session.caller import Caller
     from proxy.session.records import Hit, InFlight
 
 #: Sessions and owners that are looked up in one go.

@@ -138,7 +138,7 @@ async def test_a_disk_that_hangs_keeps_nobody_from_ending(tmp_path, counts, auto
     assert (counts.written, counts.lost) == (0, 2)
     assert trio.current_time() == 5
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # the thread is let go
-    while one._thread.borrowed_tokens:
+    while one._writer.borrowed_tokens:
         await trio.lowlevel.checkpoint()
     os.close(reader)
 

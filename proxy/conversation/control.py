@@ -175,7 +175,7 @@ class _Command:
         if refusal is not None:
             self._ask(partial(self._refuse_after, refusal), now)
             return True
-        desk.promise(plan)
+        desk.noting.promise(plan)
         ask_along(conversation, now, self._expired_along)
         self._effect(plan, None, now)
         return True
@@ -260,7 +260,7 @@ class _Command:
             if refusal is not None:
                 self._refuse(refusal, now)
                 return
-            desk.promise(decision)
+            desk.noting.promise(decision)
             yield from self._carrying_out(decision, now)
 
     def _ask_for_help(self, body: bytes, now: float) -> None:
@@ -309,7 +309,7 @@ class _Command:
         self._run(commands, partial(self._effect, plan), now)
 
     def _effect(self, plan: Plan, _last: Reply | None, now: float) -> None:
-        self._conversation.desk.sends(plan.part(0), now)
+        self._conversation.desk.noting.sends(plan.part(0), now)
         if len(plan.upstream) == 1:
             # Nearly always.
             self._conversation.blocked = True
@@ -324,7 +324,7 @@ class _Command:
             return
         if reply.ok():
             self._note_surprise()
-            self._targets = self._conversation.desk.done(plan, now)
+            self._targets = self._conversation.desk.noting.done(plan, now)
         self._carried_out(plan, reply, now)
 
     def _killing(self, plan: Plan, reply: Reply, now: float) -> Iterator[None]:
@@ -341,9 +341,9 @@ class _Command:
             return False
         desk, part = self._conversation.desk, plan.part(number)
         self._note_surprise()
-        targets = yield from desk.doing(part, now)
+        targets = yield from desk.noting.doing(part, now)
         if number + 1 < len(plan.upstream):
-            desk.sends(plan.part(number + 1), now)
+            desk.noting.sends(plan.part(number + 1), now)
         self._targets += targets
         if plan.kills:
             desk.killed(part, targets)
@@ -395,7 +395,7 @@ class _Command:
 
     def _answer(self, document: bytes, ok: bool, now: float) -> None:
         self._conversation.blocked = False
-        self._conversation.desk.kept()
+        self._conversation.desk.noting.kept()
         self._conversation.respond(self._request, document, ok, self._started, now)
 
 

@@ -319,6 +319,6 @@ class Conversation(Replies):
             if now - pending.started >= self.meter.slow_seconds:
                 self._tell_slow(pending, None, now, None)
         self._pending.clear()
-        self.desk.closed(now)
+        self.desk.noting.closed(now)
         self._arrived.clear()
         self.work = None

@@ -3,13 +3,13 @@ is tracked. Decides without I/O; what was decided is told to a recorder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.conversation.hello import BEGINNING
 from proxy.conversation.judging import recorded
 from proxy.conversation.lookout import Lookout
+from proxy.conversation.noting import Noting
 from proxy.conversation.rule import Context, is_routine
 from proxy.conversation.tracking import Doubted, Tracked, Tracking
 from proxy.session import passed_on
@@ -18,13 +18,11 @@ from proxy.session.commands import Facts
 from proxy.session.identity import NOBODY, Identities, Identity
 from proxy.session.ids import Origin
 from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
-from proxy.session.plans import Plan, committing, note
-from proxy.session.promises import Promise
 from proxy.session.records import CursorId, Operation
 from proxy.session.stable_api import repeats_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from proxy.conversation.facts import UpstreamFacts
     from proxy.conversation.hello import ClientMetadata
@@ -33,15 +31,12 @@ if TYPE_CHECKING:
     from proxy.errors import CommandError
     from proxy.session.ids import LogicalSessionId
     from proxy.session.patterns import Learnt
+    from proxy.session.plans import Plan
     from proxy.session.records import Session
     from proxy.session.steps import Steps
     from proxy.session.store import SessionStore
     from proxy.session.suspicion import Suspicion
     from proxy.wire.messages import Request
-
-
-def _finding(steps: Steps[int], found: list[int]) -> Iterator[None]:
-    found.append((yield from steps))
 
 
 class Desk:
@@ -72,12 +67,6 @@ class Desk:
         self._surprised = False
         #: Whom the client has claimed to be when it logged in last, ``user@db``.
         self.claimed = ""
-        #: What a session command is about to make, and which part of it waits for its reply.
-        self._promised: Promise | None = None
-        self._sent: Plan | None = None
-        self._sent_at = 0.0
-        #: What upstream has done and is being noted.
-        self._noting: Iterator[None] | None = None
         #: What the last request said of sessions that said no more than which one: the next one
         #: mostly says the same. As the same caller only.
         self._last: OperationSessionInfo = NO_SESSION
@@ -85,6 +74,8 @@ class Desk:
         self.tracking = Tracking(
             sessions.store, sessions.known, connection, upstream, Origin(client)
         )
+        #: What session commands of this connection come to.
+        self.noting = Noting(sessions.store, sessions.unfinished, self.tracking, upstream)
         self._lookout = Lookout(sessions.store, self.tracking)
         #: Whether the client says that it is a server, which is believed where nobody logs in.
         self._internal = False
@@ -362,62 +353,6 @@ class Desk:
         if self.weighs:
             yield from plan.weighing(self.store)
 
-    def promise(self, plan: Plan) -> None:
-        """Count the sessions that a command is about to make, until they are there or refused.
-
-        Only if a rule has counted them; without limits nobody asks.
-        """
-        if plan.takes:
-            self._promised = Promise(plan.caller.name, self.origin.application)
-            self.store.promise(self._promised, plan.takes)
-
-    def sends(self, part: Plan, now: float) -> None:
-        """One of a command's parts goes upstream."""
-        if not part.kills:
-            self._sent, self._sent_at = part, now
-
-    def doing(self, part: Plan, now: float) -> Steps[int]:
-        """Upstream has carried out a part; returns how many known sessions it means."""
-        if not part.kills:
-            return self.done(part, now)
-        steps = committing(part, self.store, now, upstream=self.upstream, origin=self.origin)
-        return (yield from self._noted(steps))
-
-    def done(self, part: Plan, now: float) -> int:
-        """As :meth:`doing`, of what is no kill."""
-        store, before = self.store, self.store.live()
-        note(part, store, now, self.origin, self._sent_at)
-        self._sent = None
-        if self._promised is not None:
-            store.promise(self._promised, min(0, before - store.live()))
-        return len(part.lsids)
-
-    def kept(self) -> None:
-        """The command is over: what it has not made it will not make."""
-        self._sent = None
-        if self._promised is not None:
-            self.store.promise(self._promised, -self._promised.left)
-            self._promised = None
-
-    def closed(self, now: float) -> None:
-        """The connection is over. What was sent and not answered may have made its sessions, but
-        has ended none as far as anybody knows."""
-        sent = self._sent
-        if sent is not None:
-            self.done(sent if sent.creates_sessions else replace(sent, lsids=()), now)
-        if self._noting is not None:
-            self._sessions.unfinished.append(self._noting)
-        self.kept()
-
-    def _noted(self, steps: Steps[int]) -> Steps[int]:
-        """As ``steps``, which are gone to the end even if the connection ends before."""
-        found: list[int] = []
-        noting = self._noting = _finding(steps, found)
-        for _ in noting:
-            yield
-        self._noting = None
-        return found[0]
-
     def passing_on(self, request: Request, ok: bool, now: float, asked: float) -> Steps[None]:
         """Note in steps what a server's session command, which went upstream as it came (not before
         ``asked``), has done there."""
@@ -429,7 +364,7 @@ class Desk:
         if ok and command.startswith("kill") and request.expects_reply:
             selection = passed_on.hit(request, self.caller)
             if selection:
-                targets = yield from self._noted(store.killing(selection, now, self.upstream))
+                targets = yield from self.noting.noted(store.killing(selection, now, self.upstream))
             self._sessions.recorder.killed(0, targets)
         elif ok and command in ("endSessions", "refreshSessions"):
             lsids = passed_on.named(request, self.caller)

@@ -23,7 +23,12 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
         epilog="A history: mongo-session-proxy history --since 03:00 --json --limit 1000000 | "
         "mongo-session-proxy replay - --rules rules.toml",
     )
-    replay.add_argument("file", metavar="FILE", help="audit log or history; - is stdin")
+    replay.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="audit log, what history --json printed, or a file of history.file; - is stdin",
+    )
     replay.add_argument(
         "--rules",
         # As some say.

@@ -38,11 +38,7 @@ def run(options: argparse.Namespace) -> int:
         OSError: the file cannot be read.
     """
     judging = Judging(_rules(options.rules, options.cluster))
-    if options.file == "-":
-        text, name = sys.stdin.read(), "stdin"
-    else:
-        text, name = Path(options.file).read_text("utf-8", "replace"), options.file
-    written = read(text, name)
+    written = read(map(_read, options.files))
     outlook = judging.judge(written)
     if options.json:
         print(json.dumps(_document(outlook, written), ensure_ascii=False))
@@ -55,6 +51,10 @@ def run(options: argparse.Namespace) -> int:
     if more > 0:
         print(f"… and {more:,} more: --limit {len(outlook.refused)}", file=sys.stderr)
     return 0
+
+
+def _read(name: str) -> tuple[str, bytes]:
+    return ("stdin", sys.stdin.buffer.read()) if name == "-" else (name, Path(name).read_bytes())
 
 
 def _rules(path: str, cluster: str | None) -> Any:  # noqa: ANN401 - Rules

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 from proxy.errors import ConfigError
+from proxy.observe.flight import OF_TRANSACTION
 from proxy.session.identity import user_digest
 from proxy.session.ids import LogicalSessionId, Origin
 
@@ -20,6 +23,13 @@ SESSION_STARTED: Final = "session_started"
 SESSION_OVER: Final = ("session_ended", "session_killed", "session_not_taken")
 TRANSACTION_STARTED: Final = "transaction_started"
 TRANSACTION_ENDED: Final = "transaction_ended"
+
+#: What a row begins with in the files of a history (:data:`proxy.observe.flight.Row`).
+_OF_BLOCK: Final = (
+    *("time", "event", "cluster", "user", "application", "driver", "driver_version", "client"),
+    "session",
+)
+_GZIP: Final = b"\x1f\x8b"
 
 #: What became of a request, of those that rules are asked about.
 _DECIDED: Final = ("refused", "reported", "done", "failed")
@@ -59,14 +69,16 @@ class Written:
     lives: bool = False
 
 
-def read(text: str, name: str) -> Written:
-    """The events of an audit log, or of what ``history --json`` printed.
+def read(files: Iterable[tuple[str, bytes]]) -> Written:
+    """The events of audit logs, of what ``history --json`` printed, and of the files of a history.
+
+    Each is given with its name, for the text of an error.
 
     Raises:
-        ConfigError: it is neither; ``name`` is for that text.
+        ConfigError: it is none of these.
     """
     written = Written()
-    rows = list(_rows(text, name))
+    rows = [row for name, data in files for row in _rows(_text(data, name), name)]
     started = {
         (row.get("session"), row.get("transaction"))
         for _, row in rows
@@ -83,6 +95,15 @@ def read(text: str, name: str) -> Written:
     written.lives = any(event.kind == SESSION_STARTED for event in written.events)
     written.events.sort(key=lambda event: event.time)
     return written
+
+
+def _text(data: bytes, name: str) -> str:
+    if data.startswith(_GZIP):
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ConfigError([f"{name}: is damaged: {error}"]) from error
+    return data.decode("utf-8", "replace")
 
 
 def _rows(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -103,9 +124,29 @@ def _rows(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
             row = json.loads(line)
         except ValueError:
             row = None
-        if not isinstance(row, dict):
+        if isinstance(row, list) and all(isinstance(one, list) and len(one) > 1 for one in row):
+            yield from ((f"{name}:{number}", _of_block(one)) for one in row if _is_event(one))
+        elif isinstance(row, dict):
+            yield f"{name}:{number}", row
+        else:
             raise ConfigError([f"{name}:{number}: is no JSON, as each line of an audit log is"])
-        yield f"{name}:{number}", row
+
+
+def _is_event(row: list[Any]) -> bool:
+    """Whether a row of a history's file is one, and no sample of the numbers."""
+    return len(row) == len(_OF_BLOCK) + 1 and all(isinstance(one, str) for one in row[1:-1])
+
+
+def _of_block(row: list[Any]) -> dict[str, Any]:
+    """A row as it is in a history's file, as ``history --json`` has it."""
+    *known, more = row
+    found = dict(zip(_OF_BLOCK, known, strict=True))
+    if isinstance(more, list):
+        more = dict(zip(OF_TRANSACTION, more, strict=False))
+        if more.get("seconds", 0) < 0:
+            more["seconds"] = None
+    moment = datetime.fromtimestamp(found["time"] / 1000, UTC).isoformat()
+    return {**found, "time": moment, **(more or {})}
 
 
 def _events(row: Mapping[str, Any], started: Iterable[object]) -> Iterator[Event]:

@@ -6,13 +6,17 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from proxy import cli
 from proxy.conversation.rule import Context
 from proxy.errors import CommandError, ConfigError
+from proxy.observe.blocks import packed
 from proxy.replaying.events import read
+from proxy.session.identity import user_digest
+from proxy.session.ids import LogicalSessionId
 
 UUIDS = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(9)]
 
@@ -224,6 +228,30 @@ def test_the_rules_of_a_cluster(replayed) -> None:
     assert "1 of 1 would be refused: 1 no_drops" in said
 
 
+def test_the_files_of_a_history() -> None:
+    who = ("", "alice@app", "shop", "PyMongo", "4", "10.0.0.7", UUIDS[1].replace("-", ""))
+    lives = [
+        (2000, "session_started", *who, None),
+        (3500, "transaction_ended", *who, [1, "aborted", 1.5, 1]),
+    ]
+    lost = [(4000, "transaction_ended", *who, [2, "expired", -1, 0])]
+    rare = [(1000, "reported", *who[:-1], "", {"command": "drop", "rule": "x"})]
+    samples = [(1000, "", 3, 4, 5, 6, 7, 8, 9, 10), (2000, "", 3)]
+    written = read([("a", packed(lives) + packed(lost)), ("b", packed(rare) + packed(samples))])
+    assert [(event.time, event.kind, event.command) for event in written.events] == [
+        (1.0, "command", "drop"),
+        (2.0, "session_started", ""),
+        (2.0, "transaction_started", ""),
+        (3.5, "transaction_ended", ""),
+        (4.0, "transaction_ended", ""),
+    ]
+    assert written.events[1].session == LogicalSessionId(
+        UUID(UUIDS[1]).bytes, user_digest("alice", "app")
+    )
+    with pytest.raises(ConfigError, match="a: is damaged"):
+        read([("a", packed(lives)[:-9])])
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -236,7 +264,7 @@ def test_the_rules_of_a_cluster(replayed) -> None:
 )
 def test_files_that_are_neither(text: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read(text, "x")
+        read([("x", text.encode())])
     assert caught.value.problems[0].startswith(problem)
 
 

@@ -139,6 +139,10 @@ def constants_set(tree: ast.Module) -> Iterator[str]:
                 yield f"{node.lineno}: {module}: {name}"
 
 
+def test_each_module_is_compiled_once() -> None:
+    assert len(MODULES) == len(set(MODULES))
+
+
 @pytest.mark.parametrize("file", TESTS, ids=str)
 def test_no_test_sets_what_the_compiler_has_fixed(file: Path) -> None:
     assert list(constants_set(ast.parse((ROOT / file).read_text()))) == []

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from functools import lru_cache, partial
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
@@ -242,6 +242,16 @@ def of_cluster(name: str) -> structlog.typing.FilteringBoundLogger:
 def connection_logger(conn: int, cluster: str = "") -> structlog.typing.FilteringBoundLogger:
     """A logger whose every line carries the connection's id, and the cluster's name if any."""
     return of_cluster(cluster).bind(conn=conn)
+
+
+class _Quietly:
+    def __init__(self, log: structlog.typing.FilteringBoundLogger) -> None:
+        self.debug = self.info = self.warning = self.error = log.debug
+
+
+def quietly(log: structlog.typing.FilteringBoundLogger) -> structlog.typing.FilteringBoundLogger:
+    """One whose lines are all for debugging: another process of the proxy says the same."""
+    return cast("structlog.typing.FilteringBoundLogger", _Quietly(log))
 
 
 class Seldom:

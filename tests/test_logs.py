@@ -72,6 +72,20 @@ def test_what_is_said_seldom_can_be_an_error() -> None:
     assert [(one["level"], one.get("left_out")) for one in said] == [("error", None), ("error", 2)]
 
 
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_what_another_process_says_is_for_debugging(level: str) -> None:
+    stream = io.StringIO()
+    logs.configure("json", level, stream)
+    log = logs.quietly(logs.of_cluster("shop"))
+    log.info("topology", kind="sharded")
+    log.warning("member", problem="no answer in time")
+    log.error("no way")
+    said = [json.loads(line) for line in stream.getvalue().splitlines()]
+    known = [(one["event"], one["level"], one["cluster"]) for one in said]
+    events = ["topology", "member", "no way"] if level == "debug" else []
+    assert known == [(event, "debug", "shop") for event in events]
+
+
 @pytest.mark.parametrize("format", ["text", "json"])
 def test_every_line_of_a_connection_has_its_id(format: str) -> None:
     log, stream = lines(format, conn=42)

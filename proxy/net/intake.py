@@ -51,6 +51,9 @@ _SLOWEST: Final = 65_536
 #: Where the command's name stands in an OP_MSG: behind header, flags, kind, length and type.
 _NAME_AT: Final = 26
 
+#: What reads a cursor on, or watches the server, begins nothing new.
+_GOES_ON: Final = (b"getMore\0", b"hello\0", b"isMaster\0", b"ismaster\0")
+
 
 class Intake:
     """Requests on their way from the client to ``conversation``, and their part of the budget.
@@ -105,7 +108,7 @@ class Intake:
         self.patience = trio.CancelScope()
         #: Where what was handed over goes; None until upstream is reached.
         self.outlet: Outlet | None = None
-        #: Requests have to wait for somebody outside, but for those that read a cursor on.
+        #: Requests have to wait for somebody outside, but for those that go on.
         self.resting = False
         #: To be set when :meth:`must_wait` says no again, while somebody waits for that.
         self.unblocked: trio.Event | None = None
@@ -186,12 +189,12 @@ class Intake:
             or conversation.answers > MOST_ANSWERS
             # What is inflated is not to be held while something slow is in front of it.
             or (self._inflates_to > 0 and conversation.in_flight > 0)
-            or (self.resting and not self._reads_on())
+            or (self.resting and not self._goes_on())
         )
 
-    def _reads_on(self) -> bool:
-        """Whether the first request is a getMore in an ordinary message."""
-        return bool(self.frames) and self.frames[0][_NAME_AT:].startswith(b"getMore\0")
+    def _goes_on(self) -> bool:
+        """Whether the first request is one of :data:`_GOES_ON` in an ordinary message."""
+        return bool(self.frames) and self.frames[0][_NAME_AT:].startswith(_GOES_ON)
 
     def has_more(self) -> bool:
         """Whether there are whole requests that were not handed over, or one is not done with.

@@ -105,7 +105,7 @@ class Relay:
             self.stop("draining")
 
     def rest(self, resting: bool) -> None:
-        """Have requests wait from now on, but for those that read a cursor on; or all go on."""
+        """Have requests wait from now on, but for those that begin nothing; or all go on."""
         intake = self._intake
         intake.resting = resting
         if intake.unblocked is not None and not intake.must_wait():

@@ -45,7 +45,11 @@ class AnswerError(Exception):
 
 
 class Channel:
-    """One end. Sockets that go along arrive as a list, as the last argument."""
+    """One end. Sockets that go along arrive as a list, as the last argument.
+
+    Where this process is out of descriptors they do not: then the handler is not called, and the
+    other side's for ``"lost"`` is, with what was said and its arguments.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -57,6 +61,7 @@ class Channel:
         self._asked: dict[int, tuple[trio.Event, list[Any]]] = {}
         self._number = 0
         self._closed = False
+        self._lost = logs.Seldom(logs.logger(), "failed between processes", error=True)
         #: Set when nothing more will be heard.
         self.ended = trio.Event()
 
@@ -183,15 +188,17 @@ class Channel:
     # ------------------------------------------------------------------ in
 
     async def _read(self, handlers: Mapping[str, Handler], nursery: trio.Nursery) -> None:
-        data, files = bytearray(), list[int]()
+        # What the kernel gives at a time has the descriptors of one message at the most.
+        data, came = bytearray(), deque[list[int]]()
         try:
             while True:
                 try:
-                    some, new = _receive(self._sock)
+                    some, files = _receive(self._sock)
                 except BlockingIOError:
                     await trio.lowlevel.wait_readable(self._sock)
                     continue
-                files += new
+                if files is not None:
+                    came.append(files)
                 if not some:
                     return
                 data += some
@@ -201,15 +208,27 @@ class Channel:
                         break
                     body = bytes(data[_HEAD.size : _HEAD.size + length])
                     del data[: _HEAD.size + length]
-                    sockets = [socket.socket(fileno=fd) for fd in files[:count]]
-                    del files[:count]
+                    files = came.popleft() if count else []
+                    if len(files) < count:
+                        _close(files)
+                        self._without(pickle.loads(body))
+                        continue
+                    sockets = [socket.socket(fileno=fd) for fd in files]
                     self._heard(pickle.loads(body), sockets, handlers, nursery)
                     # News come in many messages; clients have their turn in between.
                     await trio.lowlevel.checkpoint()
         except (OSError, trio.ClosedResourceError):
             return
         finally:
-            _close(files)
+            for files in came:
+                _close(files)
+
+    def _without(self, message: tuple[str, int, Any, Any]) -> None:
+        """Sockets that should have come with it did not."""
+        _, _, what, arguments = message
+        problem = "no descriptors for the sockets that came with it"
+        self._lost.warn(trio.current_time(), what=what, problem=problem)
+        self.tell("lost", what, arguments)
 
     def _heard(
         self,
@@ -259,15 +278,19 @@ def _send(sock: socket.socket, frame: memoryview, files: list[int]) -> int:
     return sock.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
 
-def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """Some bytes, none at the end, and the descriptors that came with them."""
+def _receive(sock: socket.socket) -> tuple[bytes, list[int] | None]:
+    """Some bytes, none at the end, and the descriptors that came with them, None for none.
+
+    Those that there was no room for in this process are missing.
+    """
     files = array.array("i")
     room = socket.CMSG_SPACE(MOST_SOCKETS * files.itemsize)
-    data, ancillary, _, _ = sock.recvmsg(_READ, room, socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, flags, _ = sock.recvmsg(_READ, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             files.frombytes(content[: len(content) - len(content) % files.itemsize])
-    return data, list(files)
+    # Cut off where the process can have no more: the kernel closes the rest.
+    return data, list(files) if ancillary or flags & socket.MSG_CTRUNC else None
 
 
 def _close(files: list[int]) -> None:

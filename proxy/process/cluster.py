@@ -85,7 +85,7 @@ class Cluster(Shown):
     ``name`` is what it is called in listings, metrics and logs; "" where there is but one.
     """
 
-    #: Whether no other process has connections by which its clients watch.
+    #: Whether no other process has the same clients, and watches upstream for them too.
     alone: ClassVar[bool] = True
 
     def __init__(self, common: Common, name: str, config: Config) -> None:
@@ -125,7 +125,9 @@ class Cluster(Shown):
         ready = trio.Event()
         # One cluster's clients may be another one of this process.
         mark = f"{common.mark}/{name}/" if name else common.mark
-        ways = Ways(upstream_tls, config.upstream, mark, self.log)
+        # What several processes see of upstream one of them says.
+        said = self.log if self.alone else logs.quietly(self.log)
+        ways = Ways(upstream_tls, config.upstream, mark, said)
         self.shared = Shared(
             cluster=name,
             config=config,
@@ -153,7 +155,7 @@ class Cluster(Shown):
             self._reconcile,
             self.shared.ready,
             self.upstreams,
-            self.log,
+            said,
         )
         self.shared.unknown_member = self.watcher.poke
         self.following = Following(

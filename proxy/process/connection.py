@@ -135,7 +135,7 @@ class Connection(Asking):
             self.relay.drain()
 
     def rest(self, resting: bool) -> None:
-        """Have requests wait from now on, but for those that read a cursor on; or all go on."""
+        """Have requests wait from now on, but for those that begin nothing; or all go on."""
         if self.relay is not None:
             self.relay.rest(resting)
 

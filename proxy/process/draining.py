@@ -5,54 +5,38 @@ again by itself (getMore, commands of the application's own) is lost. But when a
 which it watches the server, it gives up the whole pool at once, and what comes next waits until
 there is a server again. So those end first, and the others have a moment to be left.
 
-Some drivers (Go, Java) ask a cursor's next batch of the pool without waiting for a server, and fail
-while that is given up and until the server was found again, which takes milliseconds. Where another
-process serves already, who watches is therefore told while the application reads no cursor. Such a
-moment is brought about: what begins something new waits until the cursors that are open have been
-read, and then until the driver has found the other process.
+Where another process serves already that is done at a moment that suits the application
+(:mod:`proxy.process.calm`), which one of several workers is told from outside.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from time import thread_time
 from typing import TYPE_CHECKING, Final
 
 import trio
 
+from proxy.process.calm import LOOK_SECONDS, Seen, let_go_in_calm
+
 if TYPE_CHECKING:
+    from proxy.process.calm import Origins
     from proxy.process.connection import Connection
-    from proxy.session.ids import Origin
     from proxy.session.store import SessionStore
     from proxy.settings.limits import Limits
 
-#: How often it is looked who watches the server by now, and who reads no cursor.
-_LOOK_SECONDS: Final = 0.05
-_SHORT_LOOK_SECONDS: Final = 0.005
-#: No more of the time than this part of it goes by looking.
-_SHARE: Final = 0.1
-
-#: How long requests wait for the driver to find the other process; and how long for a moment
-#: without cursors, before they have some time to go on.
-_FINDING_SECONDS: Final = 0.5
-_HOLD_SECONDS: Final = 0.3
-_FREE_SECONDS: Final = 1.0
-
 #: The part of the time for draining in which a moment without cursors is waited for.
-_CALM: Final = 0.25
+CALM: Final = 0.25
 
-#: Commands whose replies may open a cursor, or have one to be read on.
-_READING: Final = frozenset(
-    {"aggregate", "bulkWrite", "find", "getMore", "listCollections", "listIndexes"}
-)
+#: Requests rest no longer than this without a word of whoever wants it.
+_LONGEST_REST: Final = 2.0
 
 
 class Draining:
     """Lets go of ``connections``, by their numbers, once it is :meth:`begin`'s time.
 
-    Unless the process is ``alone``, others have connections by which its clients watch. ``store``
-    knows who has cursors open.
+    Unless the process is ``alone``, others have connections by which its clients watch, and it is
+    told by :meth:`see` and :meth:`tell` what to do about them. ``store`` knows who has cursors.
     """
 
     def __init__(
@@ -65,8 +49,10 @@ class Draining:
         #: Those that clients may leave by themselves.
         self._awaited: set[int] = set()
         self._grace = trio.CancelScope()
-        #: Until when those of an origin rest or rested, and who.
-        self._resting: dict[Origin | None, tuple[float, list[Connection]]] = {}
+        #: Those that were let go because they watch, and those whose requests rest, until then.
+        self._told: set[int] = set()
+        self._resting: dict[int, Connection] = {}
+        self._rest_ends = 0.0
 
     def begin(self, serving: trio.Nursery, limits: Limits, *, replaced: bool = False) -> None:
         """End what is idle soon, and whatever is left when ``limits`` say so.
@@ -87,7 +73,7 @@ class Draining:
         told = any(one.greets for one in connections) and any(one.works for one in connections)
         if replaced and self._awaited:
             self._grace.deadline = now + max(limits.drain_idle_seconds, limits.drain_seconds / 2)
-            calm = now + limits.drain_seconds * _CALM
+            calm = now + limits.drain_seconds * CALM
             serving.start_soon(self._drain_the_rest, calm)
         elif told or (not self._alone and self._awaited):
             self._grace.deadline = now + limits.drain_idle_seconds
@@ -101,66 +87,64 @@ class Draining:
         if self.begun and not self._awaited:
             self._grace.cancel()
 
+    # ------------------------------------------------------------------ calm.Watchers
+
+    async def look(self, resting: Origins) -> Seen:
+        return self.see(resting)
+
+    async def let_go(self, origins: Origins) -> None:
+        self.tell(origins)
+
+    def see(self, resting: Origins) -> Seen:
+        """Have requests of those origins rest that do not go on with something, and no others."""
+        began = thread_time()
+        self._rest_ends = trio.current_time() + _LONGEST_REST
+        watching = set()
+        for number, one in self._connections.items():
+            if one.monitors:
+                if number not in self._told:
+                    watching.add(one.origin)
+            elif number not in self._resting and one.origin in resting:
+                self._resting[number] = one
+                one.rest(True)
+        # One whose origin was not known, or that has come to watch, is not to wait either.
+        for number, one in list(self._resting.items()):
+            if one.monitors or one.origin not in resting:
+                del self._resting[number]
+                one.rest(False)
+        return Seen(watching, thread_time() - began)
+
+    def tell(self, origins: Origins) -> None:
+        """Let go of those of these that watch."""
+        self._tell({number: one for number, one in self._watching() if one.origin in origins})
+
+    def _watching(self) -> Iterable[tuple[int, Connection]]:
+        for number, one in self._connections.items():
+            if one.monitors and number not in self._told:
+                yield number, one
+
+    def _tell(self, watching: Mapping[int, Connection]) -> None:
+        self._told |= watching.keys()
+        _drain(watching.values())
+
+    # ------------------------------------------------------------------
+
     async def _drain_the_rest(self, calm: float) -> None:
         """Until the time ``calm`` those who read cursors are not told."""
-        told: set[int] = set()
         with self._grace:
+            if self._alone:
+                await let_go_in_calm(self, self._store, calm)
+            while (now := trio.current_time()) < calm:
+                if self._resting and now > self._rest_ends:
+                    self.see(frozenset())
+                await trio.sleep(LOOK_SECONDS)
+            self.see(frozenset())
             while True:
                 # Again and again: one that was just opened is known by its second hello.
-                watching = {
-                    number: one
-                    for number, one in self._connections.items()
-                    if one.monitors and number not in told
-                }
-                pause = _LOOK_SECONDS
-                now = trio.current_time()
-                if (watching and now < calm) or self._resting:
-                    began = thread_time()
-                    watching = self._calm(watching, now) if now < calm else watching
-                    self._wake(now)
-                    pause = max(_SHORT_LOOK_SECONDS, (thread_time() - began) / _SHARE)
-                told |= watching.keys()
-                _drain(watching.values())
-                await trio.sleep(pause)
-        self._wake(math.inf)
+                self._tell(dict(self._watching()))
+                await trio.sleep(LOOK_SECONDS)
+        self.see(frozenset())
         _drain(self._connections.values())
-
-    def _calm(self, watching: dict[int, Connection], now: float) -> dict[int, Connection]:
-        """Those of whose clients none reads a cursor; the others' begin nothing new for a while."""
-        reading = self._reading()
-        origins = {one.origin for one in watching.values()}
-        for origin in origins - reading:
-            self._rest(origin, now + _FINDING_SECONDS)
-        for origin in origins & reading:
-            if origin not in self._resting:
-                self._rest(origin, now + _HOLD_SECONDS)
-        return {number: one for number, one in watching.items() if one.origin not in reading}
-
-    def _reading(self) -> set[Origin]:
-        """Who has a cursor open, or may have one soon."""
-        return {
-            session.origin
-            for some in self._store.active()
-            for session in some
-            if (activity := session.activity) is not None
-            and (activity.cursors or any(one.command in _READING for one in activity.operations))
-        }
-
-    def _rest(self, origin: Origin | None, until: float) -> None:
-        working = [one for one in self._connections.values() if one.works and one.origin == origin]
-        for connection in working:
-            connection.rest(True)
-        self._resting[origin] = until, working
-
-    def _wake(self, now: float) -> None:
-        """Have those go on whose rest is over; after some time they may rest again."""
-        for origin, (until, resting) in list(self._resting.items()):
-            if now >= until:
-                for connection in resting:
-                    connection.rest(False)
-                resting.clear()
-            if now >= until + _FREE_SECONDS:
-                del self._resting[origin]
 
 
 def _drain(connections: Iterable[Connection]) -> None:

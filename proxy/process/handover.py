@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -96,17 +96,17 @@ class Handover:
 
 async def relieve(
     predecessor: Predecessor | None, ready: Callable[[], tuple[bool, str]], stop: trio.Event
-) -> dict[str, Any]:
+) -> int | None:
     """Wait until this process is as ``ready`` as the one before it, which then accepts nobody.
 
-    What that one had to say then. ``stop`` ends the waiting.
+    The number of the first connection; None where ``stop`` has ended the waiting: that one goes on.
 
     Raises:
         OSError: upstream cannot be reached by this process, and could be by the one before.
     """
-    told: dict[str, Any] = {}
+    numbers: int | None = None
     if predecessor is None:
-        return told
+        return 1
     async with trio.open_nursery() as nursery:
 
         async def give_up() -> None:
@@ -120,6 +120,6 @@ async def relieve(
                 raise OSError(errno.ETIMEDOUT, ready()[1], "upstream")
             await trio.sleep(_LOOK_SECONDS)
         predecessor.ready()
-        told = await predecessor.released()
+        numbers = (await predecessor.released()).get("numbers", 1)
         nursery.cancel_scope.cancel()
-    return told
+    return numbers

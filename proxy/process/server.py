@@ -194,22 +194,12 @@ class Server:
                         for cluster in self.clusters:
                             services.start_soon(cluster.watcher.run)
                         services.start_soon(self._settle)
-                        told = await relieve(
+                        numbers = await relieve(
                             self._beginnings.predecessor, self._as_ready, self._stop
                         )
-                        self._number_from(told.get("numbers", 1))
-                        pidfile.write(self.config.process.pid_file)
-                        for cluster in self.clusters:
-                            cluster.listeners.accept()
-                        where = await services.start(
-                            self._endpoint.serve, self._make_overview, self.telemetry.token_refused
-                        )
+                        where = await self._take_clients(services, numbers) if numbers else None
                         uri = self.clusters[0].uri()
-                        running = Running(self._addresses(), uri, where, self)
-                        self._announce(running)
-                        self._notifier.ready()
-                        services.start_soon(self._notifier.keep_alive)
-                        task_status.started(running)
+                        task_status.started(Running(self._addresses(), uri, where, self))
                         await self._stop.wait()
                         await self._stay()
                         self._close_listeners()
@@ -223,6 +213,20 @@ class Server:
                     pidfile.remove(self.config.process.pid_file)
             self.log.info("stopped")
             services.cancel_scope.cancel()
+
+    async def _take_clients(self, services: trio.Nursery, numbers: int) -> str | None:
+        """Nobody else does from now on; where the admin endpoint is."""
+        self._number_from(numbers)
+        pidfile.write(self.config.process.pid_file)
+        for cluster in self.clusters:
+            cluster.listeners.accept()
+        where: str | None = await services.start(
+            self._endpoint.serve, self._make_overview, self.telemetry.token_refused
+        )
+        self._announce(where)
+        self._notifier.ready()
+        services.start_soon(self._notifier.keep_alive)
+        return where
 
     def _orders(self, services: trio.Nursery) -> dict[int, Callable[[], object]]:
         """What each signal is for."""
@@ -337,7 +341,7 @@ class Server:
         if self.remembering is not None:
             self.remembering.happened(event, **more)
 
-    def _announce(self, running: Running) -> None:
+    def _announce(self, admin_address: str | None) -> None:
         self._happened("proxy_started", version=VERSION)
         for cluster in self.clusters:
             cluster.expiry.look()
@@ -347,7 +351,7 @@ class Server:
                 version=VERSION,
                 connect=cluster.uri(),
                 seeds=[str(seed) for seed in cluster.seeds],
-                admin=running.admin,
+                admin=admin_address,
                 **({"primary": primary} if primary else {}),
             )
 

@@ -7,7 +7,6 @@ listening sockets. One that dies is replaced, and the others go on.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +18,7 @@ from proxy.process.links import Link
 from proxy.process.server import Server
 from proxy.process.together import Together
 from proxy.process.whole_cluster import WholeCluster
-from proxy.process.worker import TELLING, Orders, command
+from proxy.process.worker import TELLING, Orders, start
 from proxy.processors import processors
 from proxy.session.records import InFlight
 from proxy.settings.admin import Admin
@@ -112,7 +111,16 @@ class Supervisor(Server):
         super()._drain(serving)
         serving.cancel_scope.deadline += _GRACE
         self._drains = True
+        serving.start_soon(self._see_off)
+
+    async def _see_off(self) -> None:
+        """Have the workers drain in step: who is let go by one finds no other one of them."""
+        await self.ask_each("leave")
         self.tell("stop", self._handover.done)
+        if self._handover.done:
+            async with trio.open_nursery() as nursery:
+                for cluster in self.clusters:
+                    nursery.start_soon(cluster.let_go_in_calm)
 
     def _number_from(self, first: int) -> None:
         super()._number_from(first)
@@ -217,6 +225,8 @@ class Supervisor(Server):
             with trio.fail_after(_ANSWER):
                 answers.append((link, await link.channel.ask(what, *arguments)))
         except (ChannelClosedError, AnswerError, trio.TooSlowError) as error:
+            if self._drains and isinstance(error, ChannelClosedError):
+                return  # it has no clients any more
             self.log.warning("no answer", worker=link.slot, what=what, problem=repr(error))
 
     async def _pass_on(self) -> None:
@@ -242,6 +252,7 @@ class Supervisor(Server):
 
         return {
             "ready": lambda: self._admit(link),
+            "lost": lambda _, where: clusters[where[0]].give_again(link, where[1]),
             "failed": link.problems.extend,
             "sessions": lambda cluster, told: clusters[cluster].heard_sessions(link, told),
             "users": lambda cluster, told: clusters[cluster].heard_users(link, told),
@@ -311,7 +322,7 @@ class Supervisor(Server):
             ConfigError: the first one in its place could not begin.
         """
         try:
-            process, channel = await _start()
+            process, channel = await start()
         except OSError as error:
             # Without descriptors, processes or memory: the other workers go on meanwhile.
             problem = f"a worker could not be started: {error}"
@@ -385,23 +396,3 @@ class Supervisor(Server):
             with trio.CancelScope(shield=True):
                 await process.wait()
         channel.close()
-
-
-async def _start() -> tuple[trio.Process, Channel]:
-    """A new worker's process, and this one's end of what is said between the two."""
-    channel, theirs = Channel.pair()
-    with theirs:
-        try:
-            process: trio.Process = await trio.lowlevel.open_process(
-                command(theirs.fileno()), pass_fds=[theirs.fileno()], env=_environment()
-            )
-        except BaseException:
-            channel.close()
-            raise
-    return process, channel
-
-
-def _environment() -> dict[str, str]:
-    """A worker has nothing to say to the service manager."""
-    spoken = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-    return {name: value for name, value in os.environ.items() if name not in spoken}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
 from proxy.listing.slices import in_slices
 from proxy.net.crowds import Gathered
 from proxy.observe.labels import Incident
+from proxy.process.calm import Seen, let_go_in_calm
 from proxy.process.cluster import Cluster
+from proxy.process.draining import CALM
 from proxy.process.links import HandedListeners, Link, RemoteAsker
 from proxy.process.worker_cluster import SUMMED
 from proxy.session.hub import Hub
@@ -24,12 +26,17 @@ if TYPE_CHECKING:
     from proxy.addresses import Address
     from proxy.net.crowds import Group
     from proxy.net.listeners import Listener
+    from proxy.process.calm import Origins
     from proxy.process.common import Common
     from proxy.session.counts import Counts, Told
     from proxy.session.known import User
     from proxy.session.records import InFlight
     from proxy.session.telling import Told as News
     from proxy.settings.config import Config
+
+
+#: Seconds until a worker that could not take a listener is given it again.
+_AGAIN: Final = 1.0
 
 
 class Workers(Protocol):
@@ -138,6 +145,25 @@ class WholeCluster(Cluster):
                     )
         return found
 
+    # ------------------------------------------------------------------ draining
+
+    async def let_go_in_calm(self) -> None:
+        """As :func:`proxy.process.calm.let_go_in_calm`, for the connections of all workers."""
+        end = trio.current_time() + self.config.limits.drain_seconds * CALM
+        await let_go_in_calm(self, self.hub, end)
+
+    async def look(self, resting: Origins) -> Seen | None:
+        answers = await self._workers.ask_each("look", self.name, resting)
+        if not answers:
+            return None
+        seen = [one for _, one in answers]
+        return Seen(
+            frozenset().union(*(one.watching for one in seen)), max(one.seconds for one in seen)
+        )
+
+    async def let_go(self, origins: Origins) -> None:
+        await self._workers.ask_each("let go", self.name, origins)
+
     # ------------------------------------------------------------------ telling
 
     def pass_on(self) -> None:
@@ -194,6 +220,13 @@ class WholeCluster(Cluster):
     def _give(self, link: Link, listener: Listener) -> None:
         where = listener.upstream, listener.address
         link.channel.tell("listener", self.name, *where, sockets=listener.sockets)
+
+    async def give_again(self, link: Link, upstream: Address) -> None:
+        """A worker had no descriptors for a member's listener: it may have them by now."""
+        await trio.sleep(_AGAIN)
+        for listener in self._handed.accepting():
+            if listener.upstream == upstream and not link.channel.closed:
+                self._give(link, listener)
 
     def follow(self, seeds: tuple[Address, ...], replica_set: str | None = None) -> None:
         super().follow(seeds, replica_set)

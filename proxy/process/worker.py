@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import signal
 import socket
 import sys
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
     from proxy.observe.history import History
     from proxy.observe.merging import Family
+    from proxy.process.calm import Origins, Seen
     from proxy.process.channel import Handler
-    from proxy.process.server import Running
     from proxy.process.worker_cluster import Counted
     from proxy.settings.config import Config
     from proxy.wire.replies import Reply
@@ -115,7 +116,7 @@ class Worker(Server):
         orders = self._orders_given
         return (connection - orders.first) % orders.stride == 0
 
-    def _announce(self, running: Running) -> None:
+    def _announce(self, admin_address: str | None) -> None:
         """The supervisor says where the proxy is."""
 
     async def _begin(self, services: trio.Nursery, _serving: trio.Nursery) -> None:
@@ -168,6 +169,8 @@ class Worker(Server):
             **self._of_clusters(),
             "alive": lambda: None,
             "elsewhere": self._elsewhere,
+            "leave": self._close_listeners,
+            "look": self._look,
             "stop": self._end,
             "numbers": self._renumber,
             "settings": self._settings,
@@ -185,6 +188,12 @@ class Worker(Server):
             return lambda cluster, *told, **more: by_name[cluster][what](*told, **more)
 
         return {what: of(what) for what in next(iter(by_name.values()))}
+
+    def _look(self, cluster: str, resting: Origins) -> Seen:
+        """As :meth:`proxy.process.draining.Draining.see`."""
+        seen = next(one for one in self.clusters if one.name == cluster).see(resting)
+        self._tell_all()
+        return seen
 
     def _end_operation(self, operation: tuple[Any, ...]) -> None:
         for cluster in self.clusters:
@@ -295,3 +304,23 @@ _PROGRAM: Final = (
 def command(descriptor: int) -> list[str]:
     """What starts a worker that has its end of the channel under this number."""
     return [sys.executable, "-c", _PROGRAM, str(descriptor), json.dumps(sys.path)]
+
+
+async def start() -> tuple[trio.Process, Channel]:
+    """A new worker's process, and this one's end of what is said between the two."""
+    channel, theirs = Channel.pair()
+    with theirs:
+        try:
+            process: trio.Process = await trio.lowlevel.open_process(
+                command(theirs.fileno()), pass_fds=[theirs.fileno()], env=_environment()
+            )
+        except BaseException:
+            channel.close()
+            raise
+    return process, channel
+
+
+def _environment() -> dict[str, str]:
+    """A worker has nothing to say to the service manager."""
+    spoken = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+    return {name: value for name, value in os.environ.items() if name not in spoken}

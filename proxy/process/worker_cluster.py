@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from proxy.net.inherited import Placed
     from proxy.observe.families import Page
+    from proxy.process.calm import Origins, Seen
     from proxy.process.channel import Channel
     from proxy.process.common import Common
     from proxy.session.counts import Told
@@ -166,6 +167,14 @@ class WorkerCluster(Cluster):
         if operation.connection in self.open_connections:
             super().end_operation(operation)
 
+    def see(self, resting: Origins) -> Seen:
+        """As :meth:`proxy.process.draining.Draining.see`."""
+        return self._draining.see(resting)
+
+    def let_go(self, origins: Origins) -> None:
+        """As :meth:`proxy.process.draining.Draining.tell`."""
+        self._draining.tell(origins)
+
     # ------------------------------------------------------------------ telling, and being told
 
     def _tell_of(self, upstream: Address) -> None:
@@ -186,6 +195,7 @@ class WorkerCluster(Cluster):
             "listener": self._given.given,
             "no listener": self._given.gone,
             "displaced": self.displaced,
+            "let go": self.let_go,
             "seeds": self.follow,
             "sessions": self._shared_store.take_in,
             "met": self._met,

@@ -12,7 +12,7 @@ from proxy.session.counts import Counts
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
 from proxy.session.ids import make_key
 from proxy.session.places import UNANSWERED
-from proxy.session.records import Child, Operation
+from proxy.session.records import Child, CursorId, Operation
 from proxy.session.replica import SharedStore
 from proxy.session.store import DEFAULT_MAX_SESSIONS, DEFAULT_TIMEOUT
 from proxy.session.telling import Matters, Told, fill
@@ -76,7 +76,8 @@ class Hub(SharedStore):
         """Learn from what ``process`` has told; gives what of it the others should hear, and of
         that :func:`acts_of` what ``process`` should: it may have heard of more in the meantime.
         """
-        passed = told._replace(records=[])
+        opened = [one for one in told.opened if not self._was_closed(CursorId(*one[0]))]
+        passed = told._replace(records=[], opened=opened)
         with self._listens():
             for key in told.dropped:
                 dropped = self.get(make_key(key))

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from proxy.session.steps import Steps
     from proxy.session.transactions import Outcome, Step
 
+#: Cursors that are gone and of which nobody has told yet.
+_MOST_EARLY_CURSORS: Final = 10_000
+
 #: Seconds: the others hear that a session is in use once in so many, or they would forget it.
 _STILL_USED: Final = 30.0
 
@@ -77,6 +80,9 @@ class SharedStore(SessionStore):
         self._dropped: list[tuple[bytes, bytes]] = []
         self._opened: dict[CursorId, None] = {}
         self._closed: list[tuple[str, int]] = []
+        #: Cursors that were gone before anybody had told of them, the latest so many: one process
+        #: has read a cursor to its end, and another one is about to say that it was opened.
+        self._early_closed: dict[CursorId, None] = {}
         #: While others' news are taken in, which nobody has to be told again.
         self._listening = False
         self.counts = SharedCounts()
@@ -207,12 +213,17 @@ class SharedStore(SessionStore):
         return session is not None and session.last_use > then
 
     def _take_cursors(self, told: Told) -> None:
-        for cursor, key, namespace, opened in told.opened:
-            session = self.get(make_key(key))
-            if session is not None:
-                self.cursor_opened(CursorId(*cursor), session, namespace, opened)
-        for cursor in told.closed:
-            self.cursor_closed(CursorId(*cursor))
+        for fields, key, namespace, opened in told.opened:
+            cursor, session = CursorId(*fields), self.get(make_key(key))
+            if self._was_closed(cursor):
+                del self._early_closed[cursor]
+            elif session is not None:
+                self.cursor_opened(cursor, session, namespace, opened)
+        for fields in told.closed:
+            self.cursor_closed(CursorId(*fields))
+
+    def _was_closed(self, cursor: CursorId) -> bool:
+        return cursor in self._early_closed
 
     def _take(self, record: Record) -> Matters:
         """Join what is said of a session with what is known."""
@@ -320,12 +331,16 @@ class SharedStore(SessionStore):
     def cursor_opened(self, cursor: CursorId, session: Session, namespace: str, now: float) -> None:
         super().cursor_opened(cursor, session, namespace, now)
         if not self._listening:
+            self._early_closed.pop(cursor, None)
             self._opened[cursor] = None
 
     def cursor_closed(self, cursor: CursorId) -> None:
-        known = self.cursor_session(cursor) is not None
+        if self.cursor_session(cursor) is None:
+            self._early_closed[cursor] = None
+            if len(self._early_closed) > _MOST_EARLY_CURSORS:
+                del self._early_closed[next(iter(self._early_closed))]
         super().cursor_closed(cursor)
-        if not known or self._listening:
+        if self._listening:
             return
         if cursor in self._opened:
             # Nobody has heard of it.

@@ -273,7 +273,8 @@ class SessionStore(ExpiringStore):
 
     def cursor_opened(self, cursor: CursorId, session: Session, namespace: str, now: float) -> None:
         """Note a cursor that a reply has left open; ``namespace`` is ``db.collection``."""
-        self.cursor_closed(cursor)
+        if self.cursor_session(cursor) is not None:
+            self.cursor_closed(cursor)
         if session not in self.with_id(session.id):
             return
         surplus = self._cursors.surplus(session)

@@ -33,8 +33,9 @@ def test_restarts_under_load_are_no_error_in_the_application(tmp_path: Path) -> 
     assert load.done["transaction"] > 0
 
 
-def test_a_program_that_is_replaced_is_missed_by_nobody(tmp_path: Path) -> None:
-    found = restarts.replace(3, tmp_path)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_program_that_is_replaced_is_missed_by_nobody(workers: int, tmp_path: Path) -> None:
+    found = restarts.replace(2, tmp_path, workers)
     assert found.wrong == []
     assert found.load.done["transaction"] > 0
     assert found.storm.seen["answered"] > 0

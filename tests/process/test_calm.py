@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,8 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from proxy.process import draining
+from proxy.process import calm, draining
+from proxy.process.calm import Seen, let_go_in_calm
 from proxy.process.draining import Draining
 from proxy.session.ids import Origin
 from proxy.settings.limits import Limits
@@ -39,17 +42,28 @@ class Connection:
             self.drained = trio.current_time()
 
 
+NUMBERS = itertools.count(1)
+
+
+def operation(command: str) -> Any:
+    return SimpleNamespace(command=command, connection=1, request_id=next(NUMBERS))
+
+
 class Store:
     """Whose sessions do what: cursors, or commands in flight."""
 
     def __init__(self) -> None:
         self.sessions: list[Any] = []
+        self.opened = trio.current_time()
 
     def busy(self, origin: Origin, *commands: str, cursors: int = 0) -> Any:
-        operations = [SimpleNamespace(command=name) for name in commands]
+        operations = [operation(name) for name in commands]
         activity = SimpleNamespace(cursors=dict.fromkeys(range(cursors)), operations=operations)
         self.sessions.append(SimpleNamespace(origin=origin, activity=activity))
         return activity
+
+    def cursor_opened_at(self, _cursor: Any) -> float:
+        return self.opened
 
     def active(self) -> Any:
         return iter([self.sessions, [SimpleNamespace(origin=SHOP, activity=None)]])
@@ -69,12 +83,20 @@ class Scene:
         self.draining.begin(self._nursery, LIMITS, replaced=replaced)
 
 
+@pytest.fixture(autouse=True)
+def _not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is."""
+    monkeypatch.setattr(calm, "_SHARE", math.inf)
+
+
 @pytest.fixture
 def scene(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> Scene:
     return Scene(nursery)
 
 
-async def test_who_reads_nothing_is_told_at_once_and_rests_until_it_has_found_the_other(scene):
+async def test_who_reads_nothing_is_told_at_once_and_rests_until_it_has_found_the_other(
+    scene, autojump_clock
+):
     began = trio.current_time()
     scene.store.busy(SHOP, "update", "ping")
     scene.begin()
@@ -83,12 +105,12 @@ async def test_who_reads_nothing_is_told_at_once_and_rests_until_it_has_found_th
         assert connection.drained == near(began)
     for connection in (scene.working, scene.other[1]):
         assert [resting for _, resting in connection.rests] == [True, False]
-        assert connection.rests[1][0] == near(began + draining._FINDING_SECONDS)
+        assert connection.rests[1][0] == near(began + calm.FINDING_SECONDS)
         assert connection.drained is None
 
 
 @pytest.mark.parametrize("command", ["find", "aggregate", "getMore", ""])
-async def test_whose_cursors_are_open_is_told_when_they_were_read(scene, command):
+async def test_whose_cursors_are_open_is_told_when_they_were_read(scene, autojump_clock, command):
     began = trio.current_time()
     activity = scene.store.busy(SHOP, *filter(None, [command]), cursors=not command)
     scene.begin()
@@ -104,7 +126,7 @@ async def test_whose_cursors_are_open_is_told_when_they_were_read(scene, command
     assert scene.working.rests[-1][1] is False
 
 
-async def test_who_reads_on_and_on_is_held_up_seldom_and_told_in_the_end(scene):
+async def test_who_reads_on_and_on_is_held_up_seldom_and_told_in_the_end(scene, autojump_clock):
     began = trio.current_time()
     scene.store.busy(SHOP, cursors=1)
     scene.begin()
@@ -123,7 +145,103 @@ async def test_who_reads_on_and_on_is_held_up_seldom_and_told_in_the_end(scene):
     assert scene.working.rests[-1][1] is False
 
 
-async def test_nobody_rests_where_there_is_no_other_process(scene):
+async def read_on(activity: Any, seconds: float) -> None:
+    """One batch after the other, each of which takes its time."""
+    end = trio.current_time() + seconds
+    while trio.current_time() < end:
+        await trio.sleep(0.25)
+        activity.operations[0] = operation("getMore")
+    activity.operations.clear()
+    activity.cursors.clear()
+
+
+async def test_on_a_busy_machine_it_is_waited_for_while_cursors_are_read_to_their_ends(
+    scene, autojump_clock
+):
+    began = trio.current_time()
+    activity = scene.store.busy(SHOP, "getMore", cursors=1)
+    scene.begin()
+    await read_on(activity, 2.0)
+    await trio.sleep(0.1)
+    assert scene.watching.drained == near(began + 2)
+    assert scene.working.rests == [(near(began), True)]
+
+
+@pytest.mark.parametrize(("age", "rests"), [(0.0, 3.0), (20.0, 0.3)])
+async def test_it_is_not_waited_for_what_is_read_on_and_on(scene, autojump_clock, age, rests):
+    began = trio.current_time()
+    scene.store.opened = began - age
+    activity = scene.store.busy(SHOP, "getMore", cursors=1)
+    scene.begin()
+    await read_on(activity, 4.0)
+    assert scene.working.rests[:2] == [(near(began), True), (near(began + rests), False)]
+
+
+class Both:
+    """Two workers' connections."""
+
+    def __init__(self, *workers: Draining) -> None:
+        self._workers = workers
+        self.gone = False
+
+    async def look(self, resting):
+        await trio.sleep(0.01)
+        if self.gone:
+            return None
+        seen = [one.see(resting) for one in self._workers]
+        return Seen(frozenset().union(*(one.watching for one in seen)), 0.0)
+
+    async def let_go(self, origins):
+        for one in self._workers:
+            await trio.sleep(0.01)
+            one.tell(origins)
+
+
+async def test_who_works_in_one_worker_rests_while_another_one_lets_its_driver_go(
+    nursery, autojump_clock
+):
+    store = Store()
+    watching, working, bank = Connection(SHOP, monitors=True), Connection(SHOP), Connection(BANK)
+    workers = [
+        Draining({1: watching, 3: bank}, store, alone=False),
+        Draining({2: working}, store, alone=False),
+    ]
+    both = Both(*workers)
+    for one in workers:
+        one.begin(nursery, LIMITS, replaced=True)
+    began = trio.current_time()
+    activity = store.busy(SHOP, cursors=1)
+    nursery.start_soon(let_go_in_calm, both, store, began + 20)
+    await trio.sleep(0.2)
+    assert working.rests == [(near(began), True)]
+    assert watching.drained is None
+    activity.cursors.clear()
+    await trio.sleep(2)
+    assert watching.drained == near(began + 0.2)
+    assert [resting for _, resting in working.rests] == [True, False]
+    assert working.rests[-1][0] == near(watching.drained + calm.FINDING_SECONDS)
+    assert bank.rests == []
+    both.gone = True
+
+
+async def test_a_worker_without_a_word_lets_go_by_itself_in_the_end(nursery, autojump_clock):
+    store = Store()
+    watching, working = Connection(SHOP, monitors=True), Connection(SHOP)
+    one = Draining({1: watching, 2: working}, store, alone=False)
+    began = trio.current_time()
+    one.begin(nursery, LIMITS, replaced=True)
+    one.see({SHOP})
+    await trio.sleep(5)
+    assert working.rests == [
+        (near(began), True),
+        (near(began + draining._LONGEST_REST), False),
+    ]
+    assert watching.drained is None
+    await trio.sleep(20)
+    assert watching.drained == near(began + 20)
+
+
+async def test_nobody_rests_where_there_is_no_other_process(scene, autojump_clock):
     began = trio.current_time()
     scene.store.busy(SHOP, cursors=1)
     scene.begin(replaced=False)
@@ -132,7 +250,7 @@ async def test_nobody_rests_where_there_is_no_other_process(scene):
     assert scene.working.rests == []
 
 
-async def test_nobody_rests_for_longer_than_there_is_time(scene):
+async def test_nobody_rests_for_longer_than_there_is_time(scene, autojump_clock):
     scene.store.busy(SHOP, cursors=1)
     scene.begin()
     await trio.sleep(0.1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -104,6 +106,70 @@ async def test_sockets_go_along() -> None:
         assert pair[1].recv(10) == b"hello"
         arrived.close()
         pair[1].close()
+
+
+@pytest.mark.parametrize("room", [0, 1])
+async def test_sockets_that_there_were_no_descriptors_for_are_asked_for_again(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel does where a process can have no more: it drops those, and says so."""
+    taken: list[tuple[str, int]] = []
+    lost: list[Any] = []
+    gone = trio.Event()
+    real = channel._receive
+    full = True
+
+    def receive(sock: socket.socket) -> tuple[bytes, list[int] | None]:
+        data, files = real(sock)
+        if files is not None and full:
+            for file in files[room:]:
+                os.close(file)
+            del files[room:]
+        return data, files
+
+    def take(name: str, sockets: list[socket.socket]) -> None:
+        taken.append((name, len(sockets)))
+        for sock in sockets:
+            sock.close()
+
+    def note(what: str, arguments: Any) -> None:
+        lost.append((what, arguments))
+        gone.set()
+
+    monkeypatch.setattr(channel, "_receive", receive)
+    pair = socket.socketpair()
+    handlers = {"take": take, "all": lambda: None}
+    async with two(here={"lost": note}, there=handlers) as (here, _):
+        before = len(os.listdir("/proc/self/fd"))
+        here.tell("take", "first", sockets=pair)
+        await gone.wait()
+        assert lost == [("take", ("first",))]
+        full = False
+        here.tell("take", "second", sockets=pair[:1])
+        await here.ask("all")
+        assert len(os.listdir("/proc/self/fd")) == before
+    assert taken == [("second", 1)]
+    for sock in pair:
+        sock.close()
+
+
+def test_the_kernel_says_what_was_lost() -> None:
+    """In a process of its own, which can have so many descriptors and no more."""
+    program = (
+        "import array, os, resource, socket\n"
+        "from proxy.process import channel\n"
+        "one, other = socket.socketpair()\n"
+        "rights = array.array('i', [one.fileno()] * 3)\n"
+        "one.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])\n"
+        "one.sendmsg([b'y'])\n"
+        "highest = max(one.fileno(), other.fileno())\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1,) * 2)\n"
+        "for some in range(2): print(channel._receive(other))\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.splitlines() == ["(b'x', [])", "(b'y', None)"]
 
 
 async def test_a_handler_that_raises_is_whoever_asked_s_to_know(

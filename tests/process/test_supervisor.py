@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import trio
+import trio.testing
 
 from proxy.errors import ConfigError
 from proxy.process import supervisor, worker
@@ -47,7 +48,7 @@ async def test_the_first_one_that_cannot_be_started_is_a_reason_not_to_begin(no_
 
 
 async def test_one_that_does_not_come_up_is_ended(monkeypatch):
-    monkeypatch.setattr(supervisor, "command", lambda _: ["sleep", "1000"])
+    monkeypatch.setattr(worker, "command", lambda _: ["sleep", "1000"])
     monkeypatch.setattr(supervisor, "_STARTING", 0.0)
     monkeypatch.setattr(supervisor, "_GRACE", 0.0)
     ended = await made()._work(0, None)
@@ -63,7 +64,7 @@ async def test_one_that_hangs_is_ended(monkeypatch):
         return "it hangs"
 
     monkeypatch.setattr(Link, "hangs", after_a_while)
-    monkeypatch.setattr(supervisor, "command", lambda _: ["sleep", "1000"])
+    monkeypatch.setattr(worker, "command", lambda _: ["sleep", "1000"])
     monkeypatch.setattr(supervisor, "_GRACE", 0.0)
     one = made()
     ended = {}
@@ -118,8 +119,46 @@ async def test_one_that_comes_up_while_the_proxy_drains_is_told_to_end():
         nursery.cancel_scope.cancel()
 
 
+async def test_workers_leave_before_any_of_them_lets_go_of_clients():
+    one = made()
+    said: list[tuple[int, str]] = []
+    async with trio.open_nursery() as nursery:
+        for slot in range(2):
+            ours, theirs = Channel.pair()
+
+            async def leave(slot: int = slot) -> None:
+                await trio.testing.wait_all_tasks_blocked()
+                said.append((slot, "leave"))
+
+            def stop(_replaced: bool, slot: int = slot) -> None:
+                said.append((slot, "stop"))
+
+            nursery.start_soon(ours.run, {})
+            nursery.start_soon(Channel(theirs).run, {"leave": leave, "stop": stop})
+            one._links[slot] = link = Link(slot, ours, hears=True)
+            link.ready.set()
+        await one._see_off()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert sorted(said[:2]) == [(0, "leave"), (1, "leave")]
+    assert sorted(said[2:]) == [(0, "stop"), (1, "stop")]
+
+
+async def test_one_that_has_drained_is_not_missed(capsys):
+    one = made()
+    ours, theirs = Channel.pair()
+    theirs.close()
+    one._links[0] = link = Link(0, ours)
+    link.ready.set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.run, {})
+        one._drains = True
+        assert await one.clusters[0].look(frozenset()) is None
+    assert "no answer" not in capsys.readouterr().err
+
+
 async def test_one_that_ends_while_the_proxy_is_stopped_already_is_no_problem(monkeypatch):
-    monkeypatch.setattr(supervisor, "command", lambda _: ["true"])
+    monkeypatch.setattr(worker, "command", lambda _: ["true"])
     one = made()
     one._stop.set()
     async with trio.open_nursery() as nursery:

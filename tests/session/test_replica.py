@@ -468,6 +468,37 @@ def test_what_came_after_a_kill_outlives_the_news_of_it() -> None:
         assert (store.open_transactions, store.open_cursors()) == (1, 1)
 
 
+@pytest.mark.parametrize("order", ["open, closed", "closed, open", "closed while it is told of"])
+def test_a_cursor_that_another_process_has_read_to_its_end_is_open_nowhere(order: str) -> None:
+    fleet = Fleet(3)
+    session = fleet.stores[0].use(KEYS[0], 1.0, "alice@app", SHOP)
+    assert session is not None
+    cursor = CursorId(UPSTREAM, 1)
+    fleet.stores[0].cursor_opened(cursor, session, "app.c", 1.0)
+    if order == "closed while it is told of":
+        told = fleet.stores[0].news()
+        fleet.stores[1].cursor_closed(cursor)
+        fleet.tell(0, told)
+    else:
+        fleet.stores[1].cursor_closed(cursor)
+        told = [fleet.stores[0].news(), fleet.stores[1].news()]
+        for number in (0, 1) if order == "open, closed" else (1, 0):
+            fleet.tell(number, told[number])
+    fleet.talk()
+    assert [store.open_cursors() for store in (fleet.hub, *fleet.stores)] == [0] * 4
+    # One of the same number later is another one.
+    fleet.stores[0].cursor_opened(cursor, session, "app.c", 2.0)
+    assert fleet.stores[0].open_cursors() == 1
+
+
+def test_of_cursors_that_nobody_has_told_of_the_latest_are_remembered() -> None:
+    store = SharedStore()
+    for number in range(10_003):
+        store.cursor_closed(CursorId(UPSTREAM, number))
+    assert len(store._early_closed) == 10_000
+    assert CursorId(UPSTREAM, 2) not in store._early_closed
+
+
 @given(st.integers(1, 7))
 def test_news_come_in_parts(most: int) -> None:
     store = SharedStore()

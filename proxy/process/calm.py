@@ -1,0 +1,142 @@
+"""When the connections are let go by which clients watch, where another process serves already.
+
+Some drivers (Go, Java) ask a cursor's next batch of the pool without waiting for a server, and fail
+while that is given up and until the server was found again, which takes milliseconds. So who
+watches is told while the application reads no cursor. Such a moment is brought about: what begins
+something new waits until the cursors that are open have been read, and then until the driver has
+found the other process.
+
+An application uses connections of several workers and watches by one of them. So one process looks
+for all of them: requests rest in every worker before it is looked who reads, and until all of those
+that watch are let go.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from time import thread_time
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+import trio
+
+if TYPE_CHECKING:
+    from proxy.session.ids import Origin
+    from proxy.session.store import SessionStore
+
+    Origins = AbstractSet[Origin | None]
+
+#: How often it is looked who watches the server by now, and who reads no cursor.
+LOOK_SECONDS: Final = 0.05
+_SHORT_LOOK_SECONDS: Final = 0.005
+#: No more of the time than this part of it goes by looking.
+_SHARE: Final = 0.1
+
+#: How long requests wait for the driver to find the other process; and how long for a moment
+#: without cursors, without and with progress, before they have some time to go on.
+FINDING_SECONDS: Final = 0.5
+_HOLD_SECONDS: Final = 0.3
+_MOST_HOLD_SECONDS: Final = 3.0
+_FREE_SECONDS: Final = 1.0
+
+#: Seconds: a cursor that was open for longer (a change stream) is not about to end.
+_LONG_SECONDS: Final = 10.0
+
+#: Commands whose replies may open a cursor, or have one to be read on.
+_READING: Final = frozenset(
+    {"aggregate", "bulkWrite", "find", "getMore", "listCollections", "listIndexes"}
+)
+
+
+class Seen(NamedTuple):
+    """Whose connections watch and were not told yet, and how many seconds it took to look."""
+
+    watching: Origins
+    seconds: float
+
+
+class Watchers(Protocol):
+    """The connections of one process, or of several."""
+
+    async def look(self, resting: Origins) -> Seen | None:
+        """Have new requests of these rest, and of nobody else; None where nobody is left.
+
+        What they have begun before is known behind it.
+        """
+
+    async def let_go(self, origins: Origins) -> None:
+        """Tell the connections of these that watch."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What is read of an origin's cursors: requests in flight, and cursors; since when the oldest
+    of those is open."""
+
+    now: set[tuple[object, ...]] = field(default_factory=set)
+    oldest: float = math.inf
+
+
+@dataclass(slots=True)
+class _Rest:
+    """Of an origin's requests: it ends at ``until``, or did, having begun at ``since``. Meanwhile
+    this was ``read`` last."""
+
+    since: float
+    until: float
+    read: set[tuple[object, ...]] = field(default_factory=set)
+
+    def goes_on(self, reading: _Reading, now: float) -> None:
+        """It lasts on while cursors are read to their ends, which takes time on a busy machine."""
+        if reading.now != self.read and reading.oldest > self.since - _LONG_SECONDS:
+            self.read = reading.now
+            self.until = min(now + _HOLD_SECONDS, self.since + _MOST_HOLD_SECONDS)
+
+
+async def let_go_in_calm(watchers: Watchers, store: SessionStore, end: float) -> None:
+    """Until the time ``end`` let go of those whose clients read no cursor, as ``store`` knows."""
+    rests: dict[Origin | None, _Rest] = {}
+    while (now := trio.current_time()) < end:
+        resting = {origin for origin, rest in rests.items() if now < rest.until}
+        seen = await watchers.look(resting)
+        if seen is None:
+            return
+        began = thread_time()
+        now = trio.current_time()
+        waiting = seen.watching & resting
+        reading = _reading(store) if waiting else {}
+        spent = seen.seconds + thread_time() - began
+        calm = waiting - reading.keys()
+        if calm:
+            await watchers.let_go(calm)
+            now = trio.current_time()
+        for origin in waiting:
+            if origin in calm:
+                rests[origin] = _Rest(now, now + FINDING_SECONDS)
+            else:
+                rests[origin].goes_on(reading[origin], now)
+        rests = {one: rest for one, rest in rests.items() if now < rest.until + _FREE_SECONDS}
+        fresh = seen.watching - rests.keys()
+        rests |= {origin: _Rest(now, now + _HOLD_SECONDS) for origin in fresh}
+        least = _SHORT_LOOK_SECONDS if seen.watching or resting else LOOK_SECONDS
+        await trio.sleep(0.0 if fresh else max(least, spent / _SHARE))
+
+
+def _reading(store: SessionStore) -> dict[Origin | None, _Reading]:
+    """Who has cursors open, or may have some soon."""
+    found: defaultdict[Origin | None, _Reading] = defaultdict(_Reading)
+    for some in store.active():
+        for session in some:
+            activity = session.activity
+            if activity is None:
+                continue
+            running = [one for one in activity.operations if one.command in _READING]
+            if running or activity.cursors:
+                reading = found[session.origin]
+                reading.now.update((one.connection, one.request_id) for one in running)
+                reading.now.update(activity.cursors)
+                opened = map(store.cursor_opened_at, activity.cursors)
+                reading.oldest = min([reading.oldest, *filter(None, opened)])
+    return found

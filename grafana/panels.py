@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from grafana.promql import quantile
+from grafana.promql import CHOSEN, of, quantile
 
 #: Grafana's grid is so many columns wide.
 _COLUMNS: Final = 24
@@ -29,7 +29,8 @@ class Query:
 class Panel:
     """One panel: ``kind`` is Grafana's name for it, ``unit`` as Grafana knows units.
 
-    ``help`` says what to make of it. ``limits`` are (value, colour) steps above green.
+    ``help`` says what to make of it. ``limits`` are (value, colour) steps above green. ``page`` is
+    the view of the proxy's own page that shows the same of the moment.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Panel:
     help: str = ""
     stack: bool = False
     limits: tuple[tuple[float, str], ...] = ()
+    page: str = ""
     columns: tuple[str, ...] = ()
     names: tuple[tuple[str, str], ...] = ()
 
@@ -52,11 +54,60 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Lines across all panels where ``expr`` has a value, each with ``text``."""
+
+    name: str
+    expr: str
+    text: str
+    colour: str
+
+
+#: What one wants to see beside everything else.
+MARKS: Final = (
+    Mark(
+        "Restart",
+        f"changes(process_start_time_seconds{{{CHOSEN}}}[1m]) > 0"
+        f" and on (instance) {of('build_info')}",
+        "{{instance}} was restarted",
+        "purple",
+    ),
+    Mark(
+        "Reload",
+        f"changes({of('config_last_reload_success_timestamp_seconds')}[1m]) > 0",
+        "{{instance}} read its settings again",
+        "blue",
+    ),
+    Mark(
+        "Kill",
+        f"sum by (instance) (increase({of('sessions_killed_total', initiator='admin')}[1m])) > 0",
+        "an operator killed sessions at {{instance}}",
+        "red",
+    ),
+    Mark(
+        "Election",
+        f"max by (upstream) (changes({of('upstream_primary')}[1m])) > 0"
+        f" and on (upstream) max by (upstream) ({of('upstream_primary')}) == 1",
+        "{{upstream}} became primary",
+        "orange",
+    ),
+    Mark(
+        "Burst of refusals",
+        "sum by (instance, rule) (increase("
+        f"{of('rule_decisions_total', decision='refused')}[1m])) > 100",
+        "{{rule}} at {{instance}} refused more than 100 in a minute",
+        "yellow",
+    ),
+)
+
+
+@dataclass(frozen=True)
 class Dashboard:
     uid: str
     title: str
     description: str
     rows: tuple[Row, ...] = field(default=())
+    marks: tuple[Mark, ...] = field(default=MARKS)
 
 
 def series(title: str, *queries: Query, **how: Any) -> Panel:  # noqa: ANN401 - fields of a Panel
@@ -102,11 +153,12 @@ def made(dashboard: Dashboard) -> Json:
         "templating": {
             "list": [
                 _datasource(),
+                _chosen("job", "Job", "build_info"),
                 _chosen("instance", "Proxy", "build_info"),
                 _chosen("cluster", "Cluster", "sessions"),
             ]
         },
-        "annotations": {"list": []},
+        "annotations": {"list": [_annotation(one) for one in dashboard.marks]},
         "panels": _laid_out(dashboard.rows),
     }
 
@@ -188,6 +240,7 @@ def _panel(panel: Panel) -> Json:
         "type": panel.kind,
         "title": panel.title,
         "description": panel.help,
+        "links": _page_link(panel.page) if panel.page else [],
         "datasource": DATASOURCE,
         "targets": [
             {
@@ -204,6 +257,32 @@ def _panel(panel: Panel) -> Json:
         "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
         "options": _options(panel),
         "transformations": _transformations(panel),
+    }
+
+
+def _page_link(view: str) -> list[Json]:
+    """To the page of the proxy that is chosen."""
+    return [
+        {
+            "title": "On the page of the proxy (choose one above)",
+            "url": f"http://${{instance:raw}}/#{view}",
+            "targetBlank": True,
+        }
+    ]
+
+
+def _annotation(mark: Mark) -> Json:
+    return {
+        "name": mark.name,
+        "datasource": DATASOURCE,
+        "enable": True,
+        "hide": False,
+        "iconColor": mark.colour,
+        "expr": mark.expr,
+        "step": "30s",
+        "titleFormat": mark.name,
+        "textFormat": mark.text,
+        "useValueForTime": False,
     }
 
 

@@ -1,5 +1,5 @@
-"""PromQL over the chosen proxies and clusters: ``$instance`` and ``$cluster`` are what is chosen at
-the top of a dashboard."""
+"""PromQL over the chosen proxies and clusters: ``$job``, ``$instance`` and ``$cluster`` are what is
+chosen at the top of a dashboard."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 _METRIC: Final = "mongo_session_proxy_"
 
 #: The proxies that are chosen.
-CHOSEN: Final = 'instance=~"$instance"'
+CHOSEN: Final = 'job=~"$job", instance=~"$instance"'
 
 #: The clusters that are chosen. All of them are also the only one of a proxy, which has no label.
 _CLUSTERS: Final = 'cluster=~"$cluster"'
@@ -68,6 +68,14 @@ def quantile(share: float, name: str, by: str = "") -> str:
     grouping = f"le, {by}" if by else "le"
     buckets = f"sum by ({grouping}) (rate({of(f'{name}_bucket')}[$__rate_interval]))"
     return f"histogram_quantile({share:g}, {buckets})"
+
+
+def most(expr: str) -> str:
+    """The highest that each of them was in the range that is shown, and not only at its end.
+
+    It is looked at every full minute, of which the last one is to be behind what came last.
+    """
+    return f"max_over_time(({expr})[$__range:1m] offset -1m)"
 
 
 def top(count: int, expr: str) -> str:

@@ -23,6 +23,7 @@ SHIPPED: Final = (
     "deploy/mongo-session-proxy.service",
     "deploy/mongo-session-proxy.socket",
     "deploy/redirect",
+    "docs/operation.md",
     "grafana/alerts.yml",
     "grafana/dashboards",
     "grafana/prometheus.yml",

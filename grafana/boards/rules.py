@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.panels import Dashboard, Query, Row, number, series, table
-from grafana.promql import highest, increase, instead, of, rate, top
+from grafana.promql import highest, increase, instead, most, of, rate, top
 
 BOARD: Final = Dashboard(
     "mongo-session-proxy-rules",
@@ -55,10 +55,12 @@ BOARD: Final = Dashboard(
                     "Latest incidents of sessions",
                     top(
                         20,
-                        highest(
-                            "incident_last_timestamp_seconds",
-                            "kind, user, application, driver",
-                            'rule=""',
+                        most(
+                            highest(
+                                "incident_last_timestamp_seconds",
+                                "kind, user, application, driver",
+                                'rule=""',
+                            )
                         ),
                     )
                     + " * 1000",
@@ -82,10 +84,12 @@ BOARD: Final = Dashboard(
                     top(
                         20,
                         instead(
-                            highest(
-                                "incident_last_timestamp_seconds",
-                                "rule, kind, user, application, driver",
-                                'rule!=""',
+                            most(
+                                highest(
+                                    "incident_last_timestamp_seconds",
+                                    "rule, kind, user, application, driver",
+                                    'rule!=""',
+                                )
                             ),
                             "kind",
                             reported="would be refused",
@@ -109,6 +113,35 @@ BOARD: Final = Dashboard(
                     unit="ops",
                     width=12,
                     help="Would be refused: by a rule in mode report. The requests went through.",
+                ),
+                table(
+                    "Refusals by user",
+                    top(
+                        20,
+                        instead(
+                            "sum by (decision, rule, user, application)"
+                            f" (increase({of('user_refusals_total')}[$__range])) > 0",
+                            "decision",
+                            reported="would be refused",
+                        ),
+                    ),
+                    ("decision", "rule", "user", "application"),
+                    "times in the range",
+                ),
+                series(
+                    "Refusals by user over time",
+                    Query(
+                        top(
+                            10,
+                            rate(
+                                "user_refusals_total", "rule, user, application", decision="refused"
+                            ),
+                        ),
+                        "{{user}} {{application}} {{rule}}",
+                    ),
+                    unit="ops",
+                    width=12,
+                    page="incidents",
                 ),
                 table(
                     "Rules in force",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.panels import Dashboard, Query, Row, number, series, table
-from grafana.promql import highest, increase, of, rate, top, total
+from grafana.promql import highest, increase, most, of, rate, top, total
 
 BOARD: Final = Dashboard(
     "mongo-session-proxy-sessions",
@@ -78,6 +78,7 @@ BOARD: Final = Dashboard(
                     "By owner",
                     Query(top(10, total("owner_live_sessions", "owner")), "{{owner}}"),
                     Query(top(10, total("owner_sessions", "owner")), "{{owner}} known"),
+                    page="groups",
                     help="Without a name: nobody was authenticated. Known are those, too, that were"
                     " ended or killed.",
                 ),
@@ -101,7 +102,7 @@ BOARD: Final = Dashboard(
                 ),
                 table(
                     "Owners near their budget",
-                    top(10, f"max by (owner) ({of('owner_budget_used_ratio')})"),
+                    top(10, most(f"max by (owner) ({of('owner_budget_used_ratio')})")),
                     ("owner",),
                     "budget used",
                     unit="percentunit",
@@ -110,7 +111,7 @@ BOARD: Final = Dashboard(
                 ),
                 table(
                     "Applications near their budget",
-                    top(10, f"max by (application) ({of('application_budget_used_ratio')})"),
+                    top(10, most(f"max by (application) ({of('application_budget_used_ratio')})")),
                     ("application",),
                     "budget used",
                     unit="percentunit",
@@ -118,7 +119,9 @@ BOARD: Final = Dashboard(
                 ),
                 table(
                     "Growing applications",
-                    top(10, f"sum by (application) (delta({of('application_sessions')}[15m]))"),
+                    top(
+                        10, most(f"sum by (application) (delta({of('application_sessions')}[15m]))")
+                    ),
                     ("application",),
                     "more than 15 minutes ago",
                     width=8,
@@ -127,7 +130,7 @@ BOARD: Final = Dashboard(
                 ),
                 table(
                     "Largest groups",
-                    top(20, total("group_sessions", "owner, application, driver")),
+                    top(20, most(total("group_sessions", "owner, application, driver"))),
                     ("owner", "application", "driver"),
                     "sessions",
                     help="An estimate for owners with more than a thousand.",
@@ -136,14 +139,17 @@ BOARD: Final = Dashboard(
                     "Growing groups",
                     top(
                         20,
-                        f"sum by (owner, application, driver) (delta({of('group_sessions')}[15m]))",
+                        most(
+                            "sum by (owner, application, driver)"
+                            f" (delta({of('group_sessions')}[15m]))"
+                        ),
                     ),
                     ("owner", "application", "driver"),
                     "more than 15 minutes ago",
                 ),
                 table(
                     "Growing owners",
-                    top(10, f"sum by (owner) (delta({of('owner_sessions')}[15m]))"),
+                    top(10, most(f"sum by (owner) (delta({of('owner_sessions')}[15m]))")),
                     ("owner",),
                     "more than 15 minutes ago",
                     width=8,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.panels import Dashboard, Query, Row, number, series, table
-from grafana.promql import highest, quantile, rate, top, total
+from grafana.promql import highest, most, quantile, rate, top, total
 
 BOARD: Final = Dashboard(
     "mongo-session-proxy-transactions",
@@ -37,7 +37,9 @@ BOARD: Final = Dashboard(
                 ),
                 table(
                     "Idle transactions",
-                    top(10, highest("transaction_idle_seconds", "owner, application, driver")),
+                    top(
+                        10, most(highest("transaction_idle_seconds", "owner, application, driver"))
+                    ),
                     ("owner", "application", "driver"),
                     "waits for",
                     unit="s",
@@ -46,9 +48,33 @@ BOARD: Final = Dashboard(
                 ),
                 table(
                     "Open transactions by owner",
-                    top(10, total("owner_open_transactions", "owner")),
+                    top(10, most(total("owner_open_transactions", "owner"))),
                     ("owner",),
                     "open",
+                ),
+            ),
+        ),
+        Row(
+            "Who, over time",
+            (
+                series(
+                    "Idle transactions by owner",
+                    Query(
+                        top(10, highest("transaction_idle_seconds", "owner, application")),
+                        "{{owner}} {{application}}",
+                    ),
+                    unit="s",
+                    page="transactions?sort=-idle",
+                ),
+                series(
+                    "Transactions by owner",
+                    Query(top(10, total("owner_open_transactions", "owner")), "{{owner}}"),
+                    page="transactions",
+                ),
+                series(
+                    "Cursors by owner",
+                    Query(top(10, total("owner_cursors", "owner")), "{{owner}}"),
+                    page="cursors",
                 ),
             ),
         ),

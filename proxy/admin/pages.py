@@ -14,6 +14,7 @@ from proxy.admin.http import Asked, Page
 from proxy.admin.messages import JSON, TEXT, UNAUTHORIZED, Answer, text
 from proxy.admin.overview import By, KillingIsOffError, TokenNeededError
 from proxy.admin.query import QueryError, position
+from proxy.admin.runbooks import runbook
 from proxy.admin.web import put_together
 from proxy.listing.slices import in_slices
 
@@ -43,6 +44,7 @@ def pages(overview: Overview) -> dict[str, Page]:
         "/metrics": Page(site.metrics, vital=True),
         "/readyz": Page(site.readyz, open=True, vital=True),
         "/rules": Page(site.rules),
+        "/runbook": Page(site.runbook, open=True),
         "/sessions": Page(partial(site.listing, "sessions")),
         "/summary": Page(site.summary),
         "/transactions": Page(partial(site.listing, "transactions")),
@@ -74,6 +76,7 @@ _HELP: Final = """\
 /close         POST {"conn": NUMBER, "dry_run": true}: close that connection. These four take
                "cluster": NAME where there are several
 /metrics       for Prometheus
+/runbook       what to do about an alert: ?alert=NAME
 /healthz       whether the process is alive
 /readyz        whether upstream can be reached and clients are taken; ?cluster=NAME asks for one
 """
@@ -95,6 +98,9 @@ class _Pages:
 
     async def help(self, _asked: Asked) -> Answer:
         return Answer(200, TEXT, _HELP.encode())
+
+    async def runbook(self, asked: Asked) -> Answer:
+        return text(200, runbook(asked.query.get("alert", "")))
 
     async def healthz(self, _asked: Asked) -> Answer:
         return text(200, "ok")

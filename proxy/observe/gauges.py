@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from policies.session_budget import SessionBudget
 from proxy.counting import OTHER
+from proxy.observe.families import counter
 from proxy.observe.labels import clean
 from proxy.observe.session_gauges import SessionReading, slices
 from proxy.observe.telemetry import MOST_INCIDENTS
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 #: A replica set has at most 50 members, of which those that clients see are fewer.
 _MOST_MEMBERS: Final = 32
 _MOST_RULES: Final = 30
+
+#: Users and applications, each with each rule, whose refusals are named.
+TOP_REFUSED: Final = 50
 
 #: Looked at before others have their turn, which takes about a millisecond.
 _CONNECTIONS_AT_ONCE: Final = 200
@@ -200,6 +204,14 @@ class _Reading:
             f"(reported), and when last; the {MOST_INCIDENTS} latest of both.",
             ("kind", "rule", "user", "application", "driver", "driver_version"),
             {who: epoch + when for who, when in latest},
+        )
+        self._page.append(
+            counter(
+                "user_refusals_total",
+                "What users were refused, or would have been (reported), by those with most.",
+                ("decision", "rule", "user", "application"),
+                {tuple(who): count for who, count in telemetry.refusals.most(TOP_REFUSED).items()},
+            )
         )
 
 

@@ -7,7 +7,10 @@ may have a line again.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from functools import lru_cache
+from heapq import nlargest
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from proxy.logs import SELDOM_SECONDS
@@ -115,6 +118,17 @@ class Refusals:
             if whose in said:
                 whole.add(said[whose])
         return whole.row() if whole.count else {}
+
+    def most(self, count: int) -> dict[Whose, int]:
+        """How often all processes have refused or reported: the accounts with most."""
+        found: Counter[Whose] = Counter()
+        for whose, account in self._own.items():
+            found[whose] += account.count
+        for said in self._elsewhere.values():
+            for whose, plain in said.items():
+                found[whose] += plain[0]
+        decided = [one for one in found.items() if one[0].kind in ("refused", "reported")]
+        return dict(nlargest(count, decided, key=itemgetter(1)))
 
     def _account(self, whose: Whose) -> Account:
         account = self._own.pop(whose, None) or Account(0.0)

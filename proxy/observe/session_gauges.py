@@ -94,6 +94,17 @@ class SessionReading:
             top(live),
         )
         yield from self._budgets.users(live, sessions)
+        cursors: Counter[str] = Counter()
+        for some in slices(self._store.cursor_owners(), _OWNERS_AT_ONCE):
+            for owner, count in some:
+                cursors[owner.name] += count
+            yield
+        self._page.gauge(
+            "owner_cursors",
+            "Open cursors by the owners that have most.",
+            ("owner",),
+            top(cursors),
+        )
         yield from self._groups(most)
 
     def _groups(self, owners: list[Owner]) -> Iterator[None]:

@@ -49,6 +49,10 @@ class OpenCursors:
         """When the one that is open for longest was opened."""
         return next(iter(self._opened.values()), None)
 
+    def owners(self) -> list[tuple[Owner, int]]:
+        """Who has how many."""
+        return [(owner, len(own)) for owner, own in self._of_owner.items()]
+
     def surplus(self, session: Session) -> CursorId | None:
         """What has to be forgotten before ``session`` can have another one; None for nothing."""
         activity = session.activity

@@ -181,6 +181,10 @@ class SessionIndex:
         """How many cursors are open."""
         return len(self._cursors)
 
+    def cursor_owners(self) -> list[tuple[Owner, int]]:
+        """Who has how many cursors open."""
+        return self._cursors.owners()
+
     def oldest_cursor(self) -> float | None:
         """When the cursor that is open for longest was opened."""
         return self._cursors.oldest()

@@ -86,13 +86,39 @@ def test_panels_are_complete_and_do_not_overlap(name: str) -> None:
         assert panel["targets"]
         assert panel["fieldConfig"]["defaults"]["unit"]
         for target in panel["targets"]:
-            assert 'instance=~"$instance"' in target["expr"]
+            assert 'job=~"$job", instance=~"$instance"' in target["expr"]
             assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= set(
                 re.findall(r"\w+", target["expr"])
             )
     variables = {variable["name"] for variable in document["templating"]["list"]}
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(document)))
-    assert used - {"__rate_interval", "__all"} <= variables
+    assert used - {"__rate_interval", "__range", "__all"} <= variables
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_what_matters_is_marked_in_every_panel(name: str) -> None:
+    marks = board(name)["annotations"]["list"]
+    assert [mark["name"] for mark in marks] == [
+        *("Restart", "Reload", "Kill", "Election", "Burst of refusals")
+    ]
+    for mark in marks:
+        assert set(re.findall(r"\{\{(\w+)\}\}", mark["textFormat"])) <= set(
+            re.findall(r"\w+", mark["expr"])
+        )
+
+
+@pytest.mark.parametrize("name", ["rules", "sessions", "transactions"])
+def test_tables_of_who_it_was_are_of_the_whole_range(name: str) -> None:
+    for panel in panels(name):
+        if panel["type"] == "table" and panel["title"] != "Rules in force":
+            assert "$__range" in panel["targets"][0]["expr"], panel["title"]
+
+
+def test_panels_lead_to_the_page_of_a_proxy() -> None:
+    links = [link["url"] for name in BOARDS for panel in panels(name) for link in panel["links"]]
+    assert "http://${instance:raw}/#transactions?sort=-idle" in links
+    views = {url.partition("#")[2].partition("?")[0] for url in links}
+    assert views <= {"groups", "transactions", "cursors", "incidents"}
 
 
 def test_dashboards_are_told_apart() -> None:

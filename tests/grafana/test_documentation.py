@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from proxy.admin.runbooks import runbook, runbooks
 from proxy.observe.families import PREFIX, Page
 from tests.grafana.test_dashboards import FOLDER
 from tests.running import recording
@@ -29,6 +30,17 @@ async def test_metrics() -> None:
     documented = [(name, kind, labels.strip()) for name, kind, labels in _ROW.findall(TEXT)]
     assert len(documented) == len(set(documented))
     assert set(documented) == exported
+
+
+def test_every_alert_says_what_to_do() -> None:
+    rules = (FOLDER / "alerts.yml").read_text()
+    names = re.findall(r"- alert: (\w+)", rules)
+    assert list(runbooks()) == names
+    for name in names:
+        assert len(runbook(name).split()) > 3
+    address = "http://{{ $labels.instance }}/runbook?alert="
+    assert re.findall(r'runbook_url: "([^"]+)"', rules) == [address + name for name in names]
+    assert "TransactionIdle" in runbook("no such alert")
 
 
 def test_alerts() -> None:

@@ -55,6 +55,8 @@ EMPTY = {
     ("alert", "SessionsFullSoon"): "sessions do not come near a million in seconds",
     ("alert", "ApplicationLeaksSessions"): "a thousand sessions more take longer than this test",
     ("alert", "TransactionIdle"): "nobody waits half a minute here",
+    ("alert", "ProxySlow"): "it is not",
+    ("alert", "ProtocolViolations"): "everybody keeps to the protocol",
     ("alert", "WorkersDieAgainAndAgain"): "there is one process here, which lives",
     ("alert", "AuditLinesLost"): "the disk is not full",
     ("alert", "UpstreamDown"): "upstream is up",
@@ -205,6 +207,9 @@ class Prometheus:
             expr.replace("$instance", ".*")
             .replace("$cluster", ".*")
             .replace("$__rate_interval", "30s")
+            .replace("[$__range:1m] offset -1m", "[5m:1s] offset -1s")
+            .replace("$__range", "5m")
+            .replace("$job", ".*")
         )
         return [
             (one["metric"], float(one["value"][1]))
@@ -314,7 +319,7 @@ _BOBS = user_digest("bob", "admin")
 
 
 #: Fires, or not, with what else the machine does; alerts.test.yml tries both.
-EITHER = "EventLoopLags"
+EITHER = ("EventLoopLags", "ManyErrors", "ManyRefusals")
 
 
 @pytest.fixture(scope="module")
@@ -366,7 +371,7 @@ def test_alerts_can_be_evaluated(scraped: Prometheus) -> None:
     for rule in rules:
         assert rule["health"] in ("ok", "unknown"), rule.get("lastError")
         found = scraped.query(rule["query"])
-        if rule["name"] == EITHER:
+        if rule["name"] in EITHER:
             continue
         assert bool(found) != (("alert", rule["name"]) in EMPTY), rule["name"]
 

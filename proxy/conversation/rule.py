@@ -160,7 +160,8 @@ class Decision:
     """What one rule said about one request, to be counted and audited.
 
     ``refused`` is false in mode report. ``failed`` says that the rule raised ``failure``.
-    ``as_server`` says that upstream would say the same in the same case.
+    ``as_server`` says that upstream would say the same in the same case. ``subject`` is what the
+    request is about.
     """
 
     rule: str
@@ -168,6 +169,7 @@ class Decision:
     error: CommandError
     failure: Exception | None = None
     as_server: bool = False
+    subject: Subject | None = None
 
     @property
     def failed(self) -> bool:
@@ -242,7 +244,8 @@ class Rules:
                 refused = refused and not any(rule is one for one in self._lenient)
             if error is not None:
                 as_server = failure is None and getattr(rule, "speaks_as_server", False)
-                decisions.append(Decision(rule.name, refused, error, failure, as_server))
+                subject = context.subject
+                decisions.append(Decision(rule.name, refused, error, failure, as_server, subject))
                 if refused:
                     break
         return decisions

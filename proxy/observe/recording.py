@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from proxy.observe.telemetry import Telemetry
     from proxy.session.ids import LogicalSessionId, Origin
     from proxy.session.suspicion import Suspicion
+    from proxy.wire.subjects import Subject
 
 
 #: What the log says of each kind of incident that is written down.
@@ -39,6 +40,10 @@ _SAID: Final = {
     "txn_number_backwards": "txnNumber goes backwards",
     "txn_number_reused": "txnNumber used twice",
 }
+
+
+#: Namespaces of one request that are written down.
+_NAMESPACES: Final = 10
 
 
 class DecisionRecorder:
@@ -115,7 +120,7 @@ class DecisionRecorder:
             self._failed(decision.rule).warn(
                 now, rule=decision.rule, conn=desk.connection, exc_info=decision.failure
             )
-        self._account(incident, decision.error, decided, command, now, desk, lsid)
+        self._account(incident, decision.error, decided, command, now, desk, lsid, decision.subject)
 
     def control(
         self,
@@ -190,6 +195,7 @@ class DecisionRecorder:
         now: float,
         desk: Asker,
         lsid: LogicalSessionId | None,
+        subject: Subject | None = None,
     ) -> None:
         """Keep account of a refusal or a report, write it down, and say it unless it was lately."""
         name, value = ("", None) if error.bound is None else error.bound
@@ -204,6 +210,7 @@ class DecisionRecorder:
         if self._flight is not None:
             which = "" if lsid is None else lsid.id.hex()
             told = latest | {"rule": incident.rule or None, "session": which, "client": None}
+            told |= about(subject)
             self._flight.happened(incident.kind, told, desk.identity.name, desk.origin)
         account = self._note(incident, latest)
         times = account.row()
@@ -223,6 +230,7 @@ class DecisionRecorder:
                 count=times["count"],
                 first=times["first"],
                 last=times["last"],
+                **about(subject),
             ),
         )
         self._say(incident, account, now)
@@ -293,6 +301,17 @@ class DecisionRecorder:
         who = whose(desk.connection, name, desk.origin, desk.upstream)
         what = _what(command, decision, _redacted(reason) if reason else "", rule, targets)
         self._audit.append(f"{who}, {what}, {more}" if more else f"{who}, {what}")
+
+
+def about(subject: Subject | None) -> dict[str, Any]:
+    """What a request was about, to be written down: the first of the namespaces that it named, and
+    ``""`` for those that cannot be told or are too many."""
+    if subject is None:
+        return {}
+    names = [shown(name) for name in subject.namespaces[:_NAMESPACES]]
+    if len(subject.namespaces) > _NAMESPACES:
+        names.append("")
+    return {"namespaces": names, "writes": subject.writes}
 
 
 # Most lines say twice the same: who it was as the last line of the connection, what it was as many

@@ -57,6 +57,8 @@ class Event:
     outcome: str = ""
     decision: str = ""
     rule: str = ""
+    namespaces: tuple[str, ...] | None = None
+    writes: bool | None = None
 
 
 @dataclass(slots=True)
@@ -164,8 +166,11 @@ def _events(row: Mapping[str, Any], started: Iterable[object]) -> Iterator[Event
             yield start
         yield over
     elif kind in ("refused", "reported"):
-        for _ in range(int(row.get("count", 1))):
-            yield _event({**row, "decision": kind}, "command")
+        count = int(row.get("count", 1))
+        # Of several the latest only has its namespaces here.
+        known = {} if count == 1 else {"namespaces": None, "writes": None}
+        for _ in range(count):
+            yield _event({**row, **known, "decision": kind}, "command")
     elif kind == "kill" and not row.get("operator"):
         yield _event({**row, "decision": row.get("kind")}, "command")
 
@@ -194,6 +199,8 @@ def _event(row: Mapping[str, Any], kind: str) -> Event:
         str(row.get("outcome") or ""),
         str(row.get("decision") or ""),
         str(row.get("rule") or ""),
+        None if row.get("namespaces") is None else tuple(map(str, row["namespaces"])),
+        row.get("writes"),
     )
 
 

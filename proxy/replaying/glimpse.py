@@ -59,10 +59,13 @@ class Glimpse:
 
     @property
     def namespaces(self) -> tuple[str, ...]:
-        _unknown("the namespaces")
+        known = self._event.namespaces
+        return _unknown("the namespaces") if known is None else known
 
     @property
     def writes(self) -> bool:
+        if self._event.writes is not None:
+            return self._event.writes
         command = self.command
         return _unknown("whether it writes") if command in LOOKED_INTO else command not in READING
 

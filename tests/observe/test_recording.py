@@ -21,6 +21,7 @@ from proxy.session.identity import Identity, user_digest
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.store import SessionStore
 from proxy.session.suspicion import Suspicion
+from proxy.wire.subjects import Subject
 from tests.embedded.support import USERS, node
 from tests.observe.test_gauges import Read
 from tests.proxied import ProxiedClient, Proxy
@@ -279,3 +280,15 @@ def test_a_rule_that_fails_again_and_again_is_logged_seldom() -> None:
         ("ownership", 1),
     ]
     assert all(line["exc_info"] is failure and line["conn"] == 7 for line in failed)
+
+
+def test_what_a_refused_request_was_about_is_written_down() -> None:
+    made = Recorded()
+    many = tuple(f"db.c{number}" for number in range(11))
+    for subject in (Subject("drop", ("db.c",), True), Subject("bulkWrite", many, True), None):
+        decision = Decision("ownership", True, refusals.NO_USERS, subject=subject)
+        made.recorder.ruled(decision, "drop", 5.0, made.desk)
+    first, second, third = made.audit.lines
+    assert (first["namespaces"], first["writes"]) == (["db.c"], True)
+    assert second["namespaces"] == [*many[:10], ""]
+    assert "namespaces" not in third

@@ -125,6 +125,18 @@ def test_what_is_not_written_down_is_not_guessed(replayed) -> None:
     assert replayed(looking_at("broken"), audited())["failed"] == {"no_drops": "by zero"}
 
 
+def test_namespaces_are_written_down_by_now(replayed) -> None:
+    about = {"namespaces": ["db.c"], "writes": True}
+    found = replayed(looking_at("namespaces", "('db.c',)"), audited("aggregate", **about))
+    assert len(found["refused"]) == 1
+    found = replayed(looking_at("writes", "True"), audited("aggregate", **about))
+    assert len(found["refused"]) == 1
+    # Of several that were the same in a history the latest only has them.
+    rows = [happened("reported", 1, None, command="drop", count=count, **about) for count in (1, 2)]
+    found = replayed(looking_at("namespaces", "('db.c',)"), *rows, history=True)
+    assert (len(found["refused"]), found["unknown"][0]["count"]) == (1, 2)
+
+
 BUDGET = "[policies.session_budget]\nper_user = 1\n"
 
 

@@ -76,15 +76,23 @@ def shared(
     made_by: Origin, owner: str, origin: Origin, user: str, command: str, lsid: LogicalSessionId
 ) -> Suspicion:
     """A session that ``owner`` made from one origin is used by ``user`` from another one."""
-    reason = f"made by {described(made_by, owner)}, now used by {described(origin, user)}"
-    return Suspicion(SHARED, reason, command, lsid)
+    one, other = _told_apart(made_by, owner, origin, user)
+    return Suspicion(SHARED, f"made by {one}, now used by {other}", command, lsid)
 
 
-def described(origin: Origin, user: str) -> str:
-    """Who that is, in words."""
-    driver = f"{origin.driver} {origin.driver_version}".strip()
-    said = (user, origin.application, driver, origin.platform)
-    return ", ".join(part for part in said if part) + f" at {origin.client}"
+def _told_apart(one: Origin, owner: str, other: Origin, user: str) -> tuple[str, str]:
+    """Who both are in words: application and address, and what else differs."""
+    found = []
+    for origin, name in ((one, owner), (other, user)):
+        said = origin.application or "no application name"
+        if owner != user:
+            said = f"{name or 'nobody'}, {said}"
+        if one[2:4] != other[2:4]:
+            said += f" with {origin.driver} {origin.driver_version}".rstrip()
+        elif one.platform != other.platform:
+            said += f" on {origin.platform}"
+        found.append(f"{said} at {origin.client}")
+    return found[0], found[1]
 
 
 def concurrent(
@@ -128,7 +136,9 @@ def counted_twice(
         # An abort is tried whatever has happened since. What comes late was given up.
         if command == "abortTransaction":
             return None
-        reason = f"txnNumber {number} came when {tracker.number} had been accepted"
+        reason = (
+            f"txnNumber {number} came when {tracker.number} had been accepted: upstream refuses it"
+        )
         return Suspicion(BACKWARDS, reason, command, lsid, 1)
     reason = ""
     if info.autocommit is None:

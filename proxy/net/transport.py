@@ -7,6 +7,7 @@ function: :mod:`proxy.net.readiness` says what that saves.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -375,6 +376,14 @@ async def _connect(family: int, where: Any, mark: int = 0) -> trio.socket.Socket
 def _connect_reason(error: Exception) -> str:
     # open_tcp_stream hides the reasons of its attempts behind "all attempts failed".
     cause = error.__cause__
-    if isinstance(cause, BaseExceptionGroup):
-        return ", ".join(str(inner) for inner in cause.exceptions)
-    return str(cause or error)
+    each = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause or error,)
+    return ", ".join(dict.fromkeys(map(_in_words, each)))
+
+
+def _in_words(error: BaseException) -> str:
+    """Without number and address: whoever reads it has seen whom it is about."""
+    if isinstance(error, OSError):
+        # Numbers below 0 are those of name resolution.
+        number = error.errno or 0
+        return os.strerror(number) if number > 0 else error.strerror or str(error)
+    return str(error)

@@ -215,7 +215,8 @@ class Watcher:
         except trio.TooSlowError:
             problem = "no answer in time"
         except (PeerGoneError, WireError, BSONError, RecursionError) as error:
-            problem = str(error) or type(error).__name__
+            # Whom it is about is said wherever it is shown.
+            problem = str(error).removeprefix(f"{link.address}: ") or type(error).__name__
         else:
             return self._topology.observe(link.address, hello, trio.current_time())
         link.close()

@@ -4,7 +4,7 @@
 function drawStatus(now) {
   document.body.classList.remove("stale");
   set($("#status"), "class", "pill " + (now.ready ? "good" : "bad"));
-  say($("#status"), now.ready ? "ready" : now.reason);
+  say($("#status"), now.ready ? "ready" : now.reason === "draining" ? "draining" : "not ready");
   say($("#about"), now.version + ", up " + span(now.uptime_seconds));
   drawKey();
 }
@@ -64,7 +64,10 @@ function attention(now, groups, idlest, incidents, upstream) {
   for (const one of now.clusters ?? [now]) {
     const where = one.cluster ? one.cluster + ": " : "";
     if (!one.ready) {
-      item("bad", "ready " + where, (where || "All: ") + "clients cannot be served: " + one.reason + ".", "", "");
+      // Why is said below, of each process that is away.
+      const away = upstream.some((row) => row.cluster === one.cluster && row.up === false);
+      item("bad", "ready " + where, where + "clients cannot be served"
+        + (away ? "." : ": " + one.reason + "."), "Upstream", link("upstream", ofCluster(one)));
     }
     const there = upstream.filter((row) => row.cluster === one.cluster);
     const set = there.find((row) => row.set)?.set;

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import sys
+import weakref
 from collections.abc import Mapping, MutableMapping
 from functools import lru_cache, partial
 from typing import Any, Final, TextIO, cast
@@ -254,11 +255,22 @@ def quietly(log: structlog.typing.FilteringBoundLogger) -> structlog.typing.Filt
     return cast("structlog.typing.FilteringBoundLogger", _Quietly(log))
 
 
+#: All that there are.
+_seldom: Final[weakref.WeakSet[Seldom]] = weakref.WeakSet()
+
+
+def look(now: float) -> None:
+    """Have the log say what was left out of what has not happened again since."""
+    for one in list(_seldom):
+        one.look(now)
+
+
 class Seldom:
     """A warning, or an error, that strangers can bring about as often as they like: one line in so
-    many seconds, which says how many were left out before it."""
+    many seconds, which says how many were left out before it. What is left out at the end is said
+    when the time is over, see :func:`look`."""
 
-    __slots__ = ("_again", "_event", "_left_out", "_say")
+    __slots__ = ("__weakref__", "_again", "_event", "_left_out", "_say")
 
     def __init__(
         self, log: structlog.typing.FilteringBoundLogger, event: str, *, error: bool = False
@@ -267,6 +279,13 @@ class Seldom:
         self._event = event
         self._again = -math.inf
         self._left_out = 0
+        _seldom.add(self)
+
+    def look(self, now: float) -> None:
+        """Say what was left out, if the time is over."""
+        if self._left_out and now >= self._again:
+            self._say("lines left out", about=self._event, left_out=self._left_out)
+            self._again, self._left_out = now + SELDOM_SECONDS, 0
 
     def warn(self, now: float, **what: object) -> None:
         """Log it, or count it; ``now`` is in seconds."""

@@ -125,10 +125,13 @@ class Watching:
     ) -> None:
         self.seen.append(("control", command, decision, targets, reason))
 
-    def aborted(self, overdue: Overdue, ok: bool) -> None:
+    def look(self, now: float) -> None:
+        pass
+
+    def aborted(self, overdue: Overdue, ok: bool, now: float) -> None:
         self.seen.append(("aborted", overdue.txn_number, ok))
 
-    def gave_up(self, overdue: Overdue, code: int | None) -> None:
+    def gave_up(self, overdue: Overdue, code: int | None, now: float) -> None:
         self.seen.append(("gave up", overdue.txn_number, code))
 
     def only(self, kind: str) -> list[tuple[Any, ...]]:

@@ -192,6 +192,13 @@ BOARD: Final = Dashboard(
                     help="What came where something else was expected. The log has the addresses.",
                 ),
                 series(
+                    "Logins that failed",
+                    Query(rate("login_failures_total", "command"), "{{command}}"),
+                    unit="ops",
+                    width=6,
+                    help="The audit log has who claimed to be whom, and why they were not let in.",
+                ),
+                series(
                     "Audit lines",
                     Query(rate("audit_lines_total", "result"), "{{result}}"),
                     unit="ops",

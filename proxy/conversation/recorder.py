@@ -86,8 +86,11 @@ class Recorder(Protocol):
     def killed(self, own: int, others: int) -> None:
         """A kill is done: so many sessions of the caller's own and of others, that are known."""
 
-    def aborted(self, overdue: Overdue, ok: bool) -> None:
+    def aborted(self, overdue: Overdue, ok: bool, now: float) -> None:
         """A transaction that was open too long was to be aborted upstream, and was or not."""
 
-    def gave_up(self, overdue: Overdue, code: int | None) -> None:
+    def gave_up(self, overdue: Overdue, code: int | None, now: float) -> None:
         """Upstream refused that so often, at last with ``code``, that it is not asked again."""
+
+    def look(self, now: float) -> None:
+        """A second has passed: what was left unsaid may have to be said now."""

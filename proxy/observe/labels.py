@@ -96,3 +96,7 @@ def code_name(code: int | None) -> str:
 def clean(name: str) -> str:
     """A name that a client or a user chose as the value of a label: short, and printable."""
     return shown(name, _LONGEST)
+
+
+#: The commands of logins that can fail.
+LOGINS: Final = ("saslStart", "saslContinue", "authenticate")

@@ -39,7 +39,12 @@ _SAID: Final = {
     "concurrent_in_transaction": "transaction used for two things at once",
     "txn_number_backwards": "txnNumber goes backwards",
     "txn_number_reused": "txnNumber used twice",
+    "aborted": "late transaction aborted",
+    "given_up": "upstream does not let a late transaction be aborted",
 }
+
+#: The rule whose transactions are aborted behind the backs of their clients.
+_GUARD: Final = "transaction_guard"
 
 
 #: Namespaces of one request that are written down.
@@ -147,7 +152,8 @@ class DecisionRecorder:
         self._write(desk, command, decision, reason, rule=None, targets=targets)
 
     def login_failed(self, command: str, claimed: str, reason: str, desk: Asker) -> None:
-        """Write down who was not let in."""
+        """Count and write down who was not let in."""
+        self._telemetry.login_failed(command)
         more = fields(claimed=claimed)
         if self._flight is not None:
             self._flight.happened("login_failed", {"reason": reason}, claimed, desk.origin)
@@ -158,20 +164,20 @@ class DecisionRecorder:
         self._telemetry.killed("owner", own)
         self._telemetry.killed("other", others)
 
-    def aborted(self, overdue: Overdue, ok: bool) -> None:
-        """Count and write down a transaction that was aborted for being open too long."""
-        self._ended_late(overdue, "aborted" if ok else "failed", overdue.reason)
+    def aborted(self, overdue: Overdue, ok: bool, now: float) -> None:
+        """Tell of a transaction that was aborted for being open too long; where that has failed it
+        is tried again."""
+        self._ended_late(overdue, "aborted" if ok else "failed", overdue.reason, now)
 
-    def gave_up(self, overdue: Overdue, code: int | None) -> None:
-        """Count and write down one that upstream does not let be aborted; the log says so too."""
-        self._ended_late(overdue, "given_up", f"{overdue.reason}; upstream refuses: {code}")
-        self._log.warning(
-            "upstream does not let a late transaction be aborted",
-            session=str(overdue.session.key),
-            txn_number=overdue.txn_number,
-            owner=overdue.session.owner.name,
-            code=code,
-        )
+    def gave_up(self, overdue: Overdue, code: int | None, now: float) -> None:
+        """Tell of one that upstream does not let be aborted."""
+        reason = f"{overdue.reason}; upstream refuses: {code}"
+        self._ended_late(overdue, "given_up", reason, now, code)
+
+    def look(self, now: float) -> None:
+        """Say what the log has left out of what has not happened again since."""
+        for incident, account in self._telemetry.refusals.left_out(now):
+            self._warn("lines left out", incident, account, about=_SAID[incident.kind])
 
     def _failed(self, rule: str) -> logs.Seldom:
         # One that fails may do so at every request.
@@ -245,17 +251,20 @@ class DecisionRecorder:
         }
 
     def _note(self, incident: Incident, latest: dict[str, Any]) -> Account:
-        return self._telemetry.refusals.note(Whose(*incident[:4]), latest)
+        return self._telemetry.refusals.note(Whose(*incident[:4]), latest, incident)
 
     def _say(self, incident: Incident, account: Account, now: float) -> None:
         """Tell the log, unless it was told of the same lately."""
-        if not self._telemetry.refusals.may_say(account, now):
-            return
+        if self._telemetry.refusals.may_say(account, now):
+            self._warn(_SAID[incident.kind], incident, account)
+
+    def _warn(self, event: str, incident: Incident, account: Account, **more: str) -> None:
         known = {name: value for name, value in account.row().items() if value is not None}
         left_out = {"left_out": account.left_out} if account.left_out else {}
         account.left_out = 0
         self._log.warning(
-            _SAID[incident.kind],
+            event,
+            **more,
             rule=incident.rule if incident.rule not in ("", ITSELF) else None,
             user=incident.user,
             application=incident.application,
@@ -264,25 +273,48 @@ class DecisionRecorder:
             **left_out,
         )
 
-    def _ended_late(self, overdue: Overdue, decision: str, reason: str) -> None:
-        session = overdue.session
-        upstream = session.transaction.upstream if session.transaction is not None else ""
-        self._telemetry.ruled("transaction_guard", decision)
+    def _ended_late(
+        self, overdue: Overdue, decision: str, reason: str, now: float, code: int | None = None
+    ) -> None:
+        session, (bound, limit) = overdue.session, overdue.bound
+        tracker, origin, owner = session.transaction, session.origin, session.owner.name
+        self._telemetry.ruled(_GUARD, decision)
+        line: dict[str, Any] = {}
+        if decision != "failed":
+            incident = self._telemetry.rule_incident(_GUARD, decision, owner, origin, now)
+            latest = {
+                "reason": reason,
+                "bound": bound,
+                "limit": limit,
+                "command": "abortTransaction",
+                "client": origin.client,
+                "conn": None if tracker is None else tracker.connection or None,
+                "session": str(session.key),
+                "owner": shown(owner) or None,
+                "txn_number": overdue.txn_number,
+                "code": code,
+            }
+            account = self._note(incident, latest)
+            line = {name: account.row()[name] for name in ("count", "first", "last")}
+            self._say(incident, account, now)
         self._audit.record(
             conn=None,
             user="",
-            owner=session.owner.name,
-            client=session.origin.client,
-            application=session.origin.application,
-            driver=session.origin.driver,
-            driver_version=session.origin.driver_version,
-            upstream=upstream,
+            owner=owner,
+            client=origin.client,
+            application=origin.application,
+            driver=origin.driver,
+            driver_version=origin.driver_version,
+            upstream="" if tracker is None else tracker.upstream,
             session=str(session.key),
             command="abortTransaction",
             decision=decision,
             reason=reason,
-            rule="transaction_guard",
+            rule=_GUARD,
             targets=1,
+            bound=bound,
+            limit=limit,
+            **line,
         )
 
     def _write(

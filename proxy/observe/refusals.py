@@ -11,9 +11,12 @@ from collections import Counter
 from functools import lru_cache
 from heapq import nlargest
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from proxy.logs import SELDOM_SECONDS
+
+if TYPE_CHECKING:
+    from proxy.observe.labels import Incident
 
 #: Accounts that are kept; the one that was added to longest ago gives way.
 MOST_ACCOUNTS: Final = 200
@@ -39,10 +42,12 @@ Plain = tuple[int, float, float, dict[str, Any]]
 class Account:
     """What somebody was refused, or would have been."""
 
-    __slots__ = ("count", "due", "first", "last", "latest", "left_out")
+    __slots__ = ("count", "due", "first", "incident", "last", "latest", "left_out")
 
     def __init__(self, first: float) -> None:
         self.count = 0
+        #: Whose it was the last time, where it was here.
+        self.incident: Incident | None = None
         self.first = self.last = first
         self.latest: dict[str, Any] = {}
         #: When the log may say it again, in the loop's seconds, and how often it has not.
@@ -78,19 +83,35 @@ class Refusals:
         self._lines = MOST_LINES
         self._refilled = 0.0
 
-    def note(self, whose: Whose, latest: dict[str, Any]) -> Account:
+    def note(
+        self, whose: Whose, latest: dict[str, Any], incident: Incident | None = None
+    ) -> Account:
         """It happened again; ``latest`` says how."""
         account = self._account(whose)
+        account.incident = incident
         now = time.time()
         account.add((1, now, now, latest))
         return account
 
     def may_say(self, account: Account, now: float) -> bool:
         """Whether the log may have a line about it; otherwise that is counted as left out."""
+        if not self._takes_line(account, now):
+            account.left_out += 1
+            return False
+        return True
+
+    def left_out(self, now: float) -> list[tuple[Incident, Account]]:
+        """Those of which something was left out, and of which the log may say that now."""
+        return [
+            (account.incident, account)
+            for account in self._own.values()
+            if account.left_out and account.incident and self._takes_line(account, now)
+        ]
+
+    def _takes_line(self, account: Account, now: float) -> bool:
         if now >= self._refilled + SELDOM_SECONDS:
             self._refilled, self._lines = now, MOST_LINES
         if now < account.due or not self._lines:
-            account.left_out += 1
             return False
         self._lines -= 1
         account.due = now + SELDOM_SECONDS

@@ -13,13 +13,15 @@ from itertools import product
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from proxy.counting import Cells, Names, Recent
-from proxy.observe.families import Declared, Page, counter
+from proxy.counting import OTHER, Cells, Names, Recent
+from proxy.observe.by_command import by_command
+from proxy.observe.families import Declared, Page
 from proxy.observe.labels import (
     COMMAND_DECISIONS,
     COMMANDS,
     INITIATORS,
     ITSELF,
+    LOGINS,
     RULE_DECISIONS,
     SESSION_INCIDENTS,
     Incident,
@@ -32,8 +34,6 @@ from proxy.wire.protocols import HTTP, NOTHING, PROXY, TLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from prometheus_client.metrics_core import Metric
 
     from proxy.session.ids import Origin
 
@@ -171,6 +171,12 @@ class Telemetry:
             "Sessions that kills meant, by who killed.",
             "initiator",
             start=product(INITIATORS),
+        )
+        self._logins = declared.counter(
+            "login_failures_total",
+            "Steps of logins that upstream refused, or the proxy in its place.",
+            "command",
+            start=product(LOGINS),
         )
         self._audit = process.counter(
             "audit_lines_total",
@@ -342,6 +348,10 @@ class Telemetry:
         """So many sessions were killed by one of :data:`proxy.observe.labels.INITIATORS`."""
         self._killed[(initiator,)] += sessions
 
+    def login_failed(self, command: str) -> None:
+        """Somebody was not let in."""
+        self._logins[(command if command in LOGINS else OTHER,)] += 1
+
     # ------------------------------------------------------------------ the process
 
     def audit_written(self, lines: int) -> None:
@@ -372,7 +382,7 @@ class Telemetry:
     def of_cluster(self, page: Page) -> Iterator[None]:
         """As :meth:`collect`, what a cluster has of its own."""
         yield from self.present(page)
-        page += self._by_command()
+        page += by_command(self._commands)
         page += self._declared.families()
 
     def of_process(self, page: Page) -> Iterator[None]:
@@ -386,22 +396,6 @@ class Telemetry:
         )
         yield
         page += self._process.families()
-
-    def _by_command(self) -> Iterator[Metric]:
-        asked: dict[tuple[str, ...], int] = {}
-        answered: dict[tuple[str, ...], int] = {}
-        for command, (requests, ok, errors) in self._commands.items():
-            if requests:
-                asked[command,] = requests
-            if ok or errors:
-                answered[command, "ok"], answered[command, "error"] = ok, errors
-        yield counter("requests_total", "Requests from clients.", ("command",), asked)
-        yield counter(
-            "replies_total",
-            "Replies to clients; in an exhaust stream each one counts.",
-            ("command", "result"),
-            answered,
-        )
 
     def page(self, accept: str = "") -> tuple[str, bytes]:
         """The metrics page as (content type, body), made in one go."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from proxy import logs
+
 if TYPE_CHECKING:
     from proxy.conversation.sharing import Sessions
     from proxy.observe.slow import SlowLog
@@ -22,8 +24,11 @@ async def keep_house(sessions: Sessions, upstreams: Upstreams, log: SlowLog | No
     """Sweep every :data:`INTERVAL` until cancelled."""
     while True:
         await trio.sleep(INTERVAL)
+        now = trio.current_time()
         if log is not None:
-            log.look(trio.current_time())
+            log.look(now)
+        sessions.recorder.look(now)
+        logs.look(now)
         while sessions.unfinished:
             for _ in sessions.unfinished.popleft():
                 await trio.lowlevel.checkpoint()

@@ -237,7 +237,7 @@ class _Rounds:
             how = State.COMMITTED if code == _COMMITTED else State.ABORTED
             store = self._sessions.store
             store.settle_transaction(overdue.session, overdue.txn_number, now, how)
-        self._sessions.recorder.aborted(overdue, ok)
+        self._sessions.recorder.aborted(overdue, ok, now)
         if not ended and not is_overload(reply):
             self._note_refusal(overdue, code, now)
         if number == len(batch) - 1:
@@ -253,5 +253,5 @@ class _Rounds:
         again = now + _PAUSE * 2 ** (times - 1)
         if times >= _MOST_REFUSALS:
             again = inf
-            self._sessions.recorder.gave_up(overdue, code)
+            self._sessions.recorder.gave_up(overdue, code, now)
         self._refused[overdue.session] = _Refused(overdue.txn_number, times, again)

@@ -121,6 +121,8 @@ INCIDENTS: Final = {
     "txn_number_reused": "sent a txnNumber twice for different things",
     "refused": "refused by",
     "reported": "would be refused by",
+    "aborted": "left a transaction open too long: aborted by",
+    "given_up": "left a transaction open too long, which could not be aborted by",
 }
 
 

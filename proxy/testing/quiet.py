@@ -24,5 +24,5 @@ class Quiet:
     replied = ask_as = _no
     request = failed = violation = _nothing
     identified = interrupt = later = foreign = slow = unknown_member = _nothing
-    malformed = incident = surprised = ruled = control = login_failed = _nothing
+    malformed = incident = surprised = ruled = control = login_failed = look = _nothing
     killed = aborted = gave_up = _nothing

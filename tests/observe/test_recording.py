@@ -91,6 +91,34 @@ def test_a_refusal_is_told_alike_in_log_incident_and_audit_and_the_log_leaves_ou
         assert told["first"] <= told["last"]
 
 
+def test_what_the_log_has_left_out_is_said_when_the_time_is_over() -> None:
+    made = Recorded()
+    decision = Decision("ownership", True, refusals.NO_USERS)
+    with structlog.testing.capture_logs() as logged:
+        made.recorder._log = structlog.get_logger()
+        for now in (5.0, 6.0, 7.0):
+            made.recorder.ruled(decision, "find", now, made.desk)
+        for now in (8.0, 14.9, 15.0, 16.0, 40.0):
+            made.recorder.look(now)
+        made.recorder.ruled(decision, "find", 41.0, made.desk)
+    first, left, third = logged
+    assert (left["event"], left["about"]) == ("lines left out", "request refused")
+    assert (left["left_out"], left["count"], left["rule"]) == (2, 3, "ownership")
+    assert "left_out" not in first
+    assert "left_out" not in third
+
+
+def test_logins_that_fail_are_counted() -> None:
+    made = Recorded()
+    for command in ("saslStart", "saslContinue", "saslContinue", "hello"):
+        made.recorder.login_failed(command, "alice@app", "18: no", made.desk)
+    counted = [
+        made.read("login_failures_total", command=one)
+        for one in ("saslStart", "saslContinue", "authenticate", "other")
+    ]
+    assert counted == [1, 2, 0, 1]
+
+
 def test_an_incident_of_a_session_is_in_the_log_and_among_incidents_and_no_decision() -> None:
     made = Recorded()
     lsid = LogicalSessionId(bytes(16), user_digest("alice", "app"))
@@ -197,11 +225,26 @@ def test_aborted_transactions(ok: bool, decision: str) -> None:
     made, store = Recorded(), SessionStore()
     session = store.use(LogicalSessionId(bytes(16), bytes(32)), 0.0, "alice@app", SHOP)
     assert session is not None
-    made.recorder.aborted(Overdue(session, 1, "too old", ("total_seconds", 5.0)), ok)
+    late = Overdue(session, 1, "too old", ("total_seconds", 5.0))
+    with structlog.testing.capture_logs() as logged:
+        made.recorder._log = structlog.get_logger()
+        for now in (5.0, 6.0):
+            made.recorder.aborted(late, ok, now)
     read = made.read
-    assert read("rule_decisions_total", rule="transaction_guard", decision=decision) == 1
-    [line] = made.audit.lines
+    assert read("rule_decisions_total", rule="transaction_guard", decision=decision) == 2
+    line = made.audit.lines[-1]
     assert (line["owner"], line["user"]) == ("alice@app", "")
+    assert (line["bound"], line["limit"]) == ("total_seconds", 5.0)
+    # What has failed is tried again.
+    assert len(logged) == len(made.telemetry.rule_incidents.items()) == ok
+    if ok:
+        [said], [(incident, _)] = logged, made.telemetry.rule_incidents.items()
+        assert (said["event"], said["log_level"]) == ("late transaction aborted", "warning")
+        row = made.telemetry.refusals.row(Whose(*incident[:4]))
+        assert (incident.kind, incident.user, row["count"]) == ("aborted", "alice@app", 2)
+        for told in (said, row, line):
+            assert (told["bound"], told["reason"]) == ("total_seconds", "too old")
+            assert told["session"] == str(session.key)
     assert [line[name] for name in ("application", "driver", "driver_version")] == [*SHOP[1:4]]
 
 
@@ -210,7 +253,7 @@ def test_what_is_given_up_is_counted_and_said() -> None:
         made, store = Recorded(), SessionStore()
         session = store.use(LogicalSessionId(bytes(16), bytes(32)), 0.0, "alice@app", SHOP)
         assert session is not None
-        made.recorder.gave_up(Overdue(session, 7, "too old", ("total_seconds", 5.0)), 347)
+        made.recorder.gave_up(Overdue(session, 7, "too old", ("total_seconds", 5.0)), 347, 1.0)
     read = made.read
     assert read("rule_decisions_total", rule="transaction_guard", decision="given_up") == 1
     [line] = made.audit.lines

@@ -259,6 +259,8 @@ const INCIDENTS = {
   txn_number_backwards: "sent a txnNumber that goes backwards",
   txn_number_reused: "sent a txnNumber twice for different things",
   refused: "refused by", reported: "would be refused by",
+  aborted: "left a transaction open too long: aborted by",
+  given_up: "left a transaction open too long, which could not be aborted by",
 };
 const incident = (row) => (INCIDENTS[row.kind] ?? row.kind) + (!row.rule ? ""
   : (row.rule === "the proxy" ? " " : " the rule ") + row.rule);

@@ -71,6 +71,40 @@ class Distribution:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add(self, other: Distribution) -> None:
+        """Add what ``other`` has counted, within the same bounds."""
+        self.counts = [one + two for one, two in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
+
+class Usage(Distribution):
+    """How many requests came, how long it took to answer them, how many of these answers were
+    errors, and bytes of requests and of replies."""
+
+    __slots__ = ("errors", "received", "requests", "sent")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        super().__init__(bounds)
+        self.requests = 0
+        self.errors = 0
+        self.received = 0
+        self.sent = 0
+
+    def count_in(self, other: Usage) -> None:
+        """Add all that ``other`` has counted."""
+        self.add(other)
+        self.requests += other.requests
+        self.errors += other.errors
+        self.received += other.received
+        self.sent += other.sent
+
+    def take_over(self, other: Usage) -> None:
+        """Add what ``other`` has counted, and have that begin anew."""
+        self.count_in(other)
+        other.counts = [0] * len(other.counts)
+        other.sum = 0.0
+        other.requests = other.errors = other.received = other.sent = 0
+
 
 class Recent(Generic[K]):
     """When each of the ``most`` keys that came last came last; older keys are forgotten."""

@@ -28,7 +28,9 @@ from proxy.conversation.finished import Finished
 from proxy.conversation.handlers import HANDLERS
 from proxy.conversation.rule import Decision, Mode, Overdue, Rule, Rules
 from proxy.conversation.sharing import Sessions
+from proxy.counting import Usage
 from proxy.errors import CommandError
+from proxy.observe.namespaces import Namespaces
 from proxy.session.identity import CONNECTION_STATUS, Identity
 from proxy.session.records import InFlight
 from proxy.session.store import SessionStore
@@ -47,6 +49,7 @@ class Watching:
         #: Digests of users whose own connections could be asked something.
         self.has_connections_of: set[bytes] = set()
         self.slow_seconds = math.inf
+        self.namespaces: Namespaces | None = None
         #: What was to be done later.
         self.waiting: list[Callable[[float], None]] = []
 
@@ -57,7 +60,9 @@ class Watching:
     def request(self, command: str, count: int = 1) -> None:
         self.seen += [("request", command)] * count
 
-    def replied(self, command: str, seconds: float, ok: bool) -> bool:
+    def replied(
+        self, command: str, seconds: float, ok: bool, usage: Usage | None = None, sent: int = 0
+    ) -> bool:
         self.seen.append(("replied", command, seconds, ok))
         return seconds >= self.slow_seconds
 

@@ -89,6 +89,65 @@ BOARD: Final = Dashboard(
             ),
         ),
         Row(
+            "Namespaces",
+            (
+                series(
+                    "Requests by namespace",
+                    Query(
+                        top(10, rate("namespace_requests_total", "namespace, kind")),
+                        "{{namespace}} {{kind}}",
+                    ),
+                    unit="reqps",
+                    stack=True,
+                    help="metrics.namespaces of them by their names, the rest as other.",
+                ),
+                series(
+                    "Time spent, by namespace",
+                    Query(
+                        top(
+                            10,
+                            rate("namespace_request_duration_seconds_sum", "namespace, kind"),
+                        ),
+                        "{{namespace}} {{kind}}",
+                    ),
+                    unit="short",
+                    stack=True,
+                    help="How many requests are under way at a time: where the load is.",
+                ),
+                series(
+                    "95% of request duration, by namespace",
+                    Query(
+                        top(
+                            10,
+                            quantile(0.95, "namespace_request_duration_seconds", "namespace, kind"),
+                        ),
+                        "{{namespace}} {{kind}}",
+                    ),
+                    unit="s",
+                ),
+                series(
+                    "Errors by namespace",
+                    Query(
+                        top(10, rate("namespace_errors_total", "namespace, kind")),
+                        "{{namespace}} {{kind}}",
+                    ),
+                    unit="reqps",
+                ),
+                series(
+                    "Bytes by namespace",
+                    Query(
+                        top(5, rate("namespace_received_bytes_total", "namespace")),
+                        "received {{namespace}}",
+                    ),
+                    Query(
+                        top(5, rate("namespace_sent_bytes_total", "namespace")),
+                        "sent {{namespace}}",
+                    ),
+                    unit="Bps",
+                ),
+            ),
+        ),
+        Row(
             "Connections",
             (
                 series(

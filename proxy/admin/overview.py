@@ -81,7 +81,8 @@ class Overview(Protocol):
         """What the proxy is and how much of everything there is."""
 
     async def listed(self, kind: str, fields: Mapping[str, str]) -> Listed:
-        """A page of ``sessions``, ``transactions``, ``cursors``, ``connections`` or ``groups``.
+        """A page of ``sessions``, ``transactions``, ``cursors``, ``connections``, ``groups``
+        or ``namespaces``.
 
         ``fields`` are those of the URL: filters, ``sort``, ``limit`` and ``after``.
 

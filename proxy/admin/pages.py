@@ -42,6 +42,7 @@ def pages(overview: Overview) -> dict[str, Page]:
             for action in ("abort", "close", "interrupt", "kill")
         },
         "/metrics": Page(site.metrics, vital=True),
+        "/namespaces": Page(partial(site.listing, "namespaces")),
         "/readyz": Page(site.readyz, open=True, vital=True),
         "/rules": Page(site.rules),
         "/runbook": Page(site.runbook, open=True),
@@ -62,6 +63,7 @@ _HELP: Final = """\
 /transactions  open transactions
 /cursors       open cursors
 /connections   client connections
+/namespaces    requests, errors, bytes and times by database.collection and kind of command
 /incidents     who used sessions as no driver does, was refused by a rule or would have been, the
                latest first
 /history       what happened: since, until (03:12 in UTC, 2026-03-01T03:12Z, 20m for so long ago),

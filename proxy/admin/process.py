@@ -18,6 +18,7 @@ from proxy.admin.overview import By, KillingIsOffError, Listed, TokenNeededError
 from proxy.admin.query import QueryError, Selecting, read_query
 from proxy.admin.summary import GROUPS, group_row, groups, summary
 from proxy.listing.kinds import of_cluster
+from proxy.listing.namespaces import NAMESPACES, namespace_rows
 from proxy.listing.slices import drained, in_slices
 from proxy.observe.refusals import Whose
 from proxy.observe.scraping import Scraping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from policies.session_budget import SessionBudget
     from proxy.admin.history import Remembered
     from proxy.listing import Listing, Row
+    from proxy.observe.namespaces import Uses
     from proxy.observe.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -46,6 +48,9 @@ class State(Connections, Protocol):
 
     async def upstream_rows(self) -> list[Row]:
         """One row per process upstream."""
+
+    def namespaces_lately(self) -> tuple[Uses, float]:
+        """What namespaces were used for of late, and in how many seconds that was."""
 
     def rules(self) -> list[Row]:
         """One row per rule, with its mode and settings."""
@@ -99,6 +104,7 @@ class Process:
             "cursors": self._cursors,
             "connections": self._connections,
             "groups": self._groups,
+            "namespaces": self._namespaces,
         }
 
     def ready(self, cluster: str | None = None) -> tuple[bool, str]:
@@ -198,6 +204,11 @@ class Process:
     async def _connections(self, fields: Mapping[str, str]) -> Listed:
         rows = await self._state.connection_rows()
         return await self._list(listing.CONNECTIONS, [rows], _as_it_is, fields, len(rows))
+
+    async def _namespaces(self, fields: Mapping[str, str]) -> Listed:
+        counted = (await self._scraping.namespaces()).get(self._cluster, [])
+        rows = namespace_rows(counted, *self._state.namespaces_lately())
+        return await self._list(NAMESPACES, [rows], _as_it_is, fields, len(rows))
 
     async def _groups(self, fields: Mapping[str, str]) -> Listed:
         async with self._looking:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from proxy.conversation.exchange import Handlers, Observer, Presentation
     from proxy.conversation.pending import ReplyHandler
     from proxy.conversation.tracking import Tracked
+    from proxy.counting import Usage
     from proxy.wire.bursts import Burst
 
     RequestHandler = Callable[["Conversation", Request, float], None]
@@ -57,9 +58,11 @@ class Conversation(Replies):
     """Decides what happens with every frame of one client connection."""
 
     __slots__ = (
+        "_burst_usage",
         "_doubted",
         "_handlers",
         "_last_is_answered",
+        "_namespaces",
         "balanced",
         "burst",
         "hellos",
@@ -85,6 +88,7 @@ class Conversation(Replies):
         self.presentation = presentation
         #: Whether compressed requests are read: servers without compressors close where one comes.
         self.takes_compressed = not presentation.strip_compression
+        self._namespaces = observer.meter.namespaces
         #: For how many seconds the request that comes next could not be handed over.
         self.waited = 0.0
         #: Whether the last request that went upstream is among what is pending.
@@ -100,6 +104,7 @@ class Conversation(Replies):
         self.hellos = 0
         #: What :meth:`repeat` takes: others like the last unacknowledged write.
         self.burst: Burst | None = None
+        self._burst_usage: Usage | None = None
         #: What is asked here carries an API version, because the client's own commands do or
         #: because upstream demands it.
         self.versioned = False
@@ -143,20 +148,30 @@ class Conversation(Replies):
             return
         self.requests += 1
         command = request.command
-        self.meter.request(command)
         handler = self._handlers.get(command)
-        if handler is not None:
-            handler(self, request, now)
-            return
+        namespaces = self._namespaces
+        if handler is not None or namespaces is None:
+            self.meter.request(command)
+            if handler is not None:
+                handler(self, request, now)
+                return
+            usage: Usage | None = None
+        else:
+            usage = namespaces.usage(request)
+            usage.requests += 1
+            usage.received += len(frame)
         verdict = self.desk.admit(request, now)
         if isinstance(verdict, CommandError):
-            self.refuse(request, verdict, now)
+            self.refuse(request, verdict, now, usage)
         elif isinstance(verdict, Doubted):
             self._doubted(self, request, verdict, now)
+            if request.expects_reply:
+                self._pending[-1].usage = usage
         else:
-            self.forward(request, now, tracked=verdict)
+            self.forward(request, now, tracked=verdict, usage=usage)
             if verdict is None and not request.expects_reply and not self.desk.judges_all:
                 self.burst = burst_of(request)
+                self._burst_usage = usage
 
     def repeat(self, frames: deque[bytes]) -> None:
         """Take those in front that say the same as the last unacknowledged write: they go upstream
@@ -189,7 +204,12 @@ class Conversation(Replies):
         self.to_upstream.extend(data)
         self._last_is_answered = False
         self.requests += count
-        self.meter.request(self.burst.command, count)
+        usage = self._burst_usage
+        if usage is None:
+            self.meter.request(self.burst.command, count)
+        else:
+            usage.requests += count
+            usage.received += sum(map(len, data))
 
     def on_garbage(self, problem: str) -> None:
         """The client's bytes cannot be framed any more."""
@@ -209,6 +229,7 @@ class Conversation(Replies):
         handler: ReplyHandler | None = None,
         frame: bytes | None = None,
         tracked: Tracked | None = None,
+        usage: Usage | None = None,
     ) -> None:
         """Send a request upstream, as ``frame`` where it had to be changed."""
         self.to_upstream.append(request.frame if frame is None else frame)
@@ -229,11 +250,14 @@ class Conversation(Replies):
                 handler,
                 tracked,
             )
+            pending.usage = usage
             if self.meter.slow_seconds != inf:
                 pending.told = Asked(request, self.waited)
             self._pending.append(pending)
 
-    def refuse(self, request: Request, error: CommandError, now: float) -> None:
+    def refuse(
+        self, request: Request, error: CommandError, now: float, usage: Usage | None = None
+    ) -> None:
         """Answer here instead of forwarding, in turn; no answer where none is expected."""
         if not request.expects_reply:
             return
@@ -242,6 +266,7 @@ class Conversation(Replies):
         answer = reply_frame(request, own_request_ids.next(), error_document(said))
         self.answers += len(answer)
         pending = Pending(0, request.command, now - self.waited, answer=answer)
+        pending.usage = usage
         if self.meter.slow_seconds != inf:
             pending.told = Asked(request, self.waited, error.code)
         self._pending.append(pending)

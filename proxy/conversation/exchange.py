@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from proxy.conversation.finished import Finished
     from proxy.conversation.tracking import Doubted
+    from proxy.counting import Usage
     from proxy.session.identity import Identity
     from proxy.session.records import InFlight
     from proxy.wire.messages import Request
+
+
+class Namespaces(Protocol):
+    """Counts requests by what they are for."""
+
+    def usage(self, request: Request) -> Usage:
+        """Where to count a request."""
 
 
 class Meter(Protocol):
@@ -20,12 +28,18 @@ class Meter(Protocol):
     #: A request that takes so many seconds or more is slow.
     slow_seconds: float
 
+    @property
+    def namespaces(self) -> Namespaces | None:
+        """None where nothing is counted by namespace."""
+
     def request(self, command: str, count: int = 1) -> None:
         """A request was read; ``command`` is "" for what is none."""
 
-    def replied(self, command: str, seconds: float, ok: bool) -> bool:
-        """A client's request was answered after so many seconds, with ``ok: 1`` or not; whether
-        that was slow."""
+    def replied(
+        self, command: str, seconds: float, ok: bool, usage: Usage | None = None, sent: int = 0
+    ) -> bool:
+        """A client's request was answered after so many seconds, with ``ok: 1`` or not, in so many
+        bytes; whether that was slow. ``usage`` is that of its namespace."""
 
     def failed(self, code: int | None, source: str) -> None:
         """A client's request is refused with this error code, by ``proxy`` or ``upstream``."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.conversation.hello import HELLO_COMMANDS
 from proxy.wire.fields import DOCUMENT, walk
-from proxy.wire.namespaces import READS_ON, comment_of, namespace_of
+from proxy.wire.layouts import READS_ON
+from proxy.wire.namespaces import comment_of, namespace_of
 
 if TYPE_CHECKING:
     from proxy.session.ids import LogicalSessionId
@@ -58,10 +59,12 @@ class Asked:
     """A request that may have to be told of. ``waited`` is for how many seconds it could not be
     looked at; ``code`` is that of the proxy's own error."""
 
-    __slots__ = ("_comment", "_namespace", "_request", "_waits", "code", "waited")
+    __slots__ = ("_comment", "_namespace", "_request", "_waits", "answered", "code", "waited")
 
     def __init__(self, request: Request, waited: float, code: int | None = None) -> None:
         self.waited = waited
+        #: When upstream has answered what is held since.
+        self.answered = 0.0
         self.code = code
         self._request: Request | None = request
         self._namespace = ""

@@ -18,11 +18,12 @@ class Passing:
     ``begun`` is what of it is there: its header at least, and not all of it.
     """
 
-    __slots__ = ("_head", "_length", "_tail", "left")
+    __slots__ = ("_head", "_tail", "left", "length")
 
     def __init__(self, begun: bytes, length: int) -> None:
         self._head, self._tail = begun[:EDGE], begun[-EDGE:]
-        self._length = length
+        #: Bytes of the whole.
+        self.length = length
         #: Bytes still to come.
         self.left = length - len(begun)
 
@@ -37,4 +38,4 @@ class Passing:
         """The ends of the whole reply; None where they are compressed."""
         if HEADER.unpack_from(self._head)[3] == OP_COMPRESSED:
             return None
-        return Edges(self._head, self._tail, self._length)
+        return Edges(self._head, self._tail, self.length)

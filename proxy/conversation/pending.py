@@ -19,6 +19,7 @@ from proxy.wire.opcodes import (
 if TYPE_CHECKING:
     from proxy.conversation.finished import Asked
     from proxy.conversation.tracking import Tracked
+    from proxy.counting import Usage
     from proxy.wire.replies import Reply
 
     ReplyHandler = Callable[["Pending", Reply, float], None]
@@ -40,7 +41,8 @@ class Pending:
     Where ``known`` is True of a reply's frame, it tells the handler nothing new, and nobody reads
     it. ``tracked`` is what the sessions have to hear of the reply. ``answer`` is set for what is
     answered here and waits its turn. ``told`` is set where somebody may have to be told of the
-    request when it is over, and ``answered`` is when upstream has answered what is held since.
+    request when it is over.
+    ``usage`` is where it is counted beside all others.
     """
 
     expected: int
@@ -54,7 +56,7 @@ class Pending:
     asked: int | None = None
     known: Callable[[bytes], bool] | None = None
     told: Asked | None = None
-    answered: float = 0.0
+    usage: Usage | None = None
 
     @property
     def request_id(self) -> int:

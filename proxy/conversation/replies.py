@@ -243,7 +243,7 @@ class Replies:
                 pending.tracked, passing.edges(), now, last=not self.streaming
             )
         self._passing = None
-        self._finish(pending, now, ok=True)
+        self._finish(pending, now, ok=True, size=passing.length)
         return data[len(passed) :]
 
     def _on_reply(self, frame: bytes, now: float) -> None:
@@ -273,7 +273,8 @@ class Replies:
                 self.meter.failed(reply.integer(b"code"), "upstream")
             if pending.tracked is not None:
                 self.desk.tracking.replied(pending.tracked, reply, now, last=not self.streaming)
-            pending.answered = now
+            if pending.told is not None:
+                pending.told.answered = now
             pending.handler(pending, reply, now)
             self._settle(now)
             return
@@ -302,7 +303,8 @@ class Replies:
         # As :meth:`_finish`.
         if not self.streaming:
             queue.popleft()
-        if self.meter.replied(pending.command, now - pending.started, ok):
+        seconds = now - pending.started
+        if self.meter.replied(pending.command, seconds, ok, pending.usage, len(frame)):
             self._tell_slow(pending, known, now, ok)
         if queue or self.ending:
             self._settle(now)
@@ -330,7 +332,8 @@ class Replies:
     def release(self, pending: Pending, frame: bytes, ok: bool, now: float) -> None:
         """For handlers: send the client the reply to its request."""
         self.to_client.append(frame)
-        if self.meter.replied(pending.command, now - pending.started, ok):
+        seconds = now - pending.started
+        if self.meter.replied(pending.command, seconds, ok, pending.usage, len(frame)):
             self._tell_slow(pending, None, now, ok)
 
     @property
@@ -359,11 +362,12 @@ class Replies:
         self.close = f"interrupted: {why}"
         return True
 
-    def _finish(self, pending: Pending, now: float, ok: bool) -> None:
+    def _finish(self, pending: Pending, now: float, ok: bool, size: int) -> None:
         """The plain reply at the front is out; unless it goes on, so is its request."""
         if not self.streaming:
             self._pending.popleft()
-        if self.meter.replied(pending.command, now - pending.started, ok):
+        seconds = now - pending.started
+        if self.meter.replied(pending.command, seconds, ok, pending.usage, size):
             self._tell_slow(pending, None, now, ok)
         if self._pending or self.ending:
             self._settle(now)
@@ -376,7 +380,7 @@ class Replies:
             return
         tracked = pending.tracked
         session = tracked.session.key if isinstance(tracked, Operation) else None
-        answered = None if pending.answer else pending.answered or now
+        answered = None if pending.answer else pending.told.answered or now
         over = Over(session, pending.started, answered, now, ok)
         finished = pending.told.finished(pending.command, over, reply)
         if finished is not None:

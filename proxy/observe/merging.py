@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prometheus_client.metrics_core import Metric
 
+from proxy.counting import OTHER
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from proxy.observe.families import Page
 
@@ -99,6 +101,18 @@ class Merged:
                     series[key] = value
                 else:
                     series[key] = known + value if choose is None else choose(known, value)
+
+    def keep(self, label: str, values: Collection[str], cluster: str) -> None:
+        """Of series with this label keep the ``values`` apart, and add up the rest as ``other``."""
+        for series in self._series.values():
+            for key in list(series):
+                labels = dict(key.labels)
+                value = labels.get(label, OTHER)
+                mine = labels.get("cluster", "") == cluster
+                if mine and value != OTHER and value not in values:
+                    rest = tuple(sorted({**labels, label: OTHER}.items()))
+                    other = _Key(key.name, rest)
+                    series[other] = series.get(other, 0) + series.pop(key)
 
     def families(self) -> list[Family]:
         """All of it, as one page's."""

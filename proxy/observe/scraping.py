@@ -13,7 +13,7 @@ from proxy.observe.merging import Merged, labelled, plain
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from proxy.observe.merging import Family
+    from proxy.observe.merging import Family, Sample
     from proxy.observe.telemetry import Telemetry
 
 #: Seconds between two looks at how late the loop is.
@@ -64,6 +64,14 @@ class Scraping:
         return {
             name: {(rule, decision): count for (rule, decision), count in one.decided().items()}
             for name, one in clusters.items()
+        }
+
+    async def namespaces(self) -> dict[str, list[Sample]]:
+        """The series of what is counted by namespace, by the names of the clusters."""
+        clusters = self._clusters or {"": self._process}
+        return {
+            name: [one for family in plain(telemetry.of_namespaces()) for one in family[3]]
+            for name, telemetry in clusters.items()
         }
 
     async def own_part(self) -> list[Family]:

@@ -8,17 +8,13 @@ What is read when somebody asks is in :mod:`proxy.observe.gauges`.
 from __future__ import annotations
 
 import platform
-from bisect import bisect_left
 from itertools import product
-from math import inf
 from typing import TYPE_CHECKING, Final
 
-from proxy.counting import OTHER, Cells, Names, Recent
-from proxy.observe.by_command import by_command
+from proxy.counting import OTHER, Names, Recent
 from proxy.observe.families import Declared, Page
 from proxy.observe.labels import (
     COMMAND_DECISIONS,
-    COMMANDS,
     INITIATORS,
     ITSELF,
     LOGINS,
@@ -29,6 +25,7 @@ from proxy.observe.labels import (
     code_name,
 )
 from proxy.observe.refusals import Refusals
+from proxy.observe.requests import BUCKETS, Requests
 from proxy.session.commands import SESSION_COMMANDS
 from proxy.wire.protocols import HTTP, NOTHING, PROXY, TLS
 
@@ -36,12 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from proxy.session.ids import Origin
-
-#: Seconds, from 25 µs: a relayed request takes a few hundred microseconds on a fast network.
-BUCKETS: Final = (
-    0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
-    0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-)  # fmt: skip
 
 #: Seconds, for what should be far below one.
 _LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -59,7 +50,7 @@ SIDES: Final = ("client", "upstream")
 LEGS: Final = ("request", "reply")
 
 
-class Telemetry:
+class Telemetry(Requests):
     """Counters. Methods are called by the relay and the server as things happen.
 
     Where a process has several clusters, each has one of its own, of which :meth:`of_cluster` is
@@ -72,9 +63,8 @@ class Telemetry:
         self.present: Callable[[Page], Iterator[None]] = lambda _: iter(())
         self.process_present: Callable[[Page], Iterator[None]] = lambda _: iter(())
         self._declared = declared = Declared()
+        super().__init__(declared)
         self._process = process = Declared()
-        #: Requests, replies that say ok, and those that do not.
-        self._commands = Cells(COMMANDS, 3)
         self._reason = Names(most=_MOST_REASONS)
         self._violation = Names(most=_MOST_REASONS)
         self._rejection = Names(most=_MOST_REASONS)
@@ -184,20 +174,11 @@ class Telemetry:
             "result",
             start=product(("written", "lost")),
         )
-        self._slow = declared.counter(
-            "slow_requests_total",
-            "Requests that took log.slow_seconds or more, by what became of their lines.",
-            "line",
-            start=product(("written", "left out")),
-        )
         self._received = declared.counter(
             "received_bytes_total", "Bytes that came in.", "side", start=product(SIDES)
         )
         self._sent = declared.counter(
             "sent_bytes_total", "Bytes that went out.", "side", start=product(SIDES)
-        )
-        self._duration = declared.histogram(
-            "request_duration_seconds", "From a request received to its reply handed on.", BUCKETS
         )
         #: Time inside the proxy, from bytes received to bytes handed to the socket. What has to
         #: wait for a peer is not in it.
@@ -216,8 +197,6 @@ class Telemetry:
         self._lag = process.histogram(
             "event_loop_lag_seconds", "How late the event loop comes to what is due.", _LAG_BUCKETS
         )
-        #: From so many seconds on a request is slow.
-        self.slow_seconds = inf
         #: The latest incidents with their times; those of rules cannot displace the others.
         self.session_incidents: Recent[Incident] = Recent(MOST_INCIDENTS)
         self.rule_incidents: Recent[Incident] = Recent(MOST_INCIDENTS)
@@ -271,25 +250,9 @@ class Telemetry:
 
     # ------------------------------------------------------------------ requests
 
-    def request(self, command: str, count: int = 1) -> None:
-        """Clients' requests; an unknown or unreadable command counts as ``other``."""
-        self._commands[command][0] += count
-
-    def replied(self, command: str, seconds: float, ok: bool) -> bool:
-        """A request has its whole answer, ``seconds`` after it came; whether that was slow."""
-        self._commands[command][1 if ok else 2] += 1
-        duration = self._duration  # what its observe does, without the call
-        duration.counts[bisect_left(BUCKETS, seconds)] += 1
-        duration.sum += seconds
-        return seconds >= self.slow_seconds
-
     def failed(self, code: int | None, source: str) -> None:
         """An error reply goes out; ``source`` is ``proxy`` or ``upstream``."""
         self._errors[(code_name(code), source)] += 1
-
-    def was_slow(self, line: str) -> None:
-        """A request was slow, and its line for the log was ``written`` or ``left out``."""
-        self._slow[(line,)] += 1
 
     def violation(self, kind: str) -> None:
         """Something broke the protocol; ``kind`` is one of the program's own few."""
@@ -382,7 +345,7 @@ class Telemetry:
     def of_cluster(self, page: Page) -> Iterator[None]:
         """As :meth:`collect`, what a cluster has of its own."""
         yield from self.present(page)
-        page += by_command(self._commands)
+        page += self.of_requests()
         page += self._declared.families()
 
     def of_process(self, page: Page) -> Iterator[None]:

@@ -30,6 +30,7 @@ from proxy.process.draining import Draining
 from proxy.process.expiry import Expiry
 from proxy.process.housekeeping import keep_house
 from proxy.process.idling import Idling
+from proxy.process.naming import Naming
 from proxy.process.overdue import end_overdue
 from proxy.process.primary import Following, Front
 from proxy.process.seeds import find_seeds, keep_seeds
@@ -95,6 +96,7 @@ class Cluster(Shown):
         self.log = logs.of_cluster(name)
         # What only one has to count it counts with the process.
         self.telemetry = Telemetry(VERSION, RULES) if name else common.telemetry
+        self.naming = self._make_naming(config.metrics.namespaces)
         self._audit = common.audit.of_cluster(name)
         self._rejected = logs.Seldom(self.log, "client rejected")
         self._refused = logs.Seldom(self.log, "destination refused")
@@ -184,6 +186,9 @@ class Cluster(Shown):
 
     # ------------------------------------------------------------------ what others do otherwise
 
+    def _make_naming(self, most: int) -> Naming:
+        return Naming(self.telemetry, most)
+
     def _make_store(self) -> SessionStore:
         sessions = self.config.sessions
         return SessionStore(max_sessions=sessions.max_sessions, max_cursors=sessions.max_cursors)
@@ -231,6 +236,7 @@ class Cluster(Shown):
         """Do what has to be done though nobody asks, for as long as ``services`` run."""
         services.start_soon(keep_house, self.sessions_shared, self.upstreams, self.shared.slow)
         services.start_soon(self.shared.probes.run)
+        services.start_soon(self.naming.run)
         idling = Idling(
             self.sessions_shared, self.open_connections, lambda: self.config.limits.idle_seconds
         )

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from proxy.conversation.sharing import Sessions
     from proxy.observe.audit import Audit
     from proxy.observe.flight import FlightLog
+    from proxy.observe.namespaces import Uses
     from proxy.observe.telemetry import Telemetry
     from proxy.process.common import Common
     from proxy.process.connection import Connection
+    from proxy.process.naming import Naming
     from proxy.session.records import InFlight
     from proxy.session.store import SessionStore
     from proxy.settings.config import Config
@@ -52,6 +54,7 @@ class Shown:
     listeners: Listeners
     upstreams: Upstreams
     watcher: Watcher
+    naming: Naming
     open_connections: dict[int, Connection]
     flight: FlightLog | None
     _audit: Audit
@@ -71,6 +74,10 @@ class Shown:
         return SessionBudget(
             SessionBudget.Settings() if mode is Mode.OFF else SessionBudget.Settings(**settings)
         )
+
+    def namespaces_lately(self) -> tuple[Uses, float]:
+        """What namespaces were used for of late, and in how many seconds that was."""
+        return self.naming.top.lately()
 
     def rules(self) -> list[dict[str, Any]]:
         """One row per rule, with its mode and settings."""

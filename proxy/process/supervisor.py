@@ -181,6 +181,10 @@ class Supervisor(Server):
         """What workers have counted of a cluster's sessions, those that are gone included."""
         return self._together.counts(cluster)
 
+    def named(self) -> None:
+        """Other namespaces have names from now on."""
+        self._together.named()
+
     def end_operation(self, operation: InFlight) -> None:
         """Have whoever has its connection end an operation."""
         self.tell_whose(operation, "end operation", tuple(operation))
@@ -257,6 +261,7 @@ class Supervisor(Server):
             "sessions": lambda cluster, told: clusters[cluster].heard_sessions(link, told),
             "users": lambda cluster, told: clusters[cluster].heard_users(link, told),
             "crowds": lambda cluster, told: clusters[cluster].heard_crowds(link, told),
+            "namespaces": lambda cluster, *told: clusters[cluster].whole_naming.hear(*told),
             "reached": lambda cluster, upstream: clusters[cluster].hear_of(upstream),
             "connections": connections,
             "end operation": lambda operation: self.end_operation(InFlight(*operation)),

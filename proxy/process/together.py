@@ -14,6 +14,7 @@ from proxy.session.counts import Counts
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from proxy.observe.merging import Sample
     from proxy.observe.telemetry import Telemetry
     from proxy.process.whole_cluster import WholeCluster
     from proxy.process.worker import Part
@@ -60,6 +61,12 @@ class Together(Scraping):
                 self._gone_counts[cluster].add(counts)
                 for name, number in numbers.items():
                     self._gone_numbers[cluster][name] += number
+            self.named()
+
+    def named(self) -> None:
+        """Of those that are gone, too, only so many namespaces have names."""
+        for one in self._whole:
+            self._gone.keep("namespace", one.naming.top.names, one.name)
 
     def counts(self, cluster: str) -> list[Told]:
         """What all of them have counted of a cluster's sessions, for themselves."""
@@ -95,6 +102,19 @@ class Together(Scraping):
                     of_rules = found.setdefault(named.get("cluster", ""), {})
                     key = named["rule"], named["decision"]
                     of_rules[key] = of_rules.get(key, 0) + int(value)
+        return found
+
+    async def namespaces(self) -> dict[str, list[Sample]]:
+        await self._hear()
+        merged = Merged()
+        for families in (self._gone.families(), *(part for part, _ in self._last.values())):
+            merged.add(families)
+        found: dict[str, list[Sample]] = {}
+        for family in merged.families():
+            for name, labels, value in family[3]:
+                named = dict(labels)
+                if "namespace" in named:
+                    found.setdefault(named.get("cluster", ""), []).append((name, labels, value))
         return found
 
     async def gather(self) -> None:

@@ -15,6 +15,7 @@ from proxy.process.calm import Seen, let_go_in_calm
 from proxy.process.cluster import Cluster
 from proxy.process.draining import CALM
 from proxy.process.links import HandedListeners, Link, RemoteAsker
+from proxy.process.naming import WholeNaming
 from proxy.process.worker_cluster import SUMMED
 from proxy.session.hub import Hub
 from proxy.session.known import SharedUsers
@@ -67,6 +68,9 @@ class Workers(Protocol):
     def counts(self, cluster: str) -> list[Told]:
         """What they have counted of a cluster's sessions, those that are gone included."""
 
+    def named(self) -> None:
+        """Other namespaces have names from now on."""
+
     def end_operation(self, operation: InFlight) -> None:
         """Have whoever has its connection end an operation."""
 
@@ -83,6 +87,14 @@ class WholeCluster(Cluster):
         super().__init__(common, name, config)
 
     # ------------------------------------------------------------------ what it does otherwise
+
+    def _make_naming(self, most: int) -> WholeNaming:
+        self.whole_naming = WholeNaming(self.telemetry, most, self._tell_names)
+        return self.whole_naming
+
+    def _tell_names(self, names: Sequence[str]) -> None:
+        self._workers.tell("namespaces", self.name, names)
+        self._workers.named()
 
     def _make_store(self) -> Hub:
         sessions = self.config.sessions
@@ -187,6 +199,7 @@ class WholeCluster(Cluster):
             await link.channel.room()
             await trio.lowlevel.checkpoint()
         self._tell_crowds_to(link, self._crowds.groups())
+        link.channel.tell("namespaces", self.name, self.naming.top.names)
         for some in in_slices(self._users.everybody()):
             link.channel.tell("users", self.name, some)
             await link.channel.room()

@@ -12,6 +12,7 @@ from proxy.net.listeners import Listener, accept
 from proxy.observe import gauges
 from proxy.process.asking import by_owner
 from proxy.process.cluster import Cluster
+from proxy.process.naming import WorkersNaming
 from proxy.session.ids import make_key
 from proxy.session.known import SharedUsers
 from proxy.session.replica import SharedStore
@@ -20,12 +21,13 @@ from proxy.upstream.members import announce
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import trio
 
     from proxy.net.inherited import Placed
     from proxy.observe.families import Page
+    from proxy.observe.namespaces import Uses
     from proxy.process.calm import Origins, Seen
     from proxy.process.channel import Channel
     from proxy.process.common import Common
@@ -132,6 +134,13 @@ class WorkerCluster(Cluster):
 
     # ------------------------------------------------------------------ what it does otherwise
 
+    def _make_naming(self, most: int) -> WorkersNaming:
+        self._naming = WorkersNaming(self.telemetry, most, self._tell_namespaces)
+        return self._naming
+
+    def _tell_namespaces(self, met: Sequence[str], uses: Uses) -> None:
+        self._channel.tell("namespaces", self.name, met, uses)
+
     def _make_store(self) -> SharedStore:
         sessions = self.config.sessions
         self._shared_store = SharedStore(
@@ -186,6 +195,7 @@ class WorkerCluster(Cluster):
             self._channel.tell("sessions", self.name, told)
         while crowds := self.shared.crowds.news():
             self._channel.tell("crowds", self.name, crowds)
+        self._naming.news()
         while users := self._users.news():
             self._channel.tell("users", self.name, users)
 
@@ -207,6 +217,7 @@ class WorkerCluster(Cluster):
             "hang up": self.hang_up_own,
             "connections by upstream": self.connections_by_upstream,
             "askers": self._askers,
+            "namespaces": self._naming.decided,
             "incidents": self._incidents,
         }
 

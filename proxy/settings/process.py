@@ -13,6 +13,10 @@ from proxy.settings.kinds import AS_SECONDS, STDOUT, OutputFile, OutputFileOrStd
 MOST_WORKERS: Final = 64
 
 
+#: Each costs some 40 series of metrics.
+MOST_NAMESPACES: Final = 1_000
+
+
 def _workers(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
     if value == "auto" or (type(value) is int and 1 <= value <= MOST_WORKERS):
         return value
@@ -43,6 +47,12 @@ class Audit(Settings):
     def to_stdout(self) -> bool:
         """Whether the lines go to stdout."""
         return self.file == STDOUT
+
+
+class Metrics(Settings):
+    """How many ``namespaces`` are counted by their names, those that are used most; 0 for none."""
+
+    namespaces: Annotated[int, Field(ge=0, le=MOST_NAMESPACES, strict=True)] = 20
 
 
 class Log(Settings):

@@ -17,6 +17,7 @@ _LISTINGS: Final = {
     "transactions": "list open transactions, the oldest first",
     "cursors": "list open cursors, the oldest first",
     "connections": "list client connections",
+    "namespaces": "list how much databases and collections are used, the busiest first",
     "incidents": "list who used sessions as no driver does, or was refused by a rule, or would be",
 }
 #: What changes something.
@@ -36,6 +37,8 @@ FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
     "session": ("UUID", "the session's id", ("sessions", "transactions", "cursors", "kill")),
     "state": ("STATES", "operation, cursor, transaction, idle, ended or killed; several with "
               "commas between them", None),
+    "namespace": ("DB.COLL", "which namespace; * stands for anything", ("namespaces",)),
+    "kind": ("KIND", "query, getmore, insert, update, delete or command", ("namespaces",)),
     "text": ("TEXT", "anything that is shown contains this", None),
     "min_age": ("TIME", "at least so old: seconds, or 5m, 1h30m", ("sessions", "transactions",
                                                                    "cursors", "kill")),
@@ -46,6 +49,10 @@ FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
 
 #: How a session is named.
 _ID: Final = "its id, of which the first 8 digits are enough where no other begins so"
+
+
+#: Of those that apply to all, what namespaces have, too: they are nobody's.
+_OF_ALL: Final = ("cluster", "text")
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -197,7 +204,7 @@ def _turned(sort: str) -> str:
 
 def _filter(parser: argparse.ArgumentParser, command: str) -> None:
     for name, (value, text, only) in FILTERS.items():
-        if only is None or command in only:
+        if command in only if only is not None else command != "namespaces" or name in _OF_ALL:
             flag = f"--{name.replace('_', '-')}"
             parser.add_argument(flag, dest=f"filter_{name}", metavar=value, help=text)
 

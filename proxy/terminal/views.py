@@ -100,6 +100,24 @@ def _of_bound(row: Row) -> str:
     return f"{row['bound']} = {row['limit']:,}" if row.get("bound") else ""
 
 
+def _brief(name: str) -> Callable[[Row], object]:
+    """A time that may be far below a second."""
+
+    def text(row: Row) -> str:
+        seconds = row.get(name)
+        if seconds is None:
+            return ""
+        if seconds >= 1:
+            return f"{seconds:.2f} s"
+        return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} µs"
+
+    return text
+
+
+def _size(name: str) -> Callable[[Row], object]:
+    return lambda row: size(row.get(name) or 0)
+
+
 _PROXY: Final = Column("PROXY", lambda row: row.get("proxy", ""), keep=9, enough=21, rare=True)
 _CLUSTER: Final = Column("CLUSTER", lambda row: row.get("cluster", ""), keep=9, rare=True)
 _OWNER: Final = Column("OWNER", _text("owner"), "owner", keep=8)
@@ -220,10 +238,29 @@ VIEWS: Final[Mapping[str, View]] = {
                 Column("OPEN FOR", _span("age_seconds"), "age", right=True, keep=7),
                 Column("REQUESTS", _number("requests"), "requests", right=True),
                 Column("IN FLIGHT", _command),
-                Column("RECEIVED", lambda row: size(row.get("received_bytes") or 0), "received",
+                Column("RECEIVED", _size("received_bytes"), "received",
                        right=True, keep=2),
-                Column("SENT", lambda row: size(row.get("sent_bytes") or 0), "sent", right=True,
+                Column("SENT", _size("sent_bytes"), "sent", right=True,
                        keep=2),
+            ),
+        ),
+        View(
+            "namespaces",
+            "Namespaces",
+            "-per_second",
+            (
+                *_WHERE,
+                Column("NAMESPACE", _text("namespace"), "namespace", keep=9),
+                Column("KIND", _text("kind"), "kind", keep=9),
+                Column("PER SECOND", lambda row: f"{row.get('per_second') or 0:,.1f}", "per_second",
+                       right=True, keep=9),
+                Column("MEAN 1 MIN", _brief("lately_mean_seconds"), right=True, keep=8),
+                Column("MEAN", _brief("mean_seconds"), "mean", right=True, keep=5),
+                Column("95 %", _brief("p95_seconds"), "p95", right=True, keep=6),
+                Column("REQUESTS", _number("requests"), "requests", right=True, keep=8),
+                Column("ERRORS", _few("errors"), "errors", right=True, keep=7),
+                Column("RECEIVED", _size("received_bytes"), "received", right=True, keep=2),
+                Column("SENT", _size("sent_bytes"), "sent", right=True, keep=3),
             ),
         ),
         View(

@@ -10,6 +10,7 @@ class Quiet:
     :mod:`proxy.conversation.exchange` and :mod:`proxy.conversation.recorder`)."""
 
     slow_seconds = inf
+    namespaces = None
 
     @property
     def meter(self) -> Quiet:

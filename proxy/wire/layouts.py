@@ -8,6 +8,7 @@ as part of it, and nobody has to look at them again.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, Generic, TypeVar
 
 from proxy.errors import WireError
@@ -24,6 +25,21 @@ from proxy.wire.fields import (
     integer,
     walk,
 )
+
+#: Commands whose own value is the name of a collection.
+OF_COLLECTIONS: Final = frozenset((
+    "aggregate", "analyze", "cleanupOrphaned", "cleanupStructuredEncryptionData",
+    "cloneCollectionAsCapped", "collMod", "collStats", "compact",
+    "compactStructuredEncryptionData", "convertToCapped", "count", "create", "createIndexes",
+    "createSearchIndexes", "delete", "distinct", "drop", "dropIndexes", "dropSearchIndex", "find",
+    "findAndModify", "findandmodify", "geoNear", "geoSearch", "insert", "killCursors",
+    "listIndexes", "mapReduce", "mapreduce", "parallelCollectionScan", "planCacheClear",
+    "planCacheClearFilters", "planCacheListFilters", "planCacheSetFilter", "reIndex", "update",
+    "updateSearchIndex", "validate",
+))  # fmt: skip
+
+#: Where a cursor is read on, a field of its own, ``collection``, says of which.
+READS_ON: Final = "getMore"
 
 #: ``{id: UUID}`` as every driver sends it, up to the UUID and behind it.
 PLAIN_LSID: Final = b"\x1e\0\0\0\x05id\0\x10\0\0\0\x04"
@@ -107,6 +123,11 @@ class Command:
     other: the digest stands :data:`TO_UID` behind it, and at :data:`TO_CHILD` a child session's
     own fields, of ``child`` bytes. ``orderly`` says of such a one what ``usual`` says of a plain
     one; but somebody has to look at whose it is.
+
+    ``collection`` is where the name of the collection stands that it is for, counted from where the
+    document begins; 0 where there is none. ``database`` is the offset of ``$db``, which stands
+    :meth:`aside`; 0 where there is none, or the collection's name may be anywhere. ``commented``
+    says that there is a comment that could hold a text.
     """
 
     name: str = ""
@@ -119,6 +140,9 @@ class Command:
     owned_id: int = 0
     child: int = 0
     orderly: bool = False
+    collection: int = 0
+    database: int = 0
+    commented: bool = False
 
     def kind(self) -> tuple[object, ...]:
         """What does not follow from names and types, but for offsets."""
@@ -135,13 +159,18 @@ class Command:
         found = (self.session_id, self.txn_number, self.owned_id)
         return [offset for offset in found if offset]
 
-    def moved(self, by: int) -> Command:
-        """The same with offsets from a place so many bytes further on."""
+    def aside(self) -> int:
+        """The one that may be counted from another place than the others; 0 for none."""
+        return self.database
+
+    def moved(self, by: int, aside: int) -> Command:
+        """The same with offsets from a place so many bytes further on, and that one likewise."""
         return replace(
             self,
             session_id=self.session_id and self.session_id - by,
             txn_number=self.txn_number and self.txn_number - by,
             owned_id=self.owned_id and self.owned_id - by,
+            database=self.database and self.database - aside,
         )
 
 
@@ -172,6 +201,7 @@ def read_command(data: bytes, start: int, limit: int) -> Reading[Command]:
         break
     else:
         raise WireError("the command document is empty")
+    _note_namespace(command, fields, start)
     there = fields.keys() & SESSION_FIELDS
     if not there:
         return Reading(command, fields, [])
@@ -200,6 +230,23 @@ def read_command(data: bytes, start: int, limit: int) -> Reading[Command]:
     command.orderly = command.owned_id != 0 and fits
     # An lsid of another form could be plain next time.
     return Reading(command, fields, whole if uuid or owned or lsid is None else None)
+
+
+def _note_namespace(command: Command, fields: Fields, start: int) -> None:
+    """Where it says what it is for, and whether it has a comment."""
+    first, *others = islice(fields.values(), 2)
+    named = fields.get(b"collection") if command.name == READS_ON else None
+    if first.type == STRING:
+        if command.name in OF_COLLECTIONS:
+            command.collection = first.value - start
+    elif first.type == INT64_TYPE and named is not None and named in others:
+        # Behind anything else its place could vary.
+        command.collection = named.value - start if named.type == STRING else 0
+        named = None
+    database, comment = fields.get(b"$db"), fields.get(b"comment")
+    if database is not None and database.type == STRING and named is None:
+        command.database = database.value - start
+    command.commented = comment is not None and comment.type in (STRING, DOCUMENT)
 
 
 def _fits(command: Command, there: set[bytes], fields: Fields) -> bool:
@@ -235,7 +282,11 @@ class Answer:
         """As :meth:`Command.offsets`."""
         return [offset for offset in (self.cursor, self.namespace) if offset]
 
-    def moved(self, by: int) -> Answer:
+    def aside(self) -> int:
+        """There is none."""
+        return 0
+
+    def moved(self, by: int, aside: int) -> Answer:
         """As :meth:`Command.moved`."""
         return Answer(
             self.ok,

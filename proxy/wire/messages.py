@@ -89,10 +89,10 @@ class Request:
     ``frame`` is what came, or what servers make of it before they look for a command; ``message``
     is the same inflated (the same object when it was not compressed). ``body`` is the offset of
     the command document in ``message``, 0 where there is none, and ``layout`` tells what is in
-    it, its offsets from ``base``. ``command`` is the name as sent, ``""`` when this is no command
-    or cannot be read; then ``problem`` says why. ``overlong`` says that it has more fields than
-    are read: it must not be forwarded. ``namespace`` is the database of a form that does not have
-    it in the command.
+    it, its offsets from ``base``, that of the database from ``aside`` (0 where no field says it).
+    ``command`` is the name as sent, ``""`` when this is no command or cannot be read; then
+    ``problem`` says why. ``overlong`` says that it has more fields than are read: it must not be
+    forwarded. ``namespace`` is the database of a form that does not have it in the command.
     """
 
     frame: bytes
@@ -110,6 +110,7 @@ class Request:
     problem: str = ""
     overlong: bool = False
     _fields: Fields | None = None
+    aside: int = 0
     #: The message before ``$queryOptions`` became part of the command, where it had some.
     undissolved: bytes = b""
 
@@ -203,14 +204,14 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
     if opcode != OP_MSG:
         return _read_legacy(frame, message)
     limit = len(message) - 4 if flags & CHECKSUM_PRESENT else len(message)
-    layout, base, body, problem, overlong = NO_COMMAND, 0, MSG_BODY, "", False
+    layout, base, body, problem, overlong, aside = NO_COMMAND, 0, MSG_BODY, "", False, 0
     sequences: tuple[bytes, ...] = ()
     fields: Fields | None = None
     try:
         # Most messages are a body and nothing else.
         if kind or size != limit - MSG_BODY:
             body, sequences = msg_sections(message, limit)
-        layout, base, fields = _command(message, body, limit)
+        layout, base, fields, aside = _command(message, body, limit)
     except WireError as error:
         overlong = isinstance(error, TooManyFieldsError)
         if isinstance(error, UnjudgeableError) and not overlong:
@@ -232,6 +233,7 @@ def read_request(frame: bytes, message: bytes | None = None) -> Request:
         problem,
         overlong,
         fields,
+        aside,
     )
 
 
@@ -262,7 +264,8 @@ def _read_legacy(frame: bytes, message: bytes) -> Request:
 
 def _set_command(request: Request, start: int, limit: int) -> None:
     request.body = start
-    request.layout, request.base, request._fields = _command(request.message, start, limit)
+    # Its database is said elsewhere, whatever stands aside.
+    request.layout, request.base, request._fields, _ = _command(request.message, start, limit)
     request.command = request.layout.name
 
 

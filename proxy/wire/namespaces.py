@@ -8,25 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from proxy.texts import decoded, shortened
+from proxy.wire.layouts import OF_COLLECTIONS, READS_ON
 from proxy.wire.opcodes import HEADER_SIZE, OP_GET_MORE, OP_MSG, OP_QUERY
 
 if TYPE_CHECKING:
     from proxy.wire.messages import Request
-
-#: Commands whose own value is the name of a collection.
-OF_COLLECTIONS: Final = frozenset((
-    "aggregate", "analyze", "cleanupOrphaned", "cleanupStructuredEncryptionData",
-    "cloneCollectionAsCapped", "collMod", "collStats", "compact",
-    "compactStructuredEncryptionData", "convertToCapped", "count", "create", "createIndexes",
-    "createSearchIndexes", "delete", "distinct", "drop", "dropIndexes", "dropSearchIndex", "find",
-    "findAndModify", "findandmodify", "geoNear", "geoSearch", "insert", "killCursors",
-    "listIndexes", "mapReduce", "mapreduce", "parallelCollectionScan", "planCacheClear",
-    "planCacheClearFilters", "planCacheListFilters", "planCacheSetFilter", "reIndex", "update",
-    "updateSearchIndex", "validate",
-))  # fmt: skip
-
-#: Where a cursor is read on, a field of its own says of which collection.
-READS_ON: Final = "getMore"
 
 #: Servers allow 255 bytes for a namespace.
 _LONGEST: Final = 255

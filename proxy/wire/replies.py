@@ -127,7 +127,7 @@ def read_reply(frame: bytes) -> Reply:
     body = MSG_BODY
     if kind or size != limit - MSG_BODY:
         body, _ = msg_sections(message, limit)
-    layout, base, fields = _answer(message, body, limit)
+    layout, base, fields, _ = _answer(message, body, limit)
     return Reply(
         frame,
         message,
@@ -159,7 +159,7 @@ def _read_legacy_reply(frame: bytes, message: bytes) -> Reply:
         body = HEADER_SIZE
     else:
         raise WireError(f"opcode {opcode} is not a reply")
-    layout, base, fields = _answer(message, body, limit)
+    layout, base, fields, _ = _answer(message, body, limit)
     return Reply(
         frame,
         message,

@@ -49,11 +49,18 @@ class Layout(Protocol):
     def offsets(self) -> list[int]:
         """Where something stands that varies."""
 
-    def moved(self, by: int) -> Any:  # noqa: ANN401 - Self, which mypyc does not know
-        """The same with offsets from a place so many bytes further on."""
+    def aside(self) -> int:
+        """Where one more thing stands that varies, wherever that is; 0 for nothing."""
+
+    def moved(self, by: int, aside: int) -> Any:  # noqa: ANN401 - Self, which mypyc does not know
+        """The same with offsets from a place so many bytes further on, and that one likewise."""
 
 
 L = TypeVar("L", bound=Layout)
+
+#: A layout, from where its offsets count, the document's fields if they are at hand, and from where
+#: the offset counts that stands aside.
+Found = tuple[L, int, "Fields | None", int]
 
 
 class _Segment(NamedTuple):
@@ -73,10 +80,11 @@ class _Segment(NamedTuple):
 class _Shape(Generic[L]):
     """A layout with what proves it: the ``first`` segments, and one that ends the document.
 
-    The layout's offsets count from where segment ``base`` begins. ``container`` is an element
-    with segments in it: where its length stands and where it has to end, each as the number of
-    a segment and an offset there. ``lengths`` are those of all values; they vary where ``free``
-    says so. ``found`` is for a document that begins where the one did that was read.
+    The layout's offsets count from where segment ``base`` begins, but for the one that stands
+    aside, which counts from segment ``other``. ``container`` is an element with segments in it:
+    where its length stands and where it has to end, each as the number of a segment and an offset
+    there. ``lengths`` are those of all values; they vary where ``free`` says so. ``found`` is for a
+    document that begins where the one did that was read.
     """
 
     __slots__ = (
@@ -87,6 +95,7 @@ class _Shape(Generic[L]):
         "free",
         "layout",
         "lengths",
+        "other",
         "parts",
         "size",
         "unpack",
@@ -135,34 +144,36 @@ class _Shape(Generic[L]):
         if len(bases) > 1:
             raise ValueError
         self.base = bases.pop() if bases else 0
-        self.layout: L = reading.layout.moved(begins[self.base] - start)
+        aside = reading.layout.aside()
+        self.other = place(start + aside)[0] if aside else 0
+        self.layout: L = reading.layout.moved(begins[self.base] - start, begins[self.other] - start)
         self.container = (
             None if container is None else (*place(container.value), *place(container.end))
         )
         self.lengths = [element.end - element.value for element in elements]
         self.free = free
-        self.found: tuple[L, int, Fields | None] = (reading.layout, start, reading.fields)
+        self.found: Found[L] = (reading.layout, start, reading.fields, start)
 
-    def match(self, data: bytes, start: int, end: int) -> int:
-        """Where the layout's offsets count from in the document, -1 if it has another shape."""
+    def match(self, data: bytes, start: int, end: int) -> list[int]:
+        """Where each segment begins in the document; none if it has another shape."""
         pos = start
         places = [start]
         for unpack, parts, size, beside, least in self.first:
             if end - pos < size:
-                return -1
+                return []
             found = unpack(data, pos)
             if found[:-1] != parts or found[-1] < least:
-                return -1
+                return []
             pos += size + found[-1] + beside
             places.append(pos)
         if end - pos != self.size or self.unpack(data, pos) != self.parts:
-            return -1
+            return []
         if self.container is not None:
             one, at, other, behind = self.container
             at += places[one]
             if at + _int32(data, at)[0] != places[other] + behind:
-                return -1
-        return places[self.base]
+                return []
+        return places
 
 
 def _segment(data: bytes, begin: int, end: int, spans: list[Span], cut: Element | None) -> _Segment:
@@ -194,9 +205,8 @@ class Shapes(Generic[L]):
         self._known: dict[tuple[object, ...], _Shape[L]] = {}
         self._seen: set[tuple[object, ...]] = set()
 
-    def read(self, data: bytes, start: int, limit: int) -> tuple[L, int, Fields | None]:
-        """The document at ``start``: its layout, from where that one's offsets count, and its
-        fields if they are at hand. All are shared and not to be changed.
+    def read(self, data: bytes, start: int, limit: int) -> Found[L]:
+        """What is found of the document at ``start``. It is shared and not to be changed.
 
         Raises:
             WireError: as ``read`` does.
@@ -207,15 +217,15 @@ class Shapes(Generic[L]):
             if alike is not None and start + size <= limit:
                 for shape in alike:
                     if shape.first or start != shape.found[1]:
-                        base = shape.match(data, start, start + size)
-                        if base >= 0:
-                            return shape.layout, base, None
+                        places = shape.match(data, start, start + size)
+                        if places:
+                            return shape.layout, places[shape.base], None, places[shape.other]
                     elif size == shape.size and shape.unpack(data, start) == shape.parts:
                         # Nothing in it varies, as most often.
                         return shape.found
         reading = self._read(data, start, limit)
         self._learn(reading, data, start)
-        return reading.layout, start, reading.fields
+        return reading.layout, start, reading.fields, start
 
     def _learn(self, reading: Reading[L], data: bytes, start: int) -> None:
         if reading.whole is None:

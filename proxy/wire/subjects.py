@@ -26,7 +26,7 @@ from proxy.wire.fields import (
     text,
     walk,
 )
-from proxy.wire.namespaces import OF_COLLECTIONS, READS_ON
+from proxy.wire.layouts import OF_COLLECTIONS, READS_ON
 from proxy.wire.opcodes import HEADER_SIZE, OP_GET_MORE, OP_KILL_CURSORS, OP_MSG, OP_QUERY
 from proxy.wire.sections import sequence
 

@@ -16,6 +16,7 @@ from proxy import admin
 from proxy.admin.http import Token
 from proxy.conversation.facts import UpstreamFacts
 from proxy.observe.history import History
+from proxy.observe.namespaces import Uses
 from proxy.observe.telemetry import Telemetry
 from proxy.session.identity import EVERYBODY, user_digest
 from proxy.session.ids import LogicalSessionId, Origin
@@ -67,6 +68,7 @@ class FakeState:
         self.for_everybody: list[FakeAsker] = []
         self.rows: Iterable[dict[str, Any]] = ()
         self.per_user, self.per_application = 0, 0
+        self.lately: tuple[Uses, float] = {}, 0.0
         self.asking: dict[str, dict[bytes, FakeAsker]] = {}
         self.known = UpstreamFacts(authorization=True)
         self.audited: list[dict[str, Any]] = []
@@ -75,6 +77,9 @@ class FakeState:
         #: Rows of connections by number, which are gone when they are interrupted or closed.
         self.open: dict[int, dict[str, Any]] = {}
         self.cut: list[tuple[int, int]] = []
+
+    def namespaces_lately(self) -> tuple[Uses, float]:
+        return self.lately
 
     def add(
         self,

@@ -50,7 +50,7 @@ async def test_help_names_every_page_and_each_is_there() -> None:
     async with asking(FakeState()) as client:
         _, _, text = await client.ask("/help")
         paths = [line.split()[0] for line in text.decode().splitlines() if line[0] == "/"]
-        assert len(paths) == 19
+        assert len(paths) == 20
         for path in paths:
             if path not in ("/kill", "/abort", "/interrupt", "/close"):
                 assert (await client.ask(path))[0] == 200

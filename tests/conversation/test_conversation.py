@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from proxy.conversation.passing import PASS_ABOVE
 from proxy.errors import CommandError
+from proxy.observe.telemetry import Telemetry
 from proxy.wire.compression import deflate
 from proxy.wire.messages import read_request
 from proxy.wire.opcodes import (
@@ -628,3 +629,66 @@ def test_own_request_ids_are_no_clients_likely_choice():
         ids.append(HEADER.unpack_from(talk.conversation.to_client[0])[1])
     assert ids == [ids[0], ids[0] + 1, ids[0] + 2]
     assert ids[0] >= 0x4D530000
+
+
+# ------------------------------------------------------------------ by namespace
+
+
+def counted(talk: Talk) -> dict[str, tuple[int, int, int, int, int]]:
+    assert talk.observer.namespaces is not None
+    return {
+        name: (one.requests, sum(one.counts), one.errors, one.received, one.sent)
+        for (name, _), one in talk.observer.namespaces.counted().items()
+    }
+
+
+def by_namespace() -> Talk:
+    observer = Telemetry("1")
+    observer.name_namespaces(5)
+    talk = Talk()
+    talk.observer.namespaces = observer.namespaces
+    assert observer.namespaces is not None
+    observer.namespaces.admit = lambda name: True
+    talk.observer.replied = observer.replied
+    talk.conversation._namespaces = observer.namespaces
+    return talk
+
+
+FOUND = command({"find": "c", "$db": "t"}, 1)
+
+
+def test_a_request_and_its_reply_are_counted_by_namespace() -> None:
+    talk = by_namespace()
+    talk.client(FOUND).upstream_gets(FOUND).upstream(FIRST).client_gets(FIRST)
+    assert counted(talk) == {"t.c": (1, 1, 0, len(FOUND), len(FIRST))}
+    error = reply({"ok": 0.0, "code": 1}, 1)
+    talk.client(FOUND).upstream_gets(FOUND).upstream(error).client_gets(error)
+    assert counted(talk)["t.c"] == (2, 2, 1, 2 * len(FOUND), len(FIRST) + len(error))
+
+
+def test_a_long_reply_is_counted_when_all_of_it_is_there() -> None:
+    talk = by_namespace()
+    long = reply({"a": "x" * 2 * PASS_ABOVE, **OK}, 1)
+    talk.client(FOUND).upstream_gets(FOUND).upstream(long[:-5]).client_gets(long[:-5])
+    assert counted(talk)["t.c"][1] == 0
+    talk.upstream(long[-5:]).client_gets(long[-5:])
+    assert counted(talk)["t.c"] == (1, 1, 0, len(FOUND), len(long))
+
+
+def test_writes_that_nobody_answers_are_counted_with_those_like_them() -> None:
+    talk = by_namespace()
+    write = op_msg(
+        body({"insert": "c", "$db": "t"}), sequence("documents", {"a": 1}), flags=MORE_TO_COME
+    )
+    talk.client(write).upstream_gets(write)
+    assert talk.conversation.repeat_run(write * 3, MAX_MESSAGE_SIZE) == 3 * len(write)
+    talk.upstream_gets(write * 3)
+    assert counted(talk) == {"t.c": (4, 0, 0, 4 * len(write), 0)}
+
+
+def test_a_refusal_is_an_error_of_its_namespace() -> None:
+    talk = by_namespace()
+    usage = talk.conversation._namespaces.usage(read_request(FOUND))
+    talk.conversation.refuse(read_request(FOUND), REFUSAL, 0.0, usage)
+    talk.conversation.to_client.clear()
+    assert counted(talk)["t.c"][1:3] == (1, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations, product
+
 import bson
 import pytest
 from hypothesis import given
@@ -32,7 +34,7 @@ VALUES = st.one_of(
     st.fixed_dictionaries({"id": st.sampled_from([bson.Int64(7), 7]), "ns": st.just("a.b")}),
 )
 ONE = bson.Int64(1)
-NAMES = ["a", "b", "lsid", "autocommit", "txnNumber", "ok", "cursor"]
+NAMES = ["a", "b", "lsid", "autocommit", "txnNumber", "ok", "cursor", "find", "$db", "comment"]
 ELEMENTS = st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=4)
 
 
@@ -42,14 +44,14 @@ def outcome(find, data, start, limit):
         found = find(data, start, limit)
     except WireError as error:
         return str(error)
-    layout, base, fields = (
-        found if isinstance(found, tuple) else (found.layout, start, found.fields)
+    layout, base, fields, aside = (
+        found if isinstance(found, tuple) else (found.layout, start, found.fields, start)
     )
     if fields is not None:
         walked = walk(data, start, limit)
         assert fields == walked
         assert (fields.duplicates, fields.repeats) == (walked.duplicates, walked.repeats)
-    return layout.moved(-base)
+    return layout.moved(-base, -aside)
 
 
 @pytest.mark.parametrize("read", [read_command, read_answer])
@@ -121,6 +123,48 @@ class Reads:
 def find(name="things", number=1, **more):
     lsid = {"id": bson.Binary(bytes([number]) * 16, 4)}
     return bson.encode({"find": name, "filter": {}, "n": number, "lsid": lsid, **more})
+
+
+def named(document):
+    """The collection and the database as one finds them by the layout."""
+    data = b"head" + document
+
+    def text(at):
+        return data[at + 4 : at + 3 + int.from_bytes(data[at : at + 4], "little")].decode()
+
+    def names(known):
+        layout, _, _, aside = known.read(data, 4, len(data))
+        return text(4 + layout.collection), text(aside + layout.database)
+
+    return names
+
+
+@pytest.mark.parametrize("order", list(permutations(["lsid", "$db", "filter"])))
+def test_the_names_are_where_the_layout_says_whatever_stands_between(order):
+    reads = Reads(read_command)
+    known = Shapes(reads)
+    values = {"lsid": {"id": bson.Binary(bytes(16), 4)}}
+    for collection, database, filter in product(
+        ["c", "other", "c2"], ["d", "shop"], [{}, {"a": 1}]
+    ):
+        values |= {"$db": database, "filter": filter}
+        document = bson.encode({"find": collection, **{name: values[name] for name in order}})
+        assert named(document)(known) == (collection, database)
+    before = reads.count
+    document = bson.encode({"find": "more", **{name: values[name] for name in order}})
+    assert named(document)(known) == ("more", "shop")
+    assert reads.count == before, "it is recognised"
+
+
+def test_what_reads_a_cursor_on_has_its_collection_in_a_field():
+    known = Shapes(read_command)
+    for number in range(9):
+        more = {"getMore": bson.Int64(number), "collection": "c" * (1 + number % 3), "$db": "d"}
+        assert named(bson.encode(more))(known) == (more["collection"], "d")
+    apart = bson.encode({"getMore": bson.Int64(1), "x": "", "collection": "c", "$db": "d"})
+    assert known.read(apart, 0, len(apart))[0].database == 0
+    user = bson.encode({"dropUser": "alice", "$db": "d"})
+    assert known.read(user, 0, len(user))[0].collection == 0
 
 
 def test_what_comes_for_the_third_time_is_recognised_whatever_its_values():

@@ -19,6 +19,7 @@ from tests.build import raw_document
 
 _COMMAND = [
     b"find",
+    b"$db",
     b"lsid",
     b"txnNumber",
     b"autocommit",
@@ -168,12 +169,12 @@ def _found(find, data: bytes, start: int, limit: int) -> object:
         return type(error), str(error)
     if not isinstance(found, tuple):
         return found.layout
-    layout, base, fields = found
+    layout, base, fields, aside = found
     if fields is not None:
         walked = walk(data, start, limit)
         assert list(fields.items()) == list(walked.items())
         assert (fields.duplicates, fields.repeats) == (walked.duplicates, walked.repeats)
-    return layout.moved(start - base)
+    return layout.moved(start - base, start - aside)
 
 
 def _history(random: Random, names: list[bytes]) -> list[bytes]:

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -16,7 +17,9 @@ from pydantic.fields import FieldInfo
 
 import policies
 from proxy.cli import _parser
+from proxy.errors import CommandError
 from proxy.settings.config import Config
+from proxy.testing import Asking
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -266,6 +269,24 @@ def test_every_rule_has_a_section() -> None:
     text = (ROOT / "docs" / "rules.md").read_text()
     described = re.findall(r"^### `(\w+)`$", text, re.MULTILINE)
     assert described == [rule.name for rule in policies.RULES]
+
+
+def test_the_rule_for_all_requests_forbids_what_it_says() -> None:
+    text = (ROOT / "docs" / "rules.md").read_text()
+    [shown] = re.findall(r"^    class NoDrops:\n(?:(?:    .*)?\n)+", text, re.MULTILINE)
+    names: dict[str, Any] = {"dataclass": dataclass, "CommandError": CommandError}
+    exec(re.sub(r"^    ", "", shown, flags=re.MULTILINE), names)
+    ask = Asking(names["NoDrops"])
+    for session in (1, None):
+        for command in (
+            {"drop": "c", "$db": "production"},
+            {"dropDatabase": 1, "$db": "production"},
+            {"renameCollection": "production.a", "to": "x.a", "$db": "admin"},
+            {"applyOps": [], "$db": "admin"},
+        ):
+            assert ask(command, session=session) is not None
+        assert ask({"drop": "c", "$db": "test"}, session=session) is None
+        assert ask({"find": "c", "$db": "production"}, session=session) is None
 
 
 def test_the_rule_that_is_shown_is_the_one_that_is_there() -> None:

@@ -282,12 +282,14 @@ class Desk:
         judged = rules.judge_routine
         if info.txn_number is not None and not judged:
             judged = rules.judge_transactions or not checks
-        if not judged and is_routine(request, info, session, plan, self.upstream):
-            return None
+        spared = not judged and is_routine(request, info, session, plan, self.upstream)
         if info is NO_SESSION and plan is not None and not rules.judge_plans:
+            spared = True
+        if spared and not rules.judge_all:
             return None
         context = self._context(request, info, session, now, plan)
-        error = recorded(self, sessions, context, rules.decide(context))
+        decisions = rules.decide_plain(context) if spared else rules.decide(context)
+        error = recorded(self, sessions, context, decisions)
         here = info.malformed if info.ambiguous is None and not checks else info.ambiguous
         if info.malformed is not None:
             left = "" if error is not None else "reported" if here is None else "refused"

@@ -202,7 +202,7 @@ class Rules:
         self._lenient: Final = list(lenient)
         #: Whether any rule has to be asked about requests that say nothing of sessions.
         self.judge_all = bool(self._of_all)
-        #: Whether any has to be asked about routine requests.
+        #: Whether any that does not judge all has to be asked about routine requests.
         self.judge_routine = self._any("judges_routine")
         #: And about those that are part of a transaction.
         self.judge_transactions = self.judge_routine or self._any("judges_transactions")
@@ -216,7 +216,9 @@ class Rules:
         self.weigh_plans = any(getattr(rule, "weighs_plans", False) for rule, _ in self._asked)
 
     def _any(self, attribute: str) -> bool:
-        return self.judge_all or any(getattr(rule, attribute, True) for rule, _ in self._asked)
+        return any(
+            getattr(rule, attribute, True) for rule, _ in self._asked if not judges_all(rule)
+        )
 
     def decide(self, context: Context) -> list[Decision]:
         """What the rules say: nothing, or reports and at most one refusal, which comes last.
@@ -226,8 +228,8 @@ class Rules:
         return self._decide(self._asked, context)
 
     def decide_plain(self, context: Context) -> list[Decision]:
-        """As :meth:`decide`, of a request that says nothing of sessions or about which only those
-        are asked that judge all. What cannot be read they refuse unseen."""
+        """As :meth:`decide`, of a request about which only those are asked that judge all. What
+        cannot be read they refuse unseen."""
         return self._decide(self._of_all, context)
 
     def _decide(self, asked: Iterable[tuple[Rule, Mode]], context: Context) -> list[Decision]:

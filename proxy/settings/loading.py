@@ -7,6 +7,7 @@ place of a list would mean each of its letters, and refuse everybody.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from proxy.conversation.rule import Rule
+
+#: What docstrings mark code with.
+_MARKUP: Final = re.compile(r"(?::\w+:)?`+([^`]*)`+")
 
 #: By the end of a setting's name, what else than a number it may be.
 MEASURES: Final[dict[str, Callable[[Any], Any]]] = {"_seconds": seconds, "_bytes": size}
@@ -84,6 +88,17 @@ def name_of(path: str) -> str:
     return str(getattr(getattr(sys.modules.get(module), name, None), "name", path))
 
 
+def doc_of(path: str) -> str:
+    """What such a rule says of itself, in a line; "" for nothing."""
+    module, _, name = path.partition(":")
+    return about(getattr(sys.modules.get(module), name, None))
+
+
+def about(rule: object) -> str:
+    """A docstring as a line of plain text; "" where there is none."""
+    return _MARKUP.sub(r"\1", " ".join((getattr(rule, "__doc__", None) or "").split()))
+
+
 def make_rule(rule: type[Rule], settings: Mapping[str, Any], path: str = "") -> Rule:
     """``rule`` made with ``settings`` that fit; ``path`` is for the text of a ConfigError."""
     path = path or rule.name
@@ -139,6 +154,9 @@ def _check_rule(found: Any, path: str) -> None:  # noqa: ANN401 - whatever has t
         raise ConfigError([f"rule {path}: not a rule: it needs a name and a method refuse"])
     if not (isinstance(shape, type) and is_dataclass(shape)):
         raise ConfigError([f"rule {path}: Settings is not a dataclass"])
+    judges = getattr(found, "judges", "sessions")
+    if judges not in ("sessions", "all"):
+        raise ConfigError([f'rule {path}: judges should be "all" or "sessions", not {judges!r}'])
 
 
 def _fitting(one: Field[Any], kind: Any, value: Any) -> Any:  # noqa: ANN401 - of any type

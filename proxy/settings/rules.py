@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, time
@@ -21,10 +20,7 @@ from pydantic import (
 import policies
 from proxy.conversation.rule import Mode, Rule, Rules
 from proxy.errors import ConfigError
-from proxy.settings.loading import load_rule, make_rule, measured, name_of
-
-#: What docstrings mark code with.
-_MARKUP: Final = re.compile(r"(?::\w+:)?`+([^`]*)`+")
+from proxy.settings.loading import about, doc_of, load_rule, make_rule, measured, name_of
 
 ModeName = Literal["enforce", "report", "off"]
 
@@ -178,17 +174,16 @@ def rule_rows(tables: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a RuleTabl
     rows: list[dict[str, Any]] = []
     for rule in _RULES:
         settings = getattr(tables, rule.name).model_dump()
-        about = _MARKUP.sub(r"\1", " ".join((rule.__doc__ or "").split()))
         mode = settings.pop("mode")
         rows.append({"rule": rule.name, "name": rule.name, "mode": mode, "settings": settings})
-        rows[-1]["about"] = about
+        rows[-1]["about"] = about(rule)
     rows += [
         {
             "rule": one.rule,
             "name": name_of(one.rule),
             "mode": one.mode,
             "settings": dict(one.settings),
-            "about": "",
+            "about": doc_of(one.rule),
         }
         for one in tables.custom
     ]

@@ -112,7 +112,8 @@ def test_rules_that_judge_all() -> None:
     assert not Rules([(other, Mode.ENFORCE)]).judge_all
     chain = Rules([(other, Mode.ENFORCE), (one, Mode.REPORT)])
     assert chain.judge_all
-    assert chain.judge_routine
+    # As to the others.
+    assert not chain.judge_routine
     assert chain.judge_plans
     (decision,) = chain.decide_plain(REQUEST)
     assert (decision.refused, other.asked) == (False, 0)

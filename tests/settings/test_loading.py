@@ -50,6 +50,10 @@ class Odd(ARule):
     Settings = dict
 
 
+class Everything(ARule):
+    judges = "everything"
+
+
 class Careless(ARule):
     def __init__(self, settings: ARule.Settings) -> None:
         super().__init__(settings)
@@ -214,6 +218,7 @@ def test_loading() -> None:
         ("no_such_module:ARule", {}, "No module named 'no_such_module'"),
         ("tests.settings.test_loading:Missing", {}, "has no attribute 'Missing'"),
         ("tests.settings.test_loading:NotARule", {}, "not a rule"),
+        ("tests.settings.test_loading:Everything", {}, 'judges should be "all" or "sessions"'),
         ("tests.settings.test_loading:ARule", {"x": 1}, "settings.x: unknown setting"),
         ("tests.settings.test_loading:ARule", {"positive": 0}, "positive must be positive"),
         ("tests.settings.test_loading:Careless", {}, "ZeroDivisionError: division by zero"),

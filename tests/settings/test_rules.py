@@ -196,4 +196,5 @@ def test_rows_for_people():
     assert [row["rule"] for row in rows] == [rule.name for rule in RULES]
     assert all(row["mode"] == "enforce" and row["about"] for row in rows)
     named = {"rule": HERE, "name": "mine"}
-    assert mine == named | {"mode": "enforce", "settings": {"limit": 1}, "about": ""}
+    said = {"about": "A rule of one's own."}
+    assert mine == named | said | {"mode": "enforce", "settings": {"limit": 1}}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.browser.window import ROWS, Window
+
+ALERTS = Path(__file__).parents[2] / "grafana" / "alerts.yml"
 
 
 @pytest.mark.parametrize(
@@ -25,6 +30,17 @@ def test_a_link_leads_to_a_view(page: Window, url: str, place: str, word: str) -
     page.start(url + place)
     page.wait("document.querySelector('tbody').innerText.includes(arguments[0])", word)
     assert page.run("return location.hash") == place
+
+
+def test_alerts_lead_to_views_that_there_are(page: Window) -> None:
+    links = re.findall(r'page_url: "http://[^/]+/(#[^"]+)"', ALERTS.read_text(encoding="utf-8"))
+    assert len(links) > 8
+    for place in links:
+        page.run("location.hash = arguments[0]", place)
+        page.wait("location.hash === arguments[0]", place)
+        page.refreshed(1)
+        assert not page.text(".empty").startswith("This cannot be shown"), place
+        assert page.run("return location.hash.slice(1).split('?')[0] === view.name"), place
 
 
 def test_what_a_link_asks_for_is_seen_and_can_be_cleared(page: Window, url: str) -> None:

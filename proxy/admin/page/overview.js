@@ -38,7 +38,7 @@ function drawCards(now) {
       link("cursors")],
     ["In flight", now.operations,
       oldest(now.operations, now.operations_oldest_seconds, "longest"),
-      link("sessions", {state: "operation"}, "operations")],
+      link("sessions", {state: "operation"}, "-operations")],
     ["Connections", now.connections, "of " + number(now.connections_limit) + " at most",
       link("connections")],
   ];
@@ -120,10 +120,16 @@ function attention(now, groups, idlest, incidents, upstream) {
   return items.sort((one, other) => (one.level === "warn") - (other.level === "warn"));
 }
 
+let alarms = 0;
+function drawTitle() {
+  document.title = (alarms ? "(" + alarms + ") " : "") + VIEWS[view.name].title
+    + " · mongo-session-proxy";
+}
+
 function drawAttention(...all) {
   const items = attention(...all);
-  const bad = items.filter((one) => one.level === "bad").length;
-  document.title = (bad ? "(" + bad + ") " : "") + VIEWS[view.name].title + " · mongo-session-proxy";
+  alarms = items.filter((one) => one.level === "bad").length;
+  drawTitle();
   const shown = items.length > MOST_ITEMS ? [...items.slice(0, MOST_ITEMS - 1), {level: "warn",
     key: "more", text: "And " + (items.length - MOST_ITEMS + 1) + " more.", label: "", href: ""}]
     : items.length ? items
@@ -143,6 +149,7 @@ function drawAttention(...all) {
 }
 
 function drawViews() {
+  drawTitle();
   patch($("#views"), Object.entries(VIEWS), ([name]) => name, ([, kind]) => {
     const line = make("li");
     line.append(make("a", kind.title));

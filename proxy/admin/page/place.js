@@ -62,6 +62,6 @@ function narrow(name, text) {
 
 function order(one) {
   const sort = view.sort === one.sort ? "-" + one.sort
-    : view.sort === "-" + one.sort ? one.sort : one.number ? "-" + one.sort : one.sort;
+    : view.sort === "-" + one.sort ? one.sort : one.number || one.most ? "-" + one.sort : one.sort;
   show(view.name, view.filters, sort);
 }

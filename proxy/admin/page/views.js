@@ -3,7 +3,8 @@
 
 A column: heading, what the cell holds (a text, or [text, class of a pill]), name to sort by, and
 whether it is a number, what the heading's tip says, what the cell's says (`full`), and its `rank`:
-where there is no room for all, those of the highest give way. */
+where there is no room for all, those of the highest give way. Numbers, and what has `most` to say at
+its other end, are sorted from there first. */
 
 const column = (title, cell, sort, options = {}) => ({title, cell, sort, rank: 5, ...options});
 const NUMBER = {number: true};
@@ -21,7 +22,7 @@ const CLIENT = column("Client", (r) => r.client ?? "", "client",
 const SESSION = column("Session", (r) => (r.session ?? "").slice(0, 8), "session",
   {mono: true, rank: 6, full: (r) => r.session ?? ""});
 const FLIGHT = column("In flight", operations, "operations",
-  {tip: "Commands that have no reply yet, and for how long", rank: 3});
+  {tip: "Commands that have no reply yet, and for how long", rank: 3, most: true});
 const UPSTREAM = column("Upstream", (r) => r.upstream, null, {rank: 9});
 const CONN = column("Conn", (r) => r.conn ?? "", null,
   {number: true, tip: "The connection's number, as in the logs", rank: 9});
@@ -83,7 +84,7 @@ const VIEWS = {
       column("Idle", (r) => r.operations.length ? "in use" : span(r.idle_seconds), "idle",
         {...NUMBER, tip: "Since its last use", rank: 4,
           full: (r) => r.operations.length ? "" : "since " + since(r.idle_seconds)}),
-      column("Transaction", transaction, "transaction", {rank: 2,
+      column("Transaction", transaction, "transaction", {rank: 2, most: true,
         full: (r) => r.transaction_seconds ? "since " + since(r.transaction_seconds) : ""}),
       column("Cursors", (r) => r.cursors || "", "cursors",
         {...NUMBER, tip: "Open cursors", rank: 7}),

@@ -49,6 +49,7 @@ class Watching:
         #: Digests of users whose own connections could be asked something.
         self.has_connections_of: set[bytes] = set()
         self.slow_seconds = math.inf
+        self.traces = False
         self.namespaces: Namespaces | None = None
         #: What was to be done later.
         self.waiting: list[Callable[[float], None]] = []
@@ -64,7 +65,14 @@ class Watching:
         self, command: str, seconds: float, ok: bool, usage: Usage | None = None, sent: int = 0
     ) -> bool:
         self.seen.append(("replied", command, seconds, ok))
-        return seconds >= self.slow_seconds
+        return seconds >= self.tells_from
+
+    @property
+    def tells_from(self) -> float:
+        return 0.0 if self.traces else self.slow_seconds
+
+    def traced(self, request: Finished) -> None:
+        self.seen.append(("traced", request))
 
     def slow(self, request: Finished, now: float) -> None:
         self.seen.append(("slow", request))

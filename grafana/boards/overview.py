@@ -81,6 +81,13 @@ BOARD: Final = Dashboard(
                     Query(total("requests_in_flight", "instance"), "{{instance}}"),
                 ),
                 series(
+                    "Spans of traced requests",
+                    Query(rate("trace_spans_total", "result"), "{{result}}"),
+                    unit="ops",
+                    help="With traces.endpoint: what did not reach the collector failed or was"
+                    " dropped.",
+                ),
+                series(
                     "Slow requests",
                     Query(rate("slow_requests_total", "line"), "{{line}}"),
                     unit="reqps",

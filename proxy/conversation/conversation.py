@@ -251,8 +251,8 @@ class Conversation(Replies):
                 tracked,
             )
             pending.usage = usage
-            if self.meter.slow_seconds != inf:
-                pending.told = Asked(request, self.waited)
+            if self.meter.tells_from != inf:
+                pending.told = self._asked(request)
             self._pending.append(pending)
 
     def refuse(
@@ -267,10 +267,16 @@ class Conversation(Replies):
         self.answers += len(answer)
         pending = Pending(0, request.command, now - self.waited, answer=answer)
         pending.usage = usage
-        if self.meter.slow_seconds != inf:
-            pending.told = Asked(request, self.waited, error.code)
+        if self.meter.tells_from != inf:
+            pending.told = self._asked(request, error.code)
         self._pending.append(pending)
         self._settle(now)
+
+    def _asked(self, request: Request, code: int | None = None) -> Asked | None:
+        """What is needed to tell of a request's end, if somebody may want to know."""
+        if self.meter.slow_seconds == inf and not request.layout.commented:
+            return None
+        return Asked(request, self.waited, code)
 
     def until_used(self, first: Callable[[], CommandError | None]) -> None:
         """Call ``first`` at each request that is no part of a handshake, to have that refused,
@@ -341,8 +347,8 @@ class Conversation(Replies):
         for pending in self._pending:
             if pending.tracked is not None:
                 self.desk.tracking.lost(pending.tracked, now)
-            if now - pending.started >= self.meter.slow_seconds:
-                self._tell_slow(pending, None, now, None)
+            if now - pending.started >= self.meter.tells_from:
+                self._tell(pending, None, now, None)
         self._pending.clear()
         self.desk.noting.closed(now)
         self._arrived.clear()

@@ -27,6 +27,8 @@ class Meter(Protocol):
 
     #: A request that takes so many seconds or more is slow.
     slow_seconds: float
+    #: From so many seconds on, its end is to be told at all: of those with a traceparent always.
+    tells_from: float
 
     @property
     def namespaces(self) -> Namespaces | None:
@@ -39,7 +41,7 @@ class Meter(Protocol):
         self, command: str, seconds: float, ok: bool, usage: Usage | None = None, sent: int = 0
     ) -> bool:
         """A client's request was answered after so many seconds, with ``ok: 1`` or not, in so many
-        bytes; whether that was slow. ``usage`` is that of its namespace."""
+        bytes; whether its end is to be told. ``usage`` is that of its namespace."""
 
     def failed(self, code: int | None, source: str) -> None:
         """A client's request is refused with this error code, by ``proxy`` or ``upstream``."""
@@ -77,6 +79,9 @@ class Observer(Protocol):
 
     def slow(self, request: Finished, now: float) -> None:
         """A request took as long as is slow."""
+
+    def traced(self, request: Finished) -> None:
+        """A request is over that has a traceparent."""
 
     def unknown_member(self) -> None:
         """A hello named a replica-set member that no listener stands for."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from proxy.conversation.hello import HELLO_COMMANDS
 from proxy.wire.fields import DOCUMENT, walk
 from proxy.wire.layouts import READS_ON
-from proxy.wire.namespaces import comment_of, namespace_of
+from proxy.wire.namespaces import comment_of, namespace_of, traceparent_of
 
 if TYPE_CHECKING:
     from proxy.session.ids import LogicalSessionId
@@ -31,7 +31,8 @@ class Finished(NamedTuple):
     ``comment`` is its comment where that is a text. ``session`` is its own, where that is known.
     ``seconds`` are all that it took, ``upstream_seconds`` those of them that it was upstream.
     ``ok`` is None where no answer came, as the connection had ended.
-    ``code`` is that of the error, None where that is not known or there is none.
+    ``code`` is that of the error, None where that is not known or there is none; ``refused`` says
+    that it is the proxy's own. ``parent`` is the traceparent in its comment, "" for none.
     """
 
     command: str
@@ -42,6 +43,8 @@ class Finished(NamedTuple):
     upstream_seconds: float
     ok: bool | None
     code: int | None
+    refused: bool = False
+    parent: str = ""
 
 
 class Over(NamedTuple):
@@ -59,7 +62,16 @@ class Asked:
     """A request that may have to be told of. ``waited`` is for how many seconds it could not be
     looked at; ``code`` is that of the proxy's own error."""
 
-    __slots__ = ("_comment", "_namespace", "_request", "_waits", "answered", "code", "waited")
+    __slots__ = (
+        "_comment",
+        "_namespace",
+        "_parent",
+        "_request",
+        "_waits",
+        "answered",
+        "code",
+        "waited",
+    )
 
     def __init__(self, request: Request, waited: float, code: int | None = None) -> None:
         self.waited = waited
@@ -69,6 +81,7 @@ class Asked:
         self._request: Request | None = request
         self._namespace = ""
         self._comment: str | None = None
+        self._parent = ""
         self._waits = False
         if len(request.frame) > _KEPT or len(request.message) > _KEPT:
             self._look()
@@ -79,6 +92,8 @@ class Asked:
             self._request = None
             self._namespace = namespace_of(request)
             self._comment = comment_of(request)
+            if request.layout.commented:
+                self._parent = traceparent_of(request)
             # Drivers send it only where a cursor, or a hello, is to wait for what is new.
             patience = _PATIENCE.get(request.command)
             self._waits = patience is not None and patience in request.fields
@@ -103,6 +118,8 @@ class Asked:
             0.0 if over.answered is None else over.answered - over.started - self.waited,
             over.ok,
             code,
+            self.code is not None,
+            self._parent,
         )
 
 

@@ -305,7 +305,7 @@ class Replies:
             queue.popleft()
         seconds = now - pending.started
         if self.meter.replied(pending.command, seconds, ok, pending.usage, len(frame)):
-            self._tell_slow(pending, known, now, ok)
+            self._tell(pending, known, now, ok)
         if queue or self.ending:
             self._settle(now)
 
@@ -334,7 +334,7 @@ class Replies:
         self.to_client.append(frame)
         seconds = now - pending.started
         if self.meter.replied(pending.command, seconds, ok, pending.usage, len(frame)):
-            self._tell_slow(pending, None, now, ok)
+            self._tell(pending, None, now, ok)
 
     @property
     def front(self) -> Pending | None:
@@ -368,14 +368,12 @@ class Replies:
             self._pending.popleft()
         seconds = now - pending.started
         if self.meter.replied(pending.command, seconds, ok, pending.usage, size):
-            self._tell_slow(pending, None, now, ok)
+            self._tell(pending, None, now, ok)
         if self._pending or self.ending:
             self._settle(now)
 
-    def _tell_slow(
-        self, pending: Pending, reply: Reply | None, now: float, ok: bool | None
-    ) -> None:
-        """Tell of a request that was slow, when it is over."""
+    def _tell(self, pending: Pending, reply: Reply | None, now: float, ok: bool | None) -> None:
+        """Tell of a request that was slow or has a traceparent, when it is over."""
         if pending.told is None or self.streaming:
             return
         tracked = pending.tracked
@@ -383,8 +381,12 @@ class Replies:
         answered = None if pending.answer else pending.told.answered or now
         over = Over(session, pending.started, answered, now, ok)
         finished = pending.told.finished(pending.command, over, reply)
-        if finished is not None:
+        if finished is None:
+            return
+        if finished.seconds >= self.meter.slow_seconds:
             self.observer.slow(finished, now)
+        if finished.parent:
+            self.observer.traced(finished)
 
     def _settle(self, now: float) -> None:
         """Send the answers made here whose turn has come."""

@@ -47,8 +47,8 @@ class Requests:
             "line",
             start=product(("written", "left out")),
         )
-        #: From so many seconds on a request is slow.
-        self.slow_seconds = inf
+        #: From so many seconds on a request is slow; and from so many on its end is told.
+        self.slow_seconds = self.tells_from = inf
         #: What is counted by namespace, if anything.
         self.namespaces: Namespaces | None = None
 
@@ -64,7 +64,7 @@ class Requests:
         self, command: str, seconds: float, ok: bool, usage: Usage | None = None, sent: int = 0
     ) -> bool:
         """A request has its whole answer of so many bytes, ``seconds`` after it came; whether that
-        was slow. ``usage`` is that of its namespace."""
+        is to be told. ``usage`` is that of its namespace."""
         # What a namespace's usage has counted is counted nowhere else. And what its observe would
         # do is done here, without the call.
         if usage is not None:
@@ -78,7 +78,7 @@ class Requests:
             duration = self._duration
             duration.counts[bisect_left(BUCKETS, seconds)] += 1
             duration.sum += seconds
-        return seconds >= self.slow_seconds
+        return seconds >= self.tells_from
 
     def was_slow(self, line: str) -> None:
         """A request was slow, and its line for the log was ``written`` or ``left out``."""

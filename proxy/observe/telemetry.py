@@ -194,6 +194,12 @@ class Telemetry(Requests):
             "Until a connection upstream stood, TLS included.",
             _CONNECT_BUCKETS,
         )
+        self._spans = process.counter(
+            "trace_spans_total",
+            "Spans of requests with a traceparent, by what became of them.",
+            "result",
+            start=product(("exported", "failed", "dropped")),
+        )
         self._lag = process.histogram(
             "event_loop_lag_seconds", "How late the event loop comes to what is due.", _LAG_BUCKETS
         )
@@ -324,6 +330,11 @@ class Telemetry(Requests):
     def audit_lost(self, lines: int) -> None:
         """Lines will never stand in the audit log."""
         self._audit[("lost",)] += lines
+
+    def spans(self, result: str, count: int) -> None:
+        """So many spans were ``exported``, ``failed`` or ``dropped``. May be called in a thread,
+        as each result is counted in one of them only."""
+        self._spans[(result,)] += count
 
     def late(self, seconds: float) -> None:
         """The loop came so late to something that was due."""

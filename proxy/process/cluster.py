@@ -144,6 +144,7 @@ class Cluster(Shown):
             ready=ready,
             interrupt=self.end_operation,
             find_idle=self._find_idle,
+            traces=common.traces,
         )
         self.expiry = Expiry(config, self.log)
         #: By number, the oldest first.

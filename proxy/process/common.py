@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from proxy.observe.audit import AuditLog
     from proxy.observe.history import History
     from proxy.observe.telemetry import Telemetry
+    from proxy.observe.traces import Traces
 
 
 @dataclass(slots=True)
@@ -23,7 +24,7 @@ class Common:
     ``serving`` runs the connections; before it is there, nobody is taken. ``reserved`` are the
     ports of listeners that have a place, ``mark`` is the proxy's (:mod:`proxy.upstream.ways`).
     ``about`` and ``draining`` are as :mod:`proxy.admin` asks; ``history`` is None where nothing is
-    remembered.
+    remembered, ``traces`` where nobody gets spans.
     """
 
     telemetry: Telemetry
@@ -37,4 +38,5 @@ class Common:
     about: Callable[[], dict[str, Any]]
     draining: Callable[[], bool]
     history: History | None = None
+    traces: Traces | None = None
     serving: trio.Nursery | None = None

@@ -386,5 +386,9 @@ class Connection(Asking):
         if self._conversation is not None:
             self._shared.slow.tell(request, self._conversation.desk, now)
 
+    def traced(self, request: Finished) -> None:
+        if self._shared.traces is not None and self._conversation is not None:
+            self._shared.traces.tell(request, self._conversation.desk)
+
     def unknown_member(self) -> None:
         self._shared.unknown_member()

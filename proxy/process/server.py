@@ -36,6 +36,7 @@ from proxy.upstream.ways import new_mark
 if TYPE_CHECKING:
     from proxy.conversation.rule import Rules
     from proxy.observe.history import History
+    from proxy.observe.traces import Traces
     from proxy.settings.config import Config
 
 
@@ -108,6 +109,7 @@ class Server:
             about=self.about,
             draining=self.draining,
             history=history,
+            traces=self._make_traces(config.traces.endpoint),
         )
         self.clusters: Sequence[Cluster] = [
             self._make_cluster(one.name, one.config) for one in config.each()
@@ -141,6 +143,14 @@ class Server:
 
     def _make_scraping(self, clusters: Mapping[str, Telemetry]) -> Scraping:
         return Scraping(self.telemetry, clusters)
+
+    def _make_traces(self, endpoint: str) -> Traces | None:
+        if not endpoint:
+            return None
+        # With OpenTelemetry, where spans are wanted and nowhere else.
+        from proxy.observe.traces import Traces
+
+        return Traces(endpoint, self.telemetry.spans)
 
     def _make_overview(self, *, executes: bool) -> admin.Overview:
         views = {
@@ -211,6 +221,8 @@ class Server:
                 self._endpoint.close()
                 if not self._handover.done:  # then it is the successor's, or soon will be
                     pidfile.remove(self.config.process.pid_file)
+            if self.common.traces is not None:
+                await trio.to_thread.run_sync(self.common.traces.close)
             self.log.info("stopped")
             services.cancel_scope.cancel()
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from proxy.net.limits import BufferBudget
     from proxy.net.tls import ListenerTls, UpstreamTls
     from proxy.observe.telemetry import Telemetry
+    from proxy.observe.traces import Traces
     from proxy.process.dialling import Dialler
     from proxy.session.records import InFlight
     from proxy.settings.config import Config
@@ -49,6 +50,8 @@ class Shared:
     interrupt: Callable[[InFlight], None]
     #: Finds a connection to this upstream that works as the owner of this digest and is quiet.
     find_idle: Callable[[str, bytes], Asker | None]
+    #: Told of requests that have a traceparent; None where nobody gets spans.
+    traces: Traces | None = None
     #: A hello named a member without a listener.
     unknown_member: Callable[[], None] = lambda: None
     #: Who may send PROXY headers; None where there are none.
@@ -83,6 +86,7 @@ class Shared:
         """Have new settings take effect."""
         self.config = config
         self.telemetry.slow_seconds = config.log.slow
+        self.telemetry.tells_from = config.log.slow if self.traces is None else 0.0
 
     def lets_in(self, peer: str) -> bool:
         """Whether ``peer``, a client's own address, may be served; if not, that is said."""

@@ -79,6 +79,9 @@ class Supervisor(Server):
     def _make_cluster(self, name: str, config: Config) -> WholeCluster:
         return WholeCluster(self.common, name, config, self)
 
+    def _make_traces(self, _endpoint: str) -> None:
+        """The workers have the requests."""
+
     def _make_scraping(self, clusters: Mapping[str, Telemetry]) -> Together:
         self._together = Together(self.telemetry, clusters, self.clusters, self.ask_each)
         return self._together

@@ -21,7 +21,7 @@ from proxy.settings.kinds import Settings, SeveralError
 from proxy.settings.layers import Layer
 from proxy.settings.limits import Limits
 from proxy.settings.listen import Listen
-from proxy.settings.process import Audit, Embedded, Log, Metrics, Process
+from proxy.settings.process import Audit, Embedded, Log, Metrics, Process, Traces
 from proxy.settings.reading import Read, of_file, read
 from proxy.settings.rules import RuleTables
 from proxy.settings.sessions import SessionSettings
@@ -54,6 +54,7 @@ class Config(Settings):
     history: History = History()
     log: Log = Log()
     metrics: Metrics = Metrics()
+    traces: Traces = Traces()
     embedded: Embedded | None = None
     cluster: tuple[Cluster, ...] = ()
 

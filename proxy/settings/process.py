@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool
 
 from proxy.settings.kinds import AS_SECONDS, STDOUT, OutputFile, OutputFileOrStdout, Settings, Text
 
@@ -53,6 +53,18 @@ class Metrics(Settings):
     """How many ``namespaces`` are counted by their names, those that are used most; 0 for none."""
 
     namespaces: Annotated[int, Field(ge=0, le=MOST_NAMESPACES, strict=True)] = 20
+
+
+def _collector(value: str) -> str:
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError("should be a URL, such as http://127.0.0.1:4318/v1/traces")
+    return value
+
+
+class Traces(Settings):
+    """Where spans go of requests whose comment carries a traceparent; "" for nowhere."""
+
+    endpoint: Annotated[str, AfterValidator(_collector)] = ""
 
 
 class Log(Settings):

@@ -9,7 +9,7 @@ class Quiet:
     """An observer, a meter and a recorder that keep nothing (see
     :mod:`proxy.conversation.exchange` and :mod:`proxy.conversation.recorder`)."""
 
-    slow_seconds = inf
+    slow_seconds = tells_from = inf
     namespaces = None
 
     @property
@@ -24,6 +24,6 @@ class Quiet:
 
     replied = ask_as = _no
     request = failed = violation = _nothing
-    identified = interrupt = later = foreign = slow = unknown_member = _nothing
+    identified = interrupt = later = foreign = slow = traced = unknown_member = _nothing
     malformed = incident = surprised = ruled = control = login_failed = look = _nothing
     killed = aborted = gave_up = _nothing

@@ -5,14 +5,23 @@ Requests that are about no collection, or about several, have ``database.$cmd``.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
+from proxy.errors import WireError
 from proxy.texts import decoded, shortened
+from proxy.wire.fields import DOCUMENT, text, walk
 from proxy.wire.layouts import OF_COLLECTIONS, READS_ON
 from proxy.wire.opcodes import HEADER_SIZE, OP_GET_MORE, OP_MSG, OP_QUERY
 
 if TYPE_CHECKING:
     from proxy.wire.messages import Request
+
+#: W3C Trace Context, in a text of its own or among others.
+_PARENT: Final = re.compile(
+    r"(?<![0-9a-f])[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?![0-9a-f])"
+)
+_LONGEST_COMMENT: Final = 4_096
 
 #: Servers allow 255 bytes for a namespace.
 _LONGEST: Final = 255
@@ -51,3 +60,28 @@ def comment_of(request: Request) -> str | None:
     if request.opcode not in (OP_MSG, OP_QUERY):
         return None
     return request.text(b"comment")
+
+
+def traceparent_of(request: Request) -> str:
+    """The traceparent that the request's comment carries, as a text, within one, or as a field of
+    that name; "" where there is none that stands for anything."""
+    comment = request.fields.get(b"comment")
+    if comment is None or comment.end - comment.value > _LONGEST_COMMENT:
+        return ""
+    said = text(request.message, comment)
+    if comment.type == DOCUMENT:
+        try:
+            inner = walk(request.message, comment.value, comment.end)
+        except WireError:
+            return ""
+        said = text(request.message, inner.get(b"traceparent"))
+    found = _PARENT.search(said or "")
+    if found is None or found[0].startswith("ff") or not _is_valid(found[0]):
+        return ""
+    return found[0]
+
+
+def _is_valid(parent: str) -> bool:
+    """Whether neither id is all zeros."""
+    _, trace, span, _ = parent.split("-")
+    return bool(trace.strip("0") and span.strip("0"))

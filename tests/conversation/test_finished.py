@@ -42,7 +42,7 @@ def test_a_slow_request_is_told_of_with_its_namespace_and_comment() -> None:
     assert finished[:3] == ("find", "shop.orders", "page")
     assert finished.session is not None
     assert finished.session.id == bytes(16)
-    assert finished[4:] == (2.0, 2.0, True, None)
+    assert finished[4:8] == (2.0, 2.0, True, None)
 
 
 def test_a_quick_one_is_not() -> None:
@@ -159,4 +159,57 @@ def test_a_hello_that_waits_for_news_is_never_told_of() -> None:
 
 def test_off_nothing_is_kept() -> None:
     talk = Talk().client(command(FIND))
+    assert talk.conversation._pending[0].told is None
+
+
+# ------------------------------------------------------------------ traces
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def traced(document: dict[str, Any]) -> list[Finished]:
+    talk = Talk(facts=OLD)
+    talk.observer.traces = True
+    talk.client(command(document))
+    talk.conversation.to_upstream.clear()
+    talk.now = 0.1
+    talk.upstream(reply(DONE, 1))
+    assert told(talk) == []
+    return [finished for (finished,) in talk.observer.only("traced")]
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [PARENT, f"order page /*traceparent='{PARENT}'*/", {"traceparent": PARENT, "app": 1}],
+)
+def test_a_request_with_a_traceparent_is_told_of_however_quick(comment: object) -> None:
+    [finished] = traced({**FIND, "comment": comment})
+    assert (finished.parent, finished.seconds, finished.refused) == (PARENT, 0.1, False)
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "order page",
+        7,
+        PARENT[:-1],
+        f"{PARENT}a",
+        PARENT.upper(),
+        f"ff{PARENT[2:]}",
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-4bf92f3577b34da6a3ce929d0e0e4736-{'0' * 16}-01",
+        {"traceparent": 1},
+        {"inner": {"traceparent": PARENT}},
+        [PARENT],
+        "x" * 5_000 + PARENT,
+    ],
+)
+def test_one_without_is_not(comment: object) -> None:
+    assert traced({**FIND, "comment": comment}) == []
+
+
+def test_without_a_comment_nothing_is_kept() -> None:
+    talk = Talk(facts=OLD)
+    talk.observer.traces = True
+    talk.client(command({"find": "orders", "filter": {"comment": PARENT}, "$db": "shop"}))
     assert talk.conversation._pending[0].told is None

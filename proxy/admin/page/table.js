@@ -29,7 +29,9 @@ function drawFilters() {
   const names = [...(clusters().length ? ["cluster"] : []), ...kind.filters,
     ...(kind.states.length ? ["state"] : [])];
   // Those that only a link can set are shown too, so that they can be cleared.
-  const others = Object.keys(view.filters).filter((name) => !names.includes(name));
+  const apart = kind.apart ?? [];
+  const others = Object.keys(view.filters)
+    .filter((name) => !names.includes(name) && !apart.includes(name));
   const options = {state: kind.states.map((state) => [state, STATES[state]]),
     cluster: clusters().map((name) => [name, name])};
   patch($("#fields"), [...names, ...others], (name) => name, (name) => {

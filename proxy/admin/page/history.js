@@ -1,0 +1,341 @@
+"use strict";
+/* ---------------------------------------------------------------- what happened
+
+The history: lines of how much there was of everything, with what is rare marked in them, and below
+a list of what happened. A stretch that is chosen with the mouse in any of the lines, or by its two
+times, is what the list is of. */
+
+const LINES = [
+  ["Sessions", (one) => one.sessions, "--accent"],
+  ["Open transactions", (one) => one.transactions, "--warn"],
+  ["Operations a second", (one, step) => one.requests / step, "--accent"],
+  ["Refusals", (one) => one.refused, "--bad"],
+];
+/* What is marked in the lines; and an election, which is a topology with another primary. */
+const MARKED = ["proxy_started", "proxy_stopping", "reloaded", "worker_died", "kill", "sessions_killed",
+  "abort", "close", "interrupt", "topology", "upstream_down", "upstream_up"];
+const RANGES = [["15m", "15 minutes"], ["1h", "hour"], ["6h", "6 hours"], ["1d", "day"]];
+const EVENTS = {
+  session_started: "sessions started", session_ended: "sessions ended",
+  session_killed: "sessions killed", "transaction_*": "transactions",
+  "refused,reported,foreign_uid": "refusals", incident: "incidents", login_failed: "failed logins",
+  "kill,sessions_killed,abort,close,interrupt": "kills", "topology,upstream_*": "upstream",
+  "proxy_*,reloaded,worker_died": "the proxy itself",
+};
+const MOST_LISTED = 300;
+const MOST_MARKED = 6;
+
+const past = {plots: [], marks: [], asked: "", since: 0, until: 0, stretch: null, built: false};
+
+const clock = (time, withDate) => {
+  const then = new Date(time);
+  return (withDate ? then.toLocaleDateString("sv") + " " : "") + then.toLocaleTimeString("sv");
+};
+const severalDays = (from, to) => new Date(from).toDateString() !== new Date(to).toDateString();
+const counted = (count, word) => plural(count ?? 0, word);
+
+/* One event in words. */
+function happened(row) {
+  const times = row.count > 1 ? " (" + number(row.count) + " times)" : "";
+  const why = row.reason ? ": " + row.reason : "";
+  const by = row.operator ? " by operator " + row.operator
+    : row.command === "kill" || row.event !== "kill" ? " by an operator" : "";
+  const words = {
+    transaction_started: () => "transaction " + row.transaction + " started",
+    transaction_ended: () => "transaction " + row.transaction + " " + row.outcome
+      + (row.seconds === null ? "" : " after " + span(row.seconds)) + ", "
+      + counted(row.statements, "statement"),
+    refused: () => row.command + " refused by " + (row.rule ?? "the proxy") + why,
+    reported: () => row.command + " would be refused by " + (row.rule ?? "the proxy") + why,
+    foreign_uid: () => "tried a session of somebody else" + why,
+    incident: () => incident({kind: row.kind}) + why,
+    login_failed: () => "login failed" + why,
+    kill: () => row.command + by + " " + row.kind + ": "
+      + counted(row.sessions ?? row.targets, "session"),
+    sessions_killed: () => "all sessions of " + (row.everybody ? "everybody" : row.user || NOBODY)
+      + " killed: " + number(row.sessions),
+    topology: () => (row.primary_before && row.primary !== row.primary_before ? "election: " : "")
+      + "primary " + (row.primary ?? "none")
+      + (row.primary_before ? ", was " + row.primary_before : "") + "; " + row.kind + " of "
+      + row.members.join(", "),
+    upstream_down: () => "upstream " + row.upstream + " down" + (row.problem ? ": " + row.problem : ""),
+    upstream_up: () => "upstream " + row.upstream + " up again",
+    proxy_started: () => "proxy started, version " + row.version,
+    proxy_stopping: () => "proxy stopping" + (row.replaced ? ": replaced by a new process" : ""),
+    reloaded: () => row.kind === "done" ? "settings read again" : "reload failed: see the log",
+    worker_died: () => "worker " + row.worker + " died, status " + row.status,
+  };
+  const acted = ["abort", "close", "interrupt"].includes(row.event)
+    ? () => row.event + by + " " + row.kind + why : () => row.event.replace(/_/g, " ");
+  return (words[row.event] ?? acted)() + times;
+}
+
+/* ---- asking */
+
+const bare = (text) => text.replace(/\*/g, "");
+
+function filtersOfPast() {
+  const {since, until, session, ...fields} = view.filters;
+  return session ? {...fields, session: bare(session)} : fields;
+}
+
+async function drawPast(element) {
+  if (!past.built) buildPast(element);
+  const {since = "1h", until = ""} = view.filters;
+  const range = until ? {since, until} : {since};
+  const whole = {...range, points: 300, limit: 200, event: MARKED.join(",")};
+  if (cluster()) whole.cluster = cluster();
+  const stretch = past.stretch ? {since: past.stretch[0], until: past.stretch[1]} : range;
+  const list = {...filtersOfPast(), ...stretch, points: 1, limit: MOST_LISTED};
+  const asked = JSON.stringify([whole, list]);
+  // What is over stays as it was.
+  if (until && asked === past.asked) return {};
+  let answers;
+  try {
+    answers = await Promise.all([whole, list].map(
+      (fields) => ask("/history?" + new URLSearchParams(fields))));
+  } catch (error) {
+    if (error.status !== 400) throw error;
+    say($("#past-sum"), error.message);
+    return {};
+  }
+  const [lines, rows] = answers;
+  past.asked = asked;
+  drawLines(lines, since, until);
+  drawPastList(rows);
+  return {};
+}
+
+/* ---- lines */
+
+const colour = (name) => getComputedStyle(document.body).getPropertyValue(name).trim();
+
+function buildPast(element) {
+  past.built = true;
+  const bar = make("div", null, {id: "past-bar"});
+  for (const [value, words] of RANGES) {
+    const way = make("a", "Last " + words, {class: "button", "data-range": value});
+    bar.append(way);
+  }
+  for (const [name, words] of [["since", "From"], ["until", "To"]]) {
+    const label = make("label", words);
+    const field = make("input", null, {type: "datetime-local", step: "1", id: "past-" + name});
+    field.addEventListener("change", () => {
+      if (field.value) go({[name]: new Date(field.value).toISOString()});
+    });
+    label.append(field);
+    bar.append(label);
+  }
+  const label = make("label", "What");
+  const what = make("select", null, {id: "past-event"});
+  what.append(make("option", "everything", {value: ""}));
+  for (const [value, words] of Object.entries(EVENTS)) what.append(make("option", words, {value}));
+  what.addEventListener("change", () => go({event: what.value || undefined}));
+  label.append(what);
+  bar.append(label);
+  const chosenStretch = make("div", null, {id: "past-stretch"});
+  chosenStretch.hidden = true;
+  const near = make("button", "Look closer", {type: "button"});
+  near.addEventListener("click", () => {
+    const [from, to] = past.stretch;
+    past.stretch = null;
+    go({since: new Date(from * 1000).toISOString(), until: new Date(to * 1000).toISOString()});
+  });
+  const all = make("button", "All of it", {type: "button"});
+  all.addEventListener("click", () => chooseStretch(null));
+  chosenStretch.append(make("span", ""), near, all);
+  const plots = make("div", null, {id: "past-lines"});
+  const marked = make("ul", null, {id: "past-marks", "aria-label": "What is marked"});
+  const marks = make("p", "", {id: "past-sum", class: "dim"});
+  const table = make("div", null,
+    {class: "table", role: "region", "aria-label": "What happened", tabindex: "0"});
+  const inner = make("table");
+  const head = make("tr");
+  for (const title of ["Time", "What", "User", "Application", "Driver", "Client", "Session"]) {
+    head.append(make("th", title, {scope: "col"}));
+  }
+  inner.append(make("thead"), make("tbody", null, {id: "past-rows"}));
+  inner.firstChild.append(head);
+  table.append(inner);
+  element.append(bar, plots, marked, chosenStretch, marks, table);
+  addEventListener("resize", () => past.plots.forEach((one) => one.setSize(sizeOfPlot())));
+}
+
+function go(fields) {
+  const filters = {...view.filters, ...fields};
+  for (const [name, value] of Object.entries(filters)) if (value === undefined) delete filters[name];
+  past.stretch = "since" in fields || "until" in fields ? null : past.stretch;
+  show("history", filters);
+}
+
+function chooseStretch(stretch) {
+  past.stretch = stretch;
+  past.asked = "";
+  past.plots.forEach(drawStretch);
+  loop();
+}
+
+const sizeOfPlot = () => ({width: Math.max(240, $("#past-lines").clientWidth
+  / ($("#past-lines").clientWidth > 900 ? 2 : 1) - 12), height: 140});
+
+function newPlot(title, tone) {
+  const axis = {stroke: () => colour("--dim"), grid: {stroke: () => colour("--line"), width: 1},
+    ticks: {show: false}, font: "12px system-ui"};
+  return new uPlot({
+    ...sizeOfPlot(), title, legend: {show: false},
+    cursor: {sync: {key: "past"}, drag: {x: true, y: false, setScale: false}},
+    scales: {x: {range: () => [past.since, past.until]},
+      y: {range: (u, low, high) => [0, Math.max(1, high * 1.1)]}},
+    axes: [{...axis, size: 30, space: 70, values: (u, splits) => splits.map(timeOfAxis)}, {...axis, size: 52}],
+    series: [{}, {stroke: () => colour(tone), width: 1.5, points: {show: false},
+      fill: () => colour(tone) + "22"}],
+    hooks: {
+      draw: [drawMarks],
+      setSelect: [(u) => {
+        if (u.select.width < 3) return;
+        const from = u.posToVal(u.select.left, "x");
+        chooseStretch([from, u.posToVal(u.select.left + u.select.width, "x")]);
+      }],
+    },
+  }, [[], []], $("#past-lines"));
+}
+
+/* As short as the range allows. */
+function timeOfAxis(at) {
+  const text = clock(at * 1000, false);
+  const range = past.until - past.since;
+  return range < 900 ? text : range < 2 * 86400 ? text.slice(0, 5)
+    : new Date(at * 1000).toLocaleDateString("sv").slice(5);
+}
+
+/* Show the stretch that is chosen in a line, which may have moved. */
+function drawStretch(u) {
+  const [from, to] = past.stretch ?? [0, 0];
+  const left = past.stretch ? u.valToPos(from, "x") : 0;
+  const width = past.stretch ? u.valToPos(to, "x") - left : 0;
+  u.setSelect({left, width, top: 0, height: width ? u.over.clientHeight : 0}, false);
+}
+
+function drawMarks(u) {
+  const {ctx, bbox} = u;
+  ctx.save();
+  ctx.lineWidth = devicePixelRatio;
+  ctx.setLineDash([4, 3]);
+  for (const one of past.marks) {
+    ctx.strokeStyle = colour(["kill", "worker_died", "upstream_down", "sessions_killed"].includes(one.event)
+      ? "--bad" : "--edge");
+    const x = Math.round(u.valToPos(one.at, "x", true));
+    if (x < bbox.left || x > bbox.left + bbox.width) continue;
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+  }
+  ctx.restore();
+}
+
+function drawLines(page, since, until) {
+  past.since = Date.parse(page.since) / 1000;
+  past.until = Date.parse(page.until) / 1000;
+  past.marks = page.events.map((row) => ({...row, at: Date.parse(row.time) / 1000}));
+  drawMarked();
+  const step = page.step_seconds;
+  if (!past.plots.length) past.plots = LINES.map(([title, , tone]) => newPlot(title, tone));
+  const times = [];
+  const known = [];
+  for (const one of page.samples) {
+    const at = Date.parse(one.time) / 1000;
+    // Where nothing was sampled nobody knows: the proxy was away.
+    if (times.length && at - times.at(-1) > 3 * step) {
+      times.push(times.at(-1) + step);
+      known.push(null);
+    }
+    times.push(at);
+    known.push(one);
+  }
+  LINES.forEach(([title, value], at) => {
+    const values = known.map((one) => one && value(one, step));
+    past.plots[at].setData([times, values]);
+    drawStretch(past.plots[at]);
+    const most = Math.max(0, ...values.filter((one) => one !== null));
+    set(past.plots[at].root, "role", "img");
+    set(past.plots[at].root, "aria-label", title + ": at most "
+      + (Number.isInteger(most) ? number(most) : most.toFixed(1)));
+  });
+  for (const way of document.querySelectorAll("#past-bar [data-range]")) {
+    const {range} = way.dataset;
+    set(way, "href", link("history", {...filtersOfPast(), since: range}));
+    set(way, "aria-current", !until && since === range ? "true" : null);
+  }
+  for (const [name, at] of [["since", past.since], ["until", past.until]]) {
+    const field = $("#past-" + name);
+    if (document.activeElement !== field) {
+      field.value = new Date((at - new Date(at * 1000).getTimezoneOffset() * 60) * 1000)
+        .toISOString().slice(0, 19);
+    }
+  }
+  $("#past-event").value = view.filters.event ?? "";
+}
+
+/* What the marks are, the latest first; each leads to the minute around it. */
+function drawMarked() {
+  const days = severalDays(past.since * 1000, past.until * 1000);
+  const latest = past.marks.slice(-MOST_MARKED).reverse();
+  patch($("#past-marks"), latest, (one) => one.time + one.event, (one) => {
+    const line = make("li");
+    const way = make("button", null, {type: "button"});
+    way.addEventListener("click", () => chooseStretch([one.at - 30, one.at + 30]));
+    line.append(way);
+    return line;
+  }, (line, one) => say(line.firstChild, clock(one.time, days) + " " + happened(one)));
+}
+
+/* ---- the list */
+
+function drawPastList(page) {
+  const days = severalDays(page.since, page.until);
+  $("#past-stretch").hidden = !past.stretch;
+  if (past.stretch) {
+    say($("#past-stretch span"), "From " + clock(page.since, days) + " to " + clock(page.until, days));
+  }
+  const counts = Object.entries(page.counts)
+    .map(([name, count]) => number(count) + " " + name.replace(/_/g, " ")).join(", ");
+  const shown = page.events.length;
+  const begin = page.remembered_since === null ? " Nothing is remembered yet."
+    : page.remembered_since > page.since
+      ? " Remembered since " + clock(page.remembered_since, true) + "." : "";
+  say($("#past-sum"), plural(page.matched, "event") + (counts ? ": " + counts : "") + "."
+    + (page.matched > shown ? " The first " + number(shown) + " are listed: choose a stretch of it." : "")
+    + begin);
+  const rows = [...page.events, ...page.open_meanwhile];
+  patch($("#past-rows"), rows, (row) => row.time + row.event + (row.session ?? "")
+    + (row.transaction ?? "") + row.user + row.application, () => {
+    const line = make("tr");
+    for (let at = 0; at < 7; at++) line.append(make("td"));
+    line.children[1].className = "long";
+    line.children[6].append(make("a", null, {class: "mono"}));
+    return line;
+  }, (line, row) => {
+    const cells = line.children;
+    const somebody = row.user || row.application || row.client || row.session;
+    tell(cells[0], clock(row.time, days) + row.time.slice(19, 23));
+    tell(cells[1], happened(row));
+    tell(cells[2], somebody ? person(row.user) : "");
+    tell(cells[3], row.application);
+    tell(cells[4], driver(row));
+    tell(cells[5], row.client);
+    const way = cells[6].firstChild;
+    way.hidden = !row.session;
+    say(way, (row.session ?? "").slice(0, 8));
+    if (row.session) {
+      const {since, until} = view.filters;
+      const range = until ? {since, until} : since ? {since} : {};
+      set(way, "href", link("history", {...range, ...ofCluster(row), session: row.session}));
+      set(way, "title", "All that is remembered of " + row.session);
+    }
+  });
+}
+
+VIEWS.history = {title: "History", sort: "", own: drawPast, key: (row) => row.time,
+  states: [], acts: [], columns: [],
+  filters: ["text", "user", "application", "driver", "client"], apart: ["since", "until", "event"]};

@@ -1,0 +1,70 @@
+"""What happened, as the page draws and lists it."""
+
+from __future__ import annotations
+
+from tests.browser.scene import HOSTILE
+from tests.browser.window import Window
+
+LIST = "document.querySelector('#past-rows').innerText"
+STRETCH = "past.plots[0].setSelect({left: 5, width: 200, top: 0, height: 50}, true)"
+
+
+def test_what_happened_is_drawn_and_listed(page: Window, url: str) -> None:
+    page.start(url + "#history")
+    page.wait("document.querySelectorAll('#past-lines canvas').length === 4")
+    page.wait(f"{LIST}.includes('session started')")
+    lines = "return [...document.querySelectorAll('#past-lines [role=img]')].map(o => o.ariaLabel)"
+    assert [one.partition(":")[0] for one in page.run(lines)] == [
+        *("Sessions", "Open transactions", "Operations a second", "Refusals")
+    ]
+    assert "proxy started" in page.text("#past-marks")
+    assert page.complaints() == []
+
+
+def test_names_that_clients_chose_are_text(page: Window, url: str) -> None:
+    page.start(url + "#history")
+    page.wait(f"{LIST}.includes(arguments[0])", HOSTILE[:28])
+    assert page.run("return document.querySelectorAll('#own img, #own script').length") == 0
+
+
+def test_a_link_narrows_it(page: Window, url: str) -> None:
+    page.start(url + "#history?since=1h&application=leaky-importer&event=session_started")
+    page.wait(f"{LIST}.includes('leaky-importer')")
+    rows = "return [...document.querySelectorAll('#past-rows tr')].map(o => o.cells[3].innerText)"
+    assert set(page.run(rows)) == {"leaky-importer"}
+    assert page.run("return document.querySelector('#past-event').value") == "session_started"
+
+
+def test_a_session_leads_to_all_that_is_remembered_of_it(page: Window, url: str) -> None:
+    page.start(url + "#history?application=leaky-importer&event=session_started")
+    page.wait(f"{LIST}.includes('leaky-importer')")
+    page.click("#past-rows a")
+    page.wait("location.hash.includes('session=')")
+    page.wait(
+        "new Set([...document.querySelectorAll('#past-rows a')].map(o => o.title)).size === 1"
+    )
+
+
+def test_a_stretch_that_is_chosen_lists_what_was_in_it(page: Window, url: str) -> None:
+    page.start(url + "#history?since=1h")
+    page.wait("past.plots.length === 4")
+    page.run(STRETCH)
+    page.wait("!document.querySelector('#past-stretch').hidden")
+    assert page.text("#past-stretch span").startswith("From ")
+    page.wait("document.querySelector('#past-sum').innerText.startsWith('0 events')")
+    page.click("#past-stretch button:last-child")
+    page.wait("document.querySelector('#past-stretch').hidden")
+    page.wait(f"{LIST}.includes('session started')")
+    page.click("#past-marks button")
+    page.wait("!document.querySelector('#past-stretch').hidden")
+    page.wait(f"{LIST}.includes('started')")
+    page.click("#past-stretch button")
+    page.wait("location.hash.includes('until=')")
+
+
+def test_other_views_are_as_before(page: Window, url: str) -> None:
+    page.start(url + "#history")
+    page.wait(f"{LIST}.includes('session started')")
+    page.run("location.hash = '#groups'")
+    page.wait("document.querySelector('#own').hidden && document.querySelector('tbody tr td')")
+    assert "leaky-importer" in page.text("tbody")

@@ -60,6 +60,10 @@ def _last_transaction_use(session: Transacting) -> float:
     return session.transaction.last_use if session.transaction is not None else 0.0
 
 
+def _upstream(session: Transacting) -> str:
+    return session.transaction.upstream if session.transaction is not None else ""
+
+
 def _words(session: Transacting) -> list[str]:
     return [*session_words(session), *([child_text(session.child)] if session.child else ())]
 
@@ -70,7 +74,7 @@ def _identity(session: Transacting) -> bytes:
 
 TRANSACTIONS: Final[Listing[Transacting]] = Listing(
     name="transactions",
-    texts=SESSION_TEXTS,
+    texts={**SESSION_TEXTS, "upstream": _upstream},
     words=_words,
     states={"operation": is_busy, "idle": lambda session: not is_busy(session)},
     orders={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.terminal.arguments import filters
@@ -33,18 +34,19 @@ def act(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(seen))
             return 0
-        wanted |= _shown(seen, options.command)
-        if options.dry_run or not _sure(_QUESTIONS[options.command]):
+        print("\n".join(meant(seen, options.command, screen_width())))
+        wanted |= pinned(seen, options.command)
+        if options.dry_run or not _sure(QUESTIONS[options.command]):
             return 0
     done = endpoint.post(options.command, wanted | {"dry_run": False})
     if options.json:
         print(json.dumps(done))
     else:
-        print(_became(done, options.command))
+        print("\n".join(became(done, options.command, screen_width())))
     return 1 if done["outcome"] in ("committed", "failed", "unreachable") else 0
 
 
-_QUESTIONS: Final = {
+QUESTIONS: Final = {
     "abort": "End this transaction?",
     "interrupt": "Interrupt this?",
     "close": "Close this connection?",
@@ -69,29 +71,47 @@ def _wanted(options: argparse.Namespace) -> _Document:
     return wanted
 
 
-def _shown(seen: _Document, command: str) -> _Document:
-    """Show what is meant; what to add for it to be that and nothing else."""
+def meant(seen: _Document, command: str, cells: int | None) -> Iterator[str]:
+    """A preview in lines that take ``cells`` at the most."""
+    if command == "kill":
+        yield from _hit(seen, cells)
+    elif command == "abort":
+        row = seen["transaction"]
+        yield from table(VIEWS["transactions"], [row], cells)
+        if row["operations"]:
+            yield "What is in flight in it is interrupted."
+        if not seen["reachable"]:
+            yield "Its owner has no idle connection, and nobody else may end it."
+    else:
+        row = seen["connection"]
+        yield from table(VIEWS["connections"], [row], cells)
+        if command == "close":
+            yield "Its sessions, and what they have open upstream, stay as they are."
+        elif row.get("session"):
+            whose = printable(row.get("owner") or "nobody")
+            yield f"{_flight(row)} in session {printable(row['session'])} of {whose}"
+
+
+def pinned(seen: _Document, command: str) -> _Document:
+    """What to add to what was asked for it to be what a preview showed and nothing else."""
     if command == "abort":
         row = seen["transaction"]
-        print("\n".join(table(VIEWS["transactions"], [row], screen_width())))
-        if row["operations"]:
-            print("What is in flight in it is interrupted.")
-        if not seen["reachable"]:
-            print("Its owner has no idle connection, and nobody else may end it.")
         return {"txn_number": row["txn_number"], "child": row["child"]}
-    row = seen["connection"]
-    print("\n".join(table(VIEWS["connections"], [row], screen_width())))
-    if command == "close":
-        print("Its sessions, and what they have open upstream, stay as they are.")
-        return {}
-    if row.get("session"):
-        whose = printable(row.get("owner") or "nobody")
-        print(f"{_flight(row)} in session {printable(row['session'])} of {whose}")
-    return {"operation": row["operation"]}
+    if command == "interrupt":
+        return {"operation": seen["connection"]["operation"]}
+    return {}
 
 
 def _flight(row: _Document) -> str:
     return f"{printable(row['command'])} for {span(row['operation_seconds'])}"
+
+
+def became(done: _Document, command: str, cells: int | None) -> Iterator[str]:
+    """What became of it, in lines."""
+    if command == "kill":
+        yield from _killed(done, cells)
+    else:
+        yield _became(done, command)
 
 
 def _became(done: _Document, command: str) -> str:
@@ -138,7 +158,7 @@ def _kill(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(seen))
             return 0
-        _show(seen)
+        print("\n".join(meant(seen, "kill", screen_width())))
         warn(seen.get("problems", ()))
         sure = f"Kill these {seen['matched']:,} sessions?"
         if options.dry_run or not seen["matched"] or not _sure(sure):
@@ -152,26 +172,26 @@ def _kill(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(done))
     else:
-        _report(done)
+        print("\n".join(became(done, "kill", screen_width())))
     missed = done["unreachable"] or done["failed"] or done["unknown"]
     return 1 if warn(done.get("problems", ())) or missed else 0
 
 
-def _show(seen: _Document) -> None:
+def _hit(seen: _Document, cells: int | None) -> Iterator[str]:
     if seen["sessions"]:
-        print("\n".join(table(VIEWS["sessions"], seen["sessions"], screen_width())))
+        yield from table(VIEWS["sessions"], seen["sessions"], cells)
     left = seen["matched"] - len(seen["sessions"])
     if left:
-        print(f"… and {left:,} more")
-    print(
+        yield f"… and {left:,} more"
+    yield (
         f"{seen['matched']:,} sessions with {seen['operations']:,} commands in flight, "
         f"{seen['transactions']:,} open transactions and {seen['cursors']:,} open cursors"
     )
-    _unknown(seen)
-    _again(seen)
+    yield from _unknown(seen)
+    yield from _again(seen)
     if seen["reachable"] < seen["matched"]:
         missing = seen["matched"] - seen["reachable"]
-        print(f"{missing:,} of them have an owner without an idle connection to kill them through")
+        yield f"{missing:,} of them have an owner without an idle connection to kill them through"
 
 
 def _sure(question: str) -> bool:
@@ -179,26 +199,26 @@ def _sure(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _report(done: _Document) -> None:
-    print(
+def _killed(done: _Document, cells: int | None) -> Iterator[str]:
+    yield (
         f"{done['killed']:,} killed, {done['unreachable']:,} unreachable, {done['failed']:,} failed"
     )
-    _freed(done)
-    _unknown(done)
-    _again(done)
+    yield from _freed(done)
+    yield from _unknown(done)
+    yield from _again(done)
     for error, count in done["errors"].items():
-        print(f"{printable(error)}: {count:,} sessions")
+        yield f"{printable(error)}: {count:,} sessions"
     rows = [*done["unreachable_sessions"], *done["failed_sessions"]]
     if rows:
-        print("\n".join(table(VIEWS["sessions"], rows, screen_width())))
+        yield from table(VIEWS["sessions"], rows, cells)
 
 
-def _freed(done: _Document) -> None:
+def _freed(done: _Document) -> Iterator[str]:
     # A proxy of an earlier version does not say it.
     if "freed" not in done:
         return
     if done["freed"]:
-        print(f"places freed in the session budget: {done['freed']:,}")
+        yield f"places freed in the session budget: {done['freed']:,}"
     for row in done["freed_by"]:
         whose = f"{row['owner'] or 'nobody'} · {row['application'] or 'no application name'}"
         left = [
@@ -206,17 +226,17 @@ def _freed(done: _Document) -> None:
             for who, name in (("the owner", "owner"), ("the application", "application"))
             if row[f"{name}_limit"]
         ]
-        print(printable("  " + "; ".join([f"{whose}: {row['freed']:,}", *left])))
+        yield printable("  " + "; ".join([f"{whose}: {row['freed']:,}", *left]))
     if done["kept"]:
-        print(f"places kept, since something is open still: {done['kept']:,}")
+        yield f"places kept, since something is open still: {done['kept']:,}"
 
 
-def _again(document: _Document) -> None:
+def _again(document: _Document) -> Iterator[str]:
     # A proxy of an earlier version does not say it.
     if before := document.get("killed_before"):
-        print(f"{before:,} of them had been killed before, and not been used since")
+        yield f"{before:,} of them had been killed before, and not been used since"
 
 
-def _unknown(document: _Document) -> None:
+def _unknown(document: _Document) -> Iterator[str]:
     for one in document["unknown"]:
-        print(f"{printable(one)}: no such session")
+        yield f"{printable(one)}: no such session"

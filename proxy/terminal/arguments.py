@@ -60,9 +60,8 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     top = add(
         "top",
         help="a live table of sessions and what they have open",
-        description="A live table of a running proxy's sessions. Keys: s g t c n i choose what "
-        "is listed, < > the column to sort by, r turns the order round, / filters, space pauses, "
-        "q ends. Where output is no terminal, one table is printed.",
+        description="A live table of a running proxy's sessions, in which they can be killed; ? "
+        "shows the keys. Where output is no terminal, one table is printed.",
     )
     _connect(top)
     _filter(top, "top")

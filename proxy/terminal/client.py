@@ -35,6 +35,10 @@ class Trouble(Exception):
         self.status = status
 
 
+class NoTokenError(Trouble):
+    """The token is missing or wrong."""
+
+
 def find_token(path: str | None) -> str | None:
     """The token in a file, else in the environment, else None."""
     if path is None:
@@ -59,6 +63,14 @@ class Endpoint:
         except ValueError as error:
             raise Trouble(f"--admin: {error}", 2) from error
         self.address = str(self._place)
+        self._token = token
+
+    def at(self, proxy: str | None) -> Endpoint:
+        """The endpoint of the proxy of that address: there is but this one."""
+        return self
+
+    def trust(self, token: str) -> None:
+        """Show another token from now on."""
         self._token = token
 
     def rows(self, name: str, fields: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
@@ -143,8 +155,8 @@ class Endpoint:
     def _refusal(self, status: int, answer: bytes) -> Trouble:
         text = answer[:2_000].decode("utf-8", "replace").partition("\n")[0]
         if status == 401:
-            hint = "the token is refused" if self._token else "a token is needed"
-            return Trouble(f"{hint}: --token-file FILE or {TOKEN_VARIABLE}", 2)
+            hint = "wrong token, the proxy has others" if self._token else "a token is needed"
+            return NoTokenError(f"{hint}: --token-file FILE or {TOKEN_VARIABLE}", 2)
         if status in (400, 403):
             return Trouble(by_flag(text, FILTERS), 2)
         if status == 404:

@@ -1,32 +1,36 @@
-"""What ``top`` shows and how keys change it, without a terminal."""
+"""What ``top`` looks at and how keys change it, without a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from proxy.terminal.printable import fitted, printable, span
-from proxy.terminal.tables import table
+from proxy.terminal import doing, filtering
+from proxy.terminal.keys import ESCAPE
+from proxy.terminal.panes import Pane, help_pane, row_pane
+from proxy.terminal.selecting import Selection, key_of
 from proxy.terminal.views import VIEWS, Row, View, attention
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from proxy.terminal.doing import Act, Preview, Text
 
-_BOLD, _DIM, _REVERSE, _GREEN, _YELLOW, _RED, _PLAIN = (
-    f"\x1b[{code}m" for code in (1, 2, 7, 32, 33, 31, 0)
-)
-
-_KEYS: Final = {
+_LISTS: Final = {
     "s": "sessions",
     "g": "groups",
     "t": "transactions",
     "c": "cursors",
     "n": "connections",
     "i": "incidents",
+    "d": "namespaces",
 }
-_SPACE: Final = "   "
-_HELP: Final = "s g t c n i list  < > sort by  r reverse  / filter  space pause  q quit"
+_ENTER: Final = ("\r", "\n")
+_BACK: Final = ("\x7f", "\b")
+_END: Final = ("\x03", "\x04")
+
+#: Rows that are asked for at the most, and how many more where one gets to the last.
+_MOST: Final = 5_000
+_MORE: Final = 500
 
 
 @dataclass(slots=True)
@@ -39,11 +43,28 @@ class Seen:
     attention: list[str]
 
 
+class Place(NamedTuple):
+    """Where one was."""
+
+    view: View
+    sort: str
+    filters: dict[str, str]
+
+
+class Todo(NamedTuple):
+    """What has to be asked of the proxy beside the rows: a preview of something, or to do it."""
+
+    stage: Literal["preview", "do"]
+    act: Act
+
+
 @dataclass(slots=True)
 class Screen:
     """What is looked at: which listing, in which order, narrowed how.
 
-    ``typing`` is the filter while it is being typed, None otherwise.
+    ``typing`` is what is being typed, None if nothing is: filters, or a token where ``secret``.
+    ``problem`` is why there is nothing newer than what was ``seen``, ``notice`` is about the last
+    key. ``todo`` and ``token`` are for whoever asks the proxy, who takes them away.
     """
 
     address: str
@@ -53,48 +74,187 @@ class Screen:
     paused: bool = False
     ended: bool = False
     typing: str | None = None
+    secret: bool = False
     seen: Seen | None = None
     problem: str = ""
+    notice: str = ""
+    selection: Selection = field(default_factory=Selection)
+    pane: Pane | None = None
+    todo: Todo | None = None
+    token: str | None = None
+    #: Rows that there is room for, as it was drawn last, and that are wanted beyond those.
+    room: int = 20
+    most: int = 0
+    #: Whether the chosen row is to be the last there is.
+    to_end: bool = False
+    before: list[Place] = field(default_factory=list)
+    #: What waits for a token.
+    refused: Todo | None = None
+
+    @property
+    def place(self) -> Place:
+        """What is looked at, to be compared and to be gone back to."""
+        return Place(self.view, self.sort, dict(self.filters))
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows that are known."""
+        return () if self.seen is None else self.seen.rows
 
     def fields(self, limit: int) -> dict[str, Any]:
         """What to ask of the endpoint."""
         if self.view.name == "incidents":
             return {}
-        return {**self.filters, "sort": self.sort, "limit": limit}
+        return {**self.filters, "sort": self.sort, "limit": max(limit, self.most)}
+
+    def see(self, seen: Seen) -> None:
+        """Take over what a look gave."""
+        if self.view.name == "incidents":
+            seen.rows = filtering.matching(seen.rows, self.filters)
+            seen.matched = len(seen.rows)
+        self.seen, self.problem = seen, ""
+        self.selection.follow(self.view.name, seen.rows)
+        if self.to_end:
+            self.to_end = False
+            self._move(len(seen.rows) - 1)
+        if self.pane is not None and self.pane.row is not None:
+            self._renew(self.pane, self.pane.row)
+
+    def _renew(self, pane: Pane, row: Row) -> None:
+        """Show a row as it is now."""
+        name = self.view.name
+        key = key_of(name, row)
+        now = next((one for one in self.rows if key_of(name, one) == key), None)
+        self.pane = row_pane(self.view, now or row, gone=now is None)
+        self.pane.first = pane.first
+
+    def go_back(self, place: Place, why: str) -> None:
+        """Look at what was looked at before, as the proxy does not know what was asked."""
+        self.view, self.sort, self.filters = place
+        self.notice = why
+
+    # ------------------------------------------------------------------ keys
 
     def key(self, key: str) -> None:
-        """React to one key."""
+        """React to one key: a character, or the name of one that is none."""
+        self.notice = ""
         if self.typing is not None:
             self._type(key)
-        elif key in ("q", "\x03", "\x04"):
+        elif key in _END:
             self.ended = True
-        elif key in _KEYS:
-            self.view = VIEWS[_KEYS[key]]
-            self.sort = self.view.sort
-            # Filters by column are the command line's, for what was listed first.
-            self.filters = {k: v for k, v in self.filters.items() if k in ("text", "cluster")}
+        elif self.pane is not None:
+            self._in_pane(self.pane, key)
+        else:
+            self._in_table(key)
+
+    def _in_pane(self, pane: Pane, key: str) -> None:
+        if pane.act is not None and pane.question:
+            # Nothing but a plain yes does it.
+            if key == "y":
+                self.ask(Todo("do", pane.act))
+                return
+            if pane.scroll(key, self.room):
+                return
+            self.pane, self.notice = None, "nothing was done"
+        elif pane.scroll(key, self.room):
+            return
+        elif pane.row is not None and key in doing.COMMANDS:
+            self._act(key, [pane.row])
+        elif pane.row is not None and key == "f":
+            self.pane = None
+            self._follow(pane.row)
+        elif key in (ESCAPE, "q", "?", " ", *_ENTER, *_BACK):
+            self.pane = None
+
+    def _in_table(self, key: str) -> None:
+        if key == "q":
+            self.ended = True
+        elif key in _LISTS:
+            view = VIEWS[_LISTS[key]]
+            self._go(Place(view, view.sort, filtering.fitting(self.filters, view.name)))
         elif key == "r" and self.sort:
             self.sort = self.sort[1:] if self.sort.startswith("-") else f"-{self.sort}"
         elif key in ("<", ">"):
             self._next_column(-1 if key == "<" else 1)
         elif key == "/":
-            self.typing = self.filters.get("text", "")
+            self.typing = filtering.written(self.filters)
         elif key == " ":
             self.paused = not self.paused
+        elif key == "?":
+            self.pane = help_pane(self.view)
+        elif key == "T":
+            self.typing, self.secret = "", True
+        elif key == ESCAPE:
+            if self.selection.marked:
+                self.selection.marked = {}
+            elif self.filters:
+                self._go(self.place._replace(filters={}))
+        elif key in _BACK and self.before:
+            self._go(self.before.pop(), back=True)
+        elif not self._moved(key):
+            self._with_row(key)
 
-    def _type(self, key: str) -> None:
-        assert self.typing is not None
-        if key in ("\r", "\n"):
-            self.filters.pop("text", None)
-            if self.typing:
-                self.filters["text"] = self.typing
-            self.typing = None
-        elif key in ("\x1b", "\x03"):
-            self.typing = None
-        elif key in ("\x7f", "\b"):
-            self.typing = self.typing[:-1]
-        elif key.isprintable() and len(self.typing) < 200:
-            self.typing += key
+    def _with_row(self, key: str) -> None:
+        if self.selection.at >= len(self.rows):
+            return
+        row = self.rows[self.selection.at]
+        if key in _ENTER:
+            self.pane = row_pane(self.view, row)
+        elif key == "m":
+            self.selection.mark(self.view.name, row)
+            self._move(self.selection.at + 1)
+        elif key == "f":
+            self._follow(row)
+        elif key in doing.COMMANDS:
+            self._act(key, list(self.selection.marked.values()) or [row])
+
+    def _moved(self, key: str) -> bool:
+        at, page = self.selection.at, max(1, self.room - 1)
+        to = {"up": at - 1, "down": at + 1, "pageup": at - page, "pagedown": at + page, "home": 0,
+              "end": len(self.rows) - 1}.get(key)  # fmt: skip
+        if to is None:
+            return False
+        known = len(self.rows)
+        if self.seen is not None and known < min(self.seen.matched, _MOST):
+            if key == "end":
+                self.most, self.to_end = _MOST, True
+            elif to + page >= known:
+                self.most = min(_MOST, known + _MORE)
+        self._move(to)
+        return True
+
+    def _move(self, to: int) -> None:
+        self.selection.move(to, self.view.name, self.rows)
+
+    def _go(self, place: Place, *, back: bool = False) -> None:
+        if not back and place != self.place:
+            self.before = [*self.before[-20:], self.place]
+        elsewhere = place.view is not self.view
+        self.view, self.sort, self.filters = place
+        self.selection, self.most, self.to_end = Selection(), 0, False
+        if elsewhere and self.seen is not None:
+            self.seen.rows, self.seen.matched = (), 0
+
+    def _follow(self, row: Row) -> None:
+        """Go to what a row leads to: sessions of a group or an address, or the session itself."""
+        view = VIEWS["sessions"]
+        filters = {"cluster": row["cluster"]} if "cluster" in row else {}
+        if self.view.name == "groups":
+            filters |= {name: row[name] for name in ("owner", "application", "driver")}
+        elif self.view.name == "sessions":
+            view = VIEWS["transactions"]
+            filters["session"] = row["session"]
+        elif self.view.name == "namespaces":
+            view = VIEWS["cursors"]
+            filters["namespace"] = row["namespace"]
+        elif row.get("session"):
+            filters["session"] = row["session"]
+        elif row.get("client"):
+            filters["client"] = str(row["client"]).rpartition(":")[0] or row["client"]
+        else:
+            self.notice = "it leads to nothing"
+            return
+        self._go(Place(view, view.sort, filters))
 
     def _next_column(self, step: int) -> None:
         columns = [column for column in self.view.columns if column.sort]
@@ -109,109 +269,80 @@ class Screen:
         # What is counted is wanted largest first.
         self.sort = f"-{names[at]}" if columns[at].right else names[at]
 
-    # ------------------------------------------------------------------ drawing
+    # ------------------------------------------------------------------ typing
 
-    def summary(self) -> list[str]:
-        """What is above the table, for where there is no terminal."""
-        if self.seen is None:
-            return []
-        counts = _SPACE.join(_counts(self.seen.summary))
-        return [counts, *(f"! {line}" for line in self.seen.attention)]
+    def _type(self, key: str) -> None:
+        assert self.typing is not None
+        if key in _ENTER:
+            self._typed(self.typing)
+        elif key in (ESCAPE, "\x03"):
+            if self.refused is not None:
+                self.pane, self.notice = None, "nothing was done"
+            self.typing, self.secret, self.refused = None, False, None
+        elif key in _BACK:
+            self.typing = self.typing[:-1]
+        elif key == "\x15":
+            self.typing = ""
+        elif len(key) == 1 and key.isprintable() and len(self.typing) < 200:
+            self.typing += key
 
-    def lines(self, cells: int, height: int, now: datetime) -> list[str]:
-        """The whole screen, at most ``height`` lines, none wider than ``cells``."""
-        head = self._head(cells, now)[: height - 1]
-        body = [] if self.seen is None else self._body(cells)
-        room = max(0, height - len(head) - 1)
-        return [*head, *body[:room], *[""] * (room - len(body)), self._foot(cells)]
+    def _typed(self, line: str) -> None:
+        if self.secret:
+            self.typing, self.secret = None, False
+            if token := line.strip():
+                self.token, self.todo = token, self.refused
+            self.refused = None
+            return
+        try:
+            filters = filtering.read(line)
+        except ValueError as error:
+            self.notice = str(error)
+            return
+        self.typing = None
+        self._go(self.place._replace(filters=filters))
 
-    def _head(self, cells: int, now: datetime) -> list[str]:
-        clock = f"{now:%H:%M:%S}"
-        if self.seen is None:
-            return [_styled(self.address, cells, _BOLD), *self._trouble(cells)]
-        summary = self.seen.summary
-        ready = bool(summary["ready"])
-        state = "ready" if ready else printable(summary["reason"])
-        title = f"mongo-session-proxy {printable(summary['version'])}  {self.address}"
-        rest = f"  up {span(summary['uptime_seconds'])}  {state}{'  paused' * self.paused}  {clock}"
-        color = _GREEN if ready else _RED
-        lines = [
-            _styled(title, min(cells, len(title)), _BOLD)
-            + _styled(rest, max(0, cells - len(title)), color),
-            *(fitted(line, cells).rstrip() for line in _wrapped(_counts(summary), cells)),
-            *self._trouble(cells),
-        ]
-        lines += [_styled(f"! {line}", cells, _YELLOW) for line in self.seen.attention[:4]]
-        return [*lines, ""]
+    # ------------------------------------------------------------------ doing
 
-    def _trouble(self, cells: int) -> list[str]:
-        return [_styled(self.problem, cells, _RED)] if self.problem else []
+    def _act(self, key: str, rows: Sequence[Row]) -> None:
+        command = doing.COMMANDS[key]
+        if command not in doing.commands(self.view.name).values():
+            self.notice = f"{command}: not for {self.view.title.lower()}"
+            return
+        try:
+            self.ask(Todo("preview", doing.act_on(command, self.view.name, rows)))
+        except ValueError as error:
+            self.notice = str(error)
 
-    def _body(self, cells: int) -> list[str]:
-        assert self.seen is not None
-        heading, *rows = table(self.view, self.seen.rows, cells, self.sort, short_ids=True)
-        if not rows:
-            return [_styled(f"No {self.view.title.lower()}.", cells, _DIM)]
-        styles = [_style(row) for row in self.seen.rows]
-        return [
-            _styled(heading, cells, _REVERSE),
-            *(_styled(text, cells, style) for text, style in zip(rows, styles, strict=True)),
-        ]
+    def ask(self, todo: Todo) -> None:
+        """Have something asked of the proxy."""
+        waiting = "Looking what that means …" if todo.stage == "preview" else "It is being done …"
+        self.todo = todo
+        self.pane = Pane(todo.act.title, lambda _: [waiting], waits_for=todo)
 
-    def _foot(self, cells: int) -> str:
-        if self.typing is not None:
-            return _styled(f"show what contains: {printable(self.typing)}_", cells, _BOLD)
-        shown = [f"{name}={printable(value)}" for name, value in self.filters.items()]
-        matched = 0 if self.seen is None else self.seen.matched
-        text = f"{self.view.title} {matched:,}{' '.join(['', *shown])}  |  {_HELP}"
-        return _styled(text, cells, _DIM)
+    def previewed(self, todo: Todo, preview: Preview) -> None:
+        """Show what would be done, and ask; unless nobody wants to know any more."""
+        if self.pane is None or self.pane.waits_for is not todo:
+            return
+        act, question = preview.act, preview.question
+        if self.seen is not None and self.seen.summary.get("kill") == "off":
+            act, question = None, "It is off: the proxy has no admin.token."
+        self.pane = Pane(todo.act.title, preview.text, question=question, act=act)
 
+    def done(self, todo: Todo, text: Text) -> None:
+        """Show what was done."""
+        self.selection.marked = {}
+        self.pane = Pane(todo.act.title, text)
 
-def _styled(text: str, cells: int, style: str) -> str:
-    text = fitted(text, cells).rstrip() if style != _REVERSE else fitted(text, cells)
-    return f"{style}{text}{_PLAIN}" if style and text else text
-
-
-def _style(row: Mapping[str, Any]) -> str:
-    """What stands out: idle transactions and full budgets most, then what is open or running."""
-    if (row.get("budget_used") or 0) >= 0.8:
-        return _RED if row["budget_used"] >= 1 else _YELLOW
-    if row.get("transaction") == "in progress":
-        return _RED if row["transaction_idle_seconds"] >= 30 else _YELLOW
-    if "statements" in row and "conn" in row:
-        return _RED if row["idle_seconds"] >= 30 else _YELLOW
-    return _GREEN if row.get("operations") or row.get("in_flight") else ""
-
-
-def _wrapped(parts: list[str], cells: int) -> list[str]:
-    """The parts on as many lines as it takes."""
-    lines = [parts[0]]
-    for part in parts[1:]:
-        longer = f"{lines[-1]}{_SPACE}{part}"
-        if len(longer) <= cells:
-            lines[-1] = longer
-        else:
-            lines.append(part)
-    return lines
-
-
-def _counts(summary: Row) -> list[str]:
-    parts = [f"sessions {summary['sessions']:,}/{summary['sessions_limit']:,}"]
-    oldest = {
-        "transactions": [("oldest", "transactions_oldest"), ("idle", "transactions_idlest")],
-        "cursors": [("oldest", "cursors_oldest")],
-        "operations": [("longest", "operations_oldest")],
-    }
-    titles = {"operations": "in flight"}
-    for name, ages in oldest.items():
-        part = f"{titles.get(name, name)} {summary[name]:,}"
-        if summary[name]:
-            known = [f"{word} {span(summary[f'{of}_seconds'])}" for word, of in ages
-                     if summary[f"{of}_seconds"]]  # fmt: skip
-            part += f" ({', '.join(known)})" if known else ""
-        parts.append(part)
-    parts.append(f"connections {summary['connections']:,}/{summary['connections_limit']:,}")
-    return parts
+    def failed(self, todo: Todo, why: str, *, token: bool) -> None:
+        """Say what came in between; where it was the token, ask for another."""
+        waiting = self.pane is not None and self.pane.waits_for is todo
+        if todo.stage == "preview" and not waiting:
+            return
+        if token and waiting:
+            self.refused, self.typing, self.secret = todo, "", True
+            self.notice = why.partition(":")[0]
+            return
+        self.pane = Pane(todo.act.title, lambda _: [why])
 
 
 def look(seen: Row, groups: Row, idlest: Row, incidents: Row, listed: Row, view: View) -> Seen:

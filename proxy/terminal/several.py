@@ -42,6 +42,16 @@ class Several:
         found = self._all()
         return next(iter(found)) if len(found) == 1 else f"{len(found)} proxies"
 
+    def at(self, proxy: str | None) -> Endpoint | Several:
+        """The endpoint of the proxy of that address; all of them where it is that of none."""
+        return self._all().get(proxy or "", self)
+
+    def trust(self, token: str) -> None:
+        """Show another token from now on, to all."""
+        self._token = token
+        for one in self._endpoints.values():
+            one.trust(token)
+
     def _all(self) -> dict[str, Endpoint]:
         """By its address, each proxy that there is."""
         now = time.monotonic()

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import select
-import shutil
 import sys
-import termios
 import time
-import tty
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from proxy.terminal import doing
 from proxy.terminal.arguments import filters, order
-from proxy.terminal.client import Trouble
-from proxy.terminal.screen import Screen, Seen, look
+from proxy.terminal.client import NoTokenError, Trouble
+from proxy.terminal.device import Device, device
+from proxy.terminal.drawing import drawn, summary
+from proxy.terminal.filtering import fitting
+from proxy.terminal.printable import span
+from proxy.terminal.screen import Place, Screen, Seen, Todo, look
 from proxy.terminal.tables import table
 from proxy.terminal.views import VIEWS
 
@@ -31,39 +28,37 @@ if TYPE_CHECKING:
 #: Rows that are asked for where nothing says how many can be seen.
 _ROWS: Final = 50
 
-_ENTER: Final = "\x1b[?1049h\x1b[?25l"
-_LEAVE: Final = "\x1b[?25h\x1b[?1049l"
-_HOME: Final = "\x1b[H"
-_CLEAR_LINE: Final = "\x1b[K"
-_CLEAR_REST: Final = "\x1b[J"
-
-#: What arrows and their like send (ECMA-48 control sequences, and SS3).
-_FUNCTION_KEY: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.)")
+#: Seconds after which an answer that does not come is worth a word, and how often.
+_LATE: Final = 3.0
+_TICK: Final = 1.0
 
 
 def top(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
     """Show the live table until a key, a signal or ``--count`` ends it."""
     view = VIEWS[options.view]
     screen = Screen(
-        endpoint.address, view, order(options, view.sort) if view.sort else "", filters(options)
+        endpoint.address,
+        view,
+        order(options, view.sort) if view.sort else "",
+        fitting(filters(options), view.name),
     )
     if options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return _print(endpoint, screen, options)
     # The first look may fail: then there is nothing to show it in.
-    screen.seen = _look(endpoint, screen, _ROWS)
-    with _terminal() as keyboard:
-        _live(endpoint, screen, options, keyboard)
+    screen.see(_look(endpoint, screen.place, screen.fields(_ROWS)))
+    with device() as taken:
+        _Live(endpoint, screen, options, taken).run()
     return 0
 
 
-def _look(endpoint: Endpoint | Several, screen: Screen, rows: int) -> Seen:
+def _look(endpoint: Endpoint | Several, place: Place, fields: dict[str, Any]) -> Seen:
     return look(
         endpoint.get("summary"),
         endpoint.get("groups", {"limit": 20}),
         endpoint.get("transactions", {"sort": "-idle", "limit": 1}),
         endpoint.get("incidents"),
-        endpoint.get(screen.view.name, screen.fields(rows)),
-        screen.view,
+        endpoint.get(place.view.name, fields),
+        place.view,
     )
 
 
@@ -73,76 +68,123 @@ def _print(endpoint: Endpoint | Several, screen: Screen, options: argparse.Names
     while count is None or done < count:
         if done:
             time.sleep(options.interval)
-        seen = screen.seen = _look(endpoint, screen, _ROWS)
+        seen = _look(endpoint, screen.place, screen.fields(_ROWS))
+        screen.see(seen)
         if options.json:
             print(json.dumps({**seen.summary, screen.view.name: seen.rows}), flush=True)
         else:
-            print(*screen.summary(), "", sep="\n")
+            print(*summary(screen), "", sep="\n")
             print(*table(screen.view, seen.rows, sort=screen.sort), sep="\n", flush=True)
         done += 1
     return 0
 
 
-def _live(
-    endpoint: Endpoint | Several, screen: Screen, options: argparse.Namespace, keyboard: int
-) -> None:
-    looks = 1
-    due = time.monotonic() + options.interval
-    while not screen.ended:
-        size = shutil.get_terminal_size()
-        _draw(screen.lines(size.columns, size.lines, datetime.now().astimezone()))
-        asked = screen.view, screen.sort, dict(screen.filters)
-        if _readable(keyboard, max(0.0, due - time.monotonic())):
-            for key in _keys(keyboard):
+class _Live:
+    """The screen on a terminal. One look is under way at a time, and keys are heeded meanwhile."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint | Several,
+        screen: Screen,
+        options: argparse.Namespace,
+        taken: Device,
+    ) -> None:
+        self._endpoint = endpoint
+        self._screen = screen
+        self._interval: float = options.interval
+        self._count: int | None = options.count
+        self._device = taken
+        self._looks = 1
+        self._due: float = time.monotonic() + self._interval
+        #: Since when a look is under way.
+        self._since: float | None = None
+        #: What was shown last that the proxy understood, and what is to be shown.
+        self._understood = screen.place
+        self._wanted = screen.place, screen.most
+
+    def run(self) -> None:
+        """Draw and heed keys until the end."""
+        screen = self._screen
+        while not screen.ended:
+            columns, lines = self._device.size()
+            self._late()
+            self._device.draw(drawn(screen, columns, lines, datetime.now().astimezone()))
+            for key in self._device.wait(self._patience()):
                 screen.key(key)
-            if asked == (screen.view, screen.sort, screen.filters):
-                continue
-        elif screen.paused or screen.typing is not None:
-            due = time.monotonic() + options.interval
-            continue
-        elif options.count is not None and looks >= options.count:
+            if screen.token is not None:
+                self._endpoint.trust(screen.token)
+                screen.token, self._due = None, 0.0
+            if screen.todo is not None:
+                self._do(screen.todo)
+                screen.todo = None
+            if self._since is None and not self._next(lines):
+                return
+
+    def _next(self, lines: int) -> bool:
+        """Look again if it is time to, or something else is wanted; False at the end."""
+        screen = self._screen
+        wanted = screen.place, screen.most
+        if wanted == self._wanted:
+            if time.monotonic() < self._due:
+                return True
+            if screen.paused or screen.typing is not None:
+                self._due = time.monotonic() + self._interval
+                return True
+            if self._count is not None and self._looks >= self._count:
+                return False
+        self._wanted = wanted
+        self._since = time.monotonic()
+        place, fields = screen.place, screen.fields(lines)
+        self._device.start(
+            lambda: _look(self._endpoint, place, fields), lambda seen: self._looked(place, seen)
+        )
+        return True
+
+    def _looked(self, place: Place, seen: Seen | Exception) -> None:
+        screen = self._screen
+        self._since = None
+        self._looks += 1
+        self._due = time.monotonic() + self._interval
+        if place != screen.place:
+            # Something else is wanted by now.
             return
-        try:
-            screen.seen = _look(endpoint, screen, size.lines)
-            screen.problem = ""
-        except Trouble as trouble:
-            screen.problem = str(trouble)
-            if asked[0] is not screen.view and screen.seen is not None:
-                screen.seen.rows = ()
-        looks += 1
-        due = time.monotonic() + options.interval
+        if isinstance(seen, Seen):
+            screen.see(seen)
+            self._understood = place
+        elif not isinstance(seen, Trouble):
+            raise seen
+        elif seen.status == 2 and not isinstance(seen, NoTokenError) and place != self._understood:
+            screen.go_back(self._understood, str(seen).removeprefix("--"))
+        else:
+            screen.problem = str(seen)
 
+    def _late(self) -> None:
+        """Say that an answer does not come."""
+        if self._since is not None and (waited := time.monotonic() - self._since) >= _LATE:
+            self._screen.problem = f"{self._screen.address}: no answer for {span(int(waited))}"
 
-def _draw(lines: list[str]) -> None:
-    # Over what is there, without clearing first: no flicker.
-    text = f"{_CLEAR_LINE}\r\n".join(lines)
-    sys.stdout.write(f"{_HOME}{text}{_CLEAR_LINE}{_CLEAR_REST}")
-    sys.stdout.flush()
+    def _patience(self) -> float | None:
+        if self._since is not None:
+            return _TICK
+        return max(0.0, self._due - time.monotonic())
 
+    def _do(self, todo: Todo) -> None:
+        def ask() -> Any:  # noqa: ANN401 - a preview, or what was done
+            done = doing.preview if todo.stage == "preview" else doing.carry_out
+            return done(self._endpoint, todo.act)
 
-def _readable(keyboard: int, seconds: float) -> bool:
-    ready, _, _ = select.select([keyboard], [], [], seconds)
-    return bool(ready)
+        def then(answer: Any) -> None:  # noqa: ANN401 - or what went wrong
+            screen = self._screen
+            if isinstance(answer, Trouble):
+                text = str(answer)
+                screen.failed(todo, text, token=isinstance(answer, NoTokenError))
+            elif isinstance(answer, Exception):
+                raise answer
+            elif todo.stage == "preview":
+                screen.previewed(todo, answer)
+                self._device.forget_keys()
+            else:
+                screen.done(todo, answer)
+                self._due = 0.0
 
-
-def _keys(keyboard: int) -> Iterator[str]:
-    """The keys that wait; what arrow keys and their like send is passed over."""
-    data = os.read(keyboard, 1024)
-    if not data:
-        yield "q"
-    yield from _FUNCTION_KEY.sub("", data.decode("utf-8", "ignore"))
-
-
-@contextmanager
-def _terminal() -> Iterator[int]:
-    """The keyboard's descriptor, with keys as they come and the screen to be drawn on."""
-    keyboard = sys.stdin.fileno()
-    before = termios.tcgetattr(keyboard)
-    try:
-        tty.setcbreak(keyboard)
-        sys.stdout.write(_ENTER)
-        yield keyboard
-    finally:
-        sys.stdout.write(_LEAVE)
-        sys.stdout.flush()
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+        self._device.start(ask, then)

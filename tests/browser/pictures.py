@@ -60,9 +60,9 @@ def _top(admin: str) -> str:
         terminal.read_until("\x1b[H")
         terminal.press("q")
         frame = ""
-        while "\x1b[J" not in terminal.output:
+        while "\x1b[?2026l" not in terminal.output:
             terminal.read_more()
-        frame = terminal.output.partition("\x1b[J")[0]
+        frame = terminal.output.partition("\x1b[?2026l")[0]
     return frame.replace("\x1b[K", "").replace("\r", "")
 
 
@@ -77,10 +77,14 @@ _STYLES = {
 }
 
 
+def _style(codes: str) -> str:
+    return ";".join(_STYLES[code] for code in re.findall(r"\d+", codes))
+
+
 def _html(frame: str) -> str:
     text = html.escape(frame)
     text = re.sub(r"\x1b\[0m", "</span>", text)
-    text = re.sub(r"\x1b\[(\d+)m", lambda m: f'<span style="{_STYLES[m[1]]}">', text)
+    text = re.sub(r"(?:\x1b\[\d+m)+", lambda m: f'<span style="{_style(m[0])}">', text)
     return (
         '<!doctype html><meta charset="utf-8"><body style="margin:0"><pre style="margin:0;'
         "padding:18px 20px;background:#12181f;color:#d5dbe1;font:15.3px/1.4 'DejaVu Sans Mono',"

@@ -86,6 +86,7 @@ def pages(**more: Any) -> dict[str, dict[str, Any]]:
         "transactions": {"transactions": [], "matched": 0, "total": 0, "next": None},
         "cursors": {"cursors": [], "matched": 0, "total": 0, "next": None},
         "connections": {"connections": [], "matched": 0, "total": 0, "next": None},
+        "namespaces": {"namespaces": [], "matched": 0, "total": 0, "next": None},
         "incidents": {"incidents": []},
         "sessions": {
             "sessions": [session(), session(owner="bob@admin")],

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -45,16 +46,31 @@ class Terminal:
     def press(self, keys: str) -> None:
         os.write(self._descriptor, keys.encode())
 
+    def resize(self, columns: int, lines: int) -> None:
+        """Make it larger or smaller, and say so, as a terminal does."""
+        _resize(self._descriptor, columns, lines)
+        self.process.send_signal(signal.SIGWINCH)
+
+    def as_it_was(self) -> bool:
+        """Whether what is typed is shown and comes by lines, as in a shell."""
+        modes = termios.tcgetattr(self._descriptor)[3]
+        return bool(modes & termios.ECHO and modes & termios.ICANON)
+
+
+def _resize(descriptor: int, columns: int, lines: int) -> None:
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
 
 @contextmanager
 def on_terminal(*arguments: str, columns: int = 100, lines: int = 30) -> Iterator[Terminal]:
     """``mongo-session-proxy`` with ``arguments`` on a terminal."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    _resize(theirs, columns, lines)
     command = [sys.executable, "-m", "proxy", *arguments]
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+    # In a group of its own, as a shell starts it: else nothing could stop it and have it go on.
     with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, process_group=0
     ) as process:
         os.close(theirs)
         try:

@@ -34,7 +34,12 @@ def test_documents_are_sent_as_json() -> None:
     ("answer", "token", "said", "status"),
     [
         ((401, "x"), None, f"a token is needed: --token-file FILE or {TOKEN_VARIABLE}", 2),
-        ((401, "x"), "t", f"the token is refused: --token-file FILE or {TOKEN_VARIABLE}", 2),
+        (
+            (401, "x"),
+            "t",
+            f"wrong token, the proxy has others: --token-file FILE or {TOKEN_VARIABLE}",
+            2,
+        ),
         ((400, "sort: no\nmore"), None, "--sort: no", 2),
         ((400, "\x1b[2J"), None, "\\x1b[2J", 2),
         ((403, "killing is off"), None, "killing is off", 2),

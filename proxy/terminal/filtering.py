@@ -1,0 +1,101 @@
+"""Filters as one line of words: ``state=transaction application=shop* text``, by the names that the
+endpoint's queries have and the web page's address."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from proxy.terminal.usage import asked
+
+_WORD: Final = re.compile(r'(?:"[^"]*"|\S)+')
+_QUOTED: Final = re.compile(r'"([^"]*)"')
+_NAMED: Final = re.compile(r"([A-Za-z][A-Za-z_-]*)=(.*)", re.DOTALL)
+
+_ANYWHERE: Final = ("text", "cluster", "application", "driver")
+_SESSIONS: Final = ("owner", "client", "session", "state", "min_age", "min_idle")
+
+#: By listing, what it can be narrowed by, and the states that it knows.
+FILTERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "sessions": (*_ANYWHERE, *_SESSIONS, "uid"),
+    "groups": (*_ANYWHERE, "owner", "state"),
+    "transactions": (*_ANYWHERE, *_SESSIONS, "uid", "upstream"),
+    "cursors": (*_ANYWHERE, *_SESSIONS, "namespace", "upstream"),
+    "connections": (*_ANYWHERE, "user", "client", "state", "upstream", "conn"),
+    "namespaces": ("text", "cluster", "namespace", "kind"),
+    "incidents": (*_ANYWHERE, "user", "client"),
+}
+STATES: Final[Mapping[str, tuple[str, ...]]] = {
+    "sessions": ("operation", "cursor", "transaction", "idle", "ended", "killed"),
+    "groups": ("operation", "cursor", "transaction"),
+    "transactions": ("operation", "idle"),
+    "cursors": ("operation", "transaction", "idle"),
+    "connections": ("operation", "idle", "requests", "monitor", "opened"),
+    "namespaces": (),
+    "incidents": (),
+}
+_ALL: Final = frozenset(name for names in FILTERS.values() for name in names)
+
+
+def read(line: str) -> dict[str, str]:
+    """The filters that a line is. What has no name is text that is looked for anywhere; quotes keep
+    a value with spaces together.
+
+    Raises:
+        ValueError: there is no filter of a name.
+    """
+    filters: dict[str, str] = {}
+    texts: list[str] = []
+    for word in _WORD.findall(line):
+        named = _NAMED.fullmatch(word)
+        if named is None:
+            texts.append(_QUOTED.sub(r"\1", word))
+            continue
+        name = named[1].lower().replace("-", "_")
+        if name not in _ALL:
+            raise ValueError(f"{named[1]}: no such filter{asked(name, sorted(_ALL))}")
+        filters[name] = _QUOTED.sub(r"\1", named[2])
+    if texts:
+        filters["text"] = " ".join(texts)
+    return filters
+
+
+def written(filters: Mapping[str, str]) -> str:
+    """The line that is read as these filters."""
+    words = [f"{name}={_quoted(value)}" for name, value in filters.items() if name != "text"]
+    if text := filters.get("text"):
+        plain = " ".join(text.split()) == text and "=" not in text
+        words.append(text if plain else f'"{text}"')
+    return " ".join(words)
+
+
+def _quoted(value: str) -> str:
+    return value if value and not any(map(str.isspace, value)) else f'"{value}"'
+
+
+def fitting(filters: Mapping[str, str], view: str) -> dict[str, str]:
+    """The filters that another listing has as well: who is an owner of sessions is a user of
+    connections."""
+    known, kept = FILTERS[view], {}
+    for name, value in filters.items():
+        named = name
+        if name in ("user", "owner") and name not in known:
+            named = "owner" if name == "user" else "user"
+        states = {one.strip() for one in value.split(",")}
+        if named in known and (name != "state" or states <= set(STATES[view])):
+            kept[named] = value
+    return kept
+
+
+def matching(rows: Sequence[Mapping[str, Any]], filters: Mapping[str, str]) -> list[Any]:
+    """Rows of a listing that the endpoint does not narrow itself."""
+    return [row for row in rows if all(_matches(row, *one) for one in filters.items())]
+
+
+def _matches(row: Mapping[str, Any], name: str, wanted: str) -> bool:
+    if name == "text":
+        texts = [str(value) for value in row.values() if isinstance(value, str | int)]
+        return any(wanted.lower() in text.lower() for text in texts)
+    pattern = ".*".join(map(re.escape, wanted.split("*")))
+    return re.fullmatch(pattern, str(row.get(name) or ""), re.DOTALL | re.IGNORECASE) is not None

@@ -82,7 +82,7 @@ def test_an_operation_is_interrupted_and_a_connection_closed(page: Window) -> No
     page.click("#detail-acts button:nth-child(2)")
     assert "count on connection" in act(page, "Interrupted")
     page.run("show('connections', {application: 'shop-frontend', state: 'requests'})")
-    page.wait(f"{ROWS}.length > 0")
+    page.wait("rowsShown.length > 0 && rowsShown[0].application === 'shop-frontend'")
     count = page.run(f"return {ROWS}.length")
     page.click("tbody button")
     assert "shop-frontend" in act(page, "closed")

@@ -108,6 +108,10 @@ def test_elsewhere_than_on_loopback_nothing_is_seen_without_the_token(window: Wi
         window.wait("document.querySelector('#token-dialog').open")
         assert window.text("#status") == "a token is needed"
         assert window.run(f"return {ROWS}.length") == 0
+        window.press("Escape")
+        window.refreshed()
+        assert not window.run("return document.querySelector('#token-dialog').open")
+        window.click("#key")
         window.type("#token", TOKEN)
         window.click("#token-dialog button[value=use]")
         window.wait(f"{ROWS}.length > 0")

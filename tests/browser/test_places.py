@@ -64,6 +64,27 @@ def test_views_are_steps_that_one_can_go_back(page: Window) -> None:
     assert page.run("return document.title").endswith("Groups · mongo-session-proxy")
 
 
+@pytest.mark.parametrize("name", ["groups", "transactions", "cursors", "connections", "incidents"])
+def test_details_lead_to_other_views(page: Window, name: str) -> None:
+    page.run("show(arguments[0], {})", name)
+    page.wait("rowsShown.length > 0")
+    for at in range(page.run("return VIEWS[view.name].links(rowsShown[0]).length")):
+        page.run("show(arguments[0], {})", name)
+        page.wait("view.name === arguments[0] && rowsShown.length > 0", name)
+        page.run(f"{ROWS}[0].focus()")
+        page.press("Enter")
+        page.run("document.querySelectorAll('#ways a')[arguments[0]].focus()", at)
+        page.press("Enter")
+        page.wait("location.hash.includes('?')")
+        page.refreshed(1)
+        assert page.text("#status") == "ready"
+        if page.run("return view.name") != name:
+            assert page.run("return document.querySelector('#detail').hidden")
+            here = page.text("#views [aria-current]")
+            assert page.run("return document.activeElement.innerText") == here
+    assert [text for text in page.complaints() if "[DOM]" not in text] == []
+
+
 def test_the_order_is_part_of_it(page: Window) -> None:
     page.run(
         "[...document.querySelectorAll('th button')].find((b) => b.textContent === 'Age').click()"

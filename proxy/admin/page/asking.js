@@ -16,7 +16,10 @@ async function ask(path, body) {
     : {method: "POST", headers: {...headers, "content-type": "application/json"},
       body: JSON.stringify(body)};
   const shown = Boolean(token);
-  const answer = await fetch(path, {...options, cache: "no-store", credentials: "omit"});
+  // One that is held up says nothing at all; kills wait for upstream.
+  const signal = AbortSignal.timeout(body === undefined ? 10_000 : 40_000);
+  const answer = await fetch(path, {...options, signal, cache: "no-store", credentials: "omit"})
+    .catch((problem) => Promise.reject(Object.assign(problem, {status: 0})));
   if (!answer.ok) {
     const error = new Error((await answer.text()).trim() || answer.statusText);
     error.status = answer.status;
@@ -78,7 +81,7 @@ async function refresh() {
     drawRows(page.wrong ? [] : rowsIn(kind, page));
   } catch (error) {
     if (mine !== turn) return;
-    if (!error.status && !(error instanceof TypeError)) throw error;
+    if (error.status === undefined) console.error(error);
     drawFailure(error);
   }
 }
@@ -103,7 +106,15 @@ function arrive() {
   const before = view.name;
   readPlace();
   const other = view.name !== before;
-  if (other) closeDetail();
+  // Whoever followed a link out of what is gone now goes on at the new view's name.
+  const lost = other && $("#both").contains(document.activeElement);
+  if (other) {
+    detail = null;
+    forgetRows();
+    drawDetail();
+  }
   restart();
-  if (other) $("[aria-current=page]").scrollIntoView({block: "nearest", inline: "center"});
+  const here = $("[aria-current=page]");
+  if (other) here.scrollIntoView({block: "nearest", inline: "center"});
+  if (lost) here.focus();
 }

@@ -21,7 +21,7 @@ function drawFailure(error) {
   }
   if (error.status === 401) {
     if (token) refuseToken();
-    if (!$("dialog[open]")) askForToken();
+    if (!$("dialog[open]") && !declined) askForToken();
   }
   if (!VIEWS[view.name].own) drawRows(rowsShown);
 }

@@ -172,6 +172,13 @@ function drawHead() {
 
 let rowsShown = [];
 
+/* Those of another view, until there is an answer for this one. */
+function forgetRows() {
+  rowsShown = [];
+  patch($("tbody"), [], String, makeRow, fillRow);
+  $(".empty").hidden = true;
+}
+
 function drawRows(rows) {
   rowsShown = rows;
   const kind = VIEWS[view.name];

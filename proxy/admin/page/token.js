@@ -5,8 +5,12 @@ It stays in this tab until that is closed or loaded anew. */
 
 let tokenProblem = "";
 
+/* Who does not want to give one is not asked again and again. */
+let declined = false;
+
 function refuseToken() {
   token = "";
+  declined = false;
   tokenProblem = "Wrong token: it is none of those that the proxy knows.";
 }
 
@@ -27,6 +31,7 @@ function startToken() {
       token = given;
       tokenProblem = "";
     }
+    declined = $("#token-dialog").returnValue !== "use";
     $("#token-dialog").returnValue = "";
     $("#token").value = "";
     drawKey();

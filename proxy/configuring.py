@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -13,8 +14,6 @@ from typing import TYPE_CHECKING, Final
 from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
-    import argparse
-
     from proxy.settings.config import Config
     from proxy.settings.reading import Read
 
@@ -75,15 +74,14 @@ SETTINGS: Final = {
 }
 
 
-def add_flags(parser: argparse.ArgumentParser, *, file: bool = True) -> None:
-    """Add ``--config``, where the ``file`` is named so, and the flags that stand for a setting."""
-    if file:
-        parser.add_argument(
-            "--config",
-            metavar="FILE",
-            help="read settings from a TOML file; without it, from the one that the environment's "
-            "MSP_CONFIG names",
-        )
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config``, and the flags that stand for a setting."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="read settings from a TOML file; without it, from the one that the environment's "
+        "MSP_CONFIG names",
+    )
     for flag, (path, value, text) in SETTINGS.items():
         parser.add_argument(flag, dest=path, metavar=value, help=text)
     parser.add_argument(
@@ -111,9 +109,12 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         epilog="Exit status: 0 nothing is wrong, 1 there are warnings and --strict is given, 2 "
         "something is wrong.",
     )
-    check.add_argument("config", metavar="FILE", nargs="?", help="else what MSP_CONFIG names")
+    # Said as for serve or alone; its default would be put in the place of what --config says.
+    check.add_argument(
+        "config", metavar="FILE", nargs="?", default=argparse.SUPPRESS, help="the same as --config"
+    )
     check.add_argument("--strict", action="store_true", help="fail for a warning, too")
-    add_flags(check, file=False)
+    add_flags(check)
     show = add(
         "show-config",
         help="show every setting that is in force, and where it is from",

@@ -147,7 +147,9 @@ def test_check_config_accepts_a_good_file(
     assert capsys.readouterr().out == f"{path}: fine\n"
 
 
-@pytest.mark.parametrize("command", [["check-config"], ["serve", "--config"]])
+@pytest.mark.parametrize(
+    "command", [["check-config"], ["check-config", "--config"], ["serve", "--config"]]
+)
 def test_a_bad_file_is_reported_without_a_traceback(command: list[str], tmp_path: Path) -> None:
     path = tmp_path / "proxy.toml"
     path.write_text('[listen]\naddress = "x"\n[log]\nlevel = 1\nbogus = 2\n')

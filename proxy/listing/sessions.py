@@ -72,6 +72,7 @@ def session_row(session: Transacting, ending: tuple[Ending, float] | None, now: 
         "txn_number": None,
         "transaction": None,
         "ended": None if ending is None else ending[0].value,
+        "live": session.place > 0,
     }
     if tracker is not None and tracker.number >= 0:
         row["txn_number"] = tracker.number
@@ -210,6 +211,7 @@ def session_listing(store: SessionStore) -> Listing[Session]:
             "cursor": lambda session: cursor_count(session) > 0,
             "transaction": in_transaction,
             "idle": _at_rest,
+            "live": lambda session: session.place > 0,
             "ended": lambda session: ending(session) == "ended",
             "killed": lambda session: ending(session) == "killed",
         },

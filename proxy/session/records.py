@@ -301,6 +301,10 @@ class Child:
         return self.parent.group.origin
 
     @property
+    def place(self) -> int:
+        return self.parent.place
+
+    @property
     def first_use(self) -> float:
         return self.parent.first_use
 

@@ -35,7 +35,7 @@ FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
     "client": ("HOST", "where they come from", ("sessions", "transactions", "cursors",
                                                  "connections", "kill", "top")),
     "session": ("UUID", "the session's id", ("sessions", "transactions", "cursors", "kill")),
-    "state": ("STATES", "operation, cursor, transaction, idle, ended or killed; several with "
+    "state": ("STATES", "operation, cursor, transaction, idle, live, ended, killed; several with "
               "commas between them", None),
     "namespace": ("DB.COLL", "which namespace; * stands for anything", ("namespaces",)),
     "kind": ("KIND", "query, getmore, insert, update, delete or command", ("namespaces",)),

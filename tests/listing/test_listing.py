@@ -49,6 +49,7 @@ def test_an_idle_session() -> None:
         "txn_number": None,
         "transaction": None,
         "ended": None,
+        "live": True,
     }
 
 
@@ -82,12 +83,13 @@ def test_how_a_session_ended_until_it_is_used_again(how: str) -> None:
     else:
         store.kill(listing.EVERYTHING, 2.0)
     (row,) = listing.session_rows(store, 3.0)
-    assert row["ended"] == how
+    assert (row["ended"], row["live"]) == (how, False)
     states = listing.session_listing(store).states
     assert [name for name, holds in states.items() if holds(session)] == ["idle", how]
     use(store, 1, 4.0)
     (row,) = listing.session_rows(store, 5.0)
-    assert row["ended"] is None
+    assert (row["ended"], row["live"]) == (None, True)
+    assert [name for name, holds in states.items() if holds(session)] == ["idle", "live"]
 
 
 def test_what_begins_while_rows_are_made_is_new_and_not_in_the_future() -> None:

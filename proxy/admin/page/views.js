@@ -64,7 +64,8 @@ const theConnection = (row) => row.conn === undefined || row.conn === null ? []
 const STATES = {
   operation: "with a command in flight", transaction: "in a transaction",
   requests: "in use", monitor: "a driver's monitor", opened: "only opened",
-  cursor: "with an open cursor", idle: "idle", ended: "ended by their owner", killed: "killed",
+  cursor: "with an open cursor", idle: "idle", live: "with a place in the budget",
+  ended: "ended by their owner", killed: "killed",
 };
 
 /* A view is called as its page of JSON, and the list in that, and has its title; what it sorts by;
@@ -78,7 +79,8 @@ const VIEWS = {
     key: (r) => r.session + " " + r.uid,
     level: (r) => r.transaction_idle_seconds >= LONG_IDLE ? "alarm"
       : r.transaction_seconds !== undefined ? "warning" : "",
-    filters: ["text", "owner", "application", "driver", "client"], states: Object.keys(STATES),
+    filters: ["text", "owner", "application", "driver", "client"],
+    states: ["operation", "transaction", "cursor", "idle", "live", "ended", "killed"],
     columns: [OWNER, APPLICATION, DRIVER, CLIENT,
       lasting("Age", (r) => r.age_seconds, "age", {tip: "Since its first use", rank: 7}),
       column("Idle", (r) => r.operations.length ? "in use" : span(r.idle_seconds), "idle",

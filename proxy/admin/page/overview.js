@@ -95,7 +95,8 @@ function attention(now, groups, idlest, incidents, upstream) {
     if (group.budget_used >= 0.8) {
       item(group.budget_used >= 1 ? "bad" : "warn", "budget " + whose(group), whose(group) + ": "
         + Math.round(group.budget_used * 100) + " % of the session budget used ("
-        + plural(group.sessions, "session") + ").", "Sessions", theirSessions(group));
+        + number(group.used) + " of " + number(group.limit) + ", " + group.bound + ").",
+      "Sessions", theirSessions(group));
     }
   }
   for (const one of idlest.filter((row) => row.idle_seconds >= LONG_IDLE)) {

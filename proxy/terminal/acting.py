@@ -178,11 +178,21 @@ def _kill(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
 
 
 def _hit(seen: _Document, cells: int | None) -> Iterator[str]:
+    yield from listed(seen, cells)
+    yield from hit(seen)
+
+
+def listed(seen: _Document, cells: int | None) -> Iterator[str]:
+    """The sessions that a kill would hit."""
     if seen["sessions"]:
         yield from table(VIEWS["sessions"], seen["sessions"], cells)
     left = seen["matched"] - len(seen["sessions"])
     if left:
         yield f"… and {left:,} more"
+
+
+def hit(seen: _Document) -> Iterator[str]:
+    """What a kill would hit, in numbers."""
     yield (
         f"{seen['matched']:,} sessions with {seen['operations']:,} commands in flight, "
         f"{seen['transactions']:,} open transactions and {seen['cursors']:,} open cursors"
@@ -221,6 +231,8 @@ def _freed(done: _Document) -> Iterator[str]:
         yield f"places freed in the session budget: {done['freed']:,}"
     for row in done["freed_by"]:
         whose = f"{row['owner'] or 'nobody'} · {row['application'] or 'no application name'}"
+        if "proxy" in row:
+            whose = f"{row['proxy']} · {whose}"
         left = [
             f"{who} has {row[f'{name}_live']:,} of {row[f'{name}_limit']:,} still in use"
             for who, name in (("the owner", "owner"), ("the application", "application"))

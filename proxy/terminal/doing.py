@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.terminal.acting import QUESTIONS, became, meant, pinned
+from proxy.terminal.acting import QUESTIONS, became, hit, listed, meant, pinned
 from proxy.terminal.printable import printable
 
 if TYPE_CHECKING:
@@ -134,8 +134,14 @@ def preview(endpoint: Endpoint | Several, act: Act) -> Preview:
         question, known = QUESTIONS[act.command], act
     if known is not None:
         known = replace(act, body={**act.body, **pinned(seen, act.command)})
-    return Preview(lambda cells: _with_problems(seen, meant(seen, act.command, cells)),
-                   known, question)  # fmt: skip
+
+    def text(cells: int) -> list[str]:
+        if act.command != "kill":
+            return _with_problems(seen, meant(seen, act.command, cells))
+        # There may be more sessions than lines: first how many.
+        return [*_with_problems(seen, hit(seen)), "", *listed(seen, cells)]
+
+    return Preview(text, known, question)
 
 
 def carry_out(endpoint: Endpoint | Several, act: Act) -> Text:

@@ -143,9 +143,11 @@ def _typing(screen: Screen, cells: int) -> str:
 
 
 def _asked(screen: Screen, pane: Pane, cells: int) -> str:
+    more = f"PgDn {pane.below:,} more lines" if pane.below else ""
     if pane.question and pane.act is not None:
-        return _styled(f"{pane.question}  y yes, any other key no", cells, _BOLD)
-    hints = ["Esc back"]
+        text = f"{pane.question}  y yes, any other key no  {more}"
+        return _styled(text, cells, _BOLD)
+    hints = ["Esc back", *filter(None, [more])]
     if pane.row is not None:
         hints += [f"{key} {name}" for key, name in commands(screen.view.name).items()]
         hints.append("f what it leads to")

@@ -30,6 +30,8 @@ class Pane:
     act: Act | None = None
     row: Row | None = None
     waits_for: object = None
+    #: Lines below those that there was room for.
+    below: int = 0
 
     def scroll(self, key: str, room: int) -> bool:
         """Move by a key; False if it is none for that."""
@@ -44,6 +46,7 @@ class Pane:
         """Those that there is room for."""
         lines = [part for line in self.text(cells) for part in _folded(line, cells)]
         self.first = max(0, min(self.first, len(lines) - room))
+        self.below = max(0, len(lines) - room - self.first)
         return lines[self.first : self.first + room]
 
 

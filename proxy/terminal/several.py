@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from proxy.terminal.client import Endpoint, Trouble
@@ -75,8 +77,7 @@ class Several:
                 return trouble
 
         found = self._all()
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            said = dict(zip(found, pool.map(one, found.values()), strict=True))
+        said = dict(zip(found, _at_once(one, list(found.values())), strict=True))
         troubles = {name: one for name, one in said.items() if isinstance(one, Trouble)}
         return (
             {name: one for name, one in said.items() if not isinstance(one, Trouble)},
@@ -168,6 +169,34 @@ class Several:
             if document.get("dry_run", True):
                 return seen
         return self._together(lambda one: one.post("kill", document), killed)
+
+
+def _at_once(ask: Callable[[Endpoint], T], endpoints: Sequence[Endpoint]) -> list[T]:
+    """What comes of asking them, in their order."""
+    waiting: SimpleQueue[int] = SimpleQueue()
+    for at in range(len(endpoints)):
+        waiting.put(at)
+    done: SimpleQueue[Exception | None] = SimpleQueue()
+    answers: dict[int, T] = {}
+
+    def work() -> None:
+        with suppress(Empty):
+            while True:
+                at = waiting.get_nowait()
+                try:
+                    answers[at] = ask(endpoints[at])
+                    done.put(None)
+                except Exception as error:
+                    done.put(error)
+
+    for _ in endpoints[:_AT_ONCE]:
+        # Not waited for at the end: one that hangs must not hold who wants to leave.
+        Thread(target=work, daemon=True).start()
+    for _ in endpoints:
+        error = done.get()
+        if error is not None:
+            raise error
+    return [answers[at] for at in range(len(endpoints))]
 
 
 def _digits(session: str) -> str:

@@ -100,7 +100,7 @@ class _Live:
         self._since: float | None = None
         #: What was shown last that the proxy understood, and what is to be shown.
         self._understood = screen.place
-        self._wanted = screen.place, screen.most
+        self._wanted = screen.place, screen.most, _ROWS
 
     def run(self) -> None:
         """Draw and heed keys until the end."""
@@ -123,7 +123,7 @@ class _Live:
     def _next(self, lines: int) -> bool:
         """Look again if it is time to, or something else is wanted; False at the end."""
         screen = self._screen
-        wanted = screen.place, screen.most
+        wanted = screen.place, screen.most, max(lines, self._wanted[2])
         if wanted == self._wanted:
             if time.monotonic() < self._due:
                 return True

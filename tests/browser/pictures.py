@@ -78,7 +78,11 @@ _STYLES = {
 
 
 def _style(codes: str) -> str:
-    return ";".join(_STYLES[code] for code in re.findall(r"\d+", codes))
+    found = re.findall(r"\d+", codes)
+    color = next((_STYLES[code] for code in found if code in ("31", "32", "33")), "")
+    if "7" in found and color:
+        return f"background:{color.partition(':')[2]};color:#12181f"
+    return ";".join(_STYLES[code] for code in found)
 
 
 def _html(frame: str) -> str:

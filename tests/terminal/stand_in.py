@@ -18,6 +18,24 @@ class StandIn:
         self.answers = answers
         self.asked: list[tuple[str, str, dict[str, str], Any]] = []
         self.address = ""
+        self._speaks = threading.Event()
+        self._speaks.set()
+        self._asked_in_vain = threading.Event()
+
+    @contextmanager
+    def silent(self) -> Iterator[threading.Event]:
+        """Answer nothing until the block ends; what is given is set once somebody has asked."""
+        self._speaks.clear()
+        try:
+            yield self._asked_in_vain
+        finally:
+            self._speaks.set()
+
+    def heed(self) -> None:
+        """Wait until answers are given."""
+        if not self._speaks.is_set():
+            self._asked_in_vain.set()
+            self._speaks.wait()
 
     def targets(self) -> list[str]:
         return [target for _, target, _, _ in self.asked]
@@ -33,6 +51,7 @@ def standing_in(answers: dict[str, Any], tls: ssl.SSLContext | None = None) -> I
             body = json.loads(self.rfile.read(length)) if length else None
             headers = {name.lower(): value for name, value in self.headers.items()}
             stand_in.asked.append((self.command, self.path, headers, body))
+            stand_in.heed()
             path = self.path.partition("?")[0].removeprefix("/")
             answer = stand_in.answers.get(path, (404, "no such page"))
             if isinstance(answer, list):

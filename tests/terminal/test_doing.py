@@ -13,6 +13,7 @@ from proxy.terminal.several import Several
 from tests.terminal.rows import group, session, who
 from tests.terminal.stand_in import standing_in
 from tests.terminal.test_acting import CONNECTION, DONE, ID, SEEN, TRANSACTION
+from tests.terminal.test_commands import PREVIEW
 
 OPERATION = {"conn": 12, "command": "find", "seconds": 1.0, "upstream": "db:1"}
 NAMED = {"session": ID, "uid": "ab" * 32}
@@ -89,6 +90,17 @@ def test_what_was_previewed_is_done_and_nothing_else(
     assert [body["dry_run"] for body in asked] == [True, False]
     assert asked[1] == done | {"dry_run": False}
     assert len(text(80)) == 1
+
+
+def test_a_kill_of_many_says_first_how_many() -> None:
+    rows = [session(session=f"{at:08}{ID[8:]}") for at in range(5)]
+    with standing_in({"kill": PREVIEW | {"matched": 7, "reachable": 7, "sessions": rows}}) as there:
+        act = doing.act_on("kill", "groups", [group()])
+        seen = doing.preview(Endpoint(there.address), act)
+    first, empty, heading, *_, last = seen.text(80)
+    assert first.startswith("7 sessions with 1 commands in flight")
+    assert (empty, heading.split()[0], last) == ("", "OWNER", "… and 2 more")
+    assert seen.question == "Kill these 7 sessions?"
 
 
 def test_of_several_proxies_the_one_whose_row_it_is_is_asked() -> None:

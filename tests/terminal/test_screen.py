@@ -377,6 +377,22 @@ def test_nothing_is_done_before_it_was_shown_and_confirmed() -> None:
     assert "1 killed" in drawn(one)
 
 
+def test_a_long_preview_says_that_there_is_more() -> None:
+    one = screen()
+    todo = kill(one)
+    lines = [f"line {at}" for at in range(50)]
+    one.previewed(todo, Preview(lambda _: lines, todo.act, "Kill these 50 sessions?"))
+    shown = drawn(one, 80, 24)
+    lines_shown = sum(line.startswith("line ") for line in shown)
+    assert shown[-1] == (
+        f"Kill these 50 sessions?  y yes, any other key no  PgDn {50 - lines_shown} more lines"
+    )
+    keys(one, "pagedown", "end")
+    assert drawn(one, 80, 24)[-3] == "line 49"
+    assert one.pane is not None
+    assert one.pane.question
+
+
 def test_a_preview_that_nobody_waits_for_is_passed_over() -> None:
     one = screen()
     todo = kill(one)

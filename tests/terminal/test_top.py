@@ -133,6 +133,7 @@ def test_a_smaller_terminal_is_drawn_anew_at_once() -> None:
         on_terminal(there, "--interval", "60", columns=132, lines=50) as terminal,
     ):
         assert len(frame(terminal, "? help")) == 50
+        assert there.targets()[-1].endswith("limit=50")
         for columns, lines in ((80, 24), (20, 3)):
             terminal.resize(columns, lines)
             while len(shown := frame(terminal)) != lines:
@@ -263,3 +264,20 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 def test_an_order_that_does_not_exist_is_said(capsys: object) -> None:
     with standing_in(pages(sessions=(400, "sort: no such order"))) as there:
         assert cli.main(["top", "--admin", there.address, "--sort", "x"]) == 2
+
+
+def test_who_wants_to_leave_does_not_wait_for_a_proxy_that_hangs() -> None:
+    with (
+        standing_in(pages()) as there,
+        standing_in(pages()) as other,
+        terminals.on_terminal(
+            "top", "--admin", f"{there.address},{other.address}", "--interval", "0.1"
+        ) as terminal,
+    ):
+        frame(terminal, "2 proxies", "alice@admin")
+        with other.silent() as asked:
+            assert asked.wait(PATIENCE)
+            terminal.press("q")
+            terminal.read_until("\x1b[?1049l")
+            assert terminal.process.wait(PATIENCE) == 0
+            assert terminal.as_it_was()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.terminal import filtering
@@ -78,8 +78,7 @@ def _body(screen: Screen, cells: int, room: int) -> list[str]:
     if not rows:
         return [_styled(_nothing(screen), cells, _DIM)]
     screen.room = max(1, room - 1)
-    # Of all that are known, so that columns stay where they are.
-    heading, *lines = table(view, rows, max(1, cells - _GUTTER), screen.sort, short_ids=True)
+    heading, *lines = _table(screen, rows, max(1, cells - _GUTTER))
     body = [_styled(f"{'':{_GUTTER}}{heading}", cells, _REVERSE)]
     chosen, marked = screen.selection, screen.selection.marked
     for at in chosen.shown(len(rows), screen.room):
@@ -91,6 +90,17 @@ def _body(screen: Screen, cells: int, room: int) -> list[str]:
         else:
             body.append(_styled(text, cells, style))
     return body
+
+
+def _table(screen: Screen, rows: Sequence[Row], cells: int) -> list[str]:
+    """The table of all rows that are known, so that columns stay where they are. With thousands of
+    them it takes too long to be made anew for each key."""
+    what = cells, screen.sort, screen.view
+    made = screen.table
+    if made is None or made[0] is not rows or made[1] != what:
+        lines = table(screen.view, rows, cells, screen.sort, short_ids=True)
+        made = screen.table = rows, what, lines
+    return made[2]
 
 
 def _nothing(screen: Screen) -> str:

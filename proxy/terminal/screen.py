@@ -88,6 +88,8 @@ class Screen:
     #: Whether the chosen row is to be the last there is.
     to_end: bool = False
     before: list[Place] = field(default_factory=list)
+    #: The table as it was drawn last: of which rows, how, and its lines.
+    table: tuple[Sequence[Row], tuple[int, str, View], list[str]] | None = None
     #: What waits for a token.
     refused: Todo | None = None
 

@@ -282,6 +282,16 @@ def test_rows_scroll_and_the_heading_stays() -> None:
     assert "user00" in chosen(one)
 
 
+def test_the_table_is_of_what_was_seen_last() -> None:
+    one = screen(sessions=listed(*(f"user{at:02}" for at in range(60))))
+    assert drawn(one, 100, 24)[4:] != drawn(one, 80, 24)[4:]
+    keys(one, "down")
+    assert "user01" in chosen(one)
+    assert one.seen is not None
+    one.see(Seen(one.seen.summary, listed("zoe")["sessions"], 1, []))
+    assert "zoe" in chosen(one)
+
+
 def test_more_rows_are_asked_for_where_there_are_more() -> None:
     one = screen(sessions=listed(*"abcdef", matched=9_000))
     assert one.fields(24)["limit"] == 24

@@ -27,7 +27,7 @@ FILTERS: Final[Mapping[str, tuple[str, ...]]] = {
     "incidents": (*_ANYWHERE, "user", "client"),
 }
 STATES: Final[Mapping[str, tuple[str, ...]]] = {
-    "sessions": ("operation", "cursor", "transaction", "idle", "ended", "killed"),
+    "sessions": ("operation", "cursor", "transaction", "idle", "live", "ended", "killed"),
     "groups": ("operation", "cursor", "transaction"),
     "transactions": ("operation", "idle"),
     "cursors": ("operation", "transaction", "idle"),

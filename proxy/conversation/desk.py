@@ -173,7 +173,9 @@ class Desk:
         if not self._sessions.enabled:
             return self.plain_refusal(request, now) if self.judges_all else None
         if self.tracking.unsettled:
-            self._suspected(self._lookout.upheld(), now)
+            upheld = self._lookout.upheld()
+            if self._watches:
+                self._suspected(upheld, now)
         if request.layout.sessionless:
             error: CommandError | None = None
             if request.command == "getMore" and self._reads_session(request):

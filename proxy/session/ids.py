@@ -85,7 +85,10 @@ def child_text(fields: bytes) -> str:
 
 
 class Origin(NamedTuple):
-    """Where a session's first request came from; empty strings for what is not known."""
+    """Where a session's first request came from; empty strings for what is not known.
+
+    ``platform`` is what the driver says of system, processor and language.
+    """
 
     client: str = ""
     application: str = ""

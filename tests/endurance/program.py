@@ -29,6 +29,10 @@ trio.run(EmbeddedUpstream(set_name="rs", max_wire_version=21).serve, "127.0.0.1"
 """
 
 
+#: What is in such lines.
+WRONG: Final = ("connection failed", "Traceback", "used for two", "used by two", "txnNumber ")
+
+
 def answers(port: int) -> bool:
     """Whether somebody listens there."""
     try:
@@ -186,6 +190,7 @@ class Program:
         return dict(Counter(line["reason"].partition(":")[0] for line in gone))
 
     def bugs(self) -> list[str]:
-        """Lines of the log that say that something is wrong with the program."""
+        """Lines of the log that say that something is wrong with the program, or that a driver does
+        what none does."""
         lines = self.log.read_text().splitlines()
-        return [line for line in lines if "connection failed" in line or "Traceback" in line]
+        return [line for line in lines if any(word in line for word in WRONG)]

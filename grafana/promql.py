@@ -29,6 +29,7 @@ OF_PROCESS: Final = frozenset(
         "connections_limit",
         "draining",
         "event_loop_lag_seconds",
+        "trace_spans_total",
         "worker_restarts_total",
         "workers",
     }

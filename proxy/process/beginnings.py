@@ -44,7 +44,7 @@ class Predecessor:
     def __init__(
         self, channel: socket.socket, *, upstream: bool | Sequence[str], seconds: float
     ) -> None:
-        self._channel = channel
+        self.channel = channel
         self.upstream = upstream
         self.seconds = seconds
 
@@ -66,18 +66,17 @@ class Predecessor:
 
         One that is gone has nothing to say.
         """
-        await trio.lowlevel.wait_readable(self._channel)
+        await trio.lowlevel.wait_readable(self.channel)
         try:
-            told = self._channel.recv(_MOST)
+            told = self.channel.recv(_MOST)
         except OSError:
             told = b""
-        self._channel.close()
         found: dict[str, Any] = json.loads(told) if told else {}
         return found
 
     def _tell(self, what: dict[str, Any]) -> None:
         with suppress(OSError):  # it is gone or has given up: either shows by itself
-            self._channel.send(json.dumps(what).encode())
+            self.channel.send(json.dumps(what).encode())
 
 
 def find(environ: MutableMapping[str, str] = os.environ) -> Beginnings:

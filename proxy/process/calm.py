@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import partial
 from time import thread_time
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -34,8 +36,8 @@ _SHORT_LOOK_SECONDS: Final = 0.005
 #: No more of the time than this part of it goes by looking.
 _SHARE: Final = 0.1
 
-#: How long requests wait for the driver to find the other process; and how long for a moment
-#: without cursors, without and with progress, before they have some time to go on.
+#: How long requests wait for the driver to find the other process, at the least; and how long for
+#: a moment without cursors, without and with progress, before they have some time to go on.
 FINDING_SECONDS: Final = 0.5
 _HOLD_SECONDS: Final = 0.3
 _MOST_HOLD_SECONDS: Final = 3.0
@@ -51,9 +53,11 @@ _READING: Final = frozenset(
 
 
 class Seen(NamedTuple):
-    """Whose connections watch and were not told yet, and how many seconds it took to look."""
+    """Whose connections watch and were not told yet; the latest number of those by which nothing
+    but hello was asked, by their origins; and how many seconds it took to look."""
 
     watching: Origins
+    greeting: Mapping[Origin | None, int]
     seconds: float
 
 
@@ -69,6 +73,9 @@ class Watchers(Protocol):
     async def let_go(self, origins: Origins) -> None:
         """Tell the connections of these that watch."""
 
+    def found(self, origin: Origin | None, then: float) -> bool:
+        """Whether the driver has found the other process since then, as far as one is told."""
+
 
 @dataclass(slots=True)
 class _Reading:
@@ -82,11 +89,17 @@ class _Reading:
 @dataclass(slots=True)
 class _Rest:
     """Of an origin's requests: it ends at ``until``, or did, having begun at ``since``. Meanwhile
-    this was ``read`` last."""
+    this was ``read`` last. Or its driver was ``told`` then."""
 
     since: float
     until: float
     read: set[tuple[object, ...]] = field(default_factory=set)
+    told: bool = False
+
+    def lasts(self, now: float, found: Callable[[float], bool]) -> bool:
+        """Whether it is not over, also as the driver has not ``found`` the other process yet."""
+        late = self.told and now < self.since + _MOST_HOLD_SECONDS
+        return now < self.until or (late and not found(self.since))
 
     def goes_on(self, reading: _Reading, now: float) -> None:
         """It lasts on while cursors are read to their ends, which takes time on a busy machine."""
@@ -99,7 +112,11 @@ async def let_go_in_calm(watchers: Watchers, store: SessionStore, end: float) ->
     """Until the time ``end`` let go of those whose clients read no cursor, as ``store`` knows."""
     rests: dict[Origin | None, _Rest] = {}
     while (now := trio.current_time()) < end:
-        resting = {origin for origin, rest in rests.items() if now < rest.until}
+        resting = {
+            origin
+            for origin, rest in rests.items()
+            if rest.lasts(now, partial(watchers.found, origin))
+        }
         seen = await watchers.look(resting)
         if seen is None:
             return
@@ -109,15 +126,20 @@ async def let_go_in_calm(watchers: Watchers, store: SessionStore, end: float) ->
         reading = _reading(store) if waiting else {}
         spent = seen.seconds + thread_time() - began
         calm = waiting - reading.keys()
+        began_telling = now
         if calm:
             await watchers.let_go(calm)
             now = trio.current_time()
         for origin in waiting:
             if origin in calm:
-                rests[origin] = _Rest(now, now + FINDING_SECONDS)
+                rests[origin] = _Rest(began_telling, now + FINDING_SECONDS, told=True)
             else:
                 rests[origin].goes_on(reading[origin], now)
-        rests = {one: rest for one, rest in rests.items() if now < rest.until + _FREE_SECONDS}
+        rests = {
+            origin: rest
+            for origin, rest in rests.items()
+            if origin in resting or now < rest.until + _FREE_SECONDS
+        }
         fresh = seen.watching - rests.keys()
         rests |= {origin: _Rest(now, now + _HOLD_SECONDS) for origin in fresh}
         least = _SHORT_LOOK_SECONDS if seen.watching or resting else LOOK_SECONDS

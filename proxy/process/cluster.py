@@ -6,7 +6,6 @@ import time
 from collections.abc import (
     Awaitable,
     Callable,
-    Iterable,
     Iterator,
 )
 from functools import partial
@@ -55,8 +54,10 @@ if TYPE_CHECKING:
     from proxy.net.listeners import Listener
     from proxy.net.tls import ListenerTls, UpstreamTls
     from proxy.observe.families import Page
+    from proxy.process.calm import Origins, Seen
     from proxy.process.common import Common
     from proxy.session.counts import Counts
+    from proxy.session.ids import Origin
     from proxy.settings.config import Config
 
 Opened = TypeVar("Opened", bound=MemberListeners)
@@ -149,7 +150,9 @@ class Cluster(Shown):
         self.expiry = Expiry(config, self.log)
         #: By number, the oldest first.
         self.open_connections: dict[int, Connection] = {}
-        self._draining = Draining(self.open_connections, self.store, alone=self.alone)
+        self._draining = Draining(
+            self.open_connections, self.store, alone=self.alone, found=self.found
+        )
         self.listeners = self._make_listeners()
         self.watcher = Watcher(
             self.topology,
@@ -277,6 +280,14 @@ class Cluster(Shown):
         """Let go of the connections; see :class:`proxy.process.draining.Draining`."""
         self._draining.begin(serving, self.config.limits, replaced=replaced)
 
+    async def look(self, resting: Origins) -> Seen | None:
+        """As :meth:`proxy.process.calm.Watchers.look`."""
+        return await self._draining.look(resting)
+
+    def found(self, origin: Origin | None, then: float) -> bool:
+        """Whether a driver has found the new process since then, as far as that tells."""
+        return self.common.found.since(self.name, origin, then)
+
     def adopt(self, config: Config, rules: Rules | None) -> None:
         """Have new settings, and ``rules`` unless they stay, take effect with the next request."""
         self.config = config
@@ -392,9 +403,3 @@ class Cluster(Shown):
             if connection.could_ask(upstream, uid):
                 return connection
         return None
-
-
-def together(answers: Iterable[tuple[str, tuple[bool, str]]]) -> tuple[bool, str]:
-    """Whether all clusters can be served, and if not, which are away and why."""
-    away = [f"cluster {name}: {why}" if name else why for name, (yes, why) in answers if not yes]
-    return not away, "; ".join(away)

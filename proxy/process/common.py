@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from proxy.process.found import Found
 
 if TYPE_CHECKING:
     import trio
@@ -24,7 +26,8 @@ class Common:
     ``serving`` runs the connections; before it is there, nobody is taken. ``reserved`` are the
     ports of listeners that have a place, ``mark`` is the proxy's (:mod:`proxy.upstream.ways`).
     ``about`` and ``draining`` are as :mod:`proxy.admin` asks; ``history`` is None where nothing is
-    remembered, ``traces`` where nobody gets spans.
+    remembered, ``traces`` where nobody gets spans. ``found`` are drivers that have found a new
+    process.
     """
 
     telemetry: Telemetry
@@ -39,4 +42,11 @@ class Common:
     draining: Callable[[], bool]
     history: History | None = None
     traces: Traces | None = None
+    found: Found = field(default_factory=Found)
     serving: trio.Nursery | None = None
+
+
+def together(answers: Iterable[tuple[str, tuple[bool, str]]]) -> tuple[bool, str]:
+    """Whether all clusters can be served, and if not, which are away and why."""
+    away = [f"cluster {name}: {why}" if name else why for name, (yes, why) in answers if not yes]
+    return not away, "; ".join(away)

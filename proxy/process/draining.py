@@ -11,7 +11,7 @@ Where another process serves already that is done at a moment that suits the app
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import thread_time
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,7 @@ from proxy.process.calm import LOOK_SECONDS, Seen, let_go_in_calm
 if TYPE_CHECKING:
     from proxy.process.calm import Origins
     from proxy.process.connection import Connection
+    from proxy.session.ids import Origin
     from proxy.session.store import SessionStore
     from proxy.settings.limits import Limits
 
@@ -36,15 +37,22 @@ class Draining:
     """Lets go of ``connections``, by their numbers, once it is :meth:`begin`'s time.
 
     Unless the process is ``alone``, others have connections by which its clients watch, and it is
-    told by :meth:`see` and :meth:`tell` what to do about them. ``store`` knows who has cursors.
+    told by :meth:`see` and :meth:`tell` what to do about them. ``store`` knows who has cursors,
+    and ``found`` who has found the other process.
     """
 
     def __init__(
-        self, connections: Mapping[int, Connection], store: SessionStore, *, alone: bool = True
+        self,
+        connections: Mapping[int, Connection],
+        store: SessionStore,
+        *,
+        alone: bool = True,
+        found: Callable[[Origin | None, float], bool] = lambda _origin, _then: True,
     ) -> None:
         self._connections = connections
         self._store = store
         self._alone = alone
+        self._found = found
         self.begun = False
         #: Those that clients may leave by themselves.
         self._awaited: set[int] = set()
@@ -99,8 +107,10 @@ class Draining:
         """Have requests of those origins rest that do not go on with something, and no others."""
         began = thread_time()
         self._rest_ends = trio.current_time() + _LONGEST_REST
-        watching = set()
+        watching, greeting = set(), {}
         for number, one in self._connections.items():
+            if one.greets:
+                greeting[one.origin] = number
             if one.monitors:
                 if number not in self._told:
                     watching.add(one.origin)
@@ -112,7 +122,10 @@ class Draining:
             if one.monitors or one.origin not in resting:
                 del self._resting[number]
                 one.rest(False)
-        return Seen(watching, thread_time() - began)
+        return Seen(watching, greeting, thread_time() - began)
+
+    def found(self, origin: Origin | None, then: float) -> bool:
+        return self._found(origin, then)
 
     def tell(self, origins: Origins) -> None:
         """Let go of those of these that watch."""

@@ -15,6 +15,7 @@ from proxy.process.program import Files
 
 if TYPE_CHECKING:
     from proxy.process.beginnings import Predecessor
+    from proxy.process.found import Found
     from proxy.process.notify import Notifier
     from proxy.process.successor import Left, Successor
 
@@ -32,7 +33,7 @@ class Handover:
     """Starts the successor by ``command``; None where there can be none.
 
     ``left`` says what it gets, and ``done`` is called when it is ready: this process then has to
-    stop accepting and to call :meth:`release`.
+    stop accepting and to call :meth:`release`. What that tells is ``found``.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Handover:
         notifier: Notifier,
         left: Callable[[], Left],
         done: Callable[[], None],
+        found: Found,
     ) -> None:
         self._command = command if os.getpid() != 1 else None
         self._notifier = notifier
         self._left = left
         self._done = done
+        self._found = found
         self._files = None if self._command is None else Files()
         self._attempt: trio.CancelScope | None = None
         self._successor: Successor | None = None
@@ -86,7 +89,9 @@ class Handover:
                 self._done()
         self._attempt = None
         if self._successor is not None:
-            await self._successor.reap()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._found.hear, self._successor.channel)
+                await self._successor.reap()
 
     def release(self, **told: int) -> None:
         """Let the successor accept, if there is one: this process does not any more."""

@@ -20,10 +20,10 @@ from proxy.observe import gauges
 from proxy.observe.audit import AuditLog
 from proxy.observe.scraping import Scraping, watch_the_loop
 from proxy.observe.telemetry import Telemetry
-from proxy.process import pidfile, signals
+from proxy.process import found, pidfile, signals
 from proxy.process.beginnings import Beginnings
-from proxy.process.cluster import Cluster, together
-from proxy.process.common import Common
+from proxy.process.cluster import Cluster
+from proxy.process.common import Common, together
 from proxy.process.endpoint import Endpoint
 from proxy.process.handover import Handover, relieve
 from proxy.process.notify import Notifier
@@ -115,7 +115,9 @@ class Server:
             self._make_cluster(one.name, one.config) for one in config.each()
         ]
         self.remembering = None if history is None else self._make_remembering(history)
-        self._handover = Handover(successor, self._notifier, self._left, self._handed_over)
+        self._handover = Handover(
+            successor, self._notifier, self._left, self._handed_over, self.common.found
+        )
         self._endpoint = Endpoint(config.admin)
         sources = gauges.ProcessSources(
             telemetry=self.telemetry,
@@ -238,6 +240,9 @@ class Server:
         self._announce(where)
         self._notifier.ready()
         services.start_soon(self._notifier.keep_alive)
+        before = self._beginnings.predecessor
+        if before is not None:
+            services.start_soon(found.tell, before.channel, self.clusters, self.draining)
         return where
 
     def _orders(self, services: trio.Nursery) -> dict[int, Callable[[], object]]:

@@ -82,18 +82,26 @@ class Successor:
 
     def __init__(self, process: trio.Process, channel: socket.socket) -> None:
         self._process = process
-        self._channel = channel
+        self.channel = channel
         self.pid = process.pid
 
     def release(self, **told: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
         """Let it accept clients. This process accepts none any more."""
         with suppress(OSError):  # it is gone
-            self._channel.send(json.dumps(told).encode())
-        self._channel.close()
+            self.channel.send(json.dumps(told).encode())
 
     async def reap(self) -> int:
         """Wait for its end."""
-        return await self._process.wait()
+        try:
+            return await self._process.wait()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Say and hear nothing more."""
+        if self.channel.fileno() >= 0:
+            trio.lowlevel.notify_closing(self.channel)
+            self.channel.close()
 
 
 async def start(command: Sequence[str], left: Left) -> Successor:

@@ -169,9 +169,12 @@ class WholeCluster(Cluster):
         if not answers:
             return None
         seen = [one for _, one in answers]
-        return Seen(
-            frozenset().union(*(one.watching for one in seen)), max(one.seconds for one in seen)
-        )
+        greeting = {
+            origin: max(one.greeting.get(origin, 0) for one in seen)
+            for origin in frozenset().union(*(one.greeting for one in seen))
+        }
+        watching = frozenset().union(*(one.watching for one in seen))
+        return Seen(watching, greeting, max(one.seconds for one in seen))
 
     async def let_go(self, origins: Origins) -> None:
         await self._workers.ask_each("let go", self.name, origins)

@@ -183,13 +183,17 @@ class Both:
     def __init__(self, *workers: Draining) -> None:
         self._workers = workers
         self.gone = False
+        self.seen_again: float | None = None
 
     async def look(self, resting):
         await trio.sleep(0.01)
         if self.gone:
             return None
         seen = [one.see(resting) for one in self._workers]
-        return Seen(frozenset().union(*(one.watching for one in seen)), 0.0)
+        return Seen(frozenset().union(*(one.watching for one in seen)), {}, 0.0)
+
+    def found(self, origin, then):
+        return self.seen_again is not None and self.seen_again >= then
 
     async def let_go(self, origins):
         for one in self._workers:
@@ -197,8 +201,9 @@ class Both:
             one.tell(origins)
 
 
+@pytest.mark.parametrize("found", [True, False])
 async def test_who_works_in_one_worker_rests_while_another_one_lets_its_driver_go(
-    nursery, autojump_clock
+    found, nursery, autojump_clock
 ):
     store = Store()
     watching, working, bank = Connection(SHOP, monitors=True), Connection(SHOP), Connection(BANK)
@@ -215,11 +220,17 @@ async def test_who_works_in_one_worker_rests_while_another_one_lets_its_driver_g
     await trio.sleep(0.2)
     assert working.rests == [(near(began), True)]
     assert watching.drained is None
+    both.seen_again = began  # by another instance of the application
     activity.cursors.clear()
-    await trio.sleep(2)
+    await trio.sleep(1)
     assert watching.drained == near(began + 0.2)
+    assert [resting for _, resting in working.rests] == [True], "its driver was not seen there yet"
+    if found:
+        both.seen_again = trio.current_time()
+    await trio.sleep(4)
     assert [resting for _, resting in working.rests] == [True, False]
-    assert working.rests[-1][0] == near(watching.drained + calm.FINDING_SECONDS)
+    lasted = working.rests[-1][0] - watching.drained
+    assert lasted == near(1.0 if found else calm._MOST_HOLD_SECONDS)
     assert bank.rests == []
     both.gone = True
 

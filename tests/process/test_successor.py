@@ -77,7 +77,7 @@ predecessor.ready()
 open(sys.argv[1], "w").write(str(trio.run(predecessor.released)))
 """
     found = await successor.start(program(text, str(said)), left())
-    found._channel.close()
+    found.close()
     assert await found.reap() == 0
     assert said.read_text() == "{}"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import trio
 
-from proxy.net.transport import PeerGoneError
+from proxy.net.gone import PeerGoneError
 
 
 class FakeTransport:

@@ -10,9 +10,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from proxy.counting import Distribution
+from proxy.net.gone import PeerGoneError
 from proxy.net.limits import BufferBudget, Share
 from proxy.net.relay import Relay
-from proxy.net.transport import PeerGoneError, Transport
+from proxy.net.transport import Transport
 from proxy.observe.telemetry import BUCKETS, LEGS
 from proxy.settings.limits import Limits
 from proxy.wire.opcodes import MORE_TO_COME

@@ -117,6 +117,21 @@ def is_final(module: str, name: str) -> bool:
     )
 
 
+def heirs_of_compiled_classes(tree: ast.Module) -> Iterator[str]:
+    """What is compiled takes no instance of a class that Python makes of a compiled one."""
+    imported = {
+        name.asname or name.name: f"{node.module}".replace(".", "/") + ".py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    for made in ast.walk(tree):
+        if isinstance(made, ast.ClassDef):
+            for base in made.bases:
+                if imported.get(ast.unparse(base).partition("[")[0]) in MODULES:
+                    yield f"{made.lineno}: {made.name}"
+
+
 def constants_set(tree: ast.Module) -> Iterator[str]:
     """A constant is compiled into where it is used: a test that sets it there changes nothing."""
     imported = {
@@ -155,6 +170,16 @@ def test_a_constant_that_a_test_sets_is_found() -> None:
     assert list(constants_set(ast.parse(source))) == ["1: proxy/net/readiness.py: BULK_SIZE"]
 
 
+def test_no_class_of_what_stays_python_has_a_compiled_base() -> None:
+    paths = [path for wing in ("proxy", "policies") for path in (ROOT / wing).rglob("*.py")]
+    found = {
+        name: list(heirs_of_compiled_classes(ast.parse(path.read_text())))
+        for path in paths
+        if (name := str(path.relative_to(ROOT))) not in MODULES
+    }
+    assert {name: heirs for name, heirs in found.items() if heirs} == {}
+
+
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize(
     "rule",
@@ -179,6 +204,10 @@ def test_the_compiler_follows(rule, module: str) -> None:
         ),
         (calls_in_slices, "rest[send(rest) :]"),
         (functions_that_keep, "async def f():\n def g(): pass"),
+        (
+            heirs_of_compiled_classes,
+            "from proxy.net.transport import SocketTransport\nclass C(SocketTransport): pass",
+        ),
         (
             heirs_of_abstract_classes,
             "from collections.abc import Set\nclass C(Set[int]): pass",

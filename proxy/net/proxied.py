@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from proxy.net.gone import PeerGoneError
 from proxy.net.networks import Networks
-from proxy.net.transport import PeerGoneError
 from proxy.wire.protocols import PROXY, protocol_of
 from proxy.wire.proxy_header import LONGEST, WORD, HeaderError, may_begin, read_header
 

@@ -21,16 +21,17 @@ import trio
 
 from proxy.errors import NotDialledError
 from proxy.net import readiness
+from proxy.net.gone import PeerGoneError
 from proxy.net.intake import TURN, Intake
 from proxy.net.limits import UNCOUNTED
 from proxy.net.outlet import Outlet
 from proxy.net.strangers import look_at_upstream, turned_away, unanswered
-from proxy.net.transport import PeerGoneError, Transport
 
 if TYPE_CHECKING:
     from proxy.conversation.conversation import Conversation
     from proxy.counting import Distribution
     from proxy.net.limits import Share
+    from proxy.net.transport import Transport
     from proxy.settings.limits import Limits
 
 

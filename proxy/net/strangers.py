@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from proxy.net.transport import PeerGoneError
+from proxy.net.gone import PeerGoneError
 from proxy.wire.frames import FramingError
 from proxy.wire.opcodes import INT32
 from proxy.wire.protocols import MONGODB, NOTHING, TLS, protocol_of

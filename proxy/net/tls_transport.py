@@ -14,8 +14,9 @@ import idna
 import trio
 
 from proxy.net import readiness
+from proxy.net.gone import PeerGoneError
 from proxy.net.tls_records import ENDED, Records, reason
-from proxy.net.transport import RECEIVE_SIZE, PeerGoneError, SocketTransport
+from proxy.net.transport import RECEIVE_SIZE, SocketTransport
 from proxy.wire.protocols import NOTHING, TLS, protocol_of
 
 if TYPE_CHECKING:

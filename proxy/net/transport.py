@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import trio
 
 from proxy.net import readiness
+from proxy.net.gone import PeerGoneError
 from proxy.net.readiness import BULK_SIZE
 
 if TYPE_CHECKING:
@@ -40,18 +41,6 @@ _KEEPALIVE: Final = (
 
 #: Of <asm-generic/socket.h>, for Pythons that were built without it.
 SO_MARK: Final = getattr(socket, "SO_MARK", 36)
-
-
-class PeerGoneError(Exception):
-    """The peer reset the connection or it broke some other way; the text says how.
-
-    ``protocol`` is what it speaks instead of what was expected (:mod:`proxy.wire.protocols`), "" if
-    that is not why.
-    """
-
-    def __init__(self, problem: str = "", protocol: str = "") -> None:
-        super().__init__(problem)
-        self.protocol = protocol
 
 
 class Transport(Protocol):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.addresses import parse_address
+from proxy.net.gone import PeerGoneError
 from proxy.net.proxied import NobodyError, NotServedError
 from proxy.net.tls_transport import TlsTransport, start_tls
-from proxy.net.transport import PeerGoneError, SocketTransport, Transport
+from proxy.net.transport import SocketTransport, Transport
 from proxy.wire.proxy_header import header_for
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ from proxy.conversation.desk import Desk
 from proxy.conversation.exchange import Presentation
 from proxy.conversation.handlers import HANDLERS
 from proxy.errors import CommandError, NotDialledError
+from proxy.net.gone import PeerGoneError
 from proxy.net.limits import Share
 from proxy.net.relay import Relay
 from proxy.net.tls_transport import NOTHING_SAID, TlsTransport
-from proxy.net.transport import PeerGoneError, SocketTransport
+from proxy.net.transport import SocketTransport
 from proxy.process.arrival import Arrival, header_of, own_context
 from proxy.process.asking import Asking
 from proxy.process.dialling import Meant

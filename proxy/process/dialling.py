@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from proxy.errors import NotDialledError
-from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket
+from proxy.net.gone import PeerGoneError
+from proxy.net.transport import SocketTransport, Transport, open_socket
 
 if TYPE_CHECKING:
     import ssl

@@ -16,8 +16,9 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from proxy import __version__
 from proxy.conversation.overload import RATE_LIMITED
 from proxy.errors import CommandError, WireError
+from proxy.net.gone import PeerGoneError
 from proxy.net.strangers import UNANSWERED
-from proxy.net.transport import PeerGoneError, SocketTransport, Transport, open_socket
+from proxy.net.transport import SocketTransport, Transport, open_socket
 from proxy.upstream.facts import PROBE, SECOND_PROBE
 from proxy.wire.frames import FrameBuffer
 from proxy.wire.opcodes import HEADER, HEADER_SIZE, OP_QUERY

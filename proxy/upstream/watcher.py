@@ -17,7 +17,7 @@ from bson.errors import BSONError
 from proxy import logs
 from proxy.conversation.overload import RATE_LIMITED
 from proxy.errors import WireError
-from proxy.net.transport import PeerGoneError
+from proxy.net.gone import PeerGoneError
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -25,7 +25,7 @@ from bson.errors import BSONError
 
 from proxy import logs
 from proxy.errors import NotDialledError, WireError
-from proxy.net.transport import PeerGoneError
+from proxy.net.gone import PeerGoneError
 from proxy.upstream.link import Link, is_loop, loop
 from proxy.wire.proxy_header import LOCAL_HEADER
 

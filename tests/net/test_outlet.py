@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from trio.testing import wait_all_tasks_blocked
 
+from proxy.net.gone import PeerGoneError
 from proxy.net.outlet import Outlet
-from proxy.net.transport import PeerGoneError
 from tests.fakes import FakeTransport
 
 

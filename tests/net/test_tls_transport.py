@@ -18,9 +18,9 @@ import trustme
 from trio.testing import wait_all_tasks_blocked
 
 from proxy.net import readiness
+from proxy.net.gone import PeerGoneError
 from proxy.net.tls_records import ENDED
 from proxy.net.tls_transport import TlsTransport, start_tls
-from proxy.net.transport import PeerGoneError
 from tests.needs import need
 from tests.net.test_transport import everything, tcp_pair
 

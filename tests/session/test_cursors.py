@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,36 +70,29 @@ def test_the_last_cursor_of_a_session_may_be_what_goes() -> None:
     assert store.open_cursors() == 0
 
 
-class Standing:
-    """What :class:`OpenCursors` looks at of a session."""
-
-    def __init__(self, owner: str) -> None:
-        self.owner = owner
-        self.activity = None
-
-
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 40), st.booleans()), max_size=200),
     st.integers(1, 10),
 )
 def test_there_are_never_more_and_nobody_with_few_loses_any(steps, most) -> None:
-    sessions = {name: Standing(name) for name in "abc"}
+    store = SessionStore()
+    sessions = {name: use(store, ord(name), name.encode()) for name in "abc"}
     table = OpenCursors(most)
     model: dict[CursorId, str] = {}
     for name, number, opened in steps:
         cursor = CursorId(UPSTREAM, number)
         gone = table.discard(cursor)
-        assert (gone.owner if gone else None) == model.pop(cursor, None)
+        assert (gone.owner.name if gone else None) == model.pop(cursor, None)
         if not opened:
             continue
         surplus = table.surplus(sessions[name])
         if surplus is not None:
             assert len(model) == most
-            counts = [list(model.values()).count(one) for one in "abc"]
-            assert list(model.values()).count(model[surplus]) == max(counts)
+            counts = Counter(model.values())
+            assert counts[model[surplus]] == max(counts.values())
             table.discard(surplus)
             del model[surplus]
         table.add(cursor, sessions[name], 0.0)
-        model[cursor] = name
+        model[cursor] = sessions[name].owner.name
         assert len(table) == len(model) <= most
-    assert {one: table.session(one).owner for one in model} == model
+    assert {one: table.session(one).owner.name for one in model} == model

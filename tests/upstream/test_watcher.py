@@ -16,8 +16,8 @@ from trio.testing import MockClock
 
 from proxy import logs
 from proxy.addresses import Address, parse_address
+from proxy.net.gone import PeerGoneError
 from proxy.net.tls import UpstreamTls, upstream_tls
-from proxy.net.transport import PeerGoneError
 from proxy.settings.config import load
 from proxy.settings.upstream import Upstream
 from proxy.upstream.link import MAX_HELLO_SIZE, Link

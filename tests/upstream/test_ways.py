@@ -15,8 +15,8 @@ from trio.testing import MockClock
 from proxy.addresses import Address
 from proxy.conversation.hello import client_metadata
 from proxy.errors import NotDialledError
+from proxy.net.gone import PeerGoneError
 from proxy.net.tls import upstream_tls
-from proxy.net.transport import PeerGoneError
 from proxy.settings.config import load
 from proxy.settings.upstream import Upstream
 from proxy.upstream import ways as module

@@ -195,6 +195,10 @@ class Namespaces:
             found[key].count_in(usage)
         return found
 
+    def count_of_requests(self) -> int:
+        """How many there were in all."""
+        return sum(usage.requests for _, _, usage in self._all())
+
     def by_command(self) -> dict[str, Usage]:
         """All of it together by command."""
         found: dict[str, Usage] = {}

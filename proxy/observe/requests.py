@@ -84,6 +84,11 @@ class Requests:
         """A request was slow, and its line for the log was ``written`` or ``left out``."""
         self._slow[(line,)] += 1
 
+    def count_of_requests(self) -> int:
+        """How many there were in all."""
+        elsewhere = 0 if self.namespaces is None else self.namespaces.count_of_requests()
+        return sum(cells[0] for cells in self._commands.values()) + elsewhere
+
     def of_namespaces(self) -> Iterator[Metric]:
         """What is counted by namespace, as families."""
         if self.namespaces is not None:

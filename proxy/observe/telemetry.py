@@ -305,9 +305,8 @@ class Telemetry(Requests):
 
     def totals(self) -> tuple[int, int, int]:
         """Requests, and error replies of upstream and of the proxy, that were counted so far."""
-        requests = sum(cells[0] for cells in self._commands.values())
         own = sum(count for (_, source), count in self._errors.items() if source == "proxy")
-        return requests, sum(self._errors.values()) - own, own
+        return self.count_of_requests(), sum(self._errors.values()) - own, own
 
     def control(self, command: str, decision: str) -> None:
         """A session command came to one of :data:`proxy.observe.labels.COMMAND_DECISIONS`."""

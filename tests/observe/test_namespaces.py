@@ -206,6 +206,8 @@ def test_the_metrics_of_all_requests_are_the_same_with_and_without() -> None:
             telemetry.replied("find", seconds, ok, usage, 100)
         telemetry.request("hello")
         telemetry.replied("hello", 2**-10, True)
+        # The history's samples count them, too.
+        assert telemetry.totals()[0] == 4
         pages.append(Read(telemetry.page()))
     without, with_ = pages
 

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 _GONE: Final = frozenset((251, 225))
 _COMMITTED: Final = 256
 
-#: What became of a transaction where it is over now.
+#: What became of a transaction where it is over now, and whose doing that was.
 _ENDED: Final = {
-    "aborted": State.ABORTED,
-    "over": State.ABORTED,
-    "committed": State.COMMITTED,
+    "aborted": (State.ABORTED, "ended by an operator"),
+    "over": (State.ABORTED, "it had ended before"),
+    "committed": (State.COMMITTED, "its client had committed it"),
 }
 
 
@@ -98,13 +98,16 @@ class Actions:
             outcome, problem = _outcome(reply)
         except UnreachableError as error:
             outcome, problem = "unreachable", str(error)
+        reason = problem
         if outcome in _ENDED:
             now = trio.current_time()
-            connections.store.transaction_ended(meant.named, now, _ENDED[outcome])
+            state, how = _ENDED[outcome]
+            connections.store.transaction_ended(meant.named, now, state)
+            reason = f"{outcome}: {how}"
         self._audit(
             by,
             "abort",
-            problem or f"{outcome}: ended by an operator",
+            reason,
             meant.row,
             done=outcome in _ENDED,
             upstream=meant.upstream,

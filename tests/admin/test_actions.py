@@ -130,7 +130,9 @@ async def test_what_upstream_says_of_it_is_what_is_noted(
     done = await act(state, "abort", session=ONE)
     assert (done["outcome"], session.state) == (outcome, left)
     assert bool(done["problem"]) is (decision == "failed")
-    assert [line["decision"] for line in state.audited] == [decision]
+    [line] = state.audited
+    assert line["decision"] == decision
+    assert ("by an operator" in line["reason"]) is (outcome == "aborted")
 
 
 async def test_without_a_connection_it_goes_on(autojump_clock: trio.testing.MockClock) -> None:

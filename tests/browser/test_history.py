@@ -68,3 +68,20 @@ def test_other_views_are_as_before(page: Window, url: str) -> None:
     page.run("location.hash = '#groups'")
     page.wait("document.querySelector('#own').hidden && document.querySelector('tbody tr td')")
     assert "leaky-importer" in page.text("tbody")
+
+
+def test_lines_stand_beside_each_other_however_wide_the_window_is(page: Window, url: str) -> None:
+    page.start(url + "#history")
+    page.wait("past.plots.length === 4")
+    try:
+        for width in (400, 1000, 1500, 2600):
+            page.size(width, 900)
+            page.wait(
+                """past.plots.every(({root}) => {
+                  const [column] = getComputedStyle(root.parentNode).gridTemplateColumns.split(" ");
+                  const room = parseFloat(column) - root.offsetWidth;
+                  return 0 <= room && room < 2;
+                })"""
+            )
+    finally:
+        page.size(1500, 950)

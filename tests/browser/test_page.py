@@ -81,6 +81,7 @@ def test_filters_narrow_and_headings_sort(page: Window) -> None:
         ("cursors", "shop.orders"),
         ("connections", "stock-keeper"),
         ("incidents", "mallory@admin"),
+        ("namespaces", "shop.orders"),
         ("rules", "session_budget"),
     ],
 )

@@ -64,7 +64,9 @@ def test_views_are_steps_that_one_can_go_back(page: Window) -> None:
     assert page.run("return document.title").endswith("Groups · mongo-session-proxy")
 
 
-@pytest.mark.parametrize("name", ["groups", "transactions", "cursors", "connections", "incidents"])
+@pytest.mark.parametrize(
+    "name", ["groups", "transactions", "cursors", "connections", "namespaces", "incidents"]
+)
 def test_details_lead_to_other_views(page: Window, name: str) -> None:
     page.run("show(arguments[0], {})", name)
     page.wait("rowsShown.length > 0")
@@ -83,6 +85,16 @@ def test_details_lead_to_other_views(page: Window, name: str) -> None:
             here = page.text("#views [aria-current]")
             assert page.run("return document.activeElement.innerText") == here
     assert [text for text in page.complaints() if "[DOM]" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "called"), [("rules", "ownership"), ("namespaces", "shop.orders · ")]
+)
+def test_details_of_what_is_nobodys_have_its_name(page: Window, name: str, called: str) -> None:
+    page.run("show(arguments[0], {})", name)
+    page.wait("rowsShown.length > 0")
+    page.run(f"{ROWS}.find(r => r.innerText.includes(arguments[0].slice(0, 9))).click()", called)
+    assert called in page.text("#detail h2")
 
 
 def test_the_order_is_part_of_it(page: Window) -> None:

@@ -34,7 +34,7 @@ function drawDetail() {
   if (now) detail.row = now;
   const row = detail.row;
   const kind = VIEWS[detail.name];
-  say($("#detail h2"), whose(row));
+  say($("#detail h2"), kind.name?.(row) ?? whose(row));
   say($("#detail-gone"), now ? "" : "No longer among the rows: this is what was last known.");
   const facts = [...columns(kind).map((one) => [one.title, one.cell(row), one.full?.(row) ?? ""]),
     ...(kind.more?.(row) ?? [])].filter(([, value]) => String(value ?? "") !== "");

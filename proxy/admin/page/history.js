@@ -175,8 +175,10 @@ function chooseStretch(stretch) {
   loop();
 }
 
-const sizeOfPlot = () => ({width: Math.max(240, $("#past-lines").clientWidth
-  / ($("#past-lines").clientWidth > 900 ? 2 : 1) - 12), height: 140});
+/* As wide as one of the columns that the style makes of the room there is. */
+const sizeOfPlot = () => ({width:
+  Math.max(240, Math.floor(parseFloat(getComputedStyle($("#past-lines")).gridTemplateColumns))),
+height: 140});
 
 function newPlot(title, tone) {
   const axis = {stroke: () => colour("--dim"), grid: {stroke: () => colour("--line"), width: 1},

@@ -69,9 +69,10 @@ const STATES = {
 };
 
 /* A view is called as its page of JSON, and the list in that, and has its title; what it sorts by;
-what tells its rows apart; filters, states and columns; `links` from a row to other views; and what
-is said where there is nothing. A `whole` one has neither pages nor filters upstream of the page. One
-that is no table has `own` instead, which draws it in the element that it is given, with each refresh. */
+what tells its rows apart; the `name` of a row that is nobody's; filters, states and columns; `links`
+from a row to other views; and what is said where there is nothing. A `whole` one has neither pages nor
+filters upstream of the page. One that is no table has `own` instead, which draws it in the element that
+it is given, with each refresh. */
 const VIEWS = {
   sessions: {
     title: "Sessions", sort: "activity", kills: "matching",
@@ -187,8 +188,34 @@ const VIEWS = {
       {...ofCluster(r), client: r.client.replace(/:\d+$/, "")})], ...theirs(r)],
     empty: "No client is connected.",
   },
+  namespaces: {
+    title: "Namespaces", sort: "-per_second", acts: [], states: [],
+    key: (r) => r.namespace + " " + r.kind, name: (r) => r.namespace + " · " + r.kind,
+    filters: ["text", "namespace"],
+    columns: [column("Namespace", (r) => r.namespace, "namespace", {rank: 1,
+      tip: "database.collection; other is all that are used less"}),
+    column("Kind", (r) => r.kind, "kind", {rank: 2, tip: "Of command: all that reads is a query"}),
+    column("A second", (r) => r.per_second?.toFixed(1) ?? "", "per_second",
+      {...NUMBER, rank: 2, tip: "Requests, in the last minute"}),
+    column("Mean lately", (r) => brief(r.lately_mean_seconds), null,
+      {...NUMBER, rank: 3, tip: "How long one took, in the last minute"}),
+    column("Mean", (r) => brief(r.mean_seconds), "mean",
+      {...NUMBER, rank: 4, tip: "Since the proxy started"}),
+    column("95 %", (r) => brief(r.p95_seconds), "p95", {...NUMBER, rank: 6,
+      tip: "So many took no longer, since the proxy started: an estimate between two bounds"}),
+    column("Time in all", (r) => span(r.seconds), "seconds",
+      {...NUMBER, rank: 5, tip: "That of all requests together, since the proxy started"}),
+    column("Requests", (r) => number(r.requests), "requests",
+      {...NUMBER, rank: 4, tip: "Since the proxy started"}),
+    column("Errors", (r) => r.errors || "", "errors", {...NUMBER, rank: 5}),
+    column("Received", (r) => bytes(r.received_bytes), "received", {...NUMBER, rank: 8}),
+    column("Sent", (r) => bytes(r.sent_bytes), "sent", {...NUMBER, rank: 8})],
+    links: (r) => r.namespace === "other" ? [] : [["Its cursors", link("cursors",
+      {...ofCluster(r), namespace: r.namespace})]],
+    empty: "Nothing is counted by namespace.",
+  },
   upstream: {
-    title: "Upstream", filters: [], states: [], acts: [], whole: true,
+    title: "Upstream", name: (r) => r.upstream ?? r.listener, filters: [], states: [], acts: [], whole: true,
     key: (r) => r.role + " " + r.upstream + " " + r.listener,
     level: (r) => r.up === false ? "alarm" : "",
     columns: [column("Address", (r) => r.upstream ?? ["nobody", "dim"], null, {rank: 1}),
@@ -238,7 +265,7 @@ const VIEWS = {
     empty: "There were no incidents.",
   },
   rules: {
-    title: "Rules", filters: [], states: [], acts: [], whole: true, key: (r) => r.rule,
+    title: "Rules", name: (r) => r.rule, filters: [], states: [], acts: [], whole: true, key: (r) => r.rule,
     columns: [column("Rule", (r) => r.rule, null, {rank: 1}),
       column("Mode", (r) => [r.mode, r.mode === "enforce" ? "good" : "warn"], null, {rank: 2}),
       column("Refused", (r) => number(r.refused), null,

@@ -26,6 +26,10 @@ function span(seconds) {
   return Math.floor(s / 86400) + " d " + Math.floor(s % 86400 / 3600) + " h";
 }
 
+/* How long requests take: below 10 ms with digits that tell them apart. */
+const brief = (seconds) => seconds === null || seconds === undefined ? ""
+  : seconds < 0.01 ? Number((seconds * 1000).toPrecision(2)) + " ms" : span(seconds);
+
 /* The time of day so many seconds ago, with the date unless it is today's. */
 function since(seconds) {
   const then = new Date(Date.now() - seconds * 1000);

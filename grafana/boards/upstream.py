@@ -71,7 +71,7 @@ BOARD: Final = Dashboard(
                     ),
                     Query(
                         f"{rate('inside_duration_seconds_sum')} /"
-                        f" {rate('request_duration_seconds_count')}",
+                        f" {rate('inside_duration_seconds_count', leg='request')}",
                         "inside the proxy",
                     ),
                     unit="s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from string import hexdigits
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
@@ -43,7 +44,8 @@ class SessionName(NamedTuple):
 
 
 def session_name(entry: object, uid: object = None) -> SessionName:
-    """The name that two texts are: an id or the beginning of one, and a digest.
+    """The name that two texts are: an id or the beginning of one, and a digest. The digest may also
+    stand behind the id, as incidents and the audit log say it.
 
     Raises:
         ValueError: they are none.
@@ -51,6 +53,11 @@ def session_name(entry: object, uid: object = None) -> SessionName:
     owner = bytes.fromhex(uid) if isinstance(uid, str) else None
     if not isinstance(entry, str) or (uid is not None and len(owner or b"") != _ALL):
         raise ValueError("no id and digest")
+    entry, said, digest = entry.partition(" - ")
+    if said and owner is None:
+        owner = b64decode(digest, validate=True)
+        if len(owner) != _ALL:
+            raise ValueError("no digest")
     digits = entry.lower().replace("-", "")
     if not ENOUGH <= len(digits) < _ALL or not set(digits) <= set(hexdigits):
         digits = UUID(entry).hex

@@ -294,6 +294,9 @@ class DecisionRecorder:
                 "txn_number": overdue.txn_number,
                 "code": code,
             }
+            if self._flight is not None:
+                told = latest | {"kind": decision, "rule": _GUARD, "session": session.id.hex()}
+                self._flight.happened("incident", told | {"client": None}, owner, origin)
             account = self._note(incident, latest)
             line = {name: account.row()[name] for name in ("count", "first", "last")}
             self._say(incident, account, now)

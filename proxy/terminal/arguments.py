@@ -34,7 +34,8 @@ FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
     "driver": ("NAME", "the driver's name", None),
     "client": ("HOST", "where they come from", ("sessions", "transactions", "cursors",
                                                  "connections", "kill", "top")),
-    "session": ("UUID", "the session's id", ("sessions", "transactions", "cursors", "kill")),
+    "session": ("UUID", "the session's id; in a listing its first digits are enough",
+                ("sessions", "transactions", "cursors", "kill")),
     "state": ("STATES", "operation, cursor, transaction, idle, live, ended, killed; several with "
               "commas between them", None),
     "namespace": ("DB.COLL", "which namespace; * stands for anything", ("namespaces",)),
@@ -50,6 +51,9 @@ FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
 #: How a session is named.
 _ID: Final = "its id, of which the first 8 digits are enough where no other begins so"
 
+#: Digits of an id, and how many of them are enough to look for it.
+_ALL: Final = 32
+_SHORTEST: Final = 4
 
 #: Of those that apply to all, what namespaces have, too: they are nobody's.
 _OF_ALL: Final = ("cluster", "text")
@@ -227,9 +231,18 @@ def _positive(text: str) -> float:
     return value
 
 
+def begun(session: str) -> str:
+    """The filter for a session that was given by the first digits of its id; others as they are."""
+    digits = session.replace("-", "")
+    short = _SHORTEST <= len(digits) < _ALL and set(digits) <= set(hexdigits)
+    return f"{session}*" if short else session
+
+
 def _session(text: str) -> str:
+    # Incidents, the log and the audit log say the owner's digest behind it.
+    text = text.partition(" - ")[0]
     digits = text.replace("-", "")
-    if not 8 <= len(digits) <= 32 or not set(digits) <= set(hexdigits):
+    if not 8 <= len(digits) <= _ALL or not set(digits) <= set(hexdigits):
         problem = f"has to be a session's id, or the first 8 digits of it or more, not {text!r}"
         raise argparse.ArgumentTypeError(problem)
     return text

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.terminal.arguments import ACTIONS, DEFAULT_ADMIN, filters, order
+from proxy.terminal.arguments import ACTIONS, DEFAULT_ADMIN, begun, filters, order
 from proxy.terminal.client import Endpoint, Trouble, find_token
 from proxy.terminal.history import history
 from proxy.terminal.places import all_places, resolved
@@ -82,6 +82,8 @@ def _say_none(view: View, fields: dict[str, Any], document: dict[str, Any]) -> N
 def _list(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
     view = VIEWS[options.command]
     fields: dict[str, Any] = filters(options)
+    if "session" in fields:
+        fields["session"] = begun(fields["session"])
     limit = getattr(options, "limit", None)
     sort = order(options, view.sort) if view.sort else ""
     if sort:

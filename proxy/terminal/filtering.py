@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from proxy.terminal.arguments import begun
 from proxy.terminal.usage import asked
 
 _WORD: Final = re.compile(r'(?:"[^"]*"|\S)+')
@@ -55,7 +56,8 @@ def read(line: str) -> dict[str, str]:
         name = named[1].lower().replace("-", "_")
         if name not in _ALL:
             raise ValueError(f"{named[1]}: no such filter{asked(name, sorted(_ALL))}")
-        filters[name] = _QUOTED.sub(r"\1", named[2])
+        value = _QUOTED.sub(r"\1", named[2])
+        filters[name] = begun(value) if name == "session" else value
     if texts:
         filters["text"] = " ".join(texts)
     return filters

@@ -18,7 +18,7 @@ from proxy.terminal.client import Trouble
 from proxy.terminal.printable import fitted, printable, span, warn, width
 from proxy.terminal.stretch import FILTERS
 from proxy.terminal.tables import table
-from proxy.terminal.views import INCIDENTS, Column, View, driver
+from proxy.terminal.views import Column, View, driver, incident
 
 if TYPE_CHECKING:
     import argparse
@@ -173,7 +173,7 @@ def _decided(row: Row) -> str:
 
 
 def _incident(row: Row) -> str:
-    text = str(INCIDENTS.get(row["kind"], row["kind"]))
+    text = incident(row)
     return f"{text}: {row['reason']}" if row.get("reason") else text
 
 

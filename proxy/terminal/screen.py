@@ -249,8 +249,12 @@ class Screen:
         elif self.view.name == "namespaces":
             view = VIEWS["cursors"]
             filters["namespace"] = row["namespace"]
+        elif row.get("kind") in ("refused", "reported"):
+            # Of whoever was refused a session, those that are there.
+            filters |= {"owner": row["user"], "application": row["application"]}
+            filters["driver"] = row["driver"]
         elif row.get("session"):
-            filters["session"] = row["session"]
+            filters["session"] = str(row["session"]).partition(" - ")[0]
         elif row.get("client"):
             filters["client"] = str(row["client"]).rpartition(":")[0] or row["client"]
         else:

@@ -28,6 +28,14 @@ def test_an_id_is_named_whole_or_by_its_beginning(text: str, digits: str) -> Non
     assert session_name(text) == SessionName(digits)
 
 
+def test_the_digest_may_stand_behind_an_id_as_incidents_say_it() -> None:
+    said = str(LogicalSessionId(ONE, ALICE))
+    assert session_name(said) == SessionName(ONE.hex(), ALICE)
+    for wrong in (f"{said} - ", said[:-4], f"{said[:-1]}!"):
+        with pytest.raises(ValueError, match=r"digest|base64|padding"):
+            session_name(wrong)
+
+
 @pytest.mark.parametrize(
     ("text", "uid"),
     [

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.admin.query import QueryError, Selecting, position, read_query
 from proxy.listing import Listing, session_listing
+from proxy.session.ids import LogicalSessionId
 from proxy.session.store import SessionStore
 
 Item = dict[str, Any]
@@ -38,6 +39,14 @@ def select(items: list[Item], **fields: str) -> tuple[list[str], str | None, int
 
 def item(name: str, size: int = 1, since: float = 0.0, **more: Any) -> Item:
     return {"name": name, "size": size, "since": since, **more}
+
+
+def test_a_session_is_found_as_incidents_say_it() -> None:
+    store = SessionStore()
+    session = store.use(LogicalSessionId(bytes(16), bytes(32)), 0.0)
+    for said in (str(session.key), str(session.key)[:36]):
+        [test] = read_query(session_listing(store), {"session": said}, 0.0).tests
+        assert test(session)
 
 
 FEW = [

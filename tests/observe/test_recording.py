@@ -12,6 +12,7 @@ from proxy.conversation.desk import Desk
 from proxy.conversation.facts import UpstreamFacts
 from proxy.conversation.rule import Decision, Mode, Overdue, Rules
 from proxy.conversation.sharing import Sessions
+from proxy.observe.flight import FlightLog
 from proxy.observe.labels import SESSION_INCIDENTS
 from proxy.observe.recording import DecisionRecorder
 from proxy.observe.refusals import Whose
@@ -226,6 +227,7 @@ def test_aborted_transactions(ok: bool, decision: str) -> None:
     session = store.use(LogicalSessionId(bytes(16), bytes(32)), 0.0, "alice@app", SHOP)
     assert session is not None
     late = Overdue(session, 1, "too old", ("total_seconds", 5.0))
+    flight = made.recorder._flight = FlightLog(lambda: 5.0)
     with structlog.testing.capture_logs() as logged:
         made.recorder._log = structlog.get_logger()
         for now in (5.0, 6.0):
@@ -237,6 +239,11 @@ def test_aborted_transactions(ok: bool, decision: str) -> None:
     assert (line["bound"], line["limit"]) == ("total_seconds", 5.0)
     # What has failed is tried again.
     assert len(logged) == len(made.telemetry.rule_incidents.items()) == ok
+    remembered = [row for _, rows in flight.rows(0.0) for row in rows]
+    assert len(remembered) == ok
+    for _, event, _, *who, session_id, more in remembered:
+        assert (event, *who[:2], session_id) == ("incident", "alice@app", "shop", session.id.hex())
+        assert (more["kind"], more["rule"], more["count"]) == ("aborted", "transaction_guard", 2)
     if ok:
         [said], [(incident, _)] = logged, made.telemetry.rule_incidents.items()
         assert (said["event"], said["log_level"]) == ("late transaction aborted", "warning")

@@ -25,6 +25,8 @@ from proxy.terminal.views import VIEWS
         ("owner=", {"owner": ""}),
         ('owner="" "', {"owner": "", "text": '"'}),
         ("application=a=b", {"application": "a=b"}),
+        ("session=1a2b", {"session": "1a2b*"}),
+        ("session=*2b", {"session": "*2b"}),
     ],
 )  # fmt: skip
 def test_words_are_filters(line: str, filters: dict[str, str]) -> None:

@@ -172,6 +172,11 @@ WORDS: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("incident", {"kind": "shared"}, "used one session from two client processes"),
     (
+        "incident",
+        {"kind": "aborted", "rule": "transaction_guard", "reason": "it was idle"},
+        "left a transaction open too long: aborted by the rule transaction_guard: it was idle",
+    ),
+    (
         "kill",
         {"kind": "done", "command": "killSessions", "sessions": 1},
         "killSessions done: 1 session",

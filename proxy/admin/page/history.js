@@ -48,7 +48,7 @@ function happened(row) {
     refused: () => row.command + " refused by " + (row.rule ?? "the proxy") + why,
     reported: () => row.command + " would be refused by " + (row.rule ?? "the proxy") + why,
     foreign_uid: () => "tried a session of somebody else" + why,
-    incident: () => incident({kind: row.kind}) + why,
+    incident: () => incident(row) + why,
     login_failed: () => "login failed" + why,
     kill: () => row.command + by + " " + row.kind + ": "
       + counted(row.sessions ?? row.targets, "session"),

@@ -48,6 +48,15 @@ _PLACES: Final = {
     "driver": 5,
     "client": 7,
 }
+#: What is remembered, as operation.md lists it.
+EVENTS: Final = (
+    *("session_started", "session_ended", "session_killed", "session_not_taken"),
+    *("transaction_started", "transaction_ended"),
+    *("refused", "reported", "foreign_uid", "incident", "login_failed"),
+    *("kill", "abort", "interrupt", "close", "sessions_killed"),
+    *("topology", "upstream_down", "upstream_up"),
+    *("proxy_started", "proxy_stopping", "reloaded", "worker_died"),
+)
 _OTHERS: Final = ("since", "until", "session", "text", "limit", "skip", "points")
 #: Shorter than a whole id, it has to be so long.
 _SHORTEST: Final = 4
@@ -225,7 +234,13 @@ class Found:
 def _tests(fields: Mapping[str, str]) -> Iterator[Test]:
     for name, place in _PLACES.items():
         if name in fields:
-            yield _any_of(place, [matcher(part.strip()) for part in fields[name].split(",")])
+            parts = [part.strip() for part in fields[name].split(",")]
+            matchers = [matcher(part) for part in parts]
+            if name == "event":
+                for part, matches in zip(parts, matchers, strict=True):
+                    if not any(map(matches, EVENTS)):
+                        raise QueryError(f"event: {part!r} is none of {', '.join(EVENTS)}")
+            yield _any_of(place, matchers)
     if "session" in fields:
         wanted = fields["session"].replace("-", "").lower()
         if len(wanted) < _SHORTEST or wanted.strip("0123456789abcdef"):

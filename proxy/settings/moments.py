@@ -22,8 +22,8 @@ def moment(
 ) -> float:
     """The seconds since 1970 that a text means, in ``zone`` (None: this machine's own).
 
-    A time of day is the last one before ``now``, or the first one behind ``after``. A number is
-    seconds since 1970.
+    A time of day is the last one before ``now``, or the first one behind ``after``, unless that is
+    tomorrow's. A number is seconds since 1970.
 
     Raises:
         ValueError: it means none.
@@ -71,4 +71,8 @@ def _next_to(
     day = timedelta(days=1)
     if after is None:
         return (found if found.timestamp() <= now else found - day).timestamp()
-    return (found if found.timestamp() > after else found + day).timestamp()
+    if found.timestamp() > after:
+        return found.timestamp()
+    if (found + day).date() > datetime.fromtimestamp(now, zone).date():
+        raise ValueError(f"{found:%H:%M:%S} is not behind the beginning, and the next one not yet")
+    return (found + day).timestamp()

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID
 
 import pytest
 
-from proxy.admin.history import Remembered
+from proxy.admin.history import EVENTS, Remembered
 from proxy.admin.http import Asked
 from proxy.admin.pages import pages
 from proxy.admin.process import Process
@@ -196,3 +198,17 @@ async def test_the_page() -> None:
     assert (status, json.loads(text)["matched"]) == (200, 1)
     status, text = await asked_for(overview, "owner=x")
     assert (status, "no such filter" in text) == (400, True)
+
+
+def test_the_events_are_those_that_are_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operation.md").read_text()
+    table = text.split("| event | what it says |")[1].split("\n\n")[0]
+    cells = [line.split(" | ")[0] for line in table.splitlines()]
+    said = [name for cell in cells for name in re.findall("`([a-z_]+)`", cell)]
+    assert sorted(said) == sorted(EVENTS)
+
+
+async def test_an_event_that_there_is_not_is_said() -> None:
+    _, one = remembered()
+    with pytest.raises(QueryError, match="event: 'transactoin' is none of session_started, "):
+        await ask(one, event="kill,transactoin")

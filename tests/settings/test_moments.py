@@ -47,8 +47,18 @@ def test_a_time_of_day_is_the_one_of_a_zone() -> None:
 def test_an_end_is_the_first_one_behind_the_beginning() -> None:
     since = moment("23:50", NOW)
     assert moment("00:10", NOW, after=since) == since + 1200
-    assert moment("23:50", NOW, after=since) == since + 86_400
+    assert moment("23:50", since + 90_000, after=since) == since + 86_400
     assert moment("03:20", NOW, after=moment("03:00", NOW)) == at("2026-03-02 03:20")
+
+
+def test_an_end_is_not_tomorrow() -> None:
+    since = moment("09:12", NOW)
+    for text in ("09:10", "09:12"):
+        with pytest.raises(ValueError, match=f"{text}:00 is not behind the beginning"):
+            moment(text, NOW, after=since)
+    # Today's may be still to come.
+    assert moment("23:00", NOW, after=since) > NOW
+    assert moment("10:00", NOW, after=moment("22:00", NOW)) > NOW
 
 
 @pytest.mark.parametrize("text", ["", "soon", "25:00", "3:99", "2026-13-01", "-5", "1x", "9" * 400])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _TABLES: Final[type[BaseModel]] = create_model("Tables", policies=(RuleTables, RuleTables()))
 
 _COLUMNS: Final = ("time", "rule", "user", "application", "client", "what")
+
+#: Users with their applications that are named at the most.
+_MOST_NAMED: Final = 10
 
 
 def run(options: argparse.Namespace) -> int:
@@ -112,6 +115,8 @@ def _summary(outlook: Outlook, written: Written, asked: list[str]) -> Iterator[s
     by_rule = Counter(one.rule for one in outlook.refused)
     refused = _listed(by_rule) if by_rule else "none"
     yield f"{len(outlook.refused):,} of {outlook.judged:,} would be refused: {refused}"
+    if outlook.refused:
+        yield f"  whose: {_listed(_whose(outlook.refused))}"
     yield f"  asked: {', '.join(asked) or 'no rule, as none is set that could refuse any of it'}"
     for (rule, what), count in outlook.unknown.most_common():
         yield f"  {rule} could not judge {count:,}: it looks at {what}, which is not written down"
@@ -122,6 +127,17 @@ def _summary(outlook: Outlook, written: Written, asked: list[str]) -> Iterator[s
         yield f"  {outlook.after:,} came later {where}"
     if written.left_out:
         yield f"  left out, as no rule is asked about them: {_listed(written.left_out)}"
+
+
+def _whose(refused: Sequence[Refused]) -> dict[str, int]:
+    """Who would be refused how often: those to whom it happens most, and the others together."""
+    names = ((one.event.user, one.event.origin.application) for one in refused)
+    found = Counter(
+        shown(f"{user or 'nobody'} · {application or 'no application name'}")
+        for user, application in names
+    ).most_common()
+    others = sum(count for _, count in found[_MOST_NAMED:])
+    return {**dict(found[:_MOST_NAMED]), **({"of others": others} if others else {})}
 
 
 def _listed(counts: Mapping[str, int]) -> str:

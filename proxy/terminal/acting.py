@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.terminal.arguments import filters
 from proxy.terminal.client import Trouble
-from proxy.terminal.printable import printable, screen_width, span, warn
+from proxy.terminal.printable import counted, printable, screen_width, span, warn
 from proxy.terminal.tables import table
 from proxy.terminal.views import VIEWS
 
@@ -160,7 +160,7 @@ def _kill(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
             return 0
         print("\n".join(meant(seen, "kill", screen_width())))
         warn(seen.get("problems", ()))
-        sure = f"Kill these {seen['matched']:,} sessions?"
+        sure = sure_of(seen["matched"])
         if options.dry_run or not seen["matched"] or not _sure(sure):
             return 0
         if options.sessions and len(seen["sessions"]) == seen["matched"]:
@@ -194,14 +194,21 @@ def listed(seen: _Document, cells: int | None) -> Iterator[str]:
 def hit(seen: _Document) -> Iterator[str]:
     """What a kill would hit, in numbers."""
     yield (
-        f"{seen['matched']:,} sessions with {seen['operations']:,} commands in flight, "
-        f"{seen['transactions']:,} open transactions and {seen['cursors']:,} open cursors"
+        f"{counted(seen['matched'], 'session')} with "
+        f"{counted(seen['operations'], 'command')} in flight, "
+        f"{counted(seen['transactions'], 'open transaction')} and "
+        f"{counted(seen['cursors'], 'open cursor')}"
     )
     yield from _unknown(seen)
     yield from _again(seen)
     if seen["reachable"] < seen["matched"]:
         missing = seen["matched"] - seen["reachable"]
         yield f"{missing:,} of them have an owner without an idle connection to kill them through"
+
+
+def sure_of(sessions: int) -> str:
+    """What is asked before so many are killed."""
+    return "Kill this session?" if sessions == 1 else f"Kill these {sessions:,} sessions?"
 
 
 def _sure(question: str) -> bool:
@@ -217,7 +224,9 @@ def _killed(done: _Document, cells: int | None) -> Iterator[str]:
     yield from _unknown(done)
     yield from _again(done)
     for error, count in done["errors"].items():
-        yield f"{printable(error)}: {count:,} sessions"
+        yield f"{printable(error)}: {counted(count, 'session')}"
+    if done["unreachable"]:
+        yield "unreachable: their owners have no idle connection to kill them through"
     rows = [*done["unreachable_sessions"], *done["failed_sessions"]]
     if rows:
         yield from table(VIEWS["sessions"], rows, cells)

@@ -95,7 +95,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         "of upstream and of the proxy itself.",
     )
     _connect(past)
-    stretch.add_flags(past)
+    stretch.add_flags(past, _count)
     kill = add(
         "kill",
         help="kill sessions by id or by filter",

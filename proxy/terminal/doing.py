@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.terminal.acting import QUESTIONS, became, hit, listed, meant, pinned
+from proxy.terminal.acting import QUESTIONS, became, hit, listed, meant, pinned, sure_of
 from proxy.terminal.printable import printable
 
 if TYPE_CHECKING:
@@ -126,9 +126,7 @@ def preview(endpoint: Endpoint | Several, act: Act) -> Preview:
     """Ask what something would do."""
     seen = endpoint.at(act.proxy).post(act.command, {**act.body, "dry_run": True})
     if act.command == "kill":
-        question = f"Kill these {seen['matched']:,} sessions?"
-        if seen["matched"] == 1:
-            question = "Kill this session?"
+        question = sure_of(seen["matched"])
         known = act if seen["matched"] else None
     else:
         question, known = QUESTIONS[act.command], act

@@ -31,7 +31,7 @@ def summary(screen: Screen) -> list[str]:
     if screen.seen is None:
         return []
     counts = _SPACE.join(_counts(screen.seen.summary))
-    return [counts, *(f"! {line}" for line in screen.seen.attention)]
+    return [counts, *(f"! {one.whole}" for one in screen.seen.attention)]
 
 
 def drawn(screen: Screen, cells: int, height: int, now: datetime) -> list[str]:
@@ -69,7 +69,9 @@ def _head(screen: Screen, cells: int, height: int, now: datetime) -> list[str]:
     lines += [fitted(line, cells).rstrip() for line in _wrapped(_counts(seen), cells)]
     # Where there is little room it is the table's.
     most = min(4, max(0, (height - 8) // 4))
-    lines += [_styled(f"! {line}", cells, _YELLOW) for line in screen.seen.attention[:most]]
+    for one in screen.seen.attention[:most]:
+        text = one.whole if width(one.whole) + _GUTTER <= cells else one.short
+        lines.append(_styled(f"! {text}", cells, _YELLOW))
     return [*lines, ""] if height > 8 else lines
 
 

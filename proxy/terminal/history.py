@@ -15,7 +15,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.terminal.client import Trouble
-from proxy.terminal.printable import fitted, printable, span, warn, width
+from proxy.terminal.printable import counted, fitted, printable, span, warn, width
 from proxy.terminal.stretch import FILTERS
 from proxy.terminal.tables import table
 from proxy.terminal.views import Column, View, driver, incident
@@ -46,17 +46,22 @@ def history(endpoint: Endpoint | Several, options: argparse.Namespace, cells: in
 
     zone = UTC if options.utc else None
     now = time.time()
+    name = "--since"
     try:
         since = moment(options.since, now, zone)
+        name = "--until"
         until = moment(options.until, now, zone, after=since)
     except ValueError as error:
-        raise Trouble(f"--since, --until: {error}", 2) from error
+        raise Trouble(f"{name}: {error}", 2) from error
+    if until < since:
+        late = "--since: is in the future" if since > now else "--until: is before --since"
+        raise Trouble(late, 2)
     fields: dict[str, Any] = {"since": since, "until": until}
     for name in FILTERS:
         value = getattr(options, f"filter_{name}")
         if value is not None:
             fields[name] = value
-    document = _gather(endpoint, fields, max(1, options.limit))
+    document = _gather(endpoint, fields, options.limit)
     if options.json:
         print(json.dumps(document))
         return 0
@@ -93,10 +98,11 @@ def _told(document: Row, zone: tzinfo | None) -> list[str]:
     of = "UTC" if zone is UTC else since.strftime("%Z") or "local time"
     same = until.date() == since.date()
     end = until.strftime("%H:%M:%S" if same else "%Y-%m-%d %H:%M:%S")
-    lines = [f"{since:%Y-%m-%d %H:%M:%S} to {end} {of}: {document['matched']:,} events"]
+    events = counted(document["matched"], "event")
+    lines = [f"{since:%Y-%m-%d %H:%M:%S} to {end} {of}: {events}"]
     if document["counts"]:
-        counted = (f"{count:,} {name}" for name, count in document["counts"].items())
-        lines.append("  " + ", ".join(counted))
+        kinds = (f"{count:,} {name}" for name, count in document["counts"].items())
+        lines.append("  " + ", ".join(kinds))
     if document["samples"]:
         most = [
             f"{max(one[name] for one in document['samples']):,} {said}"
@@ -162,7 +168,7 @@ def said(row: Row) -> str:
 def _over(row: Row) -> str:
     seconds = row.get("seconds")
     lasted = "" if seconds is None else f" after {span(seconds)}"
-    statements = _number(row.get("statements", 0), "statement")
+    statements = counted(row.get("statements", 0), "statement")
     return f"transaction {row['transaction']} {row['outcome']}{lasted}, {statements}"
 
 
@@ -183,7 +189,7 @@ def _kill(row: Row) -> str:
         by = " by an operator"
     number = row.get("sessions", row.get("targets")) or 0
     why = f" ({row['reason']})" if row.get("reason") else ""
-    what = _number(number, "session") if row["event"] == "kill" else f"conn {row.get('conn')}"
+    what = counted(number, "session") if row["event"] == "kill" else f"conn {row.get('conn')}"
     return f"{row.get('command', 'kill')}{by} {row['kind']}: {what}{why}"
 
 
@@ -227,10 +233,6 @@ _SAID: Final[Mapping[str, Callable[[Row], str]]] = {
         f"{row.get('connections_lost', 0)} connections lost"
     ),
 }
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _when(text: str, zone: tzinfo | None) -> datetime:

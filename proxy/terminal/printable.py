@@ -19,6 +19,11 @@ def printable(text: object) -> str:
     return texts.printable(str(text))
 
 
+def counted(count: int, what: str) -> str:
+    """So many of something, which has a plural in ``s``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def screen_width() -> int | None:
     """How wide a table may be; None where nobody looks."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -10,7 +10,7 @@ from proxy.terminal import doing, filtering
 from proxy.terminal.keys import ESCAPE
 from proxy.terminal.panes import Pane, help_pane, row_pane
 from proxy.terminal.selecting import Selection, key_of
-from proxy.terminal.views import VIEWS, Row, View, attention
+from proxy.terminal.views import VIEWS, Attention, Row, View, attention
 
 if TYPE_CHECKING:
     from proxy.terminal.doing import Act, Preview, Text
@@ -40,7 +40,7 @@ class Seen:
     summary: Row
     rows: Sequence[Row]
     matched: int
-    attention: list[str]
+    attention: list[Attention]
 
 
 class Place(NamedTuple):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
 FILTERS: Final = {
     "user": ("USER@DB", "whose doing it was, or whose session; * stands for anything, here and "
@@ -21,8 +22,8 @@ FILTERS: Final = {
 }  # fmt: skip
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes beside where the proxy is."""
+def add_flags(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
+    """Add what the command takes beside where the proxy is; ``count`` reads a number of rows."""
     parser.add_argument(
         "--since",
         metavar="TIME",
@@ -35,6 +36,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     for name, (value, text) in FILTERS.items():
         parser.add_argument(f"--{name}", dest=f"filter_{name}", metavar=value, help=text)
     parser.add_argument(
-        "--limit", type=int, default=1_000, metavar="N", help="events at the most (1000)"
+        "--limit", type=count, default=1_000, metavar="N", help="events at the most (1000)"
     )
     parser.add_argument("--utc", action="store_true", help="times are in UTC, not in local time")

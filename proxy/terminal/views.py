@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from proxy.terminal.printable import printable, size, span
 
@@ -287,38 +287,48 @@ VIEWS: Final[Mapping[str, View]] = {
 }  # fmt: skip
 
 
+class Attention(NamedTuple):
+    """What an operator should look at; and in short, without the driver."""
+
+    whole: str
+    short: str
+
+
 def attention(
     summary: Row, groups: Sequence[Row], idlest: Sequence[Row], incidents: Sequence[Row]
-) -> list[str]:
+) -> list[Attention]:
     """What an operator should look at, by owner, application and driver."""
-    lines: list[str] = []
+    found: list[tuple[Row | None, str]] = []
     for one in summary.get("clusters", [summary]):
         if one["sessions"] >= 0.8 * one["sessions_limit"]:
             text = f"{one['sessions']:,} sessions: nearly as many as there may be"
-            lines.append(f"{one['cluster']}: {text}" if "cluster" in one else text)
-    lines += [
-        f"{_whose(group)}: {group['budget_used'] * 100:.0f} % of the session budget used"
+            found.append((None, f"{one['cluster']}: {text}" if "cluster" in one else text))
+    found += [
+        (group, f"{group['budget_used'] * 100:.0f} % of the session budget used")
         for group in groups
         if (group["budget_used"] or 0) >= 0.8
     ]
-    lines += [
-        f"{_whose(one)}: a transaction has been idle for {span(one['idle_seconds'])}"
+    found += [
+        (one, f"a transaction has been idle for {span(one['idle_seconds'])}")
         for one in idlest
         if one["idle_seconds"] >= 30
     ]
     for group in groups[:1]:
         if group["sessions"] >= max(1_000, summary["sessions"] / 2):
-            lines.append(f"{_whose(group)}: has {group['sessions']:,} sessions; are they ended?")
-    lines += [
-        f"{_whose(one)}: {incident(one)}, {span(one['age_seconds'])} ago"
+            found.append((group, f"has {group['sessions']:,} sessions; are they ended?"))
+    found += [
+        (one, f"{incident(one)}, {span(one['age_seconds'])} ago")
         for one in incidents[:3]
         if one["age_seconds"] < 900
     ]
-    return [printable(line) for line in lines]
+    return [_attention(row, text) for row, text in found]
 
 
-def _whose(row: Row) -> str:
+def _attention(row: Row | None, text: str) -> Attention:
+    if row is None:
+        return Attention(printable(text), printable(text))
     whose = row["owner"] if "owner" in row else row["user"]
     cluster = [row["cluster"]] if "cluster" in row else []
-    names = (*cluster, whose or "nobody", row["application"] or "no application name", driver(row))
-    return " · ".join(names)
+    names = [*cluster, whose or "nobody", row["application"] or "no application name"]
+    lines = (f"{' · '.join(some)}: {text}" for some in ([*names, driver(row)], names))
+    return Attention(*map(printable, lines))

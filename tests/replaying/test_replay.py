@@ -207,6 +207,7 @@ def test_the_table_says_what_it_does_not_know(replayed) -> None:
     assert line.endswith("drop: nothing is dropped here")
     assert rest == [
         "2 of 3 would be refused: 2 no_drops",
+        "  whose: 2 olivia@admin · shop",
         "  asked: session_budget, no_drops",
         "  session_budget could not judge 1: it looks at which sessions there were, which is not"
         " written down",

@@ -42,6 +42,7 @@ def test_orders(arguments: list[str], sort: str) -> None:
     "arguments",
     [
         ["sessions", "--limit", "0"],
+        ["history", "--limit", "0"],
         ["sessions", "--limit", "x"],
         ["sessions", "--limit", "9" * 5_000],
         ["top", "--interval", "0"],

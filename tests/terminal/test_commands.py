@@ -176,7 +176,7 @@ def test_a_dry_run_shows_and_kills_nothing(capsys: pytest.CaptureFixture[str]) -
     assert all(line.isprintable() for line in lines)
     assert lines[-3:] == [
         "… and 1 more",
-        "3 sessions with 1 commands in flight, 1 open transactions and 2 open cursors",
+        "3 sessions with 1 command in flight, 1 open transaction and 2 open cursors",
         "1 of them have an owner without an idle connection to kill them through",
     ]
 
@@ -194,7 +194,8 @@ def test_yes_kills_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     ("changed", "said"),
     [
         ({"unreachable": 1, "unreachable_sessions": [session()]}, ID),
-        ({"failed": 1, "errors": {f"db:1: {HOSTILE}": 1}}, "1 sessions"),
+        ({"unreachable": 1, "unreachable_sessions": [session()]}, "have no idle connection"),
+        ({"failed": 1, "errors": {f"db:1: {HOSTILE}": 1}}, "1 session\n"),
         ({"unknown": [ID]}, f"{ID}: no such session"),
     ],
 )

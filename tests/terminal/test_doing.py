@@ -98,7 +98,7 @@ def test_a_kill_of_many_says_first_how_many() -> None:
         act = doing.act_on("kill", "groups", [group()])
         seen = doing.preview(Endpoint(there.address), act)
     first, empty, heading, *_, last = seen.text(80)
-    assert first.startswith("7 sessions with 1 commands in flight")
+    assert first.startswith("7 sessions with 1 command in flight")
     assert (empty, heading.split()[0], last) == ("", "OWNER", "… and 2 more")
     assert seen.question == "Kill these 7 sessions?"
 

@@ -137,7 +137,21 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("flags", [("--since", "soon"), ("--until", "25:00")])
 def test_a_wrong_time(flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["history", *flags]) == 2
-    assert "--since, --until: should be a time such as" in capsys.readouterr().err
+    assert f"{flags[0]}: should be a time such as" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--since", "2200-01-01"), "--since: is in the future"),
+        (("--since", "10m", "--until", "20m"), "--until: is before --since"),
+    ],
+)
+def test_a_stretch_that_is_none(
+    flags: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["history", *flags]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_it_may_be_off(capsys: pytest.CaptureFixture[str]) -> None:

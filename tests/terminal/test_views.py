@@ -69,7 +69,7 @@ def test_names_cannot_drive_a_terminal() -> None:
             assert line.isprintable(), name
     lines = attention(summary(), [group(owner=HOSTILE, budget_used=1.0)], [], [])
     assert lines
-    assert all(line.isprintable() for line in lines)
+    assert all(text.isprintable() for line in lines for text in line)
 
 
 def test_nothing_needs_attention_where_all_is_well() -> None:
@@ -86,7 +86,8 @@ def test_what_needs_attention_is_named_by_user_application_and_driver() -> None:
         [idle],
         [theft, stale],
     )
-    assert lines == [
+    assert lines[1].short == "alice@admin · shop: 80 % of the session budget used"
+    assert [line.whole for line in lines] == [
         "900,000 sessions: nearly as many as there may be",
         "alice@admin · shop · PyMongo|c 4.20.0: 80 % of the session budget used",
         "alice@admin · shop · PyMongo|c 4.20.0: a transaction has been idle for 31.0 s",

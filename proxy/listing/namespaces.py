@@ -68,6 +68,8 @@ def namespace_rows(
     return [
         _row(*key, counted, buckets.get(key, {}), lately.get(key[0], {}).get(key[1]), seconds)
         for key, counted in rows.items()
+        # Of one that was named after its only requests there is nothing to say: "other" has them.
+        if any(counted.values())
     ]
 
 

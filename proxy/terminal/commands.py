@@ -99,7 +99,7 @@ def _list(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
         return status
     width = screen_width()
     print("\n".join(table(view, rows, width, sort)))
-    if missing := left_out(view, rows, width):
+    if missing := left_out(view, rows, width, sort):
         print(f"(left out: {', '.join(missing)}; a pipe has all)", file=sys.stderr)
     if document.get("next"):
         more = document["matched"] - len(rows)

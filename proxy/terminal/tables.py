@@ -43,9 +43,9 @@ def table(
     ]
 
 
-def left_out(view: View, rows: Sequence[Row], cells: int | None) -> list[str]:
-    """The titles of columns that have something in them, and no room."""
-    filled = _filled(view, rows, "")
+def left_out(view: View, rows: Sequence[Row], cells: int | None, sort: str = "") -> list[str]:
+    """The titles of columns that have something in them, and no room in :func:`table`."""
+    filled = _filled(view, rows, sort)
     shown, _ = _fit(filled, cells, short_ids=False)
     return [column.title for column, values in filled if (column, values) not in shown]
 

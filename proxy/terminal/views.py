@@ -97,7 +97,8 @@ def _share(row: Row) -> str:
 
 
 def _of_bound(row: Row) -> str:
-    return f"{row['bound']} = {row['limit']:,}" if row.get("bound") else ""
+    # The number first: where the terminal is narrow the end is cut.
+    return f"{row['limit']:,} ({row['bound']})" if row.get("bound") else ""
 
 
 def _brief(name: str) -> Callable[[Row], object]:

@@ -77,6 +77,16 @@ def test_ids_are_whole_and_the_columns_that_matter_most_are_there(name: str, cel
     assert left_out(VIEWS[name], [BUSY[name]], None) == []
 
 
+def test_what_is_said_to_be_left_out_is_not_there_by_whatever_is_sorted() -> None:
+    view, rows = VIEWS["transactions"], [BUSY["transactions"]]
+    for cells in range(90, 140):
+        for sort in ("", "-age"):
+            titles = {title.strip() for title in table(view, rows, cells, sort)[0].split("  ")}
+            missing = left_out(view, rows, cells, sort)
+            assert not titles & set(missing)
+            assert len(titles - {""}) + len(missing) == len(table(view, rows)[0].split()) - 1
+
+
 def test_nothing_is_cut_where_nobody_looks() -> None:
     row = session(application="a" * 128)
     assert "a" * 128 in table(SESSIONS, [row])[1]

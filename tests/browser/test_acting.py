@@ -32,8 +32,12 @@ def test_sessions_are_killed_after_a_preview_and_with_the_token(page: Window) ->
     page.wait("document.querySelector('#act-note').innerText.includes('Enter the token')")
     page.type("#act-token", "wrong-token-0123456789")
     page.wait("document.querySelector('#act-note').innerText.includes('Wrong token')")
+    # Whoever goes on at once has it refused twice.
+    page.run("document.querySelector('#act-token').value = 'wrong-again-0123456789'")
+    page.run("return Promise.all([preview(), act()])")
+    assert "Wrong token" in page.text("#act-note")
     page.type("#act-token", TOKEN)
-    page.wait("!document.querySelector('#act-do').disabled")
+    page.wait("document.querySelector('#act-preview').innerText.includes('transactions')")
     preview = page.text("#act-preview")
     assert "0 open transactions" in preview
     assert "leaky-importer" in page.text("#act-list")

@@ -31,6 +31,13 @@ def test_rows_are_walked_chosen_and_looked_into(page: Window) -> None:
     assert page.run(f"return {FOCUSED} === {ROWS}.at(-1)")
 
 
+def test_an_arrow_leads_to_the_rows(page: Window) -> None:
+    page.press("ArrowDown")
+    assert page.run(f"return {ROWS}.indexOf({FOCUSED})") == 0
+    page.press("/", "ArrowDown", "ArrowDown")
+    assert page.run(f"return {ROWS}.indexOf({FOCUSED})") == 1
+
+
 def test_one_row_at_a_time_is_in_the_order_of_tab(page: Window) -> None:
     inside = "[...document.querySelectorAll('tbody :is(tr, input, button)')]"
     assert page.run(f"return {inside}.filter((one) => one.tabIndex === 0).length") == 3

@@ -181,8 +181,9 @@ async function askTo(name, body, words = "") {
 /* What went wrong, in words; after a wrong token, another one is asked for. */
 function problem(error) {
   if (error.status === 401) {
-    const wrong = Boolean(token);
-    if (wrong) refuseToken();
+    // A preview and what it is of may be refused both, with the same token.
+    const wrong = Boolean(error.shown);
+    if (wrong && token === error.shown) refuseToken();
     $("#act-token-label").hidden = false;
     $("#act-token").focus();
     return wrong ? tokenProblem : "Enter the token.";

@@ -15,14 +15,14 @@ async function ask(path, body) {
   const options = body === undefined ? {headers}
     : {method: "POST", headers: {...headers, "content-type": "application/json"},
       body: JSON.stringify(body)};
-  const shown = Boolean(token);
+  const shown = token;
   // One that is held up says nothing at all; kills wait for upstream.
   const signal = AbortSignal.timeout(body === undefined ? 10_000 : 40_000);
   const answer = await fetch(path, {...options, signal, cache: "no-store", credentials: "omit"})
     .catch((problem) => Promise.reject(Object.assign(problem, {status: 0})));
   if (!answer.ok) {
     const error = new Error((await answer.text()).trim() || answer.statusText);
-    error.status = answer.status;
+    Object.assign(error, {status: answer.status, shown});
     if (error.status === 401) error.message = shown ? "wrong token" : "a token is needed";
     throw error;
   }

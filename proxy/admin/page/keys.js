@@ -54,6 +54,10 @@ function startKeys() {
       } else if (!typing) {
         closeDetail();
       }
+    } else if (event.key === "ArrowDown" && current
+        && (document.activeElement === document.body || event.target.closest("#filters input"))) {
+      current.focus();
+      event.preventDefault();
     } else if (!typing && event.key === "/" && $("#fields input")) {
       $("#folded").open = true;
       $("#fields input").focus();

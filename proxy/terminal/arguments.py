@@ -29,11 +29,12 @@ FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
     "cluster": ("NAME", "of which cluster, where the proxy has several", None),
     "owner": ("USER@DB", "whose sessions; * stands for anything, here and below",
               ("sessions", "groups", "transactions", "cursors", "kill", "top")),
-    "user": ("USER@DB", "who is logged in; * stands for anything", ("connections", "top")),
+    "user": ("USER@DB", "who is logged in; * stands for anything", ("connections", "incidents",
+                                                                      "top")),
     "application": ("NAME", "the application's name", None),
     "driver": ("NAME", "the driver's name", None),
     "client": ("HOST", "where they come from", ("sessions", "transactions", "cursors",
-                                                 "connections", "kill", "top")),
+                                                 "connections", "incidents", "kill", "top")),
     "session": ("UUID", "the session's id; in a listing its first digits are enough",
                 ("sessions", "transactions", "cursors", "kill")),
     "state": ("STATES", "operation, cursor, transaction, idle, live, ended, killed; several with "
@@ -55,8 +56,12 @@ _ID: Final = "its id, of which the first 8 digits are enough where no other begi
 _ALL: Final = 32
 _SHORTEST: Final = 4
 
-#: Of those that apply to all, what namespaces have, too: they are nobody's.
-_OF_ALL: Final = ("cluster", "text")
+#: Of those that apply to all, what these have, too: namespaces are nobody's, and what has happened
+#: is in no state.
+_OF_ALL: Final = {
+    "namespaces": ("cluster", "text"),
+    "incidents": ("cluster", "application", "driver", "text"),
+}
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -80,9 +85,9 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     for name, text in _LISTINGS.items():
         listing = add(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         _connect(listing)
+        _filter(listing, name)
         if name == "incidents":
             continue
-        _filter(listing, name)
         _sort(listing)
         listing.add_argument(
             "--limit", type=_count, default=100, metavar="N", help="rows at the most (100)"
@@ -207,7 +212,8 @@ def _turned(sort: str) -> str:
 
 def _filter(parser: argparse.ArgumentParser, command: str) -> None:
     for name, (value, text, only) in FILTERS.items():
-        if command in only if only is not None else command != "namespaces" or name in _OF_ALL:
+        of_all = _OF_ALL.get(command)
+        if command in only if only is not None else of_all is None or name in of_all:
             flag = f"--{name.replace('_', '-')}"
             parser.add_argument(flag, dest=f"filter_{name}", metavar=value, help=text)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.terminal.arguments import ACTIONS, DEFAULT_ADMIN, begun, filters, order
 from proxy.terminal.client import Endpoint, Trouble, find_token
+from proxy.terminal.filtering import matching
 from proxy.terminal.history import history
 from proxy.terminal.places import all_places, resolved
 from proxy.terminal.printable import screen_width, warn
@@ -88,8 +89,12 @@ def _list(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
     sort = order(options, view.sort) if view.sort else ""
     if sort:
         fields["sort"] = sort
-    document = endpoint.rows(view.name, fields, limit)
+    document = endpoint.rows(view.name, fields if view.sort else {}, limit)
     rows = document[view.name]
+    if fields and not view.sort:
+        # These the endpoint does not narrow.
+        document |= {"total": len(rows), view.name: matching(rows, fields)}
+        rows = document[view.name]
     status = 1 if warn(document.get("problems", ())) else 0
     if options.json:
         print(json.dumps(document))

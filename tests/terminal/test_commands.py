@@ -105,13 +105,17 @@ def test_nothing_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(captured.out) == none
 
 
-def test_incidents_take_no_filters(capsys: pytest.CaptureFixture[str]) -> None:
+def test_incidents_are_narrowed_here(capsys: pytest.CaptureFixture[str]) -> None:
     one = {"age_seconds": 2.0, "kind": "foreign_uid", "rule": None, "user": "a", **session()}
     with standing_in(pages(incidents={"incidents": [one]})) as there:
-        assert run(there, "incidents") == 0
-        assert there.targets() == ["/incidents"]
+        for flags in ([], ["--application", "sh*", "--user", "a"], ["--text", "foreign"]):
+            assert run(there, "incidents", *flags) == 0
+            assert "foreign uid" in capsys.readouterr().out
+        assert set(there.targets()) == {"/incidents"}
         assert run(there, "incidents", "--owner", "a") == 2
-    assert "foreign uid" in capsys.readouterr().out
+        capsys.readouterr()
+        assert run(there, "incidents", "--application", "nobody's") == 0
+        assert capsys.readouterr().err == "no incidents match: there are 1 in all\n"
 
 
 def page(numbers: range, after: str | None) -> dict[str, Any]:

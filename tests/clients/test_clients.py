@@ -131,7 +131,9 @@ def deployments(tmp_path_factory):
 
         yield start
     for log in logs:
-        said = [line for line in log.read_text().splitlines() if NO_DRIVERS.search(line)]
+        lines = log.read_text().splitlines()
+        # What scenarios send by hand, on connections that name no driver, is none's.
+        said = [line for line in lines if NO_DRIVERS.search(line) and " driver= " not in line]
         assert said == []
 
 

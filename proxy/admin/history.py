@@ -52,7 +52,7 @@ _PLACES: Final = {
 EVENTS: Final = (
     *("session_started", "session_ended", "session_killed", "session_not_taken"),
     *("transaction_started", "transaction_ended"),
-    *("refused", "reported", "foreign_uid", "incident", "login_failed"),
+    *("refused", "reported", "foreign_uid", "incident", "login_failed", "slow"),
     *("kill", "abort", "interrupt", "close", "sessions_killed"),
     *("topology", "upstream_down", "upstream_up"),
     *("proxy_started", "proxy_stopping", "reloaded", "worker_died"),

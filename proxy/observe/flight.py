@@ -35,7 +35,7 @@ MOST_APART: Final = 100
 _SLICE: Final = 500
 
 #: What tells events apart beside what happened to whom.
-_APART: Final = ("rule", "kind", "upstream", "command")
+_APART: Final = ("rule", "kind", "upstream", "command", "namespace")
 
 #: Of what the audit log has of an operator's doing, what is remembered.
 _OF_OPERATOR: Final = (

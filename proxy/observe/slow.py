@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from proxy.conversation.desk import Desk
     from proxy.conversation.finished import Finished
+    from proxy.observe.flight import FlightLog
     from proxy.observe.telemetry import Telemetry
 
 #: Lines in :data:`~proxy.logs.SELDOM_SECONDS`, and how many of them may be about one command on one
@@ -20,13 +21,23 @@ if TYPE_CHECKING:
 MOST_LINES: Final = 20
 MOST_ALIKE: Final = 5
 
+#: Of a line, what the history has beside whose it was.
+_REMEMBERED: Final = (
+    *("command", "namespace", "seconds", "upstream_seconds", "proxy_seconds", "result"),
+    *("upstream", "comment"),
+)
+
 
 class SlowLog:
-    """Writes them for a cluster. What was left out is counted, and said when the time is over."""
+    """Writes them for a cluster, and into its history. What was left out is counted, and said when
+    the time is over."""
 
-    def __init__(self, telemetry: Telemetry, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, telemetry: Telemetry, log: FilteringBoundLogger, flight: FlightLog | None = None
+    ) -> None:
         self._telemetry = telemetry
         self._log = log
+        self._flight = flight
         self._until = 0.0
         #: Lines by what they are about, since then.
         self._written: Counter[tuple[str, str]] = Counter()
@@ -44,7 +55,13 @@ class SlowLog:
         if not self._written:
             self._until = now + SELDOM_SECONDS
         self._written[about] += 1
-        self._log.warning("slow request", conn=desk.connection, **_line(request, desk))
+        line = _line(request, desk)
+        self._log.warning("slow request", conn=desk.connection, **line)
+        if self._flight is not None:
+            session = "" if request.session is None else request.session[0].hex()
+            more = {name: line.get(name) for name in _REMEMBERED}
+            more |= {"conn": desk.connection, "session": session}
+            self._flight.happened("slow", more, desk.identity.name, desk.origin)
 
     def look(self, now: float) -> None:
         """If the time is over, say what was left out in it, and begin anew."""

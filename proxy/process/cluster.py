@@ -22,6 +22,7 @@ from proxy.net import tls
 from proxy.net.redirected import ANYBODY, Redirection
 from proxy.observe import gauges
 from proxy.observe.recording import DecisionRecorder
+from proxy.observe.slow import SlowLog
 from proxy.observe.telemetry import Telemetry
 from proxy.process.connection import Connection
 from proxy.process.dialling import Dialler
@@ -145,6 +146,7 @@ class Cluster(Shown):
             ready=ready,
             interrupt=self.end_operation,
             find_idle=self._find_idle,
+            slow=SlowLog(self.telemetry, self.log, self.flight),
             traces=common.traces,
         )
         self.expiry = Expiry(config, self.log)

@@ -12,7 +12,6 @@ from proxy import logs
 from proxy.net.crowds import Crowds
 from proxy.net.networks import Networks
 from proxy.net.proxied import Senders
-from proxy.observe.slow import SlowLog
 from proxy.process.probes import Probes
 from proxy.process.strangers import Strangers
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from proxy.conversation.sharing import Sessions
     from proxy.net.limits import BufferBudget
     from proxy.net.tls import ListenerTls, UpstreamTls
+    from proxy.observe.slow import SlowLog
     from proxy.observe.telemetry import Telemetry
     from proxy.observe.traces import Traces
     from proxy.process.dialling import Dialler
@@ -50,6 +50,8 @@ class Shared:
     interrupt: Callable[[InFlight], None]
     #: Finds a connection to this upstream that works as the owner of this digest and is quiet.
     find_idle: Callable[[str, bytes], Asker | None]
+    #: Told of requests that took long.
+    slow: SlowLog
     #: Told of requests that have a traceparent; None where nobody gets spans.
     traces: Traces | None = None
     #: A hello named a member without a listener.
@@ -67,8 +69,6 @@ class Shared:
     #: Which addresses and users have how many connections in use, and who is told of one too many.
     crowds: Crowds = field(default_factory=Crowds)
     crowded: logs.Seldom = field(init=False)
-    #: Told of requests that took long.
-    slow: SlowLog = field(init=False)
 
     def __post_init__(self) -> None:
         listen = self.config.listen
@@ -79,7 +79,6 @@ class Shared:
         self.allowed = Networks(listen.allow) if listen.allow else None
         self.turned_away = logs.Seldom(log, "client rejected")
         self.crowded = logs.Seldom(log, "client refused")
-        self.slow = SlowLog(self.telemetry, log)
         self.adopt(self.config)
 
     def adopt(self, config: Config) -> None:

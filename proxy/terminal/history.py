@@ -193,6 +193,15 @@ def _kill(row: Row) -> str:
     return f"{row.get('command', 'kill')}{by} {row['kind']}: {what}{why}"
 
 
+def _slow(row: Row) -> str:
+    where = f" on {row['namespace']}" if row.get("namespace") else ""
+    comment = f", comment {row['comment']}" if row.get("comment") else ""
+    return (
+        f"{row['command'] or 'request'}{where} took {row['seconds']:.3f} s, "
+        f"{row['upstream_seconds']:.3f} s upstream: {row['result']}{comment}"
+    )
+
+
 def _topology(row: Row) -> str:
     members = ", ".join(row.get("members") or ())
     text = f"topology: {row['kind']} of {members}, primary {row.get('primary') or 'none'}"
@@ -221,6 +230,7 @@ _SAID: Final[Mapping[str, Callable[[Row], str]]] = {
     "interrupt": _kill,
     "close": _kill,
     "sessions_killed": _all_killed,
+    "slow": _slow,
     "login_failed": lambda row: f"login failed: {row.get('reason', '')}",
     "topology": _topology,
     "upstream_down": lambda row: f"upstream {row['upstream']} down: {row.get('problem', '')}",

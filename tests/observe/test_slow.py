@@ -10,6 +10,7 @@ from proxy.conversation.finished import Finished
 from proxy.conversation.rule import Rules
 from proxy.conversation.sharing import Sessions
 from proxy.logs import SELDOM_SECONDS
+from proxy.observe.flight import FlightLog
 from proxy.observe.slow import MOST_ALIKE, MOST_LINES, SlowLog
 from proxy.observe.telemetry import Telemetry
 from proxy.session.identity import Identity
@@ -24,7 +25,8 @@ SLOW = Finished(
 class Logged:
     def __init__(self) -> None:
         self.telemetry = Telemetry("1")
-        self.slow = SlowLog(self.telemetry, logs.logger())
+        self.flight = FlightLog(lambda: 0.0)
+        self.slow = SlowLog(self.telemetry, logs.logger(), self.flight)
         recorder = DecisionRecorder(self.telemetry, Audit())  # type: ignore[arg-type]
         self.desk = Desk(Sessions(Rules(()), recorder), 7, "10.0.0.1", "db:1", UpstreamFacts)
         self.desk.identified(Identity((("alice", "app"),)))
@@ -97,3 +99,22 @@ def test_what_was_left_out_is_said_when_the_time_is_over() -> None:
         logged.slow.look(50.0)
         logged.tell(60.0)
     assert [one.get("left_out") for one in lines[MOST_ALIKE:]] == [3, None]
+
+
+def test_the_history_has_what_the_log_has() -> None:
+    logged = Logged()
+    logged.tell(0.0)
+    logged.tell(0.0, namespace="shop.carts")
+    for _ in range(2 * MOST_ALIKE):
+        logged.tell(0.0, namespace="", command="ping", comment=None, session=None)
+    ((_, rows),) = logged.flight.rows(0.0)
+    assert [(row[1], row[3:5], row[-2]) for row in rows] == [
+        ("slow", ("alice@app", "shop"), bytes(16).hex()),
+        ("slow", ("alice@app", "shop"), bytes(16).hex()),
+        ("slow", ("alice@app", "shop"), ""),
+    ]
+    assert rows[0][-1] == {
+        **{"command": "find", "namespace": "shop.orders", "seconds": 2.5, "upstream_seconds": 2.0},
+        **{"proxy_seconds": 0.5, "result": "ok", "upstream": "db:1", "comment": "page", "conn": 7},
+    }
+    assert [row[-1].get("count") for row in rows] == [None, None, MOST_ALIKE]

@@ -212,6 +212,19 @@ WORDS: list[tuple[str, dict[str, Any], str]] = [
         "all sessions of everybody killed: 3",
     ),
     (
+        "slow",
+        {
+            **{"command": "find", "namespace": "shop.orders", "seconds": 2.5, "comment": "page"},
+            **{"upstream_seconds": 2.0, "proxy_seconds": 0.5, "result": "ok"},
+        },
+        "find on shop.orders took 2.500 s, 2.000 s upstream: ok, comment page",
+    ),
+    (
+        "slow",
+        {"command": "ping", "seconds": 2.5, "upstream_seconds": 2.0, "result": "no answer"},
+        "ping took 2.500 s, 2.000 s upstream: no answer",
+    ),
+    (
         "login_failed",
         {"reason": "18 AuthenticationFailed"},
         "login failed: 18 AuthenticationFailed",

@@ -19,6 +19,7 @@ const EVENTS = {
   session_started: "sessions started", session_ended: "sessions ended",
   session_killed: "sessions killed", "transaction_*": "transactions",
   "refused,reported,foreign_uid": "refusals", incident: "incidents", login_failed: "failed logins",
+  slow: "slow requests",
   "kill,sessions_killed,abort,close,interrupt": "kills", "topology,upstream_*": "upstream",
   "proxy_*,reloaded,worker_died": "the proxy itself",
 };
@@ -50,6 +51,9 @@ function happened(row) {
     foreign_uid: () => "tried a session of somebody else" + why,
     incident: () => incident(row) + why,
     login_failed: () => "login failed" + why,
+    slow: () => (row.command || "request") + (row.namespace ? " on " + row.namespace : "") + " took "
+      + row.seconds.toFixed(3) + " s, " + row.upstream_seconds.toFixed(3) + " s upstream: "
+      + row.result + (row.comment ? ", comment " + row.comment : ""),
     kill: () => row.command + by + " " + row.kind + ": "
       + counted(row.sessions ?? row.targets, "session"),
     sessions_killed: () => "all sessions of " + (row.everybody ? "everybody" : row.user || NOBODY)

@@ -31,7 +31,7 @@ BUCKETS: Final = (
 
 #: Those of them that each namespace has.
 FEW_BUCKETS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
-_FEW: Final = tuple(BUCKETS.index(one) for one in FEW_BUCKETS)
+_FEW: Final = tuple(map(BUCKETS.index, FEW_BUCKETS))
 
 
 class Requests:

@@ -80,23 +80,6 @@ def fields_of_absent_types(tree: ast.Module) -> Iterator[str]:
                 yield from (f"{made.lineno}: {made.name}" for _ in made.bases)
 
 
-def generators_over_constants(tree: ast.Module) -> Iterator[str]:
-    """A generator outside of functions finds no constant of its module to go through."""
-    fixed = {
-        ast.unparse(node.target)
-        for node in tree.body
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation).startswith("Final")
-    }
-    given = [one.value for one in tree.body if isinstance(one, ast.Assign | ast.AnnAssign)]
-    for node in (node for value in given if value for node in ast.walk(value)):
-        over = node.generators if isinstance(node, ast.GeneratorExp) else ()
-        yield from (
-            f"{one.iter.lineno}: {ast.unparse(one.iter)}"
-            for one in over
-            if ast.unparse(one.iter) in fixed
-        )
-
-
 def functions_that_keep(tree: ast.Module) -> Iterator[str]:
     """A function within a function is one cycle with its variables. Those of connections would
     stay for good, as full collections are put off (:mod:`proxy.memory`)."""
@@ -205,7 +188,6 @@ def test_no_class_of_what_stays_python_has_a_compiled_base() -> None:
         calls_in_slices,
         fields_of_absent_types,
         functions_that_keep,
-        generators_over_constants,
         heirs_of_abstract_classes,
     ],
 )
@@ -221,7 +203,6 @@ def test_the_compiler_follows(rule, module: str) -> None:
             "def f():\n try: pass\n except A as e: pass\n except B as e: pass",
         ),
         (calls_in_slices, "rest[send(rest) :]"),
-        (generators_over_constants, "A: Final = (1, 2)\nB: Final = tuple(one for one in A)"),
         (functions_that_keep, "async def f():\n def g(): pass"),
         (
             heirs_of_compiled_classes,

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from proxy.observe.families import Declared
 
 #: Seconds, from 25 µs: a relayed request takes a few hundred microseconds on a fast network.
-BUCKETS: Final = (
+BUCKETS: Final[tuple[float, ...]] = (
     0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
     0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
 
 #: Those of them that each namespace has.
-FEW_BUCKETS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
+FEW_BUCKETS: Final[tuple[float, ...]] = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
 _FEW: Final = tuple(map(BUCKETS.index, FEW_BUCKETS))
 
 

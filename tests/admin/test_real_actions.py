@@ -9,20 +9,15 @@ from typing import Any
 
 import pymongo
 import pytest
-import trio
 from pymongo.errors import AutoReconnect, OperationFailure
 
-from proxy import logs
-from proxy.demo import serve_embedded
 from proxy.embedded import EmbeddedUser
 from proxy.process.server import Running
-from proxy.settings.config import load
 from proxy.terminal.client import Endpoint
-from tests.patience import PATIENCE, wait_until
+from tests.admin.real import ALICE, TOKEN, with_running
+from tests.patience import wait_until
 
 Client = pymongo.MongoClient[Any]
-TOKEN = "0123456789abcdef"
-ALICE = EmbeddedUser("alice", "admin", "wonderland", (("readWrite", "shop"),))
 
 
 @pytest.mark.parametrize("commands", ["native", "emulated"])
@@ -30,20 +25,7 @@ ALICE = EmbeddedUser("alice", "admin", "wonderland", (("readWrite", "shop"),))
 async def test_one_thing_ends_and_all_else_goes_on(
     users: tuple[EmbeddedUser, ...], commands: str
 ) -> None:
-    logs.configure("text", "critical")
-    config = load(
-        None,
-        {
-            "listen": {"address": "127.0.0.1:0"},
-            "admin": {"address": "127.0.0.1:0", "token": TOKEN},
-            "sessions": {"commands": commands},
-        },
-    )
-    async with trio.open_nursery() as nursery:
-        running: Running = await nursery.start(serve_embedded, config, users)
-        with trio.fail_after(PATIENCE):
-            await trio.to_thread.run_sync(_act, running, users[0] if users else None)
-        nursery.cancel_scope.cancel()
+    await with_running(users, _act, users[0] if users else None, commands=commands)
 
 
 def _act(running: Running, login: EmbeddedUser | None) -> None:
@@ -135,19 +117,7 @@ def _close(endpoint: Endpoint, victim: Any) -> None:
 
 
 async def test_without_another_connection_the_client_is_told_here() -> None:
-    logs.configure("text", "critical")
-    config = load(
-        None,
-        {
-            "listen": {"address": "127.0.0.1:0"},
-            "admin": {"address": "127.0.0.1:0", "token": TOKEN},
-        },
-    )
-    async with trio.open_nursery() as nursery:
-        running: Running = await nursery.start(serve_embedded, config, (ALICE,))
-        with trio.fail_after(PATIENCE):
-            await trio.to_thread.run_sync(_alone, running)
-        nursery.cancel_scope.cancel()
+    await with_running((ALICE,), _alone)
 
 
 def _alone(running: Running) -> None:

@@ -7,21 +7,15 @@ from typing import Any
 
 import pymongo
 import pytest
-import trio
 from bson import Int64
 from pymongo.errors import OperationFailure
 
-from proxy import logs
-from proxy.demo import serve_embedded
 from proxy.embedded import EmbeddedUser
 from proxy.process.server import Running
-from proxy.settings.config import load
 from proxy.terminal.client import Endpoint
-from tests.patience import PATIENCE
+from tests.admin.real import ALICE, TOKEN, with_running
 
 ADMIN = EmbeddedUser("olivia", "admin", "operations", (("clusterAdmin", "admin"),))
-TOKEN = "0123456789abcdef"
-ALICE = EmbeddedUser("alice", "admin", "wonderland", (("readWrite", "shop"),))
 
 
 @pytest.mark.parametrize("commands", ["native", "emulated"])
@@ -29,36 +23,11 @@ ALICE = EmbeddedUser("alice", "admin", "wonderland", (("readWrite", "shop"),))
 async def test_what_is_killed_is_gone_and_what_is_not_goes_on(
     users: tuple[EmbeddedUser, ...], commands: str
 ) -> None:
-    logs.configure("text", "critical")
-    config = load(
-        None,
-        {
-            "listen": {"address": "127.0.0.1:0"},
-            "admin": {"address": "127.0.0.1:0", "token": TOKEN},
-            "sessions": {"commands": commands},
-        },
-    )
-    async with trio.open_nursery() as nursery:
-        running: Running = await nursery.start(serve_embedded, config, users)
-        with trio.fail_after(PATIENCE):
-            await trio.to_thread.run_sync(_kill, running, *users[:1])
-        nursery.cancel_scope.cancel()
+    await with_running(users, _kill, *users[:1], commands=commands)
 
 
 async def test_those_who_have_left_are_reached_through_who_may_kill_for_everybody() -> None:
-    logs.configure("text", "critical")
-    config = load(
-        None,
-        {
-            "listen": {"address": "127.0.0.1:0"},
-            "admin": {"address": "127.0.0.1:0", "token": TOKEN},
-        },
-    )
-    async with trio.open_nursery() as nursery:
-        running: Running = await nursery.start(serve_embedded, config, (ALICE, ADMIN))
-        with trio.fail_after(PATIENCE):
-            await trio.to_thread.run_sync(_kill_for_another, running)
-        nursery.cancel_scope.cancel()
+    await with_running((ALICE, ADMIN), _kill_for_another)
 
 
 def _kill_for_another(running: Running) -> None:

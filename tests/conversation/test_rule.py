@@ -16,11 +16,6 @@ class ARule:
     @dataclass(frozen=True)
     class Settings:
         error: Any = None
-        positive: int = 1
-
-        def __post_init__(self) -> None:
-            if self.positive < 1:
-                raise ValueError("positive must be positive")
 
     def __init__(self, settings: Settings) -> None:
         self.error = settings.error

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.counting import OTHER
-from proxy.session.flight import BEGUN, OVER
+from proxy.session.flight import BEGUN, OVER, STARTED
 from proxy.session.ids import Origin
 from proxy.texts import MOST_SHOWN, shown
 
@@ -60,12 +60,13 @@ class FlightLog:
     """A cluster's :class:`proxy.session.flight.Flight`, and the same for what befalls requests."""
 
     def __init__(
-        self, clock: Callable[[], float], cluster: str = "", *, expiries: bool = True
+        self, clock: Callable[[], float], cluster: str = "", *, whole: bool = True
     ) -> None:
         self._clock = clock
         self._cluster = cluster
-        #: Whether ends are told that everybody sees who has the session.
-        self._expiries = expiries
+        #: Whether all sessions are seen here: what each of several processes sees of the same
+        #: session, its first use and the ends that come with time, is told by who sees all.
+        self._whole = whole
         self._waiting: list[tuple[Any, ...]] = []
         #: Transactions that have begun, by session and txnNumber.
         self._begun: dict[tuple[bytes, int], tuple[Any, ...]] = {}
@@ -76,6 +77,8 @@ class FlightLog:
     # ------------------------------------------------------------------ sessions
 
     def session(self, event: str, session: Session, now: float) -> None:
+        if event == STARTED and not self._whole:
+            return
         if len(self._waiting) < MOST_WAITING:
             self._waiting.append(
                 (now, event, session.owner.name, session.group.origin, session.id, None)
@@ -98,7 +101,7 @@ class FlightLog:
         seconds: float,
         statements: int,
     ) -> None:
-        if outcome == "expired" and not self._expiries:
+        if outcome == "expired" and not self._whole:
             return
         # Of one that is over before anybody was told of it, its end says all.
         self._begun.pop((one.id, number), None)

@@ -74,9 +74,9 @@ class History:
         self.own = FlightLog(clock)
         self.flights: list[FlightLog] = [self.own]
 
-    def flight(self, cluster: str, *, expiries: bool = True) -> FlightLog:
+    def flight(self, cluster: str, *, whole: bool = True) -> FlightLog:
         """What a cluster's sessions are noted with."""
-        made = FlightLog(self._clock, cluster, expiries=expiries)
+        made = FlightLog(self._clock, cluster, whole=whole)
         self.flights.append(made)
         return made
 

@@ -109,7 +109,7 @@ class Cluster(Shown):
         self._found_set: str | None = None
         self.topology = _topology(config)
         history = common.history
-        self.flight = None if history is None else history.flight(name, expiries=self.alone)
+        self.flight = None if history is None else history.flight(name, whole=self.alone)
         self.sessions_shared = Sessions(
             rules=make_rules(config.policies),
             recorder=DecisionRecorder(self.telemetry, self._audit, self.log, self.flight),

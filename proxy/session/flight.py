@@ -19,7 +19,8 @@ class Flight(Protocol):
     """Told while it happens, and between two requests: must not raise, wait or take long."""
 
     def session(self, event: str, session: Session, now: float) -> None:
-        """One of the above has happened to a session."""
+        """One of the above has happened to a session. Of several processes all may tell that one
+        has begun, and the one that hears of all sessions does: once."""
 
     def all_killed(self, owner: Owner | None, sessions: int, now: float) -> None:
         """All sessions of an owner, or of everybody, were killed at once."""

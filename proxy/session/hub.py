@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from proxy.session.beside import Use, beside, in_words
 from proxy.session.counts import Counts
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
+from proxy.session.flight import STARTED
 from proxy.session.ids import make_key
 from proxy.session.places import UNANSWERED
 from proxy.session.records import Child, CursorId, Operation
@@ -78,6 +79,7 @@ class Hub(SharedStore):
         """
         opened = [one for one in told.opened if not self._was_closed(CursorId(*one[0]))]
         passed = told._replace(records=[], opened=opened)
+        started: list[Session] = []
         with self._listens():
             for key in told.dropped:
                 dropped = self.get(make_key(key))
@@ -90,10 +92,13 @@ class Hub(SharedStore):
             self._keep_early(told.acts)
             self._take_acts(told)
             for record in told.records:
+                is_new = self.get(make_key(record.key)) is None
                 matters = self._take(record)
                 session = self.get(make_key(record.key))
                 if session is None:
                     continue
+                if is_new:
+                    started.append(session)
                 self._runs(session, record, process)
                 if matters is Matters.SOON:
                     kept = self._kept(session)
@@ -101,6 +106,9 @@ class Hub(SharedStore):
                 elif matters is Matters.SOMETIME:
                     self._sometime[session] = None
             self._take_cursors(told)
+        if self.flight is not None:
+            for session in started:
+                self.flight.session(STARTED, session, session.first_use)
         for record in told.records if self._early else ():
             key = make_key(record.key)
             act, session = self._early.pop(key, None), self.get(key)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proxy.session.hub import Hub
 from proxy.session.ids import LogicalSessionId
 from proxy.session.info import OperationSessionInfo
 from proxy.session.records import Selection
@@ -158,6 +159,18 @@ def test_of_several_processes_the_one_tells_in_which_it_happened() -> None:
     other.take_in(one.news())
     assert beside.take() == [("over", uuid(1), 1, 2.0, "committed", 1.0, 1)]
     assert [event for event, *_ in heard.take()] == ["session_ended", "session_killed"]
+
+
+def test_a_session_that_two_processes_have_begun_at_once_is_told_of_once() -> None:
+    one, other, hub = SharedStore(), SharedStore(), Hub()
+    heard = told_by(hub)
+    step(one, Step.START, 1, 1.0)
+    step(other, Step.COMMIT, 1, 2.0)
+    hub.heard(other.news(), 1)
+    hub.heard(one.news(), 0)
+    assert heard.take() == [("session_started", uuid(1), 2.0)]
+    hub.heard(one.news(), 0)
+    assert heard.take() == []
 
 
 def test_an_end_that_comes_before_the_news_of_the_start_is_told_without_a_duration() -> None:

@@ -211,10 +211,12 @@ def proxy(
         {secured}
     """)
     arguments = [sys.executable, "-m", "proxy", "serve", "--config", str(settings)]
-    return _start(name, port, arguments, folder, _COMPILED if name == "proxy compiled" else _ROOT)
+    return _start(name, port, arguments, folder, _COMPILED if "compiled" in name else _ROOT)
 
 
-def compiled(upstream: int, tls: Tls | None = None) -> Contender:
+def compiled(
+    upstream: int, tls: Tls | None = None, *, name: str = "proxy compiled", workers: int = 1
+) -> Contender:
     """This proxy, as ``make compiled`` makes it."""
     if not _COMPILED.is_dir():
         raise MissingError("it is not made: make compiled")
@@ -222,7 +224,7 @@ def compiled(upstream: int, tls: Tls | None = None) -> Contender:
         copy = _COMPILED / path.relative_to(_ROOT)
         if not copy.is_file() or copy.read_bytes() != path.read_bytes():
             raise MissingError("it is of other sources: make compiled")
-    return proxy(upstream, tls, name="proxy compiled")
+    return proxy(upstream, tls, name=name, workers=workers)
 
 
 #: What can be compared, in this order.
@@ -239,6 +241,7 @@ ALL: Final[dict[str, Callable[..., Contender]]] = {
     "proxy compiled": compiled,
     "proxy untracked": partial(proxy, name="proxy untracked", tracking=False),
     "proxy 2 workers": partial(proxy, name="proxy 2 workers", workers=2),
+    "proxy compiled 2 workers": partial(compiled, name="proxy compiled 2 workers", workers=2),
 }
 
 #: Those that can have TLS.
@@ -250,11 +253,12 @@ SECURE: Final = (
     "proxy compiled",
     "proxy untracked",
     "proxy 2 workers",
+    "proxy compiled 2 workers",
 )
 
 #: What runs only where it is named, and haproxy's one thread where TLS is measured: judged by its
 #: processor time it has to have one thread too.
-ON_REQUEST: Final = ("haproxy 1 thread", "proxy 2 workers")
+ON_REQUEST: Final = ("haproxy 1 thread", "proxy 2 workers", "proxy compiled 2 workers")
 
 
 def chosen(named: Sequence[str] | None, tls: Tls | None = None) -> list[str]:

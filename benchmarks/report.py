@@ -141,6 +141,7 @@ _JUDGED: Final = {
 #: What more than passing bytes should come to at 16 connections, beside two pumps that look at
 #: nothing.
 _BESIDE_STREAMS: Final = {
+    "find-varied": 1.5,
     "unacknowledged": 1.0,
     "session-control": 0.6,
     "transaction": 1.3,
@@ -152,10 +153,11 @@ def targets(results: Results) -> list[Target]:
     found = [
         target
         for cell in results.cells
+        for build in _BUILDS
         for target in (
-            _secure_ratios(cell, results.cells)
+            _secure_ratios(cell, results.cells, build)
             if cell[0].tls
-            else chain(_ratios(cell), _worker_ratios(cell))
+            else chain(_ratios(cell, build), _worker_ratios(cell, build))
         )
     ]
     if "proxy" in results.idle_bytes:
@@ -172,12 +174,16 @@ def targets(results: Results) -> list[Target]:
     return found
 
 
-def _ratios(cell: Sequence[Figures]) -> Iterable[Target]:
+#: Both builds are judged.
+_BUILDS: Final = ("", " compiled")
+
+
+def _ratios(cell: Sequence[Figures], build: str) -> Iterable[Target]:
     by_name = {figures.contender: figures for figures in cell}
-    proxy = by_name.get("proxy")
+    proxy = by_name.get("proxy" + build)
     if proxy is None:
         return
-    where = f"{proxy.workload} at {proxy.connections}"
+    where = f"{proxy.workload} at {proxy.connections}{build}"
     direct, streams = by_name.get("direct"), by_name.get("trio streams")
     if proxy.connections in _JUDGED.get(proxy.workload, ()):
         if streams is not None:
@@ -209,13 +215,13 @@ def _ratios(cell: Sequence[Figures]) -> Iterable[Target]:
 _WORKERS: Final = {"find-300B": 0.8, "find-1MB": 0.9}
 
 
-def _worker_ratios(cell: Sequence[Figures]) -> Iterable[Target]:
+def _worker_ratios(cell: Sequence[Figures], build: str) -> Iterable[Target]:
     """Two workers beside those that use two processors too."""
     by_name = {figures.contender: figures for figures in cell}
-    proxy = by_name.get("proxy 2 workers")
+    proxy = by_name.get(f"proxy{build} 2 workers")
     if proxy is None or proxy.workload not in _WORKERS or proxy.connections not in (16, 64):
         return
-    where = f"{proxy.workload} at {proxy.connections}, 2 workers"
+    where = f"{proxy.workload} at {proxy.connections}{build}, 2 workers"
     bounds = {"haproxy": _WORKERS[proxy.workload], "mongobetween": 1, "mongoproxy": 1}
     for name, bound in bounds.items():
         if name in by_name:
@@ -232,12 +238,14 @@ _SECURE: Final = {
 }
 
 
-def _secure_ratios(cell: Sequence[Figures], cells: Sequence[Sequence[Figures]]) -> Iterable[Target]:
+def _secure_ratios(
+    cell: Sequence[Figures], cells: Sequence[Sequence[Figures]], build: str
+) -> Iterable[Target]:
     by_name = {figures.contender: figures for figures in cell}
-    proxy, other = by_name.get("proxy"), by_name.get("haproxy 1 thread")
+    proxy, other = by_name.get("proxy" + build), by_name.get("haproxy 1 thread")
     if proxy is None or proxy.tls != "both":
         return
-    where = f"{_name(proxy)} at {proxy.connections}"
+    where = f"{_name(proxy)} at {proxy.connections}{build}"
     bound, numbers = _SECURE.get(proxy.workload, (0.0, ()))
     if other is not None and proxy.connections in numbers:
         ratio = proxy.per_second / other.per_second
@@ -246,16 +254,17 @@ def _secure_ratios(cell: Sequence[Figures], cells: Sequence[Sequence[Figures]]) 
         for plain in cells:
             first = plain[0]
             if (first.workload, first.connections, first.tls) == (proxy.workload, 1, ""):
-                ratio = _added(cell) / _added(plain)
+                ratio = _added(cell, build) / _added(plain, build)
                 yield _at_most(f"{where}: added p50 / without TLS", 1.5, ratio)
 
 
-def _added(cell: Sequence[Figures]) -> float:
+def _added(cell: Sequence[Figures], build: str) -> float:
     """The median latency that the proxy adds; NaN where there is nothing to compare with."""
     by_name = {figures.contender: figures for figures in cell}
-    if "proxy" not in by_name or "direct" not in by_name:
+    name = "proxy" + build
+    if name not in by_name or "direct" not in by_name:
         return math.nan
-    return by_name["proxy"].p50 - by_name["direct"].p50
+    return by_name[name].p50 - by_name["direct"].p50
 
 
 def _at_least(what: str, bound: float, measured: float) -> Target:

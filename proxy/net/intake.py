@@ -19,7 +19,7 @@ import trio
 from proxy.errors import WireError
 from proxy.net import readiness
 from proxy.net.limits import CHUNK, UNCOUNTED
-from proxy.wire.compression import declared_size, inflate
+from proxy.wire.compression import declared_size, inflate, inflate_start
 from proxy.wire.frames import FrameBuffer, FramingError
 from proxy.wire.opcodes import COMPRESSED, HEADER_SIZE
 
@@ -51,8 +51,9 @@ _SLOWEST: Final = 65_536
 #: Where the command's name stands in an OP_MSG: behind header, flags, kind, length and type.
 _NAME_AT: Final = 26
 
-#: What reads a cursor on, or watches the server, begins nothing new.
-_GOES_ON: Final = (b"getMore\0", b"hello\0", b"isMaster\0", b"ismaster\0")
+#: What reads a cursor on or closes it, or watches the server, begins nothing new. No more than ten
+#: bytes, which :func:`inflate_start` has of a name.
+_GOES_ON: Final = (b"getMore\0", b"killCursor", b"hello\0", b"isMaster\0", b"ismaster\0")
 
 
 class Intake:
@@ -194,7 +195,15 @@ class Intake:
 
     def _goes_on(self) -> bool:
         """Whether the first request is one of :data:`_GOES_ON` in an ordinary message."""
-        return bool(self.frames) and self.frames[0][_NAME_AT:].startswith(_GOES_ON)
+        if not self.frames:
+            return False
+        frame = self.frames[0]
+        if frame[12:16] == COMPRESSED:
+            try:
+                frame = inflate_start(frame)
+            except WireError:
+                return True  # it is refused, for which nobody has to wait
+        return frame.startswith(_GOES_ON, _NAME_AT)
 
     def has_more(self) -> bool:
         """Whether there are whole requests that were not handed over, or one is not done with.

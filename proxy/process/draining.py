@@ -11,6 +11,7 @@ Where another process serves already that is done at a moment that suits the app
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from time import thread_time
 from typing import TYPE_CHECKING, Final
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 CALM: Final = 0.25
 
 #: Requests rest no longer than this without a word of whoever wants it.
-_LONGEST_REST: Final = 2.0
+LONGEST_REST: Final = 2.0
 
 
 class Draining:
@@ -106,7 +107,7 @@ class Draining:
     def see(self, resting: Origins) -> Seen:
         """Have requests of those origins rest that do not go on with something, and no others."""
         began = thread_time()
-        self._rest_ends = trio.current_time() + _LONGEST_REST
+        self._rest_ends = trio.current_time() + LONGEST_REST
         watching, greeting = set(), {}
         for number, one in self._connections.items():
             if one.greets:
@@ -127,8 +128,11 @@ class Draining:
     def found(self, origin: Origin | None, then: float) -> bool:
         return self._found(origin, then)
 
-    def tell(self, origins: Origins) -> None:
-        """Let go of those of these that watch."""
+    def tell(self, origins: Origins, until: float = math.inf) -> None:
+        """Let go of those of these that watch, if it is no later than ``until``: then others do
+        not rest any more."""
+        if trio.current_time() > until:
+            return
         self._tell({number: one for number, one in self._watching() if one.origin in origins})
 
     def _watching(self) -> Iterable[tuple[int, Connection]]:

@@ -37,6 +37,11 @@ class Link:
     #: What it could not begin for.
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def serves(self) -> bool:
+        """Whether it can have clients, as far as one knows."""
+        return self.ready.is_set() and not self.channel.closed
+
     async def hangs(self) -> str:
         """Wait until it does not answer any more although it runs; says in what way."""
         with contextlib.suppress(ChannelClosedError, trio.TooSlowError):

@@ -13,7 +13,7 @@ from proxy.net.crowds import Gathered
 from proxy.observe.labels import Incident
 from proxy.process.calm import Seen, let_go_in_calm
 from proxy.process.cluster import Cluster
-from proxy.process.draining import CALM
+from proxy.process.draining import CALM, LONGEST_REST
 from proxy.process.links import HandedListeners, Link, RemoteAsker
 from proxy.process.naming import WholeNaming
 from proxy.process.worker_cluster import SUMMED
@@ -84,6 +84,8 @@ class WholeCluster(Cluster):
     def __init__(self, common: Common, name: str, config: Config, workers: Workers) -> None:
         self._workers = workers
         self._crowds = Gathered()
+        #: When requests go on in the first worker, unless it is looked again.
+        self._rest_lasts = 0.0
         super().__init__(common, name, config)
 
     # ------------------------------------------------------------------ what it does otherwise
@@ -165,8 +167,11 @@ class WholeCluster(Cluster):
         await let_go_in_calm(self, self.hub, end)
 
     async def look(self, resting: Origins) -> Seen | None:
+        self._rest_lasts = trio.current_time() + LONGEST_REST
         answers = await self._workers.ask_each("look", self.name, resting)
-        if not answers:
+        answered = {link for link, _ in answers}
+        silent = any(link.serves and link not in answered for link in self._workers.links())
+        if not answers and not silent:
             return None
         seen = [one for _, one in answers]
         greeting = {
@@ -174,10 +179,13 @@ class WholeCluster(Cluster):
             for origin in frozenset().union(*(one.greeting for one in seen))
         }
         watching = frozenset().union(*(one.watching for one in seen))
-        return Seen(watching, greeting, max(one.seconds for one in seen))
+        if silent or trio.current_time() > self._rest_lasts:
+            # Who reads what by one of them is not known, or no longer: nobody is let go of now.
+            watching = frozenset()
+        return Seen(watching, greeting, max((one.seconds for one in seen), default=0.0))
 
     async def let_go(self, origins: Origins) -> None:
-        await self._workers.ask_each("let go", self.name, origins)
+        await self._workers.ask_each("let go", self.name, origins, self._rest_lasts)
 
     # ------------------------------------------------------------------ telling
 

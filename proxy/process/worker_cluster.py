@@ -180,9 +180,9 @@ class WorkerCluster(Cluster):
         """As :meth:`proxy.process.draining.Draining.see`."""
         return self._draining.see(resting)
 
-    def let_go(self, origins: Origins) -> None:
+    def let_go(self, origins: Origins, until: float) -> None:
         """As :meth:`proxy.process.draining.Draining.tell`."""
-        self._draining.tell(origins)
+        self._draining.tell(origins, until)
 
     # ------------------------------------------------------------------ telling, and being told
 

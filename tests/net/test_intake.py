@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 from proxy.conversation.facts import UpstreamFacts
 from proxy.net.intake import MOST_ANSWERS, MOST_PIPELINED
 from proxy.net.limits import CHUNK, Share
-from proxy.wire.compression import deflate
+from proxy.wire.compression import NOOP, SNAPPY, ZLIB, ZSTD, deflate
 from proxy.wire.messages import read_request
 from proxy.wire.opcodes import MORE_TO_COME
 from tests.build import body, command, op_compressed, op_msg, reply
@@ -273,3 +273,39 @@ async def test_refusals_that_wait_their_turn_are_bounded():
         rig.conversation.answers -= MOST_ANSWERS + 1 - 100
         await rig.answers(FIRST)
         assert (rig.conversation.in_flight, rig.conversation.answers) == (0, 0)
+
+
+# ------------------------------------------------------------------ at rest
+
+MORE = {"getMore": 7, "collection": "c", "$db": "t"}
+GOES_ON = [MORE, {"killCursors": "c", "cursors": [7], "$db": "t"}, {"hello": 1, "$db": "t"}]
+
+
+def as_sent(form: int | None, request: dict[str, object], request_id: int = 1) -> bytes:
+    """Plain, or by the compressor of this id."""
+    message = command(request, request_id)
+    return message if form is None else deflate(message, form)
+
+
+@pytest.mark.parametrize("form", [None, NOOP, SNAPPY, ZLIB, ZSTD])
+async def test_at_rest_nothing_new_begins_in_any_form_and_what_was_begun_goes_on(form):
+    async with rigged() as rig:
+        for number, request in enumerate(GOES_ON, 1):
+            rig.relay.rest(True)
+            sent = as_sent(form, request, number)
+            assert await rig.says(sent) == sent
+            await rig.answers(reply(OK, number, 1000 + number))
+            new = as_sent(form, {"find": "getMore", "$db": "t"}, 100 + number)
+            assert await rig.says(new) == b""
+            rig.relay.rest(False)
+            await wait_all_tasks_blocked()
+            assert rig.upstream.take() == new
+            await rig.answers(reply(OK, 100 + number, 1100 + number))
+
+
+async def test_what_does_not_inflate_is_refused_at_rest_too():
+    async with rigged() as rig:
+        rig.relay.rest(True)
+        broken = op_compressed(b"no zlib", 100, ZLIB)
+        assert await rig.says(broken) == b""
+        await rig.ended("client message")

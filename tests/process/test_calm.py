@@ -245,7 +245,7 @@ async def test_a_worker_without_a_word_lets_go_by_itself_in_the_end(nursery, aut
     await trio.sleep(5)
     assert working.rests == [
         (near(began), True),
-        (near(began + draining._LONGEST_REST), False),
+        (near(began + draining.LONGEST_REST), False),
     ]
     assert watching.drained is None
     await trio.sleep(20)

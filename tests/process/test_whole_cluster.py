@@ -1,0 +1,100 @@
+"""Whose connections a supervisor lets go of, by what its workers say. With stand-ins."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+
+from proxy.process.calm import Seen
+from proxy.process.draining import LONGEST_REST, Draining
+from proxy.process.links import Link
+from proxy.process.supervisor import Supervisor
+from proxy.process.whole_cluster import WholeCluster
+from proxy.session.ids import Origin
+from proxy.settings.config import Config
+
+SHOP = Origin("10.0.0.1", "shop")
+SAW = Seen(frozenset({SHOP}), {SHOP: 7}, 0.1)
+
+
+class Workers(Supervisor):
+    """Two workers, which answer to ``look`` with ``answers`` and take so many ``seconds``."""
+
+    def __init__(self) -> None:
+        settings = {"upstream": {"address": "127.0.0.1:1"}, "process": {"workers": 2}}
+        super().__init__(Config.model_validate(settings), 2)
+        self.answers: list[Seen | None] = [SAW, SAW]
+        self.seconds = 0.0
+        self.said: list[tuple[Any, ...]] = []
+        for slot in range(2):
+            channel: Any = SimpleNamespace(closed=False)
+            self._links[slot] = link = Link(slot, channel)
+            link.ready.set()
+
+    @property
+    def cluster(self) -> WholeCluster:
+        return self.clusters[0]
+
+    def end(self, slot: int) -> None:
+        self._links[slot].channel.closed = True  # type: ignore[misc]
+
+    async def ask_each(self, what: str, *arguments: object) -> list[tuple[Link, Any]]:
+        self.said.append((what, *arguments))
+        await trio.sleep(self.seconds)
+        links = zip(self.links(), self.answers, strict=True)
+        return [(link, answer) for link, answer in links if answer is not None]
+
+
+@pytest.fixture
+def workers() -> Workers:
+    return Workers()
+
+
+async def test_what_all_see_is_put_together(workers, autojump_clock):
+    workers.answers[1] = Seen(frozenset(), {SHOP: 8}, 0.2)
+    assert await workers.cluster.look(frozenset()) == Seen(frozenset({SHOP}), {SHOP: 8}, 0.2)
+
+
+@pytest.mark.parametrize("answers", [[SAW, None], [None, None]])
+async def test_where_one_says_nothing_nobody_is_to_be_let_go(workers, autojump_clock, answers):
+    workers.answers = answers
+    seen = await workers.cluster.look(frozenset({SHOP}))
+    assert seen is not None
+    assert seen.watching == frozenset(), "who reads cursors by it is not known"
+
+
+async def test_one_that_has_ended_is_not_waited_for(workers, autojump_clock):
+    workers.answers = [SAW, None]
+    workers.end(1)
+    assert await workers.cluster.look(frozenset()) == SAW
+    workers.answers = [None, None]
+    workers.end(0)
+    assert await workers.cluster.look(frozenset()) is None
+
+
+async def test_what_comes_when_the_first_do_not_rest_any_more_is_too_late(workers, autojump_clock):
+    workers.seconds = LONGEST_REST + 0.1
+    seen = await workers.cluster.look(frozenset({SHOP}))
+    assert seen is not None
+    assert seen.watching == frozenset()
+
+
+async def test_who_is_told_too_late_lets_go_of_nobody(workers, autojump_clock):
+    until = trio.current_time() + LONGEST_REST
+    workers.seconds = 1.0
+    await workers.cluster.look(frozenset({SHOP}))
+    await workers.cluster.let_go({SHOP})
+    assert workers.said[-1] == ("let go", "", {SHOP}, until)
+
+    drained: list[bool] = []
+    watching: Any = SimpleNamespace(origin=SHOP, monitors=True, drain=lambda: drained.append(True))
+    store: Any = None
+    draining = Draining({1: watching}, store, alone=False)
+    await trio.sleep_until(until + 0.1)
+    draining.tell({SHOP}, until)
+    assert drained == []
+    draining.tell({SHOP}, until + 0.2)
+    assert drained == [True]

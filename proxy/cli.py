@@ -7,6 +7,7 @@ that is imported when it runs, so that the proxy accepts connections soon after 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import shutil
 import sys
@@ -22,6 +23,7 @@ from proxy.errors import ConfigError
 from proxy.replaying import arguments as replaying
 from proxy.terminal import arguments as terminal
 from proxy.terminal import usage
+from proxy.texts import printable
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -35,6 +37,9 @@ _NAME: Final = "mongo-session-proxy"
 
 #: Exit statuses: 2 for what the user has to change, 1 for what the machine refused.
 _OK, _FAILED, _WRONG, _INTERRUPTED = 0, 1, 2, 130
+
+#: What may be wrong with whatever takes what is printed.
+_OF_STDOUT: Final = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _DESCRIPTION: Final = """\
 A transparent proxy between MongoDB drivers and mongod or mongos that sees and governs
@@ -58,6 +63,24 @@ Exit status: 0 done, 1 the machine refused (a port in use), 2 a wrong argument o
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
+    try:
+        status = _run_command(arguments)
+        # Python would do it at exit, and say what goes wrong then in its own words.
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None or error.errno not in _OF_STDOUT:
+            raise
+        # Python flushes once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            # Whoever read along (head, less) has seen enough.
+            return _OK
+        return _complain([f"stdout: {_refusal(error)}"], _FAILED)
+    return status
+
+
+def _run_command(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     # Unknown flags are kept, to be reported together with what else is wrong.
     options, unknown = parser.parse_known_args(arguments)
@@ -267,12 +290,14 @@ def _called() -> str:
 
 
 def _demo(demonstration: ModuleType, everything: bool) -> int:
+    broken: list[OSError] = []
     status = _OK
     try:
         status = demonstration.main(everything=everything)
-    except* BrokenPipeError:
-        # Whoever read along (head, less) has seen enough. Python flushes stdout once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except* OSError as group:
+        broken = _leaves(group)
+    if broken:
+        raise broken[0]
     return status
 
 
@@ -302,5 +327,5 @@ def _refusal(error: OSError) -> str:
 
 def _complain(problems: Sequence[str], status: int = _WRONG) -> int:
     for problem in problems:
-        print(f"{_NAME}: {problem}", file=sys.stderr)
+        print(f"{_NAME}: {printable(problem)}", file=sys.stderr)
     return status

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ConfigError
+from proxy.texts import printable
 
 if TYPE_CHECKING:
     from proxy.settings.config import Config
@@ -228,9 +229,9 @@ def _check(options: argparse.Namespace, problems: list[str]) -> int:
     warnings = cautions.found(found)
     for warning in warnings:
         text = found.settings.by_name(found.located(warning))
-        print(f"mongo-session-proxy: warning: {text}", file=sys.stderr)
+        print(f"mongo-session-proxy: warning: {printable(text)}", file=sys.stderr)
     what = f"{len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else "fine"
-    print(f"{_file(options) or 'the environment'}: {what}")
+    print(f"{printable(_file(options) or 'the environment')}: {what}")
     return 1 if warnings and options.strict else 0
 
 

@@ -366,3 +366,23 @@ def test_demo_ends_quietly_when_nobody_reads_on() -> None:
         process.stdout = None
         _, complaints = process.communicate(timeout=PATIENCE)
     assert (process.returncode, complaints) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["schema", "show-config", "check-config"])
+def test_a_full_disk_behind_stdout_is_one_clear_line(command: str) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "proxy", command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    said = "mongo-session-proxy: stdout: No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (1, said)
+
+
+def test_what_is_wrong_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    (problem,) = errors(capsys, ["check-config", "\x1b[2J"])
+    assert problem == "\\x1b[2J: No such file or directory"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.addresses import Address, parse_address, parse_upstream
 from proxy.errors import ConfigError
+from proxy.net import pem
 from proxy.net.subjects import Subject, parse_subject, subject_of
 from proxy.net.tls_records import note_server_name
 from proxy.net.tls_transport import TlsTransport, start_tls
@@ -244,7 +245,9 @@ def _load_authorities(context: ssl.SSLContext, file: Path, where: str) -> None:
     try:
         context.load_verify_locations(file)
     except (OSError, ValueError) as error:
-        raise ConfigError([f"{where}.ca: {file}: {_reason(error)}"]) from error
+        why = pem.lacking(file, "CERTIFICATE")
+        said = f"not usable: {why}" if why else _reason(error)
+        raise ConfigError([f"{where}.ca: {file}: {said}"]) from error
 
 
 def _load_certificate(
@@ -253,6 +256,12 @@ def _load_certificate(
     try:
         context.load_cert_chain(certificate, key, _no_passphrase)
     except (OSError, ValueError) as error:
+        for setting, file, needed in (
+            ("certificate", certificate, "CERTIFICATE"),
+            ("key" if key else "certificate", key or certificate, "PRIVATE KEY"),
+        ):
+            if lacking := pem.lacking(file, needed):
+                raise ConfigError([f"{where}.{setting}: {file}: not usable: {lacking}"]) from error
         files = f"{certificate} and {key}" if key else str(certificate)
         raise ConfigError([f"{where}.certificate: {files}: {_reason(error)}"]) from error
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -135,7 +136,12 @@ class AuditLog:
         text = "".join(self._waiting)
         try:
             await trio.to_thread.run_sync(
-                _append, self._path, text, abandon_on_cancel=True, limiter=self._writer
+                _append,
+                self._path,
+                text,
+                self._failing,
+                abandon_on_cancel=True,
+                limiter=self._writer,
             )
         except OSError as error:
             self._lost(lines)
@@ -185,13 +191,30 @@ def _second(number: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(number))
 
 
-def _append(path: Path, text: str) -> None:
+def _append(path: Path, text: str, failed: bool) -> None:
     if path == _STDOUT:
         _print(text)
         return
-    # Opened each time, so that the file may be moved away and a new one begins.
-    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
+    try:
+        # What a full disk has cut is to spoil no line but its own.
+        cut = failed and _ends_in_a_line(path)
+        # Opened each time, so that the file may be moved away and a new one begins.
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("\n" + text if cut else text)
+    except OSError as error:
+        # The system says which file only where it could not be opened.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _ends_in_a_line(path: Path) -> bool:
+    """Whether the last line of a file has no end."""
+    # Not of a pipe, nor where it may be written alone.
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+                return file.read(1) not in (b"", b"\n")
+    return False
 
 
 def _print(text: str) -> None:

@@ -122,12 +122,21 @@ class FileRing:
             if self._own is None or self._written + len(block) > self._size // _SEGMENTS:
                 self._begin()
             assert self._own is not None
-            with self._own.open("ab") as file:
-                file.write(block)
+            self._append(self._own, block)
             self._written += len(block)
         self._writes += 1
         if self._writes % _SELDOM == 1:
             self._trim(before)
+
+    def _append(self, path: Path, block: bytes) -> None:
+        try:
+            with path.open("ab") as file:
+                file.write(block)
+        except OSError as error:
+            # Behind half a block, which a full disk has left, no other would be found.
+            with suppress(OSError):
+                os.truncate(path, self._written)
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     def blocks(self, since: int, until: int) -> Iterator[bytes]:
         for path in self._files():

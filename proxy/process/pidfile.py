@@ -21,7 +21,9 @@ def write(path: Path | None) -> None:
         new.write_text(f"{os.getpid()}\n", encoding="ascii")
         new.replace(path)
     except OSError as error:
-        logs.logger().error("pid file not written", problem=str(error))
+        with suppress(OSError):
+            new.unlink()
+        logs.logger().error("pid file not written", file=str(path), problem=str(error))
 
 
 def remove(path: Path | None) -> None:

@@ -121,6 +121,29 @@ def _token_file(config: Config) -> Iterator[str]:
             )
 
 
+def _keys(config: Config) -> Iterator[str]:
+    """Private keys that everybody can read, by the settings that name them."""
+    listener, upstream = config.listen.tls, config.upstream.tls
+    pairs: list[tuple[str, Path | None, Path | None]] = []
+    if listener is not None:
+        pairs.append(("listen.tls", listener.certificate, listener.key))
+    if upstream is not None:
+        pairs.append(("upstream.tls", upstream.certificate, upstream.key))
+        for number, one in enumerate(upstream.x509):
+            pairs.append((f"upstream.tls.x509[{number}]", one.certificate, one.key))
+    for table, certificate, key in pairs:
+        # A certificate is for everybody to read, but for the key that may stand behind it.
+        file = key or certificate
+        if file is not None and _read_by_all(file):
+            setting = f"{table}.{'key' if key else 'certificate'}"
+            what = "" if key else ", and the key is in it"
+            yield f"{setting}: {file} can be read by everybody on this machine{what}: chmod o-r"
+    uri = parse_upstream(config.upstream.address)
+    named = uri.tls_certificate_key_file
+    if named is not None and _read_by_all(Path(named)):
+        yield f"upstream.address: {named} can be read by everybody on this machine: chmod o-r"
+
+
 def _read_by_all(path: Path) -> bool:
     """Whether its mode lets everybody, and that of each folder on the way to it."""
     try:
@@ -166,6 +189,7 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (
     _bounds,
     _one_name,
     _balancers,
+    _keys,
 )
 
 OF_PROCESS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (_token_file,)

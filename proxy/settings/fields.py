@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_arg
 
 from pydantic import BaseModel
 
+from proxy.texts import printable
+
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
@@ -31,16 +33,23 @@ _JSON: Final[dict[type, str]] = {
     type(None): "null",
 }
 
+#: A key that TOML has without quotes.
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+
 #: What JSON and TOML both take for a number.
 _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 def written(path: Path) -> str:
-    """As people write it: ``upstream.members[0].listen``."""
+    """As people write it: ``upstream.members[0].listen``; in quotes what TOML has in quotes."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".")
+        text += f"[{part}]" if isinstance(part, int) else f".{_key(part)}"
+    return text.removeprefix(".")
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else printable(json.dumps(name, ensure_ascii=False))
 
 
 def table_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - any annotation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Final
@@ -45,11 +46,27 @@ def _tcp_address(value: str) -> str:
 STDOUT: Final = Path("-")
 
 
+def _placed(value: Path, info: ValidationInfo) -> Path:
+    """Where a path leads: a relative one starts at the configuration file's folder."""
+    if "\0" in str(value):
+        raise ValueError("has a NUL, which no path can have")
+    return Path((info.context or {}).get("folder", ".")) / value
+
+
 def _file(value: Path, info: ValidationInfo) -> Path:
     """A readable file; a relative path starts at the configuration file's folder."""
-    path = Path((info.context or {}).get("folder", ".")) / value
-    if not path.is_file():
-        raise ValueError(f"no such file: {path}")
+    path = _placed(value, info)
+    try:
+        kind = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"no such file: {path}") from None
+    except OSError as error:
+        raise ValueError(f"{error.strerror}: {path}") from error
+    if stat.S_ISDIR(kind):
+        raise ValueError(f"is a folder: {path}")
+    # What has no end, or waits for a writer, would keep the start waiting.
+    if not stat.S_ISREG(kind):
+        raise ValueError(f"is no regular file: {path}")
     if not os.access(path, os.R_OK):
         raise ValueError(f"not readable: {path}")
     return path
@@ -57,11 +74,14 @@ def _file(value: Path, info: ValidationInfo) -> Path:
 
 def _output(value: Path, info: ValidationInfo) -> Path:
     """A file to write in a folder that is there; a relative path as in :func:`_file`."""
-    path = Path((info.context or {}).get("folder", ".")) / value
-    if not path.parent.is_dir():
-        raise ValueError(f"no such folder: {path.parent}")
-    if path.is_dir():
-        raise ValueError(f"is a folder: {path}")
+    path = _placed(value, info)
+    try:
+        if not path.parent.is_dir():
+            raise ValueError(f"no such folder: {path.parent}")
+        if path.exists() and path.is_dir():
+            raise ValueError(f"is a folder: {path}")
+    except OSError as error:
+        raise ValueError(f"{error.strerror}: {path}") from error
     return path
 
 

@@ -48,6 +48,9 @@ _SHOULD: Final = {
     "path_type": "a path",
 }
 
+#: Bytes of a file. What is longer is no such file, or has no end, as /dev/zero.
+_LONGEST: Final = 16 << 20
+
 _WHERE: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
 
@@ -69,8 +72,12 @@ class Read(Generic[Model]):
 
 def located(layers: Sequence[Layer], problem: str) -> str:
     """As :meth:`Read.located`, of layers that may be no settings."""
-    where = _origin(layers, _named(layers, problem.partition(": ")[0])).where
-    return f"{where}: {problem}" if where else problem
+    named, _, what = problem.partition(": ")
+    kind, where = _origin(layers, _named(layers, named))
+    if not where:
+        return problem
+    # A flag or a variable is a setting's other name.
+    return f"{where}: {problem if kind == 'file' else what}"
 
 
 def _named(layers: Sequence[Layer], name: str) -> Path:
@@ -97,7 +104,10 @@ def read(model: type[Model], layers: Sequence[Layer], folder: pathlib.Path) -> R
         made = model.model_validate(merged(layers), context={"folder": folder})
     except ValidationError as error:
         unread = any(layer.kind == "file" and layer.problems for layer in layers)
-        for problem in error.errors():
+        errors = error.errors()
+        for problem in errors:
+            if _for_lack_of_those(problem, errors):
+                continue
             path = tuple(part for part in problem["loc"])
             # What an unreadable file may have held is not missed.
             at_all = _origin(layers, path).kind != "default" and table_at(model, path) is None
@@ -110,12 +120,27 @@ def read(model: type[Model], layers: Sequence[Layer], folder: pathlib.Path) -> R
     return Read(made, layers)
 
 
+def _for_lack_of_those(problem: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
+    """Whether a list is too short only because some that it has are wrong, which is said."""
+    path = problem["loc"]
+    return problem["type"] == "too_short" and any(
+        one["loc"][: len(path)] == path and len(one["loc"]) > len(path) for one in errors
+    )
+
+
 def of_file(path: pathlib.Path) -> Layer:
     """The layer that a TOML file is; what is wrong with it as a whole is among its problems."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(_LONGEST + 1)
     except OSError as error:
         return Layer("file", problems=(f"{path}: {error.strerror}",))
+    except ValueError as error:
+        # A NUL in its name.
+        return Layer("file", problems=(f"{str(path)!r}: {error}",))
+    if len(raw) > _LONGEST:
+        what = f"is no configuration file: more than {_LONGEST >> 20} MiB"
+        return Layer("file", problems=(f"{path}: {what}",))
     try:
         # Some editors begin a file with a mark of its encoding.
         text = raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8")

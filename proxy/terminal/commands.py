@@ -45,14 +45,9 @@ def run(options: argparse.Namespace) -> int:
             status = 0
         else:
             status = _list(endpoint, options)
-        sys.stdout.flush()
     except Trouble as trouble:
         print(f"mongo-session-proxy: {trouble}", file=sys.stderr)
         return trouble.status
-    except BrokenPipeError:
-        # Whoever read along (head, less) has seen enough. Python flushes once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return status
 
 

@@ -233,6 +233,8 @@ def test_a_failed_reload_keeps_what_there_was(
         ({"certificate": "certificate", "key": "encrypted"}, "the key is encrypted"),
         ({"ca": "empty"}, r"^listen\.tls\.ca: \S*empty\.pem: not usable"),
         ({"ca": "garbage"}, r"^listen\.tls\.ca: "),
+        ({"certificate": "certificate", "key": "empty"}, r"^listen\.tls\.key: \S*empty\.pem: "),
+        ({"ca": "key"}, r"^listen\.tls\.ca: \S*key\.pem: .* but a private key"),
     ],
 )
 def test_unusable_files_are_told_with_their_setting(

@@ -15,6 +15,7 @@ import trio.testing
 from proxy import logs
 from proxy.observe import audit
 from proxy.observe.audit import AuditLog
+from tests.full_disk import file_sizes_up_to
 from tests.patience import PATIENCE
 from tests.threads import no_thread_left
 
@@ -111,8 +112,8 @@ async def test_what_is_queued_while_the_last_is_written_is_written_too(
     one = log(path, counts)
     append = audit._append
 
-    def and_more(path: Path, text: str) -> None:
-        append(path, text)
+    def and_more(path: Path, text: str, failed: bool) -> None:
+        append(path, text, failed)
         if one._waiting and len(lines(path)) < 3:
             trio.from_thread.run_sync(lambda: one.record(a=len(lines(path))))
             trio.from_thread.run_sync(nursery.cancel_scope.cancel)
@@ -164,6 +165,23 @@ async def test_a_disk_that_fails_is_counted_and_does_not_end_it(tmp_path, counts
     one.record(a=3)
     await counts.reach(written=1)
     assert [line["a"] for line in lines(path)] == [3]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_line_that_a_full_disk_has_cut_spoils_no_other(tmp_path, counts, nursery):
+    path = tmp_path / "audit.jsonl"
+    one = log(path, counts)
+    nursery.start_soon(one.run)
+    with file_sizes_up_to(20):
+        one.record(a=1)
+        await counts.reach(lost=1)
+    assert path.stat().st_size == 20
+    for a in (2, 3):
+        one.record(a=a)
+        await counts.reach(written=a - 1)
+    cut, *whole = path.read_text().splitlines()
+    assert len(cut) == 20
+    assert [json.loads(line)["a"] for line in whole] == [2, 3]
     nursery.cancel_scope.cancel()
 
 

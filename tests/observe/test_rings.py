@@ -9,6 +9,7 @@ import pytest
 
 from proxy.observe.blocks import unpacked
 from proxy.observe.rings import FileRing, MemoryRing, Ring
+from tests.full_disk import file_sizes_up_to
 
 
 def rows(first: int, count: int) -> list[list[Any]]:
@@ -110,3 +111,16 @@ def test_a_disk_that_refuses_loses_what_was_to_be_written(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="nowhere"):
         ring.write(0)
     assert ring.waiting() == []
+
+
+def test_behind_what_a_full_disk_has_cut_the_rest_is_found(tmp_path: Path) -> None:
+    ring = FileRing(tmp_path / "h", 1 << 20)
+    ring.add(rows(0, 2))
+    ring.write(0)
+    full = (tmp_path / "h.000001.gz").stat().st_size + 10
+    ring.add(rows(2, 2))
+    with file_sizes_up_to(full), pytest.raises(OSError, match=r"h\.000001\.gz"):
+        ring.write(0)
+    ring.add(rows(4, 2))
+    ring.write(0)
+    assert held(ring) == [0, 1, 4, 5]

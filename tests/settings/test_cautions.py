@@ -75,6 +75,24 @@ def open_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_key_that_everybody_can_read(open_folder: Path) -> None:
+    key, certificate = open_folder / "s.key", open_folder / "s.pem"
+    for path in (key, certificate):
+        path.write_text("")
+        path.chmod(0o644)
+    apart = {"certificate": str(certificate), "key": str(key)}
+    text = "can be read by everybody on this machine"
+    for side in ("listen", "upstream"):
+        said = [f"{side}.tls.key: {key} {text}: chmod o-r"]
+        assert of(**{side: {"tls": apart}}) == said
+        said = [f"{side}.tls.certificate: {certificate} {text}, and the key is in it: chmod o-r"]
+        assert of(**{side: {"tls": {"certificate": str(certificate)}}}) == said
+    key.chmod(0o640)
+    assert of(listen={"tls": apart}, upstream={"tls": apart}) == []
+    uri = f"mongodb://a/?tls=true&tlsCertificateKeyFile={certificate}"
+    assert of(upstream={"address": uri}) == [f"upstream.address: {certificate} {text}: chmod o-r"]
+
+
 def test_a_token_that_everybody_can_read(open_folder: Path) -> None:
     path = open_folder / "admin.token"
     path.write_text(TOKEN)

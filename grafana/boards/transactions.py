@@ -99,7 +99,8 @@ BOARD: Final = Dashboard(
                     Query(rate("transactions_ended_total", "outcome"), "{{outcome}}"),
                     unit="ops",
                     help="aborted: by its client or the rule transaction_guard. killed, expired:"
-                    " with its session. unknown: the reply to its end never came.",
+                    " with its session. unknown: the reply to its end never came. timed out: nobody"
+                    " ended it, and upstream lets none be open for so long.",
                 ),
                 series(
                     "Duration",

@@ -14,7 +14,6 @@ from proxy.admin.naming import ENOUGH, SessionName, session_name, sessions_named
 from proxy.admin.query import QueryError, Test, tests
 from proxy.listing import session_batches
 from proxy.listing.slices import in_slices
-from proxy.session.transactions import State
 from proxy.texts import shown
 
 if TYPE_CHECKING:
@@ -171,9 +170,9 @@ def _open_at(session: Session) -> frozenset[str]:
     if activity is not None:
         places.update(cursor.upstream for cursor in activity.cursors)
         places.update(operation.upstream for operation in activity.operations)
-    if tracker is not None and tracker.state is State.IN_PROGRESS:
-        places.add(tracker.upstream)
+    if tracker is not None and tracker.may_be_open:
+        places.add(tracker.open_at)
     for child in session.children:
-        if child.state is State.IN_PROGRESS:
-            places.add(child.transaction.upstream)
+        if child.transaction.may_be_open:
+            places.add(child.transaction.open_at)
     return frozenset(places)

@@ -31,6 +31,7 @@ from proxy.process.expiry import Expiry
 from proxy.process.housekeeping import keep_house
 from proxy.process.idling import Idling
 from proxy.process.naming import Naming
+from proxy.process.outlived import end_outlived
 from proxy.process.overdue import end_overdue
 from proxy.process.primary import Following, Front
 from proxy.process.seeds import find_seeds, keep_seeds
@@ -121,10 +122,7 @@ class Cluster(Shown):
             wall_clock=time.time,
         )
         self.sessions_shared.store.flight = self.flight
-        self.upstreams = Upstreams(
-            {"on": True, "off": False}.get(config.sessions.authorization),
-            {"native": True, "emulated": False}.get(config.sessions.commands),
-        )
+        self.upstreams = Upstreams.as_set(config.sessions)
         upstream_tls = tls.upstream_tls(config)
         ready = trio.Event()
         # One cluster's clients may be another one of this process.
@@ -249,6 +247,7 @@ class Cluster(Shown):
         services.start_soon(idling.run)
         connections = self.open_connections.values
         services.start_soon(end_overdue, self.sessions_shared, connections, self._owns)
+        services.start_soon(end_outlived, self.store, self.facts, self._owns)
         if self._srv is not None:
             services.start_soon(keep_seeds, self._srv, self.config.upstream, self)
 

@@ -114,6 +114,9 @@ class WholeCluster(Cluster):
         made.withdraw = self._withdraw
         return made
 
+    def _owns(self, _connection: int) -> bool:
+        return False
+
     def counts(self) -> Counts:
         return self.hub.whole_counts(self._workers.counts(self.name))
 

@@ -17,8 +17,12 @@ TRANSACTION_BOUNDS: Final = (
 )  # fmt: skip
 
 #: How an open transaction can end; ``aborted`` also by the transaction guard, ``killed`` and
-#: ``expired`` with its session, ``unknown`` where the reply to its end did not come or say.
-OUTCOMES: Final = ("committed", "aborted", "killed", "expired", "prepared", "unknown")
+#: ``expired`` with its session, ``unknown`` where the reply to its end did not come or say, and
+#: ``timed out`` as upstream lets none be open for so long. That one may be followed by another end.
+OUTCOMES: Final = (
+    *("committed", "aborted", "killed", "expired", "prepared", "unknown"),
+    TIMED_OUT := State.TIMED_OUT.value,
+)
 
 
 #: What adds up over several processes; the others are of sessions, which all of them know.
@@ -111,12 +115,21 @@ class Counts:
             self.statements += 1
         state, number, started = before
         same = tracker.number == number
+        state = proved(state, same, outcome)
         if state is State.IN_PROGRESS and not (same and tracker.state is state):
             # A higher txnNumber aborts what is open under a lower one.
             ended = tracker.state if same else State.ABORTED
             self.finished(OUTCOME_OF.get(ended, "unknown"), now - started)
         if tracker.state is State.IN_PROGRESS and not (same and state is tracker.state):
             self.transactions_started += 1
+
+
+def proved(before: State, same: bool, outcome: Outcome) -> State:
+    """The state ``before`` a reply about the ``same`` transaction, as that reply tells it: what
+    succeeds in one that has timed out shows that it was open all the while."""
+    if before is State.TIMED_OUT and same and outcome is Outcome.OK:
+        return State.IN_PROGRESS
+    return before
 
 
 #: Of a transaction that was seen open, by the state that followed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.session.counts import OUTCOME_OF, Counts
+from proxy.session.counts import OUTCOME_OF, TIMED_OUT, Counts, proved
 from proxy.session.records import Child
 from proxy.session.selected import SelectedSessions
 from proxy.session.transactions import Outcome, State, Step, Tracker
@@ -71,7 +71,8 @@ class TransactionStore(SelectedSessions):
             tracker.ran += 1
         self.counts.stepped(tracker, step, outcome, before, now)
         if self.flight is not None:
-            self._tell_step(one, tracker, step, before, ran, now)
+            was = proved(before[0], tracker.number == before[1], outcome)
+            self._tell_step(one, tracker, step, (was, *before[1:]), ran, now)
             if self.counts.transactions_started > begun:
                 self.flight.begun(one, tracker.number, now)
         self._count_transaction(one, tracker, before[0], counted)
@@ -111,6 +112,20 @@ class TransactionStore(SelectedSessions):
             self._ended(session, tracker, outcome, now)
         self._count_transaction(session, tracker, before, counted)
         return aborted
+
+    def transaction_timed_out(self, one: Session | Child, now: float) -> bool:
+        """Note that upstream lets no transaction be open for so long: it is shown and counted as
+        one that is over, and limits hold for it as for one that may be open. True if it was seen
+        open."""
+        tracker = one.transaction
+        if tracker is None:
+            return False
+        before, counted = tracker.state, tracker.counts
+        timed_out = tracker.time_out()
+        if timed_out:
+            self._ended(one, tracker, TIMED_OUT, now)
+        self._count_transaction(one, tracker, before, counted)
+        return timed_out
 
     def settle_transaction(
         self, session: Session | Child, number: int, now: float, state: State = State.ABORTED

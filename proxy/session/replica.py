@@ -372,20 +372,19 @@ class SharedStore(SessionStore):
         self, session: Session | Child, now: float, outcome: str = "aborted"
     ) -> bool:
         aborted = super().abort_transaction(session, now, outcome)
-        if isinstance(session, Child):
-            self._mark(session.parent)
-        else:
-            self._learnt(session, now)
+        self._learnt(session, now)
         return aborted
+
+    def transaction_timed_out(self, one: Session | Child, now: float) -> bool:
+        timed_out = super().transaction_timed_out(one, now)
+        self._learnt(one, now)
+        return timed_out
 
     def settle_transaction(
         self, session: Session | Child, number: int, now: float, state: State = State.ABORTED
     ) -> bool:
         ended = super().settle_transaction(session, number, now, state)
-        if isinstance(session, Child):
-            self._mark(session.parent)
-        else:
-            self._learnt(session, now)
+        self._learnt(session, now)
         return ended
 
     def transaction_ended(self, one: OpenTransaction, now: float, state: State) -> bool:
@@ -414,10 +413,14 @@ class SharedStore(SessionStore):
         if not self._listening:
             self._dropped.append((session.id, session.owner.uid))
 
-    def _learnt(self, session: Session, now: float) -> None:
-        if session.transaction is not None:
-            session.transaction.changed = now
-        self._mark(session)
+    def _learnt(self, one: Session | Child, now: float) -> None:
+        if isinstance(one, Child):
+            # Whoever hears of a child's takes it as it is told.
+            self._mark(one.parent)
+            return
+        if one.transaction is not None:
+            one.transaction.changed = now
+        self._mark(one)
 
     def _mark(self, session: Session) -> None:
         if not self._listening:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class State(Enum):
     """What became of the transaction with the current txnNumber.
 
-    ``NONE`` also stands for a retryable write; ``UNKNOWN`` for an outcome that never arrived.
+    ``NONE`` also stands for a retryable write; ``UNKNOWN`` for an outcome that never arrived;
+    ``TIMED_OUT`` for one that was open for longer than upstream lets any be, though nobody said so.
     """
 
     NONE = "none"
@@ -28,6 +29,7 @@ class State(Enum):
     ABORTED = "aborted"
     PREPARED = "prepared"
     UNKNOWN = "unknown"
+    TIMED_OUT = "timed out"
 
 
 class Step(Enum):
@@ -51,6 +53,9 @@ class Outcome(Enum):
     FAILED = "failed"
     LOST = "no reply"
 
+
+#: What became of it nobody has said.
+_UNSEEN: Final = (State.UNKNOWN, State.TIMED_OUT)
 
 #: The state after a step and its outcome; what is not here leaves the state alone.
 TRANSITIONS: Final[dict[tuple[Step, Outcome], State]] = {
@@ -185,7 +190,8 @@ class Tracker:
     open transaction; ``upstream`` is where it is open and ``connection`` the number of the client
     connection that used it last. ``starting`` counts starts that wait for their reply. ``doubt``
     is a txnNumber under which a transaction may be open at ``doubt_at`` though no reply has said
-    so, as the one to its start or its end never came; else -1, and never below ``number``.
+    so, as the one to its start or its end never came, or none was due before it timed out; else -1,
+    and never below ``number``.
     ``api`` are the API parameters of that transaction's first command (raw elements), which its
     abort has to repeat, and ``doubt_api`` those of the one in doubt.
     ``statements`` are ranges of executed statement ids, None before there are any. ``attempted``
@@ -345,6 +351,16 @@ class Tracker:
         self.state = State.ABORTED
         return True
 
+    def time_out(self) -> bool:
+        """Upstream lets nothing be open for so long; what is may be all the same. True if it was
+        seen open."""
+        if self.state is not State.IN_PROGRESS:
+            return False
+        self.state = State.TIMED_OUT
+        if self.doubt < 0:
+            self.doubt, self.doubt_at, self.doubt_api = self.number, self.upstream, self.api
+        return True
+
     def give_up(self) -> None:
         """Nobody will follow what is open any more."""
         self.doubt = -1
@@ -356,7 +372,7 @@ class Tracker:
         if number == self.doubt:
             self.doubt = -1
         seen = self.state is State.IN_PROGRESS
-        if number != self.number or not (seen or self.state is State.UNKNOWN):
+        if number != self.number or not (seen or self.state in _UNSEEN):
             return False
         self.state = state
         return seen

@@ -26,6 +26,8 @@ _WHERE: Final[Mapping[str, tuple[str, ...]]] = {
     "interrupt": ("sessions", "transactions", "connections"),
     "close": ("connections",),
 }
+#: What a session says of its transaction where that can be aborted.
+_MAY_BE_OPEN: Final = ("in progress", "timed out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def act_on(command: str, view: str, rows: Sequence[Row]) -> Act:
         return Act(command, body, proxy, f"Interrupt what is in flight in {whose}")
     if view == "transactions":
         body |= {"txn_number": row["txn_number"], "child": row.get("child")}
-    elif row.get("transaction") != "in progress" and not row.get("child_transactions"):
+    elif row.get("transaction") not in _MAY_BE_OPEN and not row.get("child_transactions"):
         raise ValueError(f"no transaction is open in {whose}")
     return Act(command, body, proxy, f"Abort the transaction of {whose}")
 

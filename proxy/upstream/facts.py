@@ -1,10 +1,11 @@
 """What is known of each upstream process beside its place in the topology.
 
-Learnt from its hello and from two harmless questions, put to it by somebody who is not
-authenticated. ``{refreshSessions: []}``: 13 means that authorization is on, 59 that there are no
-session commands, ok that they are there for everybody. The last is also what the localhost
-exception says while there is no user, although authorization is on. So ok is followed by a
-question that only somebody with a privilege gets an answer to, or everybody where there are none.
+Learnt from its hello and from harmless questions, put to it by somebody who is not authenticated.
+``{refreshSessions: []}``: 13 means that authorization is on, 59 that there are no session commands,
+ok that they are there for everybody. The last is also what the localhost exception says while there
+is no user, although authorization is on. So ok is followed by a question that only somebody with a
+privilege gets an answer to, or everybody where there are none. How long a transaction may be open
+is a question of that kind, too: who demands logins is taken to have the default.
 """
 
 from __future__ import annotations
@@ -13,15 +14,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.conversation.facts import DEFAULT_TIMEOUT_MINUTES, UpstreamFacts
+from proxy.conversation.facts import DEFAULT_LIFETIME, DEFAULT_TIMEOUT_MINUTES, UpstreamFacts
 
 if TYPE_CHECKING:
     from proxy.addresses import Address
+    from proxy.settings.sessions import SessionSettings
 
 PROBE: Final[Mapping[str, Any]] = {"refreshSessions": [], "$db": "admin"}
 
 #: Asked where :data:`PROBE` is answered with ok.
 SECOND_PROBE: Final[Mapping[str, Any]] = {"getCmdLineOpts": 1, "$db": "admin"}
+
+#: Asked of everybody. A mongos has no limit of its own, and does not know those of the shards.
+LIFETIME: Final[Mapping[str, Any]] = {
+    "getParameter": 1,
+    "transactionLifetimeLimitSeconds": 1,
+    "$db": "admin",
+}
 
 #: Processes that are remembered: members come and go, and keep their connections' facts.
 MOST_KNOWN: Final = 1_000
@@ -46,11 +55,26 @@ class Upstream:
 class Upstreams:
     """Facts by upstream address, with what the configuration says instead of finding out."""
 
-    def __init__(self, authorization: bool | None = None, native: bool | None = None) -> None:
+    def __init__(
+        self,
+        authorization: bool | None = None,
+        native: bool | None = None,
+        lifetime: float | None = None,
+    ) -> None:
         self._authorization = authorization
         self._native = native
+        self._lifetime = lifetime
         self._by_address: dict[Address, Upstream] = {}
         self._unknown = self._settled(UpstreamFacts())
+
+    @classmethod
+    def as_set(cls, settings: SessionSettings) -> Upstreams:
+        """With what these settings say."""
+        return cls(
+            {"on": True, "off": False}.get(settings.authorization),
+            {"native": True, "emulated": False}.get(settings.commands),
+            settings.transaction_lifetime_seconds,
+        )
 
     def at(self, address: Address) -> Upstream:
         """One process, whether or not anything is known of it yet."""
@@ -88,12 +112,14 @@ class Upstreams:
         minutes = reply.get("logicalSessionTimeoutMinutes")
         usable = isinstance(minutes, int) and minutes > 0
         wire_version = reply.get("maxWireVersion")
+        known = self.of(address).transaction_lifetime or DEFAULT_LIFETIME
         self._learn(
             address,
             has_transactions=bool(reply.get("setName")) or reply.get("msg") == "isdbgrid",
             timeout_minutes=minutes if usable else DEFAULT_TIMEOUT_MINUTES,
             wire_version=wire_version if isinstance(wire_version, int) else None,
             needs_api_version=needs_api_version,
+            transaction_lifetime=known if reply.get("setName") else None,
         )
 
     def probed(
@@ -111,6 +137,13 @@ class Upstreams:
         elif code == _COMMAND_NOT_FOUND:
             self._learn(address, authorization=None, native=False)
 
+    def told_lifetime(self, address: Address, reply: Mapping[str, Any]) -> None:
+        """Take in the reply document to :data:`LIFETIME`, after :meth:`hello`."""
+        seconds = reply.get("transactionLifetimeLimitSeconds")
+        known = self.of(address).transaction_lifetime
+        if known is not None and isinstance(seconds, int | float) and seconds > 0:
+            self._learn(address, transaction_lifetime=float(seconds))
+
     def _learn(self, address: Address, **what: Any) -> None:  # noqa: ANN401 - the fields' own
         before = self.of(address)
         after = self._settled(replace(before, **what))
@@ -124,4 +157,6 @@ class Upstreams:
             facts = replace(facts, authorization=self._authorization)
         if self._native is not None:
             facts = replace(facts, native=self._native)
+        if self._lifetime is not None:
+            facts = replace(facts, transaction_lifetime=self._lifetime or None)
         return facts

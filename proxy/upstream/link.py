@@ -19,7 +19,7 @@ from proxy.errors import CommandError, WireError
 from proxy.net.gone import PeerGoneError
 from proxy.net.strangers import UNANSWERED
 from proxy.net.transport import SocketTransport, Transport, open_socket
-from proxy.upstream.facts import PROBE, SECOND_PROBE
+from proxy.upstream.facts import LIFETIME, PROBE, SECOND_PROBE
 from proxy.wire.frames import FrameBuffer
 from proxy.wire.opcodes import HEADER, HEADER_SIZE, OP_QUERY
 from proxy.wire.protocols import TLS, protocol_of
@@ -146,6 +146,10 @@ class Link:
         second = await self._put(SECOND_PROBE) if first.get("ok") == 1 else None
         self.probed = RATE_LIMITED not in (first.get("code"), (second or {}).get("code"))
         return first, second
+
+    async def lifetime(self) -> dict[str, Any]:
+        """The member's answer to :data:`LIFETIME`; call it after :meth:`hello`."""
+        return await self._put(LIFETIME)
 
     async def _put(self, question: Mapping[str, Any]) -> dict[str, Any]:
         assert self._transport is not None

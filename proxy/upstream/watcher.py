@@ -1,6 +1,6 @@
 """Asks every member its hello, over connections of its own, and keeps the topology up to date.
 
-Nothing is asked of a member but hello and two probes (:mod:`proxy.upstream.facts`), which need no
+Nothing is asked of a member but hello and the probes in :mod:`proxy.upstream.facts`, which need no
 authentication: the proxy has no credentials. Polling is enough: what clients are told comes
 from hello replies made for them, and one that names somebody unknown makes the watcher ask at
 once (:meth:`Watcher.poke`).
@@ -212,6 +212,7 @@ class Watcher:
                     self._upstreams.hello(link.address, hello, needs_api_version=versioned)
                     if not link.probed:
                         self._upstreams.probed(link.address, *await link.probe())
+                        self._upstreams.told_lifetime(link.address, await link.lifetime())
         except trio.TooSlowError:
             problem = "no answer in time"
         except (PeerGoneError, WireError, BSONError, RecursionError) as error:

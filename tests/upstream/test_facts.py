@@ -64,7 +64,7 @@ def test_what_is_configured_is_not_overruled():
     assert upstreams.of(ONE) == UpstreamFacts(True, False, None, 30)
     upstreams.hello(ONE, {"setName": "rs"})
     upstreams.probed(ONE, {"ok": 1.0})
-    assert upstreams.of(ONE) == UpstreamFacts(True, False, True, 30)
+    assert upstreams.of(ONE) == UpstreamFacts(True, False, True, 30, transaction_lifetime=60.0)
 
 
 def test_facts_stay_the_same_object_until_they_change():

@@ -235,12 +235,10 @@ def _tests(fields: Mapping[str, str]) -> Iterator[Test]:
     for name, place in _PLACES.items():
         if name in fields:
             parts = [part.strip() for part in fields[name].split(",")]
-            matchers = [matcher(part) for part in parts]
             if name == "event":
-                for part, matches in zip(parts, matchers, strict=True):
-                    if not any(map(matches, EVENTS)):
-                        raise QueryError(f"event: {part!r} is none of {', '.join(EVENTS)}")
-            yield _any_of(place, matchers)
+                yield _of_events(parts)
+            else:
+                yield _any_of(place, [matcher(part) for part in parts])
     if "session" in fields:
         wanted = fields["session"].replace("-", "").lower()
         if len(wanted) < _SHORTEST or wanted.strip("0123456789abcdef"):
@@ -251,6 +249,23 @@ def _tests(fields: Mapping[str, str]) -> Iterator[Test]:
     if "text" in fields:
         needle = fields["text"].lower()
         yield lambda one: needle in str(one[1:]).lower()
+
+
+def _of_events(parts: list[str]) -> Test:
+    """Events with these names, and without those that have a ``!`` in front; all others, where
+    there is nothing else. Other filters know no ``!``: clients choose what is looked for there."""
+    wanted: set[str] = set()
+    unwanted: set[str] = set()
+    for part in parts:
+        matches = matcher(part.removeprefix("!").strip())
+        found = [name for name in EVENTS if matches(name)]
+        if not found:
+            raise QueryError(f"event: {part!r} is none of {', '.join(EVENTS)}")
+        (unwanted if part.startswith("!") else wanted).update(found)
+    if all(part.startswith("!") for part in parts):
+        return lambda one: one[1] not in unwanted
+    chosen = wanted - unwanted
+    return lambda one: one[1] in chosen
 
 
 def _any_of(place: int, matchers: list[Callable[[str], bool]]) -> Test:

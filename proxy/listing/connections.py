@@ -21,7 +21,8 @@ CONNECTIONS: Final[Listing[Row]] = Listing(
     texts=_CONNECTION_TEXTS,
     words=lambda row: [str(row.get("command", "")), str(row.get("driver_version", ""))],
     states={
-        "operation": lambda row: bool(row.get("in_flight")),
+        # A monitor's hello waits upstream for something to change: nobody works at it.
+        "operation": lambda row: bool(row.get("in_flight")) and row.get("use") != "monitor",
         "idle": lambda row: not row.get("in_flight"),
         "requests": lambda row: row.get("use") == "requests",
         "monitor": lambda row: row.get("use") == "monitor",

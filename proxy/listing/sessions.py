@@ -77,7 +77,9 @@ def session_row(session: Transacting, ending: tuple[Ending, float] | None, now: 
     if tracker is not None and tracker.number >= 0:
         row["txn_number"] = tracker.number
         row["transaction"] = tracker.state.value
-        row["statements"] = sum(map(len, tracker.statements or ()))
+        # As the history counts them; outside of a transaction those of a retryable write.
+        writes = tracker.state is State.NONE
+        row["statements"] = sum(map(len, tracker.statements or ())) if writes else tracker.ran
         if tracker.state is State.IN_PROGRESS:
             row["transaction_seconds"] = seconds_since(tracker.started, now)
             row["transaction_idle_seconds"] = (

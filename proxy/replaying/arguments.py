@@ -38,7 +38,9 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="TOML with the tables [policies]; nothing else in it is looked at",
     )
     replay.add_argument(
-        "--cluster", metavar="NAME", help="whose [policies], of several [[cluster]]"
+        "--cluster",
+        metavar="NAME",
+        help="whose events, and whose [policies] of several [[cluster]]",
     )
     replay.add_argument(
         "--limit", type=int, default=LIMIT, metavar="NUMBER", help="lines to show (1000)"

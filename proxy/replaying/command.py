@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         OSError: the file cannot be read.
     """
     judging = Judging(_rules(options.rules, options.cluster))
-    written = read(map(_read, options.files))
+    written = read(map(_read, options.files), options.cluster)
     outlook = judging.judge(written)
     if options.json:
         print(json.dumps(_document(outlook, written), ensure_ascii=False))
@@ -66,10 +66,12 @@ def _rules(path: str, cluster: str | None) -> Any:  # noqa: ANN401 - Rules
         raise ConfigError(list(layer.problems))
     clusters = layer.data.get("cluster")
     tables, place = layer.data, ""
-    if cluster is not None or (isinstance(clusters, list) and "policies" not in layer.data):
+    # Rules that are no cluster's are asked about the events of whichever is meant.
+    several, plain = isinstance(clusters, list), "policies" in layer.data
+    if (several and not plain) or (cluster is not None and (several or not plain)):
         named = [
             (one, f"cluster[{number}].")
-            for number, one in enumerate(clusters if isinstance(clusters, list) else ())
+            for number, one in enumerate(clusters if several else ())
             if isinstance(one, dict) and (cluster is None or one.get("name") == cluster)
         ]
         if len(named) != 1:
@@ -114,7 +116,15 @@ def _table(rows: list[dict[str, str]]) -> Iterator[str]:
 def _summary(outlook: Outlook, written: Written, asked: list[str]) -> Iterator[str]:
     by_rule = Counter(one.rule for one in outlook.refused)
     refused = _listed(by_rule) if by_rule else "none"
-    yield f"{len(outlook.refused):,} of {outlook.judged:,} would be refused: {refused}"
+    yield f"{len(outlook.refused):,} of {_events(outlook.judged)} would be refused: {refused}"
+    if outlook.judged:
+        kinds = ", ".join(
+            f"{count:,} {kind}" for kind, count in outlook.kinds.most_common() if count
+        )
+        yield f"  events: {kinds}; of other requests nothing is written down"
+    if len(written.clusters) > 1:
+        names = ", ".join(sorted(written.clusters))
+        yield f"  of several clusters, judged as if they were one: {names}; --cluster takes one's"
     if outlook.refused:
         yield f"  whose: {_listed(_whose(outlook.refused))}"
     yield f"  asked: {', '.join(asked) or 'no rule, as none is set that could refuse any of it'}"
@@ -127,6 +137,10 @@ def _summary(outlook: Outlook, written: Written, asked: list[str]) -> Iterator[s
         yield f"  {outlook.after:,} came later {where}"
     if written.left_out:
         yield f"  left out, as no rule is asked about them: {_listed(written.left_out)}"
+
+
+def _events(count: int) -> str:
+    return f"{count:,} event{'' if count == 1 else 's'}"
 
 
 def _whose(refused: Sequence[Refused]) -> dict[str, int]:

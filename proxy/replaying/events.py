@@ -17,6 +17,7 @@ from proxy.errors import ConfigError
 from proxy.observe.flight import OF_TRANSACTION
 from proxy.session.identity import user_digest
 from proxy.session.ids import LogicalSessionId, Origin
+from proxy.texts import shown
 
 #: What the history says of a session's life and a transaction's.
 SESSION_STARTED: Final = "session_started"
@@ -64,17 +65,20 @@ class Event:
 @dataclass(slots=True)
 class Written:
     """What was read, the oldest first. ``left_out`` counts lines that no rule is asked about, by
-    what they are. ``lives`` says that the lives of sessions are among the events."""
+    what they are. ``lives`` says that the lives of sessions are among the events, and ``clusters``
+    of which they are, where the proxy has several."""
 
     events: list[Event] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     lives: bool = False
+    clusters: set[str] = field(default_factory=set)
 
 
-def read(files: Iterable[tuple[str, bytes]]) -> Written:
+def read(files: Iterable[tuple[str, bytes]], cluster: str | None = None) -> Written:
     """The events of audit logs, of what ``history --json`` printed, and of the files of a history.
 
-    Each is given with its name, for the text of an error.
+    Each is given with its name, for the text of an error. With ``cluster`` those of others are left
+    out: sessions and users of the same name have nothing to do with each other there.
 
     Raises:
         ConfigError: it is none of these.
@@ -87,12 +91,18 @@ def read(files: Iterable[tuple[str, bytes]]) -> Written:
         if row.get("event") == TRANSACTION_STARTED
     }
     for where, row in rows:
+        of = row.get("cluster") or ""
+        if cluster is not None and of not in ("", cluster):
+            written.left_out[f"of cluster {shown(str(of))}"] += 1
+            continue
         try:
             events = list(_events(row, started))
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError([f"{where}: is no line of an audit log or a history"]) from error
         if not events:
             written.left_out[_what(row)] += 1
+        elif of:
+            written.clusters.add(shown(str(of)))
         written.events += events
     written.lives = any(event.kind == SESSION_STARTED for event in written.events)
     written.events.sort(key=lambda event: event.time)

@@ -47,15 +47,20 @@ class Refused:
 
 @dataclass(slots=True)
 class Outlook:
-    """What the rules say of it all. ``unknown`` counts events that a rule could not judge, by the
-    rule and what it looked at in vain. ``after`` are those of sessions and transactions that would
-    not have begun."""
+    """What the rules say of it all. ``kinds`` counts the events that were ``judged``, by what they
+    are. ``unknown`` counts events that a rule could not judge, by the rule and what it looked at in
+    vain. ``after`` are those of sessions and transactions that would not have begun."""
 
-    judged: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
     after: int = 0
     refused: list[Refused] = field(default_factory=list)
     unknown: Counter[tuple[str, str]] = field(default_factory=Counter)
     failed: dict[str, Exception] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> int:
+        """How many events rules were asked about."""
+        return self.kinds.total()
 
 
 class Judging:
@@ -85,9 +90,9 @@ class Judging:
                 continue
             if event.kind in SESSION_OVER or event.kind == TRANSACTION_ENDED:
                 refused = self._late(event, outlook)
-                outlook.judged += refused is not None
+                outlook.kinds[_kind(event)] += refused is not None
             else:
-                outlook.judged += 1
+                outlook.kinds[_kind(event)] += 1
                 refused = self._ask(event, written.lives, outlook)
             if refused is None:
                 self._happened(event)
@@ -165,3 +170,10 @@ class Judging:
             info = first_statement(event)
             info.start_transaction = None
             store.transaction_step(known, step, Outcome.OK, info, now)
+
+
+def _kind(event: Event) -> str:
+    """What people call an event that rules are asked about, behind how many there are."""
+    if event.kind in (SESSION_STARTED, TRANSACTION_STARTED, TRANSACTION_ENDED):
+        return event.kind
+    return event.decision if event.decision in ("refused", "reported") else "session command"

@@ -183,6 +183,12 @@ def _balancers(config: Config) -> Iterator[str]:
         yield f"{path}: only this machine is named, so that no balancer elsewhere may send headers"
 
 
+def _forgotten(config: Config) -> Iterator[str]:
+    history = config.history
+    if history.file is not None and not history.hours:
+        yield "history.file: nothing is written to it, as history.hours is 0"
+
+
 CHECKS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (
     _permissions,
     _reserved,
@@ -192,4 +198,4 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (
     _keys,
 )
 
-OF_PROCESS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (_token_file,)
+OF_PROCESS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (_token_file, _forgotten)

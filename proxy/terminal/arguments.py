@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from string import hexdigits
 from typing import Any, Final
 
@@ -24,6 +24,17 @@ _LISTINGS: Final = {
 ACTIONS: Final = ("kill", "abort", "interrupt", "close")
 COMMANDS: Final = ("top", *_LISTINGS, "history", *ACTIONS, "ready")
 
+#: By listing, the states that it knows.
+STATES: Final[Mapping[str, tuple[str, ...]]] = {
+    "sessions": ("operation", "cursor", "transaction", "idle", "live", "ended", "killed"),
+    "groups": ("operation", "cursor", "transaction"),
+    "transactions": ("operation", "idle"),
+    "cursors": ("operation", "transaction", "idle"),
+    "connections": ("operation", "idle", "requests", "monitor", "opened"),
+    "namespaces": (),
+    "incidents": (),
+}
+
 #: Filters of the endpoint: name → (value's name, help, what they apply to or None for all).
 FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
     "cluster": ("NAME", "of which cluster, where the proxy has several", None),
@@ -37,8 +48,7 @@ FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
                                                  "connections", "incidents", "kill", "top")),
     "session": ("UUID", "the session's id; in a listing its first digits are enough",
                 ("sessions", "transactions", "cursors", "kill")),
-    "state": ("STATES", "operation, cursor, transaction, idle, live, ended, killed; several with "
-              "commas between them", None),
+    "state": ("STATES", "{states}; several with commas between them", None),
     "namespace": ("DB.COLL", "which namespace; * stands for anything", ("namespaces",)),
     "kind": ("KIND", "query, getmore, insert, update, delete or command", ("namespaces",)),
     "text": ("TEXT", "anything that is shown contains this", None),
@@ -215,6 +225,7 @@ def _filter(parser: argparse.ArgumentParser, command: str) -> None:
         of_all = _OF_ALL.get(command)
         if command in only if only is not None else of_all is None or name in of_all:
             flag = f"--{name.replace('_', '-')}"
+            text = text.format(states=", ".join(STATES.get(command, STATES["sessions"])))
             parser.add_argument(flag, dest=f"filter_{name}", metavar=value, help=text)
 
 

@@ -180,7 +180,9 @@ def _style(row: Mapping[str, Any]) -> str:
         return _RED if row["transaction_idle_seconds"] >= 30 else _YELLOW
     if "statements" in row and "conn" in row:
         return _RED if row["idle_seconds"] >= 30 else _YELLOW
-    return _GREEN if row.get("operations") or row.get("in_flight") else ""
+    if row.get("operations") or (row.get("in_flight") and row.get("use") != "monitor"):
+        return _GREEN
+    return ""
 
 
 def _wrapped(parts: list[str], cells: int) -> list[str]:

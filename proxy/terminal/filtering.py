@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from proxy.terminal.arguments import begun
+from proxy.terminal.arguments import STATES, begun
 from proxy.terminal.usage import asked
 
 _WORD: Final = re.compile(r'(?:"[^"]*"|\S)+')
@@ -17,7 +17,7 @@ _NAMED: Final = re.compile(r"([A-Za-z][A-Za-z_-]*)=(.*)", re.DOTALL)
 _ANYWHERE: Final = ("text", "cluster", "application", "driver")
 _SESSIONS: Final = ("owner", "client", "session", "state", "min_age", "min_idle")
 
-#: By listing, what it can be narrowed by, and the states that it knows.
+#: By listing, what it can be narrowed by.
 FILTERS: Final[Mapping[str, tuple[str, ...]]] = {
     "sessions": (*_ANYWHERE, *_SESSIONS, "uid"),
     "groups": (*_ANYWHERE, "owner", "state"),
@@ -26,15 +26,6 @@ FILTERS: Final[Mapping[str, tuple[str, ...]]] = {
     "connections": (*_ANYWHERE, "user", "client", "state", "upstream", "conn"),
     "namespaces": ("text", "cluster", "namespace", "kind"),
     "incidents": (*_ANYWHERE, "user", "client"),
-}
-STATES: Final[Mapping[str, tuple[str, ...]]] = {
-    "sessions": ("operation", "cursor", "transaction", "idle", "live", "ended", "killed"),
-    "groups": ("operation", "cursor", "transaction"),
-    "transactions": ("operation", "idle"),
-    "cursors": ("operation", "transaction", "idle"),
-    "connections": ("operation", "idle", "requests", "monitor", "opened"),
-    "namespaces": (),
-    "incidents": (),
 }
 _ALL: Final = frozenset(name for names in FILTERS.values() for name in names)
 

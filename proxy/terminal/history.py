@@ -219,6 +219,7 @@ def _stopping(row: Row) -> str:
 
 
 _SAID: Final[Mapping[str, Callable[[Row], str]]] = {
+    "session_not_taken": lambda _: "session refused by upstream",
     "transaction_started": lambda row: f"transaction {row['transaction']} started",
     "transaction_ended": _over,
     "refused": _decided,

@@ -8,6 +8,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.terminal import filtering
+from proxy.terminal.arguments import STATES
 from proxy.terminal.printable import printable
 
 if TYPE_CHECKING:
@@ -105,6 +106,6 @@ def help_pane(view: View) -> Pane:
         f"{view.title} can be narrowed by {names} and by text that is in any of it;"
         ' * stands for anything, and spaces take quotes: application="my shop*"',
     ]
-    if states := filtering.STATES[view.name]:
+    if states := STATES[view.name]:
         lines.append(f"state= takes {', '.join(states)}, or several with commas between them.")
     return Pane("Help", lambda _: lines)

@@ -15,8 +15,9 @@ FILTERS: Final = {
     "driver": ("NAME", "the driver's name"),
     "client": ("HOST", "where it comes from"),
     "session": ("UUID", "the session's id, or how it begins"),
-    "event": ("NAMES", "session_started, transaction_ended, refused, kill and so on; several with "
-                       "commas between them"),
+    "event": ("NAMES", "session_started, transaction_*, refused, kill and so on; several with "
+                       "commas between them. ! before a name leaves it out: "
+                       "'!session_*,!transaction_*'"),
     "text": ("TEXT", "anything that is remembered contains this"),
     "cluster": ("NAME", "of which cluster, where the proxy has several"),
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from proxy.terminal.printable import printable, size, span
@@ -73,6 +74,8 @@ def _command(row: Row) -> object:
     """What a connection works at. A proxy of an earlier version does not say since when."""
     seconds = row.get("operation_seconds")
     command = row.get("command") or row.get("in_flight") or ""
+    if command and row.get("use") == "monitor":
+        return f"{command} (monitor)"
     return command if seconds is None else f"{command} {span(seconds)}"
 
 
@@ -152,6 +155,21 @@ def incident(row: Row) -> str:
     if rule:
         said += f" {rule}" if rule == "the proxy" else f" the rule {rule}"
     return said
+
+
+def _moment(name: str) -> Callable[[Row], object]:
+    """A time of the endpoint's, which is in UTC, in the machine's own zone and with its name."""
+
+    def text(row: Row) -> str:
+        told = row.get(name)
+        return f"{datetime.fromisoformat(told).astimezone():%Y-%m-%d %H:%M:%S %Z}" if told else "-"
+
+    return text
+
+
+def _uuid(row: Row) -> str:
+    """A session without its owner's digest, which incidents say behind it."""
+    return str(row.get("session") or "-").partition(" - ")[0]
 
 
 def _bound(row: Row) -> str:
@@ -278,10 +296,10 @@ VIEWS: Final[Mapping[str, View]] = {
                 Column("CLIENT", _text("client"), keep=3, enough=15),
                 Column("CONN", _text("conn"), right=True, keep=3),
                 Column("COMMAND", _text("command")),
-                Column("SESSION", _text("session"), keep=2, id=True),
+                Column("SESSION", _uuid, keep=2, id=True),
                 Column("BOUND", _bound),
                 Column("WHY", _text("reason"), keep=7),
-                Column("FIRST", _text("first"), right=True, keep=4),
+                Column("FIRST", _moment("first"), right=True, keep=4),
             ),
         ),
     )

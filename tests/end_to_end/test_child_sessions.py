@@ -71,7 +71,7 @@ def test_each_open_transaction_is_one_row(version: str) -> None:
     tee, you = "74747474-7474-7474-7474-747474747474", "75757575-7575-7575-7575-757575757575"
     assert [(row["child"], row["txn_number"], row["statements"]) for row in found] == [
         (None, 5, 1),
-        (f" - {tee}", 0, 0),
+        (f" - {tee}", 0, 1),
         (f"7 - {you}", 0, 1),
     ]
     items = in_progress(proxy)

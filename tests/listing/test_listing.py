@@ -67,7 +67,7 @@ def test_a_session_with_everything() -> None:
         {"conn": 4, "command": "find", "seconds": 10.0, "upstream": "db:1"}
     ]
     assert (row["idle_seconds"], row["cursors"], row["txn_number"]) == (0.0, 1, 3)
-    assert (row["transaction"], row["statements"]) == ("in progress", 3)
+    assert (row["transaction"], row["statements"]) == ("in progress", 1)
     assert (row["transaction_seconds"], row["transaction_idle_seconds"]) == (8.0, 0.0)
     store.operation_finished(operation, 14.0)
     row = listing.session_row(session, store.ending(session), 20.0)
@@ -122,7 +122,7 @@ def test_an_open_transaction_and_its_cursors() -> None:
     store.cursor_opened(CursorId("db:1", 2**62 + 1), session, "shop.orders", 13.0)
     ((found,),) = listing.open_transactions(store)
     row = listing.transaction_row(found, 20.0)
-    assert (row["age_seconds"], row["idle_seconds"], row["statements"]) == (8.0, 8.0, 3)
+    assert (row["age_seconds"], row["idle_seconds"], row["statements"]) == (8.0, 8.0, 1)
     assert (row["upstream"], row["conn"], row["cursors"]) == ("db:1", 9, 1)
     ((cursor,),) = listing.open_cursors(store)
     row = listing.cursor_row(cursor, 20.0)
@@ -200,3 +200,25 @@ def test_a_childs_transaction_is_a_row_of_its_own_and_its_parents_too() -> None:
     (both,) = listing.open_transactions(store)
     assert len({kind.identity(one) for one in both}) == 2
     assert sessions.orders["transaction"](parent) == -11.0
+
+
+def test_a_monitor_that_waits_for_something_to_change_is_no_operation() -> None:
+    states = listing.CONNECTIONS.states
+
+    def of(**row: object) -> list[str]:
+        return [name for name, holds in states.items() if holds(row)]
+
+    assert of(use="monitor", in_flight=1) == ["monitor"]
+    assert of(use="monitor", in_flight=0) == ["idle", "monitor"]
+    assert of(use="requests", in_flight=1) == ["operation", "requests"]
+
+
+def test_commands_of_a_transaction_are_counted_as_in_the_history() -> None:
+    store = SessionStore()
+    session = use(store, 1, 10.0)
+    begin = OperationSessionInfo(session.key, 3, False, True)
+    store.transaction_step(session, Step.START, Outcome.OK, begin, 12.0, "db:1", 9)
+    more = OperationSessionInfo(session.key, 3, False)
+    store.transaction_step(session, Step.CONTINUE, Outcome.OK, more, 13.0, "db:1", 9)
+    ((found,),) = listing.open_transactions(store)
+    assert listing.transaction_row(found, 20.0)["statements"] == 2

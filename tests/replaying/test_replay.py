@@ -206,7 +206,8 @@ def test_the_table_says_what_it_does_not_know(replayed) -> None:
     assert line.startswith("2026-11-21 10:18:05  no_drops  olivia@admin  shop")
     assert line.endswith("drop: nothing is dropped here")
     assert rest == [
-        "2 of 3 would be refused: 2 no_drops",
+        "2 of 3 events would be refused: 2 no_drops",
+        "  events: 2 reported, 1 refused; of other requests nothing is written down",
         "  whose: 2 olivia@admin · shop",
         "  asked: session_budget, no_drops",
         "  session_budget could not judge 1: it looks at which sessions there were, which is not"
@@ -238,7 +239,18 @@ def test_the_rules_of_a_cluster(replayed) -> None:
     rules = looking_at().replace("[[policies", "[[cluster.policies")
     clusters = f'[[cluster]]\nname = "a"\n[[cluster]]\nname = "b"\n{rules}'
     said = replayed(clusters, audited(), flags="--cluster b")
-    assert "1 of 1 would be refused: 1 no_drops" in said
+    assert "1 of 1 event would be refused: 1 no_drops" in said
+
+
+def test_events_of_another_cluster_are_not_judged_with_those_of_one(replayed) -> None:
+    rows = [audited("find", cluster=name, session=f"{UUIDS[n]} - {'A' * 43}=")
+            for n, name in enumerate(("a", "b", "b"))]  # fmt: skip
+    said = replayed(looking_at(), *rows, flags="--utc")
+    assert "  of several clusters, judged as if they were one: a, b; --cluster takes one's" in said
+    said = replayed(looking_at(), *rows, audited("find"), flags="--cluster b")
+    assert "0 of 3 events would be refused" in said
+    assert "left out, as no rule is asked about them: 1 of cluster a" in said
+    assert "of several clusters" not in said
 
 
 def test_the_files_of_a_history() -> None:

@@ -24,6 +24,12 @@ def test_nothing_is_said_of_the_defaults() -> None:
     assert of() == []
 
 
+def test_a_history_that_is_not_kept_where_a_file_is_named() -> None:
+    said = of(history={"file": "history", "hours": 0.0})
+    assert said == ["history.file: nothing is written to it, as history.hours is 0"]
+    assert of(history={"hours": 0.0}) == of(history={"file": "history"}) == []
+
+
 def test_the_actions_of_built_in_roles_are_known() -> None:
     for role in ("root", "clusterAdmin", "hostManager", "backup", "restore"):
         privileges = built_in(role, "admin")

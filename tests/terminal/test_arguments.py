@@ -4,7 +4,7 @@ import pytest
 
 from proxy import cli
 from proxy.terminal import usage
-from proxy.terminal.arguments import COMMANDS, FILTERS, filters, order
+from proxy.terminal.arguments import COMMANDS, FILTERS, STATES, filters, order
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -98,3 +98,14 @@ def test_a_wrong_choice_gets_a_hint() -> None:
     assert usage.said(text) == (
         "--view: should be sessions or groups, not 'sesions'; did you mean sessions?"
     )
+
+
+@pytest.mark.parametrize("command", ["sessions", "groups", "connections", "cursors", "kill"])
+def test_the_states_that_are_named_are_the_listings(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    states = STATES["sessions" if command == "kill" else command]
+    assert f"--state STATES {', '.join(states)}; several" in said

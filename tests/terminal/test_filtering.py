@@ -9,6 +9,7 @@ from proxy.listing import CONNECTIONS, CURSORS, TRANSACTIONS, session_listing
 from proxy.listing.namespaces import NAMESPACES
 from proxy.session.store import SessionStore
 from proxy.terminal import filtering
+from proxy.terminal.arguments import STATES
 from proxy.terminal.views import VIEWS
 
 
@@ -64,8 +65,8 @@ def test_names_and_states_are_the_endpoints() -> None:
     for name, listing in known.items():
         ours = set(filtering.FILTERS[name]) - {"text", "state", "cluster"}
         assert ours <= {*listing.texts, *listing.ages}
-        assert filtering.STATES[name] == tuple(listing.states)
-    assert filtering.FILTERS.keys() == filtering.STATES.keys() == VIEWS.keys()
+        assert STATES[name] == tuple(listing.states)
+    assert filtering.FILTERS.keys() == STATES.keys() == VIEWS.keys()
 
 
 def test_incidents_are_narrowed_here() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from proxy.terminal.tables import table
@@ -7,6 +9,8 @@ from proxy.terminal.views import VIEWS, attention, incident
 from tests.terminal.rows import HOSTILE, group, session, summary, who
 
 SESSIONS = VIEWS["sessions"]
+
+UUID = "11111111-2222-3333-4444-555555555555"
 
 
 def test_a_session_is_shown_with_all_that_it_has() -> None:
@@ -102,3 +106,27 @@ def test_incidents_in_words() -> None:
     reported = {"kind": "reported", "rule": "stmt_ids"}
     assert incident(reported) == "would be refused by the rule stmt_ids"
     assert incident({"kind": "something new", "rule": None}) == "something new"
+
+
+def test_incidents_are_said_in_local_time_and_without_the_owners_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        row = {"kind": "refused", "rule": "stmt_ids", "age_seconds": 1.0, "count": 2,
+               "first": "2026-11-21T10:18:05Z", "session": f"{UUID} - digest="}  # fmt: skip
+        heading, line = table(VIEWS["incidents"], [row])
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert heading.split()[-2:] == ["SESSION", "FIRST"]
+    assert line.split()[-4:] == [UUID, "2026-11-21", "11:18:05", "CET"]
+
+
+def test_a_monitor_that_waits_is_marked() -> None:
+    row = {"conn": 1, "command": "hello", "in_flight": 1, "operation_seconds": None}
+    heading, monitor, other = table(VIEWS["connections"], [row | {"use": "monitor"}, row])
+    assert "IN FLIGHT" in heading
+    assert "hello (monitor)" in monitor
+    assert "(monitor)" not in other

@@ -16,6 +16,7 @@ const MARKED = ["proxy_started", "proxy_stopping", "reloaded", "worker_died", "k
   "abort", "close", "interrupt", "topology", "upstream_down", "upstream_up"];
 const RANGES = [["15m", "15 minutes"], ["1h", "hour"], ["6h", "6 hours"], ["1d", "day"]];
 const EVENTS = {
+  "!session_*,!transaction_*": "all but sessions and transactions",
   session_started: "sessions started", session_ended: "sessions ended",
   session_killed: "sessions killed", "transaction_*": "transactions",
   "refused,reported,foreign_uid": "refusals", incident: "incidents", login_failed: "failed logins",

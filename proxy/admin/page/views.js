@@ -8,6 +8,7 @@ its other end, are sorted from there first. */
 
 const column = (title, cell, sort, options = {}) => ({title, cell, sort, rank: 5, ...options});
 const NUMBER = {number: true};
+const LOCAL = "In local time, as in the history";
 /* How long something has been going on: the tip says since when. */
 const lasting = (title, seconds, sort, options = {}) => column(title, (r) => span(seconds(r)), sort,
   {number: true, full: (r) => seconds(r) > 0 ? "since " + since(seconds(r)) : "", ...options});
@@ -145,7 +146,8 @@ const VIEWS = {
         full: (r) => r.idle_seconds ? "since " + since(r.idle_seconds) : ""}),
       column("txnNumber", (r) => r.child ? r.txn_number + " (child)" : r.txn_number, "txn_number",
         {...NUMBER, rank: 9}),
-      column("Statements", (r) => r.statements, null, NUMBER),
+      column("Statements", (r) => r.statements, null,
+        {...NUMBER, tip: "Its commands that have succeeded"}),
       column("Cursors", (r) => r.cursors || "", "cursors", {...NUMBER, rank: 7}),
       FLIGHT, UPSTREAM, CONN, SESSION],
     more: (r) => [["uid", r.uid]],
@@ -258,8 +260,8 @@ const VIEWS = {
       {...CLIENT, sort: null, rank: 7}, CONN, {...SESSION, sort: null, rank: 8},
       column("Owner", (r) => r.session ? person(r.owner) : "", null,
         {tip: "Whom the session belongs to", rank: 7}),
-      column("First", (r) => r.first ?? "", null, {tip: "Time of day, UTC", rank: 9}),
-      column("Last time", (r) => r.last ?? "", null, {tip: "Time of day, UTC", rank: 9})],
+      column("First", (r) => r.first ? clock(r.first, true) : "", null, {tip: LOCAL, rank: 9}),
+      column("Last time", (r) => r.last ? clock(r.last, true) : "", null, {tip: LOCAL, rank: 9})],
     links: (r) => [...(r.session ? [theSession(r)] : []), ...theConnection(r),
       ...theirs({...r, owner: undefined})],
     empty: "There were no incidents.",

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from proxy.admin.kill import Target
-from proxy.admin.naming import ENOUGH, SessionName, session_name, sessions_named
+from proxy.admin.naming import (
+    ENOUGH,
+    SessionName,
+    begun,
+    only_one,
+    session_name,
+    sessions_named,
+)
 from proxy.admin.query import QueryError, Test, tests
 from proxy.listing import session_batches
 from proxy.listing.slices import in_slices
@@ -36,11 +43,20 @@ _MOST_SAID: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
+class Pattern:
+    """Tests that a session has to pass, all of them. ``begun`` are the first digits of an id, if
+    one is named by no more: that has to be the only one."""
+
+    tests: list[Test[Session]]
+    begun: str
+
+
+@dataclass(frozen=True, slots=True)
 class Meant:
-    """What a request to kill says: alternatives, each a list of tests, and sessions by id."""
+    """What a request to kill says: alternatives, and sessions by id."""
 
     dry_run: bool
-    patterns: tuple[list[Test[Session]], ...]
+    patterns: tuple[Pattern, ...]
     sessions: tuple[SessionName, ...]
     #: For the audit log: the patterns as given, and how many sessions are named.
     said: dict[str, Any]
@@ -65,8 +81,9 @@ def read_kill(body: bytes, listing: Listing[Session], now: float) -> Meant:
     """The request in ``body``: JSON with ``patterns``, ``sessions`` and ``dry_run``.
 
     A pattern has the listing's filters as fields, all of which must match; patterns are
-    alternatives. A session is its UUID or the first 8 digits of it or more, or
-    ``{"session": UUID, "uid": hex}``. It is a preview unless ``dry_run`` is false.
+    alternatives. In one, ``session`` may be the first 8 digits of an id or more, too. A session is
+    its UUID, the same, or ``{"session": UUID, "uid": hex}``. It is a preview unless ``dry_run`` is
+    false.
 
     Raises:
         QueryError: something in it is wrong, or it names nothing.
@@ -110,7 +127,7 @@ def _list(document: Mapping[str, Any], name: str, most: int) -> list[Any]:
     return value
 
 
-def _pattern(pattern: object, listing: Listing[Session], now: float) -> list[Test[Session]]:
+def _pattern(pattern: object, listing: Listing[Session], now: float) -> Pattern:
     if not isinstance(pattern, dict):
         raise QueryError("patterns: each has to be an object")
     if not pattern:
@@ -120,7 +137,13 @@ def _pattern(pattern: object, listing: Listing[Session], now: float) -> list[Tes
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise QueryError(f"patterns: {name} has to be a text or a number")
         fields[name] = str(value)
-    return tests(listing, fields, now)
+    try:
+        first = begun(fields.get("session", ""))
+    except ValueError as error:
+        raise QueryError(f"session: {error}") from None
+    if first:
+        fields["session"] = f"{first}*"
+    return Pattern(tests(listing, fields, now), first)
 
 
 def _session(entry: object) -> SessionName:
@@ -145,15 +168,19 @@ async def resolve(meant: Meant, store: SessionStore) -> tuple[list[Target], list
     named = {one.key: _target(one) for one in found}
     targets = list(named.values())
     if meant.patterns:
+        of_beginning: dict[str, list[Session]] = {one.begun: [] for one in meant.patterns}
         for batch in session_batches(store):
             for some in in_slices(batch, _LOOKED_AT):
-                targets += [
-                    _target(session)
-                    for session in some
-                    if any(all(test(session) for test in one) for one in meant.patterns)
-                    and session.key not in named
-                ]
+                for session in some:
+                    met = [p for p in meant.patterns if all(test(session) for test in p.tests)]
+                    for pattern in met:
+                        if pattern.begun:
+                            of_beginning[pattern.begun].append(session)
+                    if met and session.key not in named:
+                        targets.append(_target(session))
                 await trio.lowlevel.checkpoint()
+        for digits, those in of_beginning.items():
+            only_one(digits, those)
     return targets, unknown
 
 

@@ -64,6 +64,30 @@ def session_name(entry: object, uid: object = None) -> SessionName:
     return SessionName(digits, owner)
 
 
+def begun(text: str) -> str:
+    """The first digits of an id that a filter names; "" where it is a whole one or none.
+
+    Raises:
+        ValueError: there are too few of them.
+    """
+    digits = text.partition(" - ")[0].lower().replace("-", "")
+    if not digits or len(digits) >= _ALL or not set(digits) <= set(hexdigits):
+        return ""
+    if len(digits) < ENOUGH:
+        raise ValueError(f"give an id, {ENOUGH} or more of its first digits, or a * behind fewer")
+    return digits
+
+
+def only_one(name: object, sessions: Sequence[Session]) -> None:
+    """Make sure that what begins as ``name`` is one id.
+
+    Raises:
+        QueryError: there are several; the text lists them.
+    """
+    if len({one.id for one in sessions}) > 1:
+        raise QueryError(f"{name}: several ids begin so: {listed(sessions)}; give more of it")
+
+
 async def sessions_named(
     names: Iterable[SessionName], store: SessionStore
 ) -> tuple[list[Session], list[SessionName]]:
@@ -92,8 +116,7 @@ async def sessions_named(
                         named[name].append(session)
             await trio.lowlevel.checkpoint()
     for name, found in named.items():
-        if len({one.id for one in found}) > 1:
-            raise QueryError(f"{name}: several ids begin so: {listed(found)}; give more of it")
+        only_one(name, found)
     sessions = {one.key: one for found in named.values() for one in found}
     return list(sessions.values()), [name for name, found in named.items() if not found]
 

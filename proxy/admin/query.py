@@ -11,7 +11,9 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from operator import itemgetter
+from string import hexdigits
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from proxy.settings import meant
@@ -62,8 +64,7 @@ def tests(listing: Listing[T], fields: Mapping[str, str], now: float) -> list[Te
         if len(value) > _LONGEST:
             raise QueryError(f"{name}: longer than {_LONGEST} characters")
         if name == "session":
-            # Incidents, the log and the audit log say the owner's digest behind it.
-            value = value.partition(" - ")[0]
+            value = _id(value)
         if name in listing.texts:
             made.append(_text_test(listing.texts[name], value))
         elif name in listing.ages:
@@ -77,6 +78,23 @@ def tests(listing: Listing[T], fields: Mapping[str, str], now: float) -> list[Te
             hint = meant.asked(meant.closest(name, known, _LIKE))
             raise QueryError(f"{name}: no such filter; there are {', '.join(known)}{hint}")
     return made
+
+
+def as_written(digits: str) -> str:
+    """The digits of an id, or the first of them, with a ``-`` where people write one."""
+    parts = (digits[at:to] for at, to in pairwise((0, 8, 12, 16, 20, 32)))
+    return "-".join(part for part in parts if part)
+
+
+def _id(text: str) -> str:
+    """A filter for an id as ids are listed, however it is written; it may have a ``*`` behind."""
+    # Incidents, the log and the audit log say the owner's digest behind it.
+    text = text.partition(" - ")[0]
+    known = text.rstrip("*")
+    digits = known.replace("-", "").lower()
+    if not 0 < len(digits) <= 32 or not set(digits) <= set(hexdigits):
+        return text
+    return as_written(digits) + text[len(known) :]
 
 
 def _none_of(name: str, known: Iterable[str]) -> str:

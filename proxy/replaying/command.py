@@ -64,7 +64,7 @@ def _rules(path: str, cluster: str | None) -> Any:  # noqa: ANN401 - Rules
     layer = of_file(Path(path))
     if layer.problems:
         raise ConfigError(list(layer.problems))
-    clusters = layer.data.get("cluster")
+    clusters: Any = layer.data.get("cluster")
     tables, place = layer.data, ""
     # Rules that are no cluster's are asked about the events of whichever is meant.
     several, plain = isinstance(clusters, list), "policies" in layer.data

@@ -163,8 +163,10 @@ def _kill(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
         sure = sure_of(seen["matched"])
         if options.dry_run or not seen["matched"] or not _sure(sure):
             return 0
-        if options.sessions and len(seen["sessions"]) == seen["matched"]:
+        named = options.sessions or pattern.keys() == {"session"}
+        if named and len(seen["sessions"]) == seen["matched"]:
             # Those, whoever else's id begins so by now.
+            wanted.pop("patterns", None)
             wanted["sessions"] = [
                 {name: row[name] for name in ("session", "uid")} for row in seen["sessions"]
             ]

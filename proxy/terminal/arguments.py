@@ -46,7 +46,8 @@ FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
     "driver": ("NAME", "the driver's name", None),
     "client": ("HOST", "where they come from", ("sessions", "transactions", "cursors",
                                                  "connections", "incidents", "kill", "top")),
-    "session": ("UUID", "the session's id; in a listing its first digits are enough",
+    "session": ("UUID", "the session's id, or how it begins: in a listing any digits, to kill 8 or "
+                "more that are no other's",
                 ("sessions", "transactions", "cursors", "kill")),
     "state": ("STATES", "{states}; several with commas between them", None),
     "namespace": ("DB.COLL", "which namespace; * stands for anything", ("namespaces",)),

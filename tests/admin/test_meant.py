@@ -34,6 +34,7 @@ BOB = user_digest("bob", "admin")
         ({"patterns": [{"owner": ["a"]}]}, "patterns: owner has to be"),
         ({"patterns": [{"ownr": "a"}]}, "ownr: no such filter"),
         ({"patterns": [{"limit": 5}]}, "limit: no such filter"),
+        ({"patterns": [{"session": "1234567"}]}, "session: give an id, 8 or more of its first"),
         ({"sessions": "x"}, "sessions: has to be a list"),
         ({"sessions": [""]}, "sessions: each has to be a UUID"),
         ({"sessions": [None]}, "sessions: each has to be a UUID"),
@@ -88,3 +89,27 @@ async def test_what_is_named_and_matches_several_patterns_is_meant_once() -> Non
         _, seen = await client.kill(document)
         assert seen["matched"] == 3
         assert [row["session"][-1] for row in seen["sessions"]] == ["2", "1", "3"]
+
+
+async def test_a_pattern_may_name_a_session_by_how_its_id_begins_if_no_other_does() -> None:
+    state = FakeState()
+    for number in (0x1A2B3C4D05 << 88, 0x1A2B3C4D06 << 88):
+        state.add(number)
+        state.add(number, "bob@admin")
+    async with asking(state) as client:
+        for named, matched in (
+            ("1a2b3c4d05", 2),
+            ("1A2B3C4D-06", 2),
+            (f"{UUID(int=0x1A2B3C4D06 << 88)} - digest", 2),
+            (UUID(int=0x1A2B3C4D06 << 88).hex, 2),
+            ("1a2b3c4d*", 4),
+            ("1a2b3c4d07", 0),
+        ):
+            status, seen = await client.kill({"patterns": [{"session": named}]})
+            assert (status, seen["matched"]) == (200, matched), named
+        one = {"session": "1a2b3c4d05", "owner": "bob@admin"}
+        _, seen = await client.kill({"patterns": [one]})
+        assert [row["owner"] for row in seen["sessions"]] == ["bob@admin"]
+        status, problem = await client.kill({"patterns": [{"session": "1a2b3c4d"}]})
+        assert status == 400
+        assert "1a2b3c4d: several ids begin so: 1a2b3c4d-0500-" in str(problem)

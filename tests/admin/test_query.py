@@ -44,7 +44,8 @@ def item(name: str, size: int = 1, since: float = 0.0, **more: Any) -> Item:
 def test_a_session_is_found_as_incidents_say_it() -> None:
     store = SessionStore()
     session = store.use(LogicalSessionId(bytes(16), bytes(32)), 0.0)
-    for said in (str(session.key), str(session.key)[:36]):
+    begun = ("00000000*", "0000000000000*", "00000000-0000-0*")
+    for said in (str(session.key), str(session.key)[:36], "0" * 32, *begun):
         [test] = read_query(session_listing(store), {"session": said}, 0.0).tests
         assert test(session)
 

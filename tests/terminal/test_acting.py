@@ -159,3 +159,9 @@ def test_sessions_that_were_shown_are_killed_whoever_else_s_id_begins_so_by_now(
     with standing_in({"kill": [shown, done]}) as there:
         assert run(there, "kill", ID[:8]) == 0
         assert there.asked[1][3]["sessions"] == [{"session": ID, "uid": "ab" * 32}]
+    monkeypatch.setattr(sys, "stdin", Typing("y\n"))
+    with standing_in({"kill": [shown, done]}) as there:
+        assert run(there, "kill", "--session", ID[:8]) == 0
+        assert there.asked[0][3]["patterns"] == [{"session": ID[:8]}]
+        assert there.asked[1][3]["sessions"] == [{"session": ID, "uid": "ab" * 32}]
+        assert "patterns" not in there.asked[1][3]

@@ -14,6 +14,11 @@ _SCHEMA: Final = 39
 
 DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 
+#: The columns of a table that say where it is, and the same in the legend of a line: which proxy,
+#: and which of its clusters, if it has several.
+COLUMNS: Final = ("instance", "cluster")
+PLACE: Final = "{{instance}} {{cluster}}"
+
 Json = dict[str, Any]
 
 
@@ -240,7 +245,7 @@ def _panel(panel: Panel) -> Json:
         "type": panel.kind,
         "title": panel.title,
         "description": panel.help,
-        "links": _page_link(panel.page) if panel.page else [],
+        "links": [] if panel.kind == "table" or not panel.page else _page_link(panel.page),
         "datasource": DATASOURCE,
         "targets": [
             {
@@ -254,7 +259,7 @@ def _panel(panel: Panel) -> Json:
             }
             for number, query in enumerate(panel.queries)
         ],
-        "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
+        "fieldConfig": {"defaults": _defaults(panel), "overrides": _overrides(panel)},
         "options": _options(panel),
         "transformations": _transformations(panel),
     }
@@ -267,6 +272,23 @@ def _page_link(view: str) -> list[Json]:
             "title": "On the page of the proxy (choose one above)",
             "url": f"http://${{instance:raw}}/#{view}",
             "targetBlank": True,
+        }
+    ]
+
+
+def _overrides(panel: Panel) -> list[Json]:
+    """In a table each row leads to its own proxy."""
+    if panel.kind != "table" or not panel.page:
+        return []
+    link = {
+        "title": "On the page of this proxy",
+        "url": f"http://${{__value.raw}}/#{panel.page}",
+        "targetBlank": True,
+    }
+    return [
+        {
+            "matcher": {"id": "byName", "options": "instance"},
+            "properties": [{"id": "links", "value": [link]}],
         }
     ]
 

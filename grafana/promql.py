@@ -13,6 +13,9 @@ CHOSEN: Final = 'job=~"$job", instance=~"$instance"'
 #: The clusters that are chosen. All of them are also the only one of a proxy, which has no label.
 _CLUSTERS: Final = 'cluster=~"$cluster"'
 
+#: The labels of where something is, beside those of who it is.
+WHERE: Final = "instance, cluster"
+
 #: What a process has for all its clusters together.
 OF_PROCESS: Final = frozenset(
     {
@@ -62,6 +65,11 @@ def total(name: str, by: str = "", **labels: str) -> str:
 def highest(name: str, by: str = "", *matchers: str) -> str:
     """A gauge of the proxy where it is highest."""
     return f"max{_by(by)} ({of(name, *matchers)})"
+
+
+def growth(name: str, by: str, period: str = "15m") -> str:
+    """How much larger a gauge is than some time ago."""
+    return f"sum{_by(by)} (delta({of(name)}[{period}]))"
 
 
 def quantile(share: float, name: str, by: str = "") -> str:

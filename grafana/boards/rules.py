@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.panels import Dashboard, Query, Row, number, series, table
-from grafana.promql import highest, increase, instead, most, of, rate, top
+from grafana.panels import COLUMNS, PLACE, Dashboard, Query, Row, number, series, table
+from grafana.promql import WHERE, highest, increase, instead, most, of, rate, top
 
 BOARD: Final = Dashboard(
     "mongo-session-proxy-rules",
@@ -58,14 +58,15 @@ BOARD: Final = Dashboard(
                         most(
                             highest(
                                 "incident_last_timestamp_seconds",
-                                "kind, user, application, driver",
+                                f"{WHERE}, kind, user, application, driver",
                                 'rule=""',
                             )
                         ),
                     )
                     + " * 1000",
-                    ("kind", "user", "application", "driver"),
+                    (*COLUMNS, "kind", "user", "application", "driver"),
                     "when",
+                    page="incidents",
                     unit="dateTimeAsIso",
                 ),
                 series(
@@ -87,7 +88,7 @@ BOARD: Final = Dashboard(
                             most(
                                 highest(
                                     "incident_last_timestamp_seconds",
-                                    "rule, kind, user, application, driver",
+                                    f"{WHERE}, rule, kind, user, application, driver",
                                     'rule!=""',
                                 )
                             ),
@@ -96,8 +97,9 @@ BOARD: Final = Dashboard(
                         ),
                     )
                     + " * 1000",
-                    ("rule", "kind", "user", "application", "driver"),
+                    (*COLUMNS, "rule", "kind", "user", "application", "driver"),
                     "when",
+                    page="incidents",
                     unit="dateTimeAsIso",
                 ),
                 series(
@@ -119,14 +121,15 @@ BOARD: Final = Dashboard(
                     top(
                         20,
                         instead(
-                            "sum by (decision, rule, user, application)"
+                            f"sum by ({WHERE}, decision, rule, user, application)"
                             f" (increase({of('user_refusals_total')}[$__range])) > 0",
                             "decision",
                             reported="would be refused",
                         ),
                     ),
-                    ("decision", "rule", "user", "application"),
+                    (*COLUMNS, "decision", "rule", "user", "application"),
                     "times in the range",
+                    page="incidents",
                 ),
                 series(
                     "Refusals by user over time",
@@ -134,14 +137,41 @@ BOARD: Final = Dashboard(
                         top(
                             10,
                             rate(
-                                "user_refusals_total", "rule, user, application", decision="refused"
+                                "user_refusals_total",
+                                f"{WHERE}, rule, user, application",
+                                decision="refused",
                             ),
                         ),
-                        "{{user}} {{application}} {{rule}}",
+                        f"{{{{user}}}} {{{{application}}}} {{{{rule}}}} {PLACE}",
                     ),
                     unit="ops",
                     width=12,
                     page="incidents",
+                ),
+                table(
+                    "Which bound, and since when",
+                    top(
+                        20,
+                        instead(
+                            most(
+                                highest(
+                                    "refusal_first_timestamp_seconds",
+                                    f"{WHERE}, decision, rule, bound, limit, user, application",
+                                )
+                            ),
+                            "decision",
+                            reported="would be refused",
+                        ),
+                    )
+                    + " * 1000",
+                    (*COLUMNS, "decision", "rule", "bound", "limit", "user", "application"),
+                    "since",
+                    unit="dateTimeAsIso",
+                    width=24,
+                    page="incidents",
+                    help="The rule's setting that the latest refusal was about, with its value, and"
+                    " when the first one was. Without a bound the rule has none. The page says the"
+                    " reason.",
                 ),
                 table(
                     "Rules in force",

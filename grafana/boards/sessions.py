@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.panels import Dashboard, Query, Row, number, series, table
-from grafana.promql import highest, increase, most, of, rate, top, total
+from grafana.panels import COLUMNS, PLACE, Dashboard, Query, Row, number, series, table
+from grafana.promql import WHERE, growth, highest, increase, most, of, rate, top, total
 
 BOARD: Final = Dashboard(
     "mongo-session-proxy-sessions",
@@ -76,8 +76,14 @@ BOARD: Final = Dashboard(
             (
                 series(
                     "By owner",
-                    Query(top(10, total("owner_live_sessions", "owner")), "{{owner}}"),
-                    Query(top(10, total("owner_sessions", "owner")), "{{owner}} known"),
+                    Query(
+                        top(10, total("owner_live_sessions", f"{WHERE}, owner")),
+                        f"{{{{owner}}}} {PLACE}",
+                    ),
+                    Query(
+                        top(10, total("owner_sessions", f"{WHERE}, owner")),
+                        f"{{{{owner}}}} {PLACE} known",
+                    ),
                     page="groups",
                     help="Without a name: nobody was authenticated. Known are those, too, that were"
                     " ended or killed.",
@@ -85,73 +91,80 @@ BOARD: Final = Dashboard(
                 series(
                     "By application",
                     Query(
-                        top(10, total("application_live_sessions", "application")),
-                        "{{application}}",
+                        top(10, total("application_live_sessions", f"{WHERE}, application")),
+                        f"{{{{application}}}} {PLACE}",
                     ),
                     Query(
-                        top(10, total("application_sessions", "application")),
-                        "{{application}} known",
+                        top(10, total("application_sessions", f"{WHERE}, application")),
+                        f"{{{{application}}}} {PLACE} known",
                     ),
                 ),
                 series(
                     "By driver",
                     Query(
-                        top(10, total("driver_sessions", "driver, driver_version")),
-                        "{{driver}} {{driver_version}}",
+                        top(10, total("driver_sessions", f"{WHERE}, driver, driver_version")),
+                        f"{{{{driver}}}} {{{{driver_version}}}} {PLACE}",
                     ),
                 ),
                 table(
                     "Owners near their budget",
-                    top(10, most(f"max by (owner) ({of('owner_budget_used_ratio')})")),
-                    ("owner",),
+                    top(10, most(highest("owner_budget_used_ratio", f"{WHERE}, owner"))),
+                    (*COLUMNS, "owner"),
                     "budget used",
+                    page="groups?sort=-budget_used",
                     unit="percentunit",
                     width=8,
                     help="Of the bound that is theirs, by session_budget.bounds too.",
                 ),
                 table(
                     "Applications near their budget",
-                    top(10, most(f"max by (application) ({of('application_budget_used_ratio')})")),
-                    ("application",),
+                    top(
+                        10,
+                        most(highest("application_budget_used_ratio", f"{WHERE}, application")),
+                    ),
+                    (*COLUMNS, "application"),
                     "budget used",
+                    page="groups?sort=-budget_used",
                     unit="percentunit",
                     width=8,
                 ),
                 table(
                     "Growing applications",
                     top(
-                        10, most(f"sum by (application) (delta({of('application_sessions')}[15m]))")
+                        10,
+                        most(growth("application_sessions", f"{WHERE}, application")),
                     ),
-                    ("application",),
+                    (*COLUMNS, "application"),
                     "more than 15 minutes ago",
+                    page="groups",
                     width=8,
                     help="An application that starts sessions and does not end them stands on top"
                     " here.",
                 ),
                 table(
                     "Largest groups",
-                    top(20, most(total("group_sessions", "owner, application, driver"))),
-                    ("owner", "application", "driver"),
+                    top(20, most(total("group_sessions", f"{WHERE}, owner, application, driver"))),
+                    (*COLUMNS, "owner", "application", "driver"),
                     "sessions",
+                    page="groups",
                     help="An estimate for owners with more than a thousand.",
                 ),
                 table(
                     "Growing groups",
                     top(
                         20,
-                        most(
-                            "sum by (owner, application, driver)"
-                            f" (delta({of('group_sessions')}[15m]))"
-                        ),
+                        most(growth("group_sessions", f"{WHERE}, owner, application, driver")),
                     ),
-                    ("owner", "application", "driver"),
+                    (*COLUMNS, "owner", "application", "driver"),
                     "more than 15 minutes ago",
+                    page="groups",
                 ),
                 table(
                     "Growing owners",
-                    top(10, most(f"sum by (owner) (delta({of('owner_sessions')}[15m]))")),
-                    ("owner",),
+                    top(10, most(growth("owner_sessions", f"{WHERE}, owner"))),
+                    (*COLUMNS, "owner"),
                     "more than 15 minutes ago",
+                    page="groups",
                     width=8,
                 ),
             ),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.panels import Dashboard, Query, Row, number, series, table
-from grafana.promql import highest, most, quantile, rate, top, total
+from grafana.panels import COLUMNS, PLACE, Dashboard, Query, Row, number, series, table
+from grafana.promql import WHERE, highest, most, quantile, rate, top, total
 
 BOARD: Final = Dashboard(
     "mongo-session-proxy-transactions",
@@ -38,19 +38,26 @@ BOARD: Final = Dashboard(
                 table(
                     "Idle transactions",
                     top(
-                        10, most(highest("transaction_idle_seconds", "owner, application, driver"))
+                        10,
+                        most(
+                            highest(
+                                "transaction_idle_seconds", f"{WHERE}, owner, application, driver"
+                            )
+                        ),
                     ),
-                    ("owner", "application", "driver"),
+                    (*COLUMNS, "owner", "application", "driver"),
                     "waits for",
+                    page="transactions?sort=-idle",
                     unit="s",
                     help="Whose open transactions wait for their clients: they hold locks and"
                     " snapshots all the while.",
                 ),
                 table(
                     "Open transactions by owner",
-                    top(10, most(total("owner_open_transactions", "owner"))),
-                    ("owner",),
+                    top(10, most(total("owner_open_transactions", f"{WHERE}, owner"))),
+                    (*COLUMNS, "owner"),
                     "open",
+                    page="transactions",
                 ),
             ),
         ),
@@ -60,20 +67,27 @@ BOARD: Final = Dashboard(
                 series(
                     "Idle transactions by owner",
                     Query(
-                        top(10, highest("transaction_idle_seconds", "owner, application")),
-                        "{{owner}} {{application}}",
+                        top(
+                            10, highest("transaction_idle_seconds", f"{WHERE}, owner, application")
+                        ),
+                        f"{{{{owner}}}} {{{{application}}}} {PLACE}",
                     ),
                     unit="s",
                     page="transactions?sort=-idle",
                 ),
                 series(
                     "Transactions by owner",
-                    Query(top(10, total("owner_open_transactions", "owner")), "{{owner}}"),
+                    Query(
+                        top(10, total("owner_open_transactions", f"{WHERE}, owner")),
+                        f"{{{{owner}}}} {PLACE}",
+                    ),
                     page="transactions",
                 ),
                 series(
                     "Cursors by owner",
-                    Query(top(10, total("owner_cursors", "owner")), "{{owner}}"),
+                    Query(
+                        top(10, total("owner_cursors", f"{WHERE}, owner")), f"{{{{owner}}}} {PLACE}"
+                    ),
                     page="cursors",
                 ),
             ),

@@ -213,6 +213,13 @@ class _Reading:
                 {tuple(who): count for who, count in telemetry.refusals.most(TOP_REFUSED).items()},
             )
         )
+        self._page.gauge(
+            "refusal_first_timestamp_seconds",
+            "Since when somebody is refused, or would be (reported), and by which bound it was"
+            f" last; the {MOST_INCIDENTS} latest.",
+            ("decision", "rule", "user", "application", "bound", "limit"),
+            telemetry.refusals.bounds(MOST_INCIDENTS),
+        )
 
 
 def read_process(sources: ProcessSources, page: Page) -> Iterator[None]:

@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from proxy.logs import SELDOM_SECONDS
+from proxy.observe.labels import clean
 
 if TYPE_CHECKING:
     from proxy.observe.labels import Incident
@@ -132,13 +133,29 @@ class Refusals:
 
     def row(self, whose: Whose) -> dict[str, Any]:
         """What all processes know of it, as part of a row; nothing where that was forgotten."""
+        whole = self._whole(whose)
+        return whole.row() if whole.count else {}
+
+    def bounds(self, count: int) -> dict[tuple[str, ...], float]:
+        """The latest of what a rule or the proxy has decided, each with the bound and its limit;
+        the values are when it was first."""
+        known = set(self._own).union(*self._elsewhere.values())
+        whole = [(one, self._whole(one)) for one in known if one.rule]
+        found: dict[tuple[str, ...], float] = {}
+        for one, account in nlargest(count, whole, key=lambda pair: pair[1].last):
+            bound, limit = account.latest.get("bound"), account.latest.get("limit")
+            found[(*one, clean(bound or ""), clean(_text(limit)))] = account.first
+        return found
+
+    def _whole(self, whose: Whose) -> Account:
+        """What all processes know of it."""
         whole = Account(0.0)
         if whose in self._own:
             whole.add(self._own[whose].plain())
         for said in self._elsewhere.values():
             if whose in said:
                 whole.add(said[whose])
-        return whole.row() if whole.count else {}
+        return whole
 
     def most(self, count: int) -> dict[Whose, int]:
         """How often all processes have refused or reported: the accounts with most."""
@@ -157,6 +174,11 @@ class Refusals:
         if len(self._own) > self._most:
             del self._own[next(iter(self._own))]
         return account
+
+
+def _text(limit: float | str | None) -> str:
+    """A bound's value; rules of one's own may have others than numbers."""
+    return f"{limit:.10g}" if isinstance(limit, int | float) else limit or ""
 
 
 def time_of_day(seconds: float) -> str:

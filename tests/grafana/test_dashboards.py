@@ -92,7 +92,7 @@ def test_panels_are_complete_and_do_not_overlap(name: str) -> None:
             )
     variables = {variable["name"] for variable in document["templating"]["list"]}
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(document)))
-    assert used - {"__rate_interval", "__range", "__all"} <= variables
+    assert used - {"__rate_interval", "__range", "__all", "__value"} <= variables
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -114,9 +114,31 @@ def test_tables_of_who_it_was_are_of_the_whole_range(name: str) -> None:
             assert "$__range" in panel["targets"][0]["expr"], panel["title"]
 
 
+WHOSE = {"owner", "user", "application", "driver"}
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_what_says_who_says_at_which_proxy(name: str) -> None:
+    for panel in panels(name):
+        for target in panel["targets"]:
+            by = [set(one.split(", ")) for one in re.findall(r"by \(([a-z_, ]+)\)", target["expr"])]
+            for labels in by:
+                assert not labels & WHOSE or {"instance", "cluster"} <= labels, panel["title"]
+            if panel["type"] == "timeseries" and any(labels & WHOSE for labels in by):
+                assert "{{instance}}" in target["legendFormat"], panel["title"]
+
+
 def test_panels_lead_to_the_page_of_a_proxy() -> None:
     links = [link["url"] for name in BOARDS for panel in panels(name) for link in panel["links"]]
     assert "http://${instance:raw}/#transactions?sort=-idle" in links
+    for name in BOARDS:
+        for panel in panels(name):
+            for one in panel["fieldConfig"]["overrides"]:
+                assert one["matcher"]["options"] == "instance"
+                assert "instance" in str(panel["transformations"])
+                [link] = one["properties"][0]["value"]
+                links.append(link["url"])
+    assert "http://${__value.raw}/#incidents" in links
     views = {url.partition("#")[2].partition("?")[0] for url in links}
     assert views <= {"groups", "transactions", "cursors", "incidents"}
 

@@ -37,6 +37,26 @@ def test_the_log_has_one_line_in_a_while_for_each_and_few_for_all() -> None:
     assert refusals.may_say(account, 101.0 + SELDOM_SECONDS)
 
 
+def test_bounds_are_the_latest_and_say_since_when() -> None:
+    worker, whole = Refusals(), Refusals()
+    worker.note(SHOP, {"bound": "per_user", "limit": 5})
+    first = worker.told()[0][1][1]
+    whole.hear(0, worker.told())
+    # Sessions that are used as none should be have no rule, and no bound.
+    whole.note(Whose("shared", "", "alice@app", "shop"), {})
+    whole.note(SHOP, {"bound": "bounds[0].per_user", "limit": 1_000_000})
+    assert whole.bounds(20) == {(*SHOP, "bounds[0].per_user", "1000000"): first}
+    for number in range(3):
+        whole.note(SHOP._replace(rule="ownership", user=str(number)), {"bound": None})
+    latest = whole.bounds(2)
+    assert len(latest) == 2
+    assert {one[4:] for one in latest} == {("", "")}
+    whole.note(SHOP, {"bound": "seconds", "limit": 0.5})
+    assert (*SHOP, "seconds", "0.5") in whole.bounds(1)
+    whole.note(SHOP, {"bound": "hours", "limit": "9 to 17"})
+    assert (*SHOP, "hours", "9 to 17") in whole.bounds(1)
+
+
 def test_what_workers_say_adds_up_and_outlives_them() -> None:
     worker, whole = Refusals(), Refusals()
     for number in range(3):

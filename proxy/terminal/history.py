@@ -15,6 +15,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.terminal.client import Trouble
+from proxy.terminal.filtering import written
 from proxy.terminal.printable import counted, fitted, printable, span, warn, width
 from proxy.terminal.stretch import FILTERS
 from proxy.terminal.tables import table
@@ -190,7 +191,15 @@ def _kill(row: Row) -> str:
     number = row.get("sessions", row.get("targets")) or 0
     why = f" ({row['reason']})" if row.get("reason") else ""
     what = counted(number, "session") if row["event"] == "kill" else f"conn {row.get('conn')}"
-    return f"{row.get('command', 'kill')}{by} {row['kind']}: {what}{why}"
+    return f"{row.get('command', 'kill')}{by} {row['kind']}: {what}{_meant(row)}{why}"
+
+
+def _meant(row: Row) -> str:
+    """By which filters an operator said whose sessions to kill, in the words of ``top``."""
+    meant = row.get("meant") or {}
+    named = [f"{meant['sessions']:,} by id"] if meant.get("sessions") else []
+    said = [*map(written, meant.get("patterns", ())), *named]
+    return f", meant were {' or '.join(said)}" if said else ""
 
 
 def _slow(row: Row) -> str:

@@ -201,6 +201,18 @@ WORDS: list[tuple[str, dict[str, Any], str]] = [
         "kill by operator ann done: 3 sessions (0 failed)",
     ),
     (
+        "kill",
+        {
+            **{"kind": "done", "command": "kill", "operator": "ann", "targets": 3},
+            "meant": {
+                "patterns": [{"owner": "a@b", "application": "my shop"}, {"min_idle": "5m"}],
+                "sessions": 2,
+            },
+        },
+        "kill by operator ann done: 3 sessions, meant were owner=a@b application=\"my shop\" or"
+        " min_idle=5m or 2 by id",
+    ),
+    (
         "close",
         {"kind": "done", "command": "close", "operator": None, "conn": 4, "targets": 1},
         "close by an operator done: conn 4",

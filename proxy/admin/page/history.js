@@ -36,6 +36,15 @@ const clock = (time, withDate) => {
 const severalDays = (from, to) => new Date(from).toDateString() !== new Date(to).toDateString();
 const counted = (count, word) => plural(count ?? 0, word);
 
+/* By which filters an operator said whose sessions to kill. */
+function meantBy(row) {
+  const {patterns = [], sessions} = row.meant ?? {};
+  const said = patterns.map((one) => Object.entries(one).map(([name, value]) =>
+    name + "=" + (/\s|^$/.test(value) ? '"' + value + '"' : value)).join(" "));
+  if (sessions) said.push(number(sessions) + " by id");
+  return said.length ? ", meant were " + said.join(" or ") : "";
+}
+
 /* One event in words. */
 function happened(row) {
   const times = row.count > 1 ? " (" + number(row.count) + " times)" : "";
@@ -56,7 +65,7 @@ function happened(row) {
       + row.seconds.toFixed(3) + " s, " + row.upstream_seconds.toFixed(3) + " s upstream: "
       + row.result + (row.comment ? ", comment " + row.comment : ""),
     kill: () => row.command + by + " " + row.kind + ": "
-      + counted(row.sessions ?? row.targets, "session"),
+      + counted(row.sessions ?? row.targets, "session") + meantBy(row) + why,
     sessions_killed: () => "all sessions of " + (row.everybody ? "everybody" : row.user || NOBODY)
       + " killed: " + number(row.sessions),
     topology: () => (row.primary_before && row.primary !== row.primary_before ? "election: " : "")

@@ -307,7 +307,8 @@ class Tracking:
         """The reply has a cursor of another number than the request, 0 for one that is gone."""
         if number:
             opened = CursorId(self._upstream, number)
-            self._store.cursor_opened(opened, operation.session, namespace, now)
+            session, conn = operation.session, self._connection
+            self._store.cursor_opened(opened, session, namespace, now, conn)
         else:
             self._store.cursor_closed(CursorId(self._upstream, operation.cursor))
 

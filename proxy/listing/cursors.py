@@ -24,12 +24,14 @@ _BATCH: Final = 500
 
 
 class OpenCursor(NamedTuple):
-    """A cursor that a session has open; ``namespace`` is ``db.collection``."""
+    """A cursor that a session has open; ``namespace`` is ``db.collection``, and ``connection`` the
+    client's on which it was opened, 0 where that is not known."""
 
     id: CursorId
     namespace: str
     session: Session
     opened: float
+    connection: int = 0
 
 
 def open_cursors(store: SessionStore) -> Iterator[list[OpenCursor]]:
@@ -42,7 +44,8 @@ def open_cursors(store: SessionStore) -> Iterator[list[OpenCursor]]:
                 continue
             for cursor, namespace in activity.cursors.items():
                 opened = store.cursor_opened_at(cursor) or 0.0
-                found.append(OpenCursor(cursor, namespace, session, opened))
+                conn = store.cursor_connection(cursor)
+                found.append(OpenCursor(cursor, namespace, session, opened, conn))
             if len(found) >= _BATCH:
                 yield found
                 found = []
@@ -67,6 +70,7 @@ def cursor_row(cursor: OpenCursor, now: float) -> Row:
         "age_seconds": seconds_since(cursor.opened, now),
         "idle_seconds": idle_seconds(session, now),
         "transaction": session.state is State.IN_PROGRESS,
+        "conn": cursor.connection or None,
     }
 
 
@@ -80,6 +84,7 @@ CURSORS: Final[Listing[OpenCursor]] = Listing(
         "session": lambda cursor: uuid_text(cursor.session.id),
         "namespace": lambda cursor: cursor.namespace,
         "upstream": lambda cursor: cursor.id.upstream,
+        "conn": lambda cursor: str(cursor.connection or ""),
     },
     words=lambda cursor: [str(cursor.id.id)],
     states={

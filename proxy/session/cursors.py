@@ -11,24 +11,26 @@ if TYPE_CHECKING:
 # Not Final, as tests set it.
 MOST_OF_SESSION = 1_000
 
-#: And of all sessions together; each takes some 600 bytes.
+#: And of all sessions together; each takes some 700 bytes.
 DEFAULT_MAX_CURSORS: Final = 200_000
 
 
 class OpenCursors:
-    """Which session has opened a cursor, and when; in the order in which they were opened.
+    """Which session has opened a cursor, when, and on which connection; in the order in which they
+    were opened.
 
     Where there are too many, whoever has the most loses their oldest: nobody can have another
     owner's cursors forgotten, and with that what is refused to those who do not own them, but by
     having fewer than that one.
     """
 
-    __slots__ = ("_by_count", "_of_owner", "_opened", "_sessions", "_top", "most")
+    __slots__ = ("_by_count", "_connections", "_of_owner", "_opened", "_sessions", "_top", "most")
 
     def __init__(self, most: int = DEFAULT_MAX_CURSORS) -> None:
         self.most = most
         self._sessions: dict[CursorId, Session] = {}
         self._opened: dict[CursorId, float] = {}
+        self._connections: dict[CursorId, int] = {}
         self._of_owner: dict[Owner, dict[CursorId, None]] = {}
         #: Owners by how many they have, and the most that any has.
         self._by_count: dict[int, dict[Owner, None]] = {}
@@ -44,6 +46,10 @@ class OpenCursors:
     def opened_at(self, cursor: CursorId) -> float | None:
         """When it was opened; None for one that is not known."""
         return self._opened.get(cursor)
+
+    def connection(self, cursor: CursorId) -> int:
+        """The number of the client connection that it was opened on; 0 where that is not known."""
+        return self._connections.get(cursor, 0)
 
     def oldest(self) -> float | None:
         """When the one that is open for longest was opened."""
@@ -62,10 +68,11 @@ class OpenCursors:
             return None
         return next(iter(self._of_owner[next(iter(self._by_count[self._top]))]))
 
-    def add(self, cursor: CursorId, session: Session, now: float) -> None:
+    def add(self, cursor: CursorId, session: Session, now: float, connection: int = 0) -> None:
         """Note one that is not known."""
         self._sessions[cursor] = session
         self._opened[cursor] = now
+        self._connections[cursor] = connection
         owner = session.owner
         own = self._of_owner.get(owner)
         if own is None:
@@ -78,7 +85,7 @@ class OpenCursors:
         session = self._sessions.pop(cursor, None)
         if session is None:
             return None
-        del self._opened[cursor]
+        del self._opened[cursor], self._connections[cursor]
         owner = session.owner
         own = self._of_owner[owner]
         del own[cursor]

@@ -177,6 +177,10 @@ class SessionIndex:
         """When an open cursor was opened; None for one that is not known."""
         return self._cursors.opened_at(cursor)
 
+    def cursor_connection(self, cursor: CursorId) -> int:
+        """The number of the client connection that opened it; 0 for one that is not known."""
+        return self._cursors.connection(cursor)
+
     def open_cursors(self) -> int:
         """How many cursors are open."""
         return len(self._cursors)

@@ -271,8 +271,11 @@ class SessionStore(ExpiringStore):
                 session.last_use = now
         self._settle(session)
 
-    def cursor_opened(self, cursor: CursorId, session: Session, namespace: str, now: float) -> None:
-        """Note a cursor that a reply has left open; ``namespace`` is ``db.collection``."""
+    def cursor_opened(
+        self, cursor: CursorId, session: Session, namespace: str, now: float, connection: int = 0
+    ) -> None:
+        """Note a cursor that a reply on ``connection`` has left open; ``namespace`` is
+        ``db.collection``."""
         if self.cursor_session(cursor) is not None:
             self.cursor_closed(cursor)
         if session not in self.with_id(session.id):
@@ -285,7 +288,7 @@ class SessionStore(ExpiringStore):
         if activity is None:
             activity = self._make_busy(session)
         activity.cursors[cursor] = namespace
-        self._cursors.add(cursor, session, now)
+        self._cursors.add(cursor, session, now, connection)
 
     def cursor_used(self, cursor: CursorId, now: float) -> Session | None:
         """Note a getMore, which is a use of the session that opened the cursor."""

@@ -22,7 +22,7 @@ FILTERS: Final[Mapping[str, tuple[str, ...]]] = {
     "sessions": (*_ANYWHERE, *_SESSIONS, "uid"),
     "groups": (*_ANYWHERE, "owner", "state"),
     "transactions": (*_ANYWHERE, *_SESSIONS, "uid", "upstream"),
-    "cursors": (*_ANYWHERE, *_SESSIONS, "namespace", "upstream"),
+    "cursors": (*_ANYWHERE, *_SESSIONS, "namespace", "upstream", "conn"),
     "connections": (*_ANYWHERE, "user", "client", "state", "upstream", "conn"),
     "namespaces": ("text", "cluster", "namespace", "kind"),
     "incidents": (*_ANYWHERE, "user", "client"),

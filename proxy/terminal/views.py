@@ -240,6 +240,7 @@ VIEWS: Final[Mapping[str, View]] = {
                 Column("OPEN FOR", _span("age_seconds"), "age", right=True, keep=7),
                 Column("IDLE", _idle, "idle", right=True, keep=6),
                 Column("UPSTREAM", _text("upstream"), keep=2),
+                Column("CONN", _text("conn"), right=True, keep=3),
                 Column("CURSOR", _text("cursor"), right=True, keep=4),
                 _SESSION,
             ),

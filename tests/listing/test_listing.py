@@ -119,7 +119,7 @@ def test_an_open_transaction_and_its_cursors() -> None:
     session = use(store, 1, 10.0)
     transact(store, session, 12.0)
     use(store, 2, 10.0)
-    store.cursor_opened(CursorId("db:1", 2**62 + 1), session, "shop.orders", 13.0)
+    store.cursor_opened(CursorId("db:1", 2**62 + 1), session, "shop.orders", 13.0, 9)
     ((found,),) = listing.open_transactions(store)
     row = listing.transaction_row(found, 20.0)
     assert (row["age_seconds"], row["idle_seconds"], row["statements"]) == (8.0, 8.0, 1)
@@ -127,7 +127,8 @@ def test_an_open_transaction_and_its_cursors() -> None:
     ((cursor,),) = listing.open_cursors(store)
     row = listing.cursor_row(cursor, 20.0)
     assert (row["cursor"], row["namespace"]) == (str(2**62 + 1), "shop.orders")
-    assert (row["age_seconds"], row["transaction"]) == (7.0, True)
+    assert (row["age_seconds"], row["transaction"], row["conn"]) == (7.0, True, 9)
+    assert listing.CURSORS.texts["conn"](cursor) == "9"
 
 
 def test_what_has_something_open_comes_first() -> None:

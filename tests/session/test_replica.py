@@ -491,6 +491,20 @@ def test_a_cursor_that_another_process_has_read_to_its_end_is_open_nowhere(order
     assert fleet.stores[0].open_cursors() == 1
 
 
+def test_on_which_connection_a_cursor_was_opened_is_known_everywhere() -> None:
+    fleet = Fleet(3)
+    session = fleet.stores[0].use(KEYS[0], 1.0, "alice@app", SHOP)
+    assert session is not None
+    cursor = CursorId(UPSTREAM, 1)
+    fleet.stores[0].cursor_opened(cursor, session, "app.c", 2.0, 9)
+    fleet.talk()
+    everywhere = (fleet.hub, *fleet.stores)
+    assert [store.cursor_connection(cursor) for store in everywhere] == [9] * 4
+    fleet.stores[0].cursor_closed(cursor)
+    fleet.talk()
+    assert [store.cursor_connection(cursor) for store in everywhere] == [0] * 4
+
+
 def test_of_cursors_that_nobody_has_told_of_the_latest_are_remembered() -> None:
     store = SharedStore()
     for number in range(10_003):

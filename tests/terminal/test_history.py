@@ -209,7 +209,7 @@ WORDS: list[tuple[str, dict[str, Any], str]] = [
                 "sessions": 2,
             },
         },
-        "kill by operator ann done: 3 sessions, meant were owner=a@b application=\"my shop\" or"
+        'kill by operator ann done: 3 sessions, meant were owner=a@b application="my shop" or'
         " min_idle=5m or 2 by id",
     ),
     (

@@ -162,10 +162,10 @@ const VIEWS = {
       column("Namespace", (r) => r.namespace, "namespace", {rank: 2}),
       lasting("Open for", (r) => r.age_seconds, "age", {rank: 3}),
       lasting("Idle", (r) => r.idle_seconds, "idle", {rank: 4}),
-      UPSTREAM, column("Cursor", (r) => r.cursor, null, {mono: true, rank: 9}),
-      SESSION],
+      UPSTREAM, {...CONN, tip: "The number of the connection that has opened it", rank: 8},
+      column("Cursor", (r) => r.cursor, null, {mono: true, rank: 9}), SESSION],
     more: (r) => [["uid", r.uid]],
-    links: (r) => [theSession(r), ...theirs(r)],
+    links: (r) => [theSession(r), ...theConnection(r), ...theirs(r)],
     empty: "No cursor is open.",
   },
   connections: {

@@ -92,6 +92,26 @@ def functions_that_keep(tree: ast.Module) -> Iterator[str]:
                     yield f"{node.lineno}: {node.name}"
 
 
+def tuples_of_floats_read_early(tree: ast.Module) -> Iterator[str]:
+    """A constant whose type is found to be a tuple of so many floats is unset outside of functions:
+    the program does not start. One of ``Final[tuple[float, ...]]`` is there."""
+    made = {
+        ast.unparse(node.target)
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign)
+        and ast.unparse(node.annotation) == "Final"
+        and isinstance(node.value, ast.Tuple)
+        and any(isinstance(getattr(one, "value", None), float) for one in node.value.elts)
+    }
+    for statement in tree.body:
+        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
+                    name = ast.unparse(node).partition(".")[0]
+                    if name in made:
+                        yield f"{node.lineno}: {name}"
+
+
 def heirs_of_abstract_classes(tree: ast.Module) -> Iterator[str]:
     """A class does not get a registry of its own: everything of the base is an instance of it."""
     abstract = {
@@ -189,6 +209,7 @@ def test_no_class_of_what_stays_python_has_a_compiled_base() -> None:
         fields_of_absent_types,
         functions_that_keep,
         heirs_of_abstract_classes,
+        tuples_of_floats_read_early,
     ],
 )
 def test_the_compiler_follows(rule, module: str) -> None:
@@ -211,6 +232,10 @@ def test_the_compiler_follows(rule, module: str) -> None:
         (
             heirs_of_abstract_classes,
             "from collections.abc import Set\nclass C(Set[int]): pass",
+        ),
+        (
+            tuples_of_floats_read_early,
+            "A: Final = (0.5, 1.0)\nB: Final = tuple(map(str, A))",
         ),
         (
             fields_of_absent_types,

@@ -119,6 +119,9 @@ class Watching:
     def login_failed(self, command: str, claimed: str, reason: str, desk: Desk) -> None:
         self.seen.append(("login failed", command, claimed, reason))
 
+    def crowded(self, error: CommandError, now: float, desk: Desk) -> None:
+        self.seen.append(("crowded", error.code))
+
     def killed(self, own: int, others: int) -> None:
         self.seen.append(("killed", own, others))
 

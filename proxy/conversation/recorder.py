@@ -83,6 +83,9 @@ class Recorder(Protocol):
     def login_failed(self, command: str, claimed: str, reason: str, desk: Asker) -> None:
         """Upstream, or the proxy in its place, let nobody in who claimed to be ``claimed``."""
 
+    def crowded(self, error: CommandError, now: float, desk: Asker) -> None:
+        """A connection is one too many in use: what is asked on it is refused, for now."""
+
     def killed(self, own: int, others: int) -> None:
         """A kill is done: so many sessions of the caller's own and of others, that are known."""
 

@@ -159,6 +159,12 @@ class DecisionRecorder:
             self._flight.happened("login_failed", {"reason": reason}, claimed, desk.origin)
         self._write(desk, command, "failed", reason, rule=None, targets=None, more=more)
 
+    def crowded(self, error: CommandError, now: float, desk: Asker) -> None:
+        """Write down that a connection is one too many in use, which the log has as such."""
+        who = desk.identity.name, desk.origin
+        incident = self._telemetry.rule_incident(ITSELF, "refused", *who, now)
+        self._account(incident, error, "refused", "", now, desk, None, quiet=True)
+
     def killed(self, own: int, others: int) -> None:
         """Count sessions that a command killed."""
         self._telemetry.killed("owner", own)
@@ -202,6 +208,8 @@ class DecisionRecorder:
         desk: Asker,
         lsid: LogicalSessionId | None,
         subject: Subject | None = None,
+        *,
+        quiet: bool = False,
     ) -> None:
         """Keep account of a refusal or a report, write it down, and say it unless it was lately."""
         name, value = ("", None) if error.bound is None else error.bound
@@ -239,7 +247,8 @@ class DecisionRecorder:
                 **about(subject),
             ),
         )
-        self._say(incident, account, now)
+        if not quiet:
+            self._say(incident, account, now)
 
     def _where(self, desk: Asker, lsid: LogicalSessionId | None) -> dict[str, Any]:
         """On which connection it was, and about which session."""

@@ -181,7 +181,7 @@ class Connection(Asking):
         if self._say is None:
             self._greet(self._log.info)
         assert self._conversation is not None
-        return self._membership.join(self.peer, self._conversation.desk.identity.name)
+        return self._membership.join(self.peer, self._conversation.desk)
 
     async def _arrive(self) -> Transport | str:
         """The client, ready to be heard; or why it is not to be."""

@@ -176,7 +176,7 @@ def _over(row: Row) -> str:
 def _decided(row: Row) -> str:
     by = row.get("rule") or "the proxy"
     would = "would be refused" if row["event"] == "reported" else "refused"
-    return f"{row.get('command', 'request')} {would} by {by}: {row.get('reason', '')}"
+    return f"{row.get('command') or 'request'} {would} by {by}: {row.get('reason', '')}"
 
 
 def _incident(row: Row) -> str:

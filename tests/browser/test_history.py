@@ -30,7 +30,7 @@ def test_names_that_clients_chose_are_text(page: Window, url: str) -> None:
 def test_a_link_narrows_it(page: Window, url: str) -> None:
     page.start(url + "#history?since=1h&application=leaky-importer&event=session_started")
     page.wait(f"{LIST}.includes('leaky-importer')")
-    rows = "return [...document.querySelectorAll('#past-rows tr')].map(o => o.cells[3].innerText)"
+    rows = "return [...document.querySelectorAll('#past-rows tr')].map(o => o.cells[4].innerText)"
     assert set(page.run(rows)) == {"leaky-importer"}
     assert page.run("return document.querySelector('#past-event').value") == "session_started"
 
@@ -85,3 +85,27 @@ def test_lines_stand_beside_each_other_however_wide_the_window_is(page: Window, 
             )
     finally:
         page.size(1500, 950)
+
+
+def test_of_several_clusters_it_says_which(page: Window, url: str) -> None:
+    page.start(url + "#history")
+    page.wait("document.querySelectorAll('#past-rows tr').length > 0")
+    head = (
+        "[...document.querySelectorAll('#own th')].filter(o => o.offsetWidth).map(o => o.innerText)"
+    )
+    assert page.run(f"return {head}")[:2] == ["Time", "What"]
+    event = """{time: "2026-03-01T10:00:00.000Z", event: "kill", user: "", application: "",
+        client: "", operator: "ann", command: "kill", kind: "done", targets: 2,
+        reason: "2 places freed",
+        meant: {patterns: [{owner: "a@b", application: "my shop"}]}, cluster: "web"}"""
+    shown = page.run(f"""summary.clusters = [{{cluster: "shop"}}, {{cluster: "web"}}];
+        drawPastList({{events: [{event}], open_meanwhile: [], counts: {{}}, matched: 1,
+            since: "2026-03-01T09:00:00.000Z", until: "2026-03-01T11:00:00.000Z"}});
+        const cells = document.querySelector('#past-rows tr').cells;
+        return [{head}, [...cells].map(o => o.innerText)]""")
+    assert shown[0][:3] == ["Time", "Cluster", "What"]
+    assert shown[1][1:3] == [
+        "web",
+        'kill by operator ann done: 2 sessions, meant were owner=a@b application="my shop"'
+        ": 2 places freed",
+    ]

@@ -117,6 +117,11 @@ async def test_one_user_has_so_many(nursery: trio.Nursery, limit: int) -> None:
             await same.run(lambda client: client.admin.command("hello"))
             assert counted(running, "client_connections_accepted_total") - before <= 4
             assert counted(running, "client_connections_refused_total") == (1 if limit else 0)
+            refusals = running.server.clusters[0].telemetry.refusals
+            assert [
+                (whose.user, whose.kind, refusals.row(whose)["bound"], count)
+                for whose, count in refusals.most(9).items()
+            ] == ([("a@admin", "refused", "connections_per_user", 1)] if limit else [])
             if limit:
                 await one.run(lambda client: client.close())
                 crowds = running.server.clusters[0].shared.crowds

@@ -16,7 +16,7 @@ const MARKED = ["proxy_started", "proxy_stopping", "reloaded", "worker_died", "k
   "abort", "close", "interrupt", "topology", "upstream_down", "upstream_up"];
 const RANGES = [["15m", "15 minutes"], ["1h", "hour"], ["6h", "6 hours"], ["1d", "day"]];
 const EVENTS = {
-  "!session_*,!transaction_*": "all but sessions and transactions",
+  "!session_*,!transaction_*": "all that is rare",
   session_started: "sessions started", session_ended: "sessions ended",
   session_killed: "sessions killed", "transaction_*": "transactions",
   "refused,reported,foreign_uid": "refusals", incident: "incidents", login_failed: "failed logins",
@@ -34,6 +34,7 @@ const clock = (time, withDate) => {
   return (withDate ? then.toLocaleDateString("sv") + " " : "") + then.toLocaleTimeString("sv");
 };
 const severalDays = (from, to) => new Date(from).toDateString() !== new Date(to).toDateString();
+const severalClusters = () => clusters().length > 0;
 const counted = (count, word) => plural(count ?? 0, word);
 
 /* By which filters an operator said whose sessions to kill. */
@@ -56,8 +57,8 @@ function happened(row) {
     transaction_ended: () => "transaction " + row.transaction + " " + row.outcome
       + (row.seconds === null ? "" : " after " + span(row.seconds)) + ", "
       + counted(row.statements, "statement"),
-    refused: () => row.command + " refused by " + (row.rule ?? "the proxy") + why,
-    reported: () => row.command + " would be refused by " + (row.rule ?? "the proxy") + why,
+    refused: () => (row.command || "request") + " refused by " + (row.rule ?? "the proxy") + why,
+    reported: () => (row.command || "request") + " would be refused by " + (row.rule ?? "the proxy") + why,
     foreign_uid: () => "tried a session of somebody else" + why,
     incident: () => incident(row) + why,
     login_failed: () => "login failed" + why,
@@ -165,7 +166,7 @@ function buildPast(element) {
     {class: "table", role: "region", "aria-label": "What happened", tabindex: "0"});
   const inner = make("table");
   const head = make("tr");
-  for (const title of ["Time", "What", "User", "Application", "Driver", "Client", "Session"]) {
+  for (const title of ["Time", "Cluster", "What", "User", "Application", "Driver", "Client", "Session"]) {
     head.append(make("th", title, {scope: "col"}));
   }
   inner.append(make("thead"), make("tbody", null, {id: "past-rows"}));
@@ -297,13 +298,14 @@ function drawLines(page, since, until) {
 function drawMarked() {
   const days = severalDays(past.since * 1000, past.until * 1000);
   const latest = past.marks.slice(-MOST_MARKED).reverse();
-  patch($("#past-marks"), latest, (one) => one.time + one.event, (one) => {
+  patch($("#past-marks"), latest, (one) => one.time + one.event + (one.cluster ?? ""), (one) => {
     const line = make("li");
     const way = make("button", null, {type: "button"});
     way.addEventListener("click", () => chooseStretch([one.at - 30, one.at + 30]));
     line.append(way);
     return line;
-  }, (line, one) => say(line.firstChild, clock(one.time, days) + " " + happened(one)));
+  }, (line, one) => say(line.firstChild, clock(one.time, days) + " "
+    + (severalClusters() && one.cluster ? one.cluster + ": " : "") + happened(one)));
 }
 
 /* ---- the list */
@@ -324,23 +326,27 @@ function drawPastList(page) {
     + (page.matched > shown ? " The first " + number(shown) + " are listed: choose a stretch of it." : "")
     + begin);
   const rows = [...page.events, ...page.open_meanwhile];
+  const several = severalClusters();
+  $("#past-rows").previousSibling.firstChild.children[1].hidden = !several;
   patch($("#past-rows"), rows, (row) => row.time + row.event + (row.session ?? "")
-    + (row.transaction ?? "") + row.user + row.application, () => {
+    + (row.transaction ?? "") + row.user + row.application + (row.cluster ?? ""), () => {
     const line = make("tr");
-    for (let at = 0; at < 7; at++) line.append(make("td"));
-    line.children[1].className = "long";
-    line.children[6].append(make("a", null, {class: "mono"}));
+    for (let at = 0; at < 8; at++) line.append(make("td"));
+    line.children[2].className = "long";
+    line.children[7].append(make("a", null, {class: "mono"}));
     return line;
   }, (line, row) => {
     const cells = line.children;
     const somebody = row.user || row.application || row.client || row.session;
     tell(cells[0], clock(row.time, days) + row.time.slice(19, 23));
-    tell(cells[1], happened(row));
-    tell(cells[2], somebody ? person(row.user) : "");
-    tell(cells[3], row.application);
-    tell(cells[4], driver(row));
-    tell(cells[5], row.client);
-    const way = cells[6].firstChild;
+    cells[1].hidden = !several;
+    tell(cells[1], row.cluster ?? "");
+    tell(cells[2], happened(row));
+    tell(cells[3], somebody ? person(row.user) : "");
+    tell(cells[4], row.application);
+    tell(cells[5], driver(row));
+    tell(cells[6], row.client);
+    const way = cells[7].firstChild;
     way.hidden = !row.session;
     say(way, (row.session ?? "").slice(0, 8));
     if (row.session) {

@@ -67,6 +67,12 @@ class Watching:
         self.seen.append(("replied", command, seconds, ok))
         return seconds >= self.tells_from
 
+    def replied_again(
+        self, command: str, seconds: float, ok: bool, usage: Usage | None, sent: int
+    ) -> bool:
+        self.seen.append(("replied again", command, seconds, ok))
+        return seconds >= self.tells_from
+
     @property
     def tells_from(self) -> float:
         return 0.0 if self.traces else self.slow_seconds

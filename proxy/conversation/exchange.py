@@ -43,6 +43,12 @@ class Meter(Protocol):
         """A client's request was answered after so many seconds, with ``ok: 1`` or not, in so many
         bytes; whether its end is to be told. ``usage`` is that of its namespace."""
 
+    def replied_again(
+        self, command: str, seconds: float, ok: bool, usage: Usage | None, sent: int
+    ) -> bool:
+        """As :meth:`replied`, of one more reply to a request that was answered before: for how long
+        it is due says nothing."""
+
     def failed(self, code: int | None, source: str) -> None:
         """A client's request is refused with this error code, by ``proxy`` or ``upstream``."""
 

@@ -17,6 +17,7 @@ from proxy.wire.opcodes import (
 )
 
 if TYPE_CHECKING:
+    from proxy.conversation.exchange import Meter
     from proxy.conversation.finished import Asked
     from proxy.conversation.tracking import Tracked
     from proxy.counting import Usage
@@ -42,7 +43,8 @@ class Pending:
     it. ``tracked`` is what the sessions have to hear of the reply. ``answer`` is set for what is
     answered here and waits its turn. ``told`` is set where somebody may have to be told of the
     request when it is over.
-    ``usage`` is where it is counted beside all others.
+    ``usage`` is where it is counted beside all others. ``streams`` is set when the first reply of a
+    stream is counted.
     """
 
     expected: int
@@ -57,6 +59,7 @@ class Pending:
     known: Callable[[bytes], bool] | None = None
     told: Asked | None = None
     usage: Usage | None = None
+    streams: bool = False
 
     @property
     def request_id(self) -> int:
@@ -87,6 +90,17 @@ class Pending:
         if more:
             self._expect(request_id)
         return more
+
+    def counted(self, meter: Meter, now: float, ok: bool, size: int) -> bool:
+        """Have a reply of so many bytes counted; whether the request's end is to be told.
+
+        Of a stream the first reply was asked for, and the others come when there is something.
+        """
+        seconds = now - self.started
+        if self.streams:
+            return meter.replied_again(self.command, seconds, ok, self.usage, size)
+        self.streams = self.asked is not None
+        return meter.replied(self.command, seconds, ok, self.usage, size)
 
     def _expect(self, reply: int) -> None:
         if self.asked is None:

@@ -303,8 +303,12 @@ class Replies:
         # As :meth:`_finish`.
         if not self.streaming:
             queue.popleft()
-        seconds = now - pending.started
-        if self.meter.replied(pending.command, seconds, ok, pending.usage, len(frame)):
+        if pending.asked is None:
+            seconds = now - pending.started
+            told = self.meter.replied(pending.command, seconds, ok, pending.usage, len(frame))
+        else:
+            told = pending.counted(self.meter, now, ok, len(frame))
+        if told:
             self._tell(pending, known, now, ok)
         if queue or self.ending:
             self._settle(now)
@@ -332,8 +336,7 @@ class Replies:
     def release(self, pending: Pending, frame: bytes, ok: bool, now: float) -> None:
         """For handlers: send the client the reply to its request."""
         self.to_client.append(frame)
-        seconds = now - pending.started
-        if self.meter.replied(pending.command, seconds, ok, pending.usage, len(frame)):
+        if pending.counted(self.meter, now, ok, len(frame)):
             self._tell(pending, None, now, ok)
 
     @property
@@ -363,11 +366,10 @@ class Replies:
         return True
 
     def _finish(self, pending: Pending, now: float, ok: bool, size: int) -> None:
-        """The plain reply at the front is out; unless it goes on, so is its request."""
+        """The plain reply at the front is out, and so is its request unless it goes on."""
         if not self.streaming:
             self._pending.popleft()
-        seconds = now - pending.started
-        if self.meter.replied(pending.command, seconds, ok, pending.usage, size):
+        if pending.counted(self.meter, now, ok, size):
             self._tell(pending, None, now, ok)
         if self._pending or self.ending:
             self._settle(now)

@@ -22,7 +22,7 @@ class Quiet:
     def _no(self, *_what: object, **_more: object) -> bool:
         return False
 
-    replied = ask_as = _no
+    replied = replied_again = ask_as = _no
     request = failed = violation = _nothing
     identified = interrupt = later = foreign = slow = traced = unknown_member = _nothing
     malformed = incident = surprised = ruled = control = login_failed = look = _nothing

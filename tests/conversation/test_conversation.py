@@ -254,6 +254,25 @@ def test_each_reply_of_a_stream_answers_the_one_before(compressor):
     talk.client(TWO).upstream_gets(TWO).upstream(SECOND).client_gets(SECOND).idle()
 
 
+@pytest.mark.parametrize("answers", [(1, 501, 502), (1, 1, 1)])
+def test_of_a_stream_the_first_reply_has_a_time_and_the_others_come_by_themselves(answers):
+    long = {"ok": 1.0, "text": "x" * (2 * PASS_ABOVE)}
+    talk = Talk().at(10.0).client(getmore()).upstream_gets(getmore())
+    for number, what in enumerate((OK, long, OK)):
+        flags = MORE_TO_COME if number < 2 else 0
+        frame = reply(what, answers[number], 501 + number, flags=flags)
+        talk.at(11.0 + number)
+        for part in (frame[:1000], frame[1000:]):
+            if part:
+                talk.upstream(part).client_gets(part)
+    replies = [one for one in talk.observer.seen if one[0].startswith("replied")]
+    assert [(one[0], one[2]) for one in replies] == [
+        ("replied", 1.0),
+        ("replied again", 2.0),
+        ("replied again", 3.0),
+    ]
+
+
 def test_each_reply_of_a_stream_may_answer_the_request_itself():
     """As some servers that others wrote do it; drivers do not look."""
     stream = [

@@ -224,8 +224,34 @@ def test_the_metrics_of_all_requests_are_the_same_with_and_without() -> None:
     assert with_("namespace_requests_total", **b) == 3
     assert with_("namespace_errors_total", **b) == 1
     assert with_("namespace_sent_bytes_total", **b) == 300
-    bounds = ("0.001", "0.005", "0.025", "0.1", "0.5", "2.5", "10.0", "+Inf")
+    bounds = ("0.0005", "0.001", "0.0025", "0.1", "0.25", "2.5", "10.0", "+Inf")
     buckets = [
         with_("namespace_request_duration_seconds_bucket", **b, le=bound) for bound in bounds
     ]
-    assert buckets == [0, 1, 1, 1, 2, 2, 2, 3]
+    assert buckets == [0, 0, 1, 1, 2, 2, 2, 3]
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_more_replies_to_one_request_are_replies_without_a_duration(most: int) -> None:
+    telemetry = Telemetry("1")
+    telemetry.name_namespaces(most)
+    usage = None
+    if telemetry.namespaces is not None:
+        message = command({"getMore": Int64(1), "collection": "a", "$db": "shop"})
+        usage = telemetry.namespaces.usage(read_request(message))
+        usage.requests += 1
+    else:
+        telemetry.request("getMore")
+    telemetry.replied("getMore", 0.25, True, usage, 100)
+    telemetry.replied_again("getMore", 3_600.0, True, usage, 200)
+    telemetry.replied_again("getMore", 7_200.0, False, usage, 30)
+    read = Read(telemetry.page())
+    assert read("request_duration_seconds_count") == 1
+    assert read("request_duration_seconds_sum") == 0.25
+    replies = {one: read("replies_total", command="getMore", result=one) for one in ("ok", "error")}
+    assert replies == {"ok": 2, "error": 1}
+    if most:
+        whose = {"namespace": "other", "kind": "getmore"}
+        assert read("namespace_request_duration_seconds_count", **whose) == 1
+        assert read("namespace_errors_total", **whose) == 1
+        assert read("namespace_sent_bytes_total", **whose) == 330

@@ -52,6 +52,7 @@ soak: $(VENV)/.installed-test
 	$(BIN)/python -m tests.endurance.mixed --minutes $(MINUTES)
 	$(BIN)/python -m tests.endurance.signals --times $(TIMES)
 	$(BIN)/python -m tests.endurance.restarts --times $(TIMES)
+	$(BIN)/python -m tests.endurance.restarts --times $(TIMES) --workers 2 --tls --compressed
 	$(BIN)/python -m tests.endurance.marked --requests $(REQUESTS)
 
 # Where atheris cannot be installed requests are changed blindly, which is said.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 VARIABLE: Final = "MONGO_SESSION_PROXY_INHERITED"
 
 #: How long the new program may take until it is ready, in seconds.
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 
 #: How long one that is not wanted may take to end.
 _ENDING: Final = 5.0

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.endurance.load import Load
 from tests.endurance.program import Program, ended, upstream
+from tests.endurance.restarts import PATIENT
+from tests.endurance.storm import Storm
 from tests.patience import PATIENCE, wait_until
 
 #: Puts the descriptors that it is told of where systemd does, and becomes the program.
@@ -78,6 +81,28 @@ def test_a_successor_gets_them_too(behind: int, tmp_path: Path) -> None:
             wait_until(lambda before=before: ended(before))
             is_answered(waiting(clients))
             is_answered(waiting(admin))
+
+
+def test_workers_replaced_under_load_serve_on_them_without_an_error(
+    behind: int, tmp_path: Path
+) -> None:
+    settings = f"workers = 2\n{PATIENT}"
+    with (
+        tcp() as clients,
+        tcp() as admin,
+        activated(behind, tmp_path, clients, admin, settings=settings) as program,
+    ):
+        with Storm(program.port) as storm, Load(program.port) as load:
+            load.wait(50)
+            before = program.replace()
+            load.wait(50)
+        wait_until(lambda: ended(before))
+        assert (load.errors, load.cut, storm.wrong, program.bugs()) == ([], 0, [], [])
+        is_answered(waiting(clients))
+        is_answered(waiting(admin))
+        program.stop()
+        # Whoever comes now waits for the next one.
+        waiting(clients).close()
 
 
 def test_a_path_is_systemds(behind: int, tmp_path: Path) -> None:

@@ -50,11 +50,6 @@ class Workers(Program):
         with urllib.request.urlopen(one, timeout=PATIENCE) as page:
             return json.load(page)
 
-    def pids(self) -> set[int]:
-        """The workers' processes."""
-        tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
-        return {int(pid) for task in tasks for pid in task.read_text().split()}
-
     def lines(self, event: str) -> list[dict[str, Any]]:
         found = [json.loads(line) for line in self.log.read_text().splitlines()]
         return [line for line in found if line["event"] == event]
@@ -295,9 +290,9 @@ def test_one_that_dies_is_replaced_and_the_others_go_on(proxy: Workers) -> None:
 
         with Load(read_and_write) as load:
             for _ in range(2):
-                before = proxy.pids()
+                before = proxy.workers()
                 os.kill(min(before), signal.SIGKILL)
-                wait_until(lambda before=before: len(proxy.pids() - before) == 1)
+                wait_until(lambda before=before: len(proxy.workers() - before) == 1)
                 wait_until(lambda: proxy.series()["mongo_session_proxy_workers"] == 2)
                 load.goes_on()
         # Reads and writes are run again by the driver.
@@ -312,9 +307,9 @@ def test_counters_do_not_fall_when_a_worker_dies(proxy: Workers) -> None:
     with spread(proxy):
         name = "mongo_session_proxy_client_connections_accepted_total"
         before = proxy.series()[name]
-        pids = proxy.pids()
+        pids = proxy.workers()
         os.kill(min(pids), signal.SIGKILL)
-        wait_until(lambda: len(proxy.pids() - pids) == 1)
+        wait_until(lambda: len(proxy.workers() - pids) == 1)
         wait_until(lambda: proxy.series()["mongo_session_proxy_workers"] == 2)
         assert proxy.series()[name] >= before
 
@@ -339,20 +334,20 @@ def test_what_is_wrong_is_said_once_and_ends_it(behind: int, tmp_path: Path) -> 
 def test_the_program_is_replaced_with_all_its_workers(proxy: Workers) -> None:
     with spread(proxy) as client:
         with Load(lambda: client.shop.command({"find": "orders", "limit": 1})) as load:
-            before = proxy.pids()
+            before = proxy.workers()
             old = proxy.replace()
             wait_until(lambda: ended(old), "the old one's end")
             load.goes_on()
         assert load.errors == []
-        assert len(proxy.pids()) == 2
-        assert not proxy.pids() & before
+        assert len(proxy.workers()) == 2
+        assert not proxy.workers() & before
         numbers = [line["conn"] for line in proxy.lines("client connected")]
         assert len(set(numbers)) == len(numbers)
 
 
 def test_it_drains_as_one(proxy: Workers) -> None:
     with spread(proxy, serverSelectionTimeoutMS=500):
-        pids = proxy.pids()
+        pids = proxy.workers()
         proxy.stop()
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
         assert len(proxy.lines("listening")) == 1
@@ -361,7 +356,7 @@ def test_it_drains_as_one(proxy: Workers) -> None:
 
 def test_no_worker_outlives_the_supervisor(proxy: Workers) -> None:
     with spread(proxy, serverSelectionTimeoutMS=500):
-        pids = proxy.pids()
+        pids = proxy.workers()
         proxy.process.kill()
         proxy.process.wait()
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
@@ -383,10 +378,10 @@ def test_the_history_is_of_both_and_of_the_process_before(proxy: Workers, tmp_pa
         wait_until(lambda: len(events("session_started")) == 1)
         proxy.kill({"sessions": [str(name)], "dry_run": False})
         wait_until(lambda: len(events("session_killed")) == 1)
-    os.kill(next(iter(proxy.pids())), signal.SIGKILL)
+    os.kill(next(iter(proxy.workers())), signal.SIGKILL)
     died = "history?since=10m&event=worker_died"
     wait_until(lambda: proxy.asked(died)["matched"] == 1)
-    wait_until(lambda: len(proxy.pids()) == 2)
+    wait_until(lambda: len(proxy.workers()) == 2)
     before = proxy.pid
     os.kill(before, signal.SIGUSR2)
     wait_until(lambda: proxy.pid != before and ended(before))

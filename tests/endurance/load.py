@@ -11,7 +11,15 @@ from typing import Any
 import pymongo
 from pymongo.errors import AutoReconnect, OperationFailure
 
-Client = pymongo.MongoClient[dict[str, Any]]
+from tests.endurance.secure import Secured, uri
+
+
+class Client(pymongo.MongoClient[dict[str, Any]]):
+    """``tls`` are the options by which others reach the same program."""
+
+    def __init__(self, uri: str, tls: dict[str, Any], **options: Any) -> None:
+        self.tls = tls
+        super().__init__(uri, **tls, **options)
 
 
 def _find(client: Client, chance: random.Random) -> None:
@@ -54,11 +62,12 @@ def _refused(client: Client, chance: random.Random) -> None:
 
 def _come_and_go(client: Client, chance: random.Random) -> None:
     for host, port in client.nodes:  # none while no server is known
-        _say_hello(host, port)
+        _say_hello(host, port, client.tls)
 
 
-def _say_hello(host: str, port: int | None) -> None:
-    with pymongo.MongoClient(host, port, directConnection=True, appname="passing") as other:
+def _say_hello(host: str, port: int | None, tls: dict[str, Any]) -> None:
+    options = {"directConnection": True, "appname": "passing", **tls}
+    with pymongo.MongoClient(host, port, **options) as other:
         other.admin.command("ping")
 
 
@@ -75,12 +84,15 @@ class Load:
     """Threads that work inside a ``with``.
 
     ``errors`` are what the application would have seen; ``cut`` counts what it had to run again
-    itself because a connection ended (see :data:`NOT_RUN_AGAIN`).
+    itself because a connection ended (see :data:`NOT_RUN_AGAIN`). ``secured`` where clients have
+    TLS; ``compressor`` is what this one offers.
     """
 
     port: int
     threads: int = 8
     seed: int = 1
+    secured: Secured | None = None
+    compressor: str = ""
     done: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
     cut: int = 0
@@ -88,9 +100,10 @@ class Load:
     def __post_init__(self) -> None:
         self._stop = threading.Event()
         self._working: list[threading.Thread] = []
-        uri = f"mongodb://127.0.0.1:{self.port}/?replicaSet=rs"
-        self._client: Client = pymongo.MongoClient(
-            uri,
+        secured = self.secured
+        self._client = Client(
+            uri(self.port, compressor=self.compressor),
+            {} if secured is None else {"tls": True, "tlsCAFile": str(secured.authority)},
             appname="endurance",
             serverSelectionTimeoutMS=120_000,
             heartbeatFrequencyMS=500,

@@ -9,14 +9,20 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.endurance.secure import Secured, uri
 from tests.patience import PATIENCE
 
 _CLIENTS = Path(__file__).parents[1] / "clients"
 _MODULES = _CLIENTS / ".build" / "node" / "node_modules"
 _GO = _CLIENTS / ".build" / "go" / "scenario"
+_JAVA = _CLIENTS / ".build" / "java"
 
 #: Tasks of one application that work at the same time.
 WORKERS = 8
+
+#: The kinds of its work that no driver runs again: reading a cursor on, what is sent by hand, and a
+#: write of many documents.
+ONCE = "023"
 
 
 class Other:
@@ -47,14 +53,26 @@ class Other:
         self.done, self.errors = said["done"], said["errors"]
 
 
-def others(uri: str) -> list[Other]:
-    """One for each driver that ``make clients`` has brought."""
+def others(
+    port: int, secured: Secured | None = None, *, compressed: bool = False, java: bool = False
+) -> list[Other]:
+    """One for each driver that ``make clients`` has brought, Java's if that is wanted; each offers
+    another compressor, of those that it has in itself."""
     found = []
+    zlib, snappy = ("zlib", "snappy") if compressed else ("", "")
     program = shutil.which("node")
     if program is not None and (_MODULES / "mongodb").is_dir():
         script = str(_CLIENTS / "node" / "steady.cjs")
-        words = [program, script, uri, str(WORKERS)]
+        words = [program, script, uri(port, secured, zlib), str(WORKERS)]
         found.append(Other("the Node driver", words, {"NODE_PATH": str(_MODULES)}))
     if _GO.exists():
-        found.append(Other("the Go driver", [str(_GO), "steady", uri, str(WORKERS)], {}))
+        words = [str(_GO), "steady", uri(port, secured, snappy), str(WORKERS)]
+        found.append(Other("the Go driver", words, {}))
+    program = shutil.which("java") if java else None
+    if program is not None and (_JAVA / "classes" / "Steady.class").exists():
+        found_at = f"{_JAVA}/main.jar:{_JAVA}/lib/*"
+        trusted = [] if secured is None else [str(secured.authority)]
+        words = [program, "-XX:TieredStopAtLevel=1", "-cp", found_at, "Steady"]
+        words += [uri(port, secured, zlib), str(WORKERS), *trusted]
+        found.append(Other("the Java driver", words, {}))
     return found

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.endurance.secure import Secured
 from tests.patience import PATIENCE, wait_until
 from tests.ports import free_port
 
@@ -23,9 +24,21 @@ ROOT: Final = Path(__file__).parents[2]
 
 #: Of a version whose drivers keep a hello waiting: they see at once when that ends.
 UPSTREAM: Final = """
-import sys, trio
+import ssl, sys, trio
 from proxy.embedded import EmbeddedUpstream
-trio.run(EmbeddedUpstream(set_name="rs", max_wire_version=21).serve, "127.0.0.1", int(sys.argv[1]))
+context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+
+class Upstream(EmbeddedUpstream):
+    async def _serve_one(self, stream):
+        if sys.argv[2:]:
+            plain = stream
+            stream = trio.SSLStream(plain, context, server_side=True, https_compatible=True)
+            stream.socket = plain.socket
+        await super()._serve_one(stream)
+
+if sys.argv[2:]:
+    context.load_cert_chain(sys.argv[2])
+trio.run(Upstream(set_name="rs", max_wire_version=21).serve, "127.0.0.1", int(sys.argv[1]))
 """
 
 
@@ -43,10 +56,11 @@ def answers(port: int) -> bool:
 
 
 @contextmanager
-def upstream() -> Iterator[int]:
+def upstream(secured: Secured | None = None) -> Iterator[int]:
     """A replica set of one; its port."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-c", UPSTREAM, str(port)], cwd=ROOT)
+    words = [str(port)] if secured is None else [str(port), str(secured.certificate)]
+    process = subprocess.Popen([sys.executable, "-c", UPSTREAM, *words], cwd=ROOT)
     try:
         wait_for(lambda: answers(port), process)
         yield port
@@ -90,6 +104,9 @@ class Program:
         self.port, self.admin = ports or (free_port(), free_port())
         self._pass_fds = pass_fds
         self.log = folder / "log"
+        self._read_to = 0
+        #: New processes that did not come up in time.
+        self.late = 0
         self._behind = behind
         self._pid_file = folder / "pid"
         self._config = folder / "config.toml"
@@ -134,17 +151,36 @@ class Program:
         """Of the process that takes clients."""
         return int(self._pid_file.read_text())
 
+    def workers(self) -> set[int]:
+        """The workers' processes, where there are several."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
+        return {int(pid) for task in tasks for pid in task.read_text().split()}
+
     def restart(self) -> None:
         """SIGTERM, and another one as soon as this one has drained."""
         self.stop()
         self.process = self._start()
 
     def replace(self) -> int:
-        """SIGUSR2, and wait until another process takes clients; the number of the old one."""
+        """SIGUSR2, and wait until another process takes clients; the number of the old one.
+
+        Again where the machine was too busy for the new one to come up, which is no error.
+        """
         before = self.pid
-        os.kill(before, signal.SIGUSR2)
-        wait_until(lambda: self.pid != before, "the new process")
+        while self.pid == before:
+            os.kill(before, signal.SIGUSR2)
+            wait_until(lambda: self.pid != before or self._came_too_late(), "the new process")
         return before
+
+    def _came_too_late(self) -> bool:
+        """Whether the log says so, in what is new of it."""
+        with self.log.open("rb") as log:
+            log.seek(self._read_to)
+            new, line_end, _ = log.read().rpartition(b"\n")
+        self._read_to += len(new + line_end)
+        late = b"not ready within" in new
+        self.late += late
+        return late
 
     def reload(self) -> None:
         os.kill(self.pid, signal.SIGHUP)

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from functools import partial
 
 from tests.build import command
+from tests.endurance.secure import Secured
 from tests.patience import PATIENCE
 
-#: Clients that dial at once, and then all wait for an answer.
+#: Clients that dial at once, and then all wait for an answer; with TLS, which costs as much as
+#: many requests, fewer.
 CROWD = 50
+CROWD_WITH_TLS = 10
 
 _HELLO = command({"hello": 1, "$db": "admin"})
 
@@ -20,8 +23,9 @@ _HELLO = command({"hello": 1, "$db": "admin"})
 class Storm:
     """Dials a port for as long as its ``with`` lasts; ``seen`` counts what became of it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, secured: Secured | None = None) -> None:
         self._port = port
+        self._context = None if secured is None else secured.context()
         self.seen: Counter[str] = Counter()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._rage, daemon=True)
@@ -41,7 +45,8 @@ class Storm:
 
     def _rage(self) -> None:
         while not self._stop.is_set():
-            dialled = [sock for sock in (self._dial() for _ in range(CROWD)) if sock is not None]
+            crowd = CROWD if self._context is None else CROWD_WITH_TLS
+            dialled = [sock for sock in (self._dial() for _ in range(crowd)) if sock is not None]
             # Nobody keeps the proxy waiting, however busy the machine is.
             said = [self._try(partial(sock.sendall, _HELLO)) for sock in dialled]
             for sock, problem in zip(dialled, said, strict=True):
@@ -51,7 +56,10 @@ class Storm:
 
     def _dial(self) -> socket.socket | None:
         try:
-            return socket.create_connection(("127.0.0.1", self._port), PATIENCE)
+            sock = socket.create_connection(("127.0.0.1", self._port), PATIENCE)
+            if self._context is None:
+                return sock
+            return self._context.wrap_socket(sock, server_hostname="127.0.0.1")
         except OSError as error:
             self.seen[f"not connected: {error!r}"] += 1
             return None

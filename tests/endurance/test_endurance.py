@@ -33,9 +33,11 @@ def test_restarts_under_load_are_no_error_in_the_application(tmp_path: Path) -> 
     assert load.done["transaction"] > 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_program_that_is_replaced_is_missed_by_nobody(workers: int, tmp_path: Path) -> None:
-    found = restarts.replace(2, tmp_path, workers)
+@pytest.mark.parametrize(("workers", "tls"), [(1, True), (2, False)])
+def test_a_program_that_is_replaced_is_missed_by_nobody(
+    workers: int, tls: bool, tmp_path: Path
+) -> None:
+    found = restarts.replace(2, tmp_path, workers, tls=tls, compressed=tls)
     assert found.wrong == []
     assert found.load.done["transaction"] > 0
     assert found.storm.seen["answered"] > 0

@@ -150,8 +150,8 @@ class Watching:
     def look(self, now: float) -> None:
         pass
 
-    def aborted(self, overdue: Overdue, ok: bool, now: float) -> None:
-        self.seen.append(("aborted", overdue.txn_number, ok))
+    def late(self, overdue: Overdue, decision: str, code: int | None, now: float) -> None:
+        self.seen.append(("late", overdue.txn_number, decision, code))
 
     def gave_up(self, overdue: Overdue, code: int | None, now: float) -> None:
         self.seen.append(("gave up", overdue.txn_number, code))

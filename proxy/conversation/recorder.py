@@ -89,8 +89,9 @@ class Recorder(Protocol):
     def killed(self, own: int, others: int) -> None:
         """A kill is done: so many sessions of the caller's own and of others, that are known."""
 
-    def aborted(self, overdue: Overdue, ok: bool, now: float) -> None:
-        """A transaction that was open too long was to be aborted upstream, and was or not."""
+    def late(self, overdue: Overdue, decision: str, code: int | None, now: float) -> None:
+        """A transaction that was open too long was to be aborted upstream, and was (``aborted``),
+        had ended before (``over``) or was not (``failed``), by an error of upstream's."""
 
     def gave_up(self, overdue: Overdue, code: int | None, now: float) -> None:
         """Upstream refused that so often, at last with ``code``, that it is not asked again."""

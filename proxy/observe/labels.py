@@ -64,7 +64,7 @@ SESSION_INCIDENTS: Final = (
     *("txn_number_backwards", "txn_number_reused", "foreign_uid"),
 )
 COMMAND_DECISIONS: Final = ("done", "refused", "failed")
-RULE_DECISIONS: Final = ("refused", "reported", "aborted", "failed", "given_up")
+RULE_DECISIONS: Final = ("refused", "reported", "aborted", "over", "failed", "given_up")
 #: Who refused where it was no rule; no rule can be called that.
 ITSELF: Final = "the proxy"
 #: The owner by a command of their own; somebody else by a command; the admin endpoint.

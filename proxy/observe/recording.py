@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy import logs
 from proxy.observe.audit import fields
-from proxy.observe.labels import ITSELF
+from proxy.observe.labels import ITSELF, code_name
 from proxy.observe.refusals import Whose
 from proxy.session.commands import SESSION_COMMANDS
 from proxy.session.refusals import FOREIGN_DIGEST
@@ -40,6 +40,7 @@ _SAID: Final = {
     "txn_number_backwards": "txnNumber goes backwards",
     "txn_number_reused": "txnNumber used twice",
     "aborted": "late transaction aborted",
+    "over": "late transaction was over already",
     "given_up": "upstream does not let a late transaction be aborted",
 }
 
@@ -170,15 +171,14 @@ class DecisionRecorder:
         self._telemetry.killed("owner", own)
         self._telemetry.killed("other", others)
 
-    def aborted(self, overdue: Overdue, ok: bool, now: float) -> None:
-        """Tell of a transaction that was aborted for being open too long; where that has failed it
-        is tried again."""
-        self._ended_late(overdue, "aborted" if ok else "failed", overdue.reason, now)
+    def late(self, overdue: Overdue, decision: str, code: int | None, now: float) -> None:
+        """Tell of a transaction that was to be aborted for being open too long; where that has
+        failed it is tried again."""
+        self._ended_late(overdue, decision, now, code)
 
     def gave_up(self, overdue: Overdue, code: int | None, now: float) -> None:
         """Tell of one that upstream does not let be aborted."""
-        reason = f"{overdue.reason}; upstream refuses: {code}"
-        self._ended_late(overdue, "given_up", reason, now, code)
+        self._ended_late(overdue, "given_up", now, code)
 
     def look(self, now: float) -> None:
         """Say what the log has left out of what has not happened again since."""
@@ -282,9 +282,11 @@ class DecisionRecorder:
             **left_out,
         )
 
-    def _ended_late(
-        self, overdue: Overdue, decision: str, reason: str, now: float, code: int | None = None
-    ) -> None:
+    def _ended_late(self, overdue: Overdue, decision: str, now: float, code: int | None) -> None:
+        reason = overdue.reason
+        if decision != "aborted":
+            what = "it had ended before" if decision == "over" else "upstream refuses"
+            reason = f"{reason}; {what}: {code} {code_name(code)}"
         session, (bound, limit) = overdue.session, overdue.bound
         tracker, origin, owner = session.transaction, session.origin, session.owner.name
         self._telemetry.ruled(_GUARD, decision)

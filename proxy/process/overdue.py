@@ -237,7 +237,8 @@ class _Rounds:
             how = State.COMMITTED if code == _COMMITTED else State.ABORTED
             store = self._sessions.store
             store.settle_transaction(overdue.session, overdue.txn_number, now, how)
-        self._sessions.recorder.aborted(overdue, ok, now)
+        decision = "aborted" if ok else "over" if ended else "failed"
+        self._sessions.recorder.late(overdue, decision, None if ok else code, now)
         if not ended and not is_overload(reply):
             self._note_refusal(overdue, code, now)
         if number == len(batch) - 1:

@@ -144,6 +144,7 @@ INCIDENTS: Final = {
     "refused": "refused by",
     "reported": "would be refused by",
     "aborted": "left a transaction open too long: aborted by",
+    "over": "left a transaction open too long: it had ended before it was aborted by",
     "given_up": "left a transaction open too long, which could not be aborted by",
 }
 

@@ -221,8 +221,15 @@ def test_a_foreign_digest_has_a_line_for_whoever_decides(
     assert {line["user"] for line in audit.lines} == {"alice@app"}
 
 
-@pytest.mark.parametrize(("ok", "decision"), [(True, "aborted"), (False, "failed")])
-def test_aborted_transactions(ok: bool, decision: str) -> None:
+@pytest.mark.parametrize(
+    ("decision", "code", "reason"),
+    [
+        ("aborted", None, "too old"),
+        ("over", 251, "too old; it had ended before: 251 NoSuchTransaction"),
+        ("failed", 13, "too old; upstream refuses: 13 Unauthorized"),
+    ],
+)
+def test_late_transactions(decision: str, code: int | None, reason: str) -> None:
     made, store = Recorded(), SessionStore()
     session = store.use(LogicalSessionId(bytes(16), bytes(32)), 0.0, "alice@app", SHOP)
     assert session is not None
@@ -231,26 +238,29 @@ def test_aborted_transactions(ok: bool, decision: str) -> None:
     with structlog.testing.capture_logs() as logged:
         made.recorder._log = structlog.get_logger()
         for now in (5.0, 6.0):
-            made.recorder.aborted(late, ok, now)
+            made.recorder.late(late, decision, code, now)
     read = made.read
     assert read("rule_decisions_total", rule="transaction_guard", decision=decision) == 2
     line = made.audit.lines[-1]
     assert (line["owner"], line["user"]) == ("alice@app", "")
     assert (line["bound"], line["limit"]) == ("total_seconds", 5.0)
+    assert line["reason"] == reason
     # What has failed is tried again.
+    ok = decision != "failed"
     assert len(logged) == len(made.telemetry.rule_incidents.items()) == ok
     remembered = [row for _, rows in flight.rows(0.0) for row in rows]
     assert len(remembered) == ok
     for _, event, _, *who, session_id, more in remembered:
         assert (event, *who[:2], session_id) == ("incident", "alice@app", "shop", session.id.hex())
-        assert (more["kind"], more["rule"], more["count"]) == ("aborted", "transaction_guard", 2)
+        assert (more["kind"], more["rule"], more["count"]) == (decision, "transaction_guard", 2)
     if ok:
         [said], [(incident, _)] = logged, made.telemetry.rule_incidents.items()
-        assert (said["event"], said["log_level"]) == ("late transaction aborted", "warning")
+        event = "late transaction " + {"over": "was over already"}.get(decision, decision)
+        assert (said["event"], said["log_level"]) == (event, "warning")
         row = made.telemetry.refusals.row(Whose(*incident[:4]))
-        assert (incident.kind, incident.user, row["count"]) == ("aborted", "alice@app", 2)
+        assert (incident.kind, incident.user, row["count"]) == (decision, "alice@app", 2)
         for told in (said, row, line):
-            assert (told["bound"], told["reason"]) == ("total_seconds", "too old")
+            assert (told["bound"], told["reason"]) == ("total_seconds", reason)
             assert told["session"] == str(session.key)
     assert [line[name] for name in ("application", "driver", "driver_version")] == [*SHOP[1:4]]
 
@@ -264,7 +274,10 @@ def test_what_is_given_up_is_counted_and_said() -> None:
     read = made.read
     assert read("rule_decisions_total", rule="transaction_guard", decision="given_up") == 1
     [line] = made.audit.lines
-    assert (line["decision"], line["reason"]) == ("given_up", "too old; upstream refuses: 347")
+    assert (line["decision"], line["reason"]) == (
+        "given_up",
+        "too old; upstream refuses: 347 APIMismatchError",
+    )
     [said] = logged
     assert (said["log_level"], said["code"], said["txn_number"]) == ("warning", 347, 7)
 

@@ -114,29 +114,29 @@ async def test_a_late_transaction_is_aborted_as_its_owner(nursery, autojump_cloc
     assert command["autocommit"] is False
     assert bytes(command["lsid"]["id"]) == key(1).id
     assert house.state(1) is State.ABORTED
-    assert house.recorder.only("aborted") == [(5, True)]
+    assert house.recorder.only("late") == [(5, "aborted", None)]
     await trio.sleep(100)
     assert len(house.asked) == 1
 
 
 @pytest.mark.parametrize(
-    ("answer", "state"),
+    ("answer", "state", "decision"),
     [
-        ({"ok": 1.0}, State.ABORTED),
-        ({"ok": 0.0, "code": 251}, State.ABORTED),
-        ({"ok": 0.0, "code": 256}, State.COMMITTED),
-        ({"ok": 0.0, "code": 10107}, State.ABORTED),
-        ({"ok": 0.0, "code": 6}, State.IN_PROGRESS),
-        ({"ok": 0.0, "code": 13}, State.IN_PROGRESS),
+        ({"ok": 1.0}, State.ABORTED, "aborted"),
+        ({"ok": 0.0, "code": 251}, State.ABORTED, "over"),
+        ({"ok": 0.0, "code": 256}, State.COMMITTED, "over"),
+        ({"ok": 0.0, "code": 10107}, State.ABORTED, "over"),
+        ({"ok": 0.0, "code": 6}, State.IN_PROGRESS, "failed"),
+        ({"ok": 0.0, "code": 13}, State.IN_PROGRESS, "failed"),
     ],
 )
-async def test_what_upstream_says_of_it(answer, state, nursery, autojump_clock):
+async def test_what_upstream_says_of_it(answer, state, decision, nursery, autojump_clock):
     house = House(nursery, total_seconds=60).connect(AS_ALICE)
     house.answer = answer
     house.open(1)
     await trio.sleep(65)
     assert house.state(1) is state
-    assert house.recorder.only("aborted")[0] == (5, answer["ok"] == 1.0)
+    assert house.recorder.only("late")[0] == (5, decision, answer.get("code"))
     assert house.store.owner_transactions("alice@app") == (state is State.IN_PROGRESS)
     house.answer = {"ok": 1.0}
     await trio.sleep(3)
@@ -245,7 +245,7 @@ async def test_an_abort_that_is_always_refused_is_given_up(nursery, autojump_clo
     house.answer = {"ok": 0.0, "code": 347}
     house.open(1)
     await trio.sleep(200)
-    assert house.recorder.only("aborted") == [(5, False)] * 5
+    assert house.recorder.only("late") == [(5, "failed", 347)] * 5
     assert house.recorder.only("gave up") == [(5, 347)]
     assert house.store.open_transactions == 1
     # Another transaction is another matter.

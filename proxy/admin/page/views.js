@@ -292,6 +292,7 @@ const INCIDENTS = {
   txn_number_reused: "sent a txnNumber twice for different things",
   refused: "refused by", reported: "would be refused by",
   aborted: "left a transaction open too long: aborted by",
+  over: "left a transaction open too long: it had ended before it was aborted by",
   given_up: "left a transaction open too long, which could not be aborted by",
 };
 const incident = (row) => (INCIDENTS[row.kind] ?? row.kind) + (!row.rule ? ""

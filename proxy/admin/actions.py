@@ -185,6 +185,8 @@ class Actions:
         if _number(fields, "operation", operation) == operation:
             outcome = await interrupt(self._connections, row)
         reason = _INTERRUPTED[outcome]
+        if row.get("command"):
+            reason += f": {row['command']}, after {row.get('operation_seconds') or 0.0:.1f} s"
         self._audit(by, "interrupt", reason, row, done=outcome != "over")
         return document | {"outcome": outcome}
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _NO_CLIENT_CERTIFICATE: Final = CommandError(
     18, "AuthenticationFailed", "There is no x.509 client certificate matching the user."
 )
+#: Where that is said here, for whoever looks why.
+_NOT_MAPPED: Final = "; upstream.tls.x509 has no entry for the client's certificate"
 
 
 def _on_hello(conversation: Conversation, request: Request, now: float) -> None:
@@ -73,7 +75,7 @@ def _on_hello(conversation: Conversation, request: Request, now: float) -> None:
 def _on_authentication(conversation: Conversation, request: Request, now: float) -> None:
     if conversation.presentation.refuse_x509 and names_x509(request):
         conversation.desk.claimed = claimed(request)
-        conversation.desk.login_failed(request.command, str(_NO_CLIENT_CERTIFICATE))
+        conversation.desk.login_failed(request.command, f"{_NO_CLIENT_CERTIFICATE}{_NOT_MAPPED}")
         conversation.refuse(request, _NO_CLIENT_CERTIFICATE, now)
         return
     admitted = conversation.desk.admit(request, now)

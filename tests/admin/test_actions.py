@@ -303,6 +303,7 @@ async def test_upstream_interrupts_what_it_can_tell_apart(opids: tuple[object, .
     assert [one["op"] for one in kills] == list(opids)
     [line] = state.audited
     assert (line["command"], line["decision"], line["conn"]) == ("interrupt", "done", 7)
+    assert line["reason"] == "interrupted by an operator, with killOp: find, after 0.0 s"
 
 
 async def test_what_upstream_does_not_end_ends_with_its_connection(

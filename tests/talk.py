@@ -112,7 +112,13 @@ class Watching:
         self.seen.append(("failed", code, source))
 
     def malformed(
-        self, error: CommandError, command: str, now: float, desk: Desk, decision: str
+        self,
+        error: CommandError,
+        command: str,
+        now: float,
+        desk: Desk,
+        decision: str,
+        lsid: object = None,
     ) -> None:
         self.seen.append(("malformed", error.code))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.conversation.hello import BEGINNING
-from proxy.conversation.judging import recorded
+from proxy.conversation.judging import recorded, somebody_elses
 from proxy.conversation.lookout import Lookout
 from proxy.conversation.noting import Noting
 from proxy.conversation.rule import Context, is_routine
@@ -22,8 +22,6 @@ from proxy.session.records import CursorId, Operation
 from proxy.session.stable_api import repeats_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from proxy.conversation.facts import UpstreamFacts
     from proxy.conversation.hello import ClientMetadata
     from proxy.conversation.said import Said
@@ -295,7 +293,8 @@ class Desk:
         here = info.malformed if info.ambiguous is None and not checks else info.ambiguous
         if info.malformed is not None:
             left = "" if error is not None else "reported" if here is None else "refused"
-            sessions.recorder.malformed(info.malformed, request.command, now, self, left)
+            told = info.malformed, request.command, now, self, left
+            sessions.recorder.malformed(*told, somebody_elses(request))
         return here if error is None else error
 
     def _context(

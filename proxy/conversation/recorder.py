@@ -44,10 +44,17 @@ class Recorder(Protocol):
     """Told of every decision, to count it and write it to the audit log. Must not raise."""
 
     def malformed(
-        self, error: CommandError, command: str, now: float, desk: Asker, decision: str
+        self,
+        error: CommandError,
+        command: str,
+        now: float,
+        desk: Asker,
+        decision: str,
+        lsid: LogicalSessionId | None = None,
     ) -> None:
-        """Session fields came that are wrong. ``decision`` is ``reported`` where upstream is left
-        to refuse them, ``refused`` where that is done here, "" where a rule has done it."""
+        """Session fields came that are wrong; ``lsid`` is a session that is named with its owner.
+        ``decision`` is ``reported`` where upstream is left to refuse them, ``refused`` where that
+        is done here, "" where a rule has done it."""
 
     def incident(
         self, kind: str, now: float, desk: Asker, suspicion: Suspicion | None = None

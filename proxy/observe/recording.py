@@ -70,14 +70,20 @@ class DecisionRecorder:
         self._failures: dict[str, logs.Seldom] = {}
 
     def malformed(
-        self, error: CommandError, command: str, now: float, desk: Asker, decision: str
+        self,
+        error: CommandError,
+        command: str,
+        now: float,
+        desk: Asker,
+        decision: str,
+        lsid: LogicalSessionId | None = None,
     ) -> None:
         """Count session fields that are wrong; who means others' sessions is named."""
         self._telemetry.malformed(error.code_name)
         if error == FOREIGN_DIGEST:
             incident = self._telemetry.incident("foreign_uid", desk.identity.name, desk.origin, now)
             if decision:
-                self._account(incident, error, decision, command, now, desk, None)
+                self._account(incident, error, decision, command, now, desk, lsid)
         elif decision == "refused":
             self._refused(error, command, now, desk)
 

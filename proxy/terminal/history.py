@@ -233,7 +233,7 @@ _SAID: Final[Mapping[str, Callable[[Row], str]]] = {
     "transaction_ended": _over,
     "refused": _decided,
     "reported": _decided,
-    "foreign_uid": _decided,
+    "foreign_uid": lambda row: _incident({**row, "kind": "foreign_uid"}),
     "incident": _incident,
     "kill": _kill,
     "abort": _kill,

@@ -153,6 +153,8 @@ def incident(row: Row) -> str:
     """What somebody did, in words."""
     kind, rule = str(row["kind"]), row.get("rule")
     said = INCIDENTS.get(kind, kind)
+    if kind == "foreign_uid" and row.get("owner"):
+        said = f"tried a session of {row['owner']} (foreign uid)"
     if rule:
         said += f" {rule}" if rule == "the proxy" else f" the rule {rule}"
     return said
@@ -348,7 +350,8 @@ def attention(
 def _attention(row: Row | None, text: str) -> Attention:
     if row is None:
         return Attention(printable(text), printable(text))
-    whose = row["owner"] if "owner" in row else row["user"]
+    # An incident has an owner, too: of the session that somebody used.
+    whose = row["user"] if "user" in row else row["owner"]
     cluster = [row["cluster"]] if "cluster" in row else []
     names = [*cluster, whose or "nobody", row["application"] or "no application name"]
     lines = (f"{' · '.join(some)}: {text}" for some in ([*names, driver(row)], names))

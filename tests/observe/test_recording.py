@@ -215,9 +215,13 @@ def test_a_foreign_digest_has_a_line_for_whoever_decides(
     proxy.sessions.recorder = DecisionRecorder(telemetry, audit)  # type: ignore[arg-type]
     proxy.sessions.rules = Rules([(Ownership(Ownership.Settings()), mode)])
     proxy.sessions.refuse_early = not checks
+    logged_in(proxy, "bob", "app")
     alice = logged_in(proxy, "alice", "app")
     used(alice, 1, uid=user_digest("bob", "app"))
     assert [(line["decision"], line["rule"]) for line in audit.lines] == lines
+    # Operators are told whose it is.
+    assert {line["owner"] for line in audit.lines} == {"bob@app"}
+    assert all(line["session"] for line in audit.lines)
     assert {line["user"] for line in audit.lines} == {"alice@app"}
 
 

@@ -83,7 +83,7 @@ def test_nothing_needs_attention_where_all_is_well() -> None:
 def test_what_needs_attention_is_named_by_user_application_and_driver() -> None:
     idle = who(idle_seconds=31.0)
     stale = who(kind="shared", rule=None, age_seconds=901.0)
-    theft = who(owner="mallory@admin", kind="foreign_uid", rule=None, age_seconds=5.0)
+    theft = who(user="mallory@admin", kind="foreign_uid", rule=None, age_seconds=5.0)
     lines = attention(
         summary(sessions=900_000),
         [group(sessions=500_000, owner="bob@admin"), group(budget_used=0.8)],
@@ -96,7 +96,7 @@ def test_what_needs_attention_is_named_by_user_application_and_driver() -> None:
         "alice@admin · shop · PyMongo|c 4.20.0: 80 % of the session budget used",
         "alice@admin · shop · PyMongo|c 4.20.0: a transaction has been idle for 31.0 s",
         "bob@admin · shop · PyMongo|c 4.20.0: has 500,000 sessions; are they ended?",
-        "mallory@admin · shop · PyMongo|c 4.20.0: tried a session of somebody else (foreign uid), "
+        "mallory@admin · shop · PyMongo|c 4.20.0: tried a session of alice@admin (foreign uid), "
         "5.0 s ago",
     ]
 

@@ -295,5 +295,6 @@ const INCIDENTS = {
   over: "left a transaction open too long: it had ended before it was aborted by",
   given_up: "left a transaction open too long, which could not be aborted by",
 };
-const incident = (row) => (INCIDENTS[row.kind] ?? row.kind) + (!row.rule ? ""
+const incident = (row) => (row.kind === "foreign_uid" && row.owner
+  ? "tried a session of " + row.owner + " (foreign uid)" : INCIDENTS[row.kind] ?? row.kind) + (!row.rule ? ""
   : (row.rule === "the proxy" ? " " : " the rule ") + row.rule);

@@ -71,6 +71,7 @@ class FlightLog:
         #: Transactions that have begun, by session and txnNumber.
         self._begun: dict[tuple[bytes, int], tuple[Any, ...]] = {}
         self._happened: dict[tuple[Any, ...], Happened] = {}
+        self._acts = 0
         #: Events that found no room.
         self.lost = 0
 
@@ -126,15 +127,17 @@ class FlightLog:
         more: dict[str, Any],
         user: str = "",
         origin: Origin | None = None,
+        act: int = 0,
     ) -> None:
-        """Something else has happened, of which ``more`` says what JSON can hold.
+        """Something else has happened, of which ``more`` says what JSON can hold. ``act`` numbers
+        what operators do, each of which is an event of its own.
 
         What repeats itself at once becomes one event, with the latest of that and a count; events
         of another :data:`_APART` are others. ``session`` is a UUID in hex.
         """
         who = _NOBODY if origin is None else _of(origin)
         apart = [more.get(name) for name in _APART]
-        key: tuple[Any, ...] = (event, user, *who, *apart)
+        key: tuple[Any, ...] = (event, user, *who, *apart, act)
         same = self._happened.get(key)
         if same is None:
             if len(self._happened) >= MOST_APART:
@@ -144,14 +147,19 @@ class FlightLog:
         same.more = more
 
     def acted(self, line: Mapping[str, Any]) -> None:
-        """An operator has done what a line of the audit log says; the client is the operator's."""
+        """An operator has done what a line of the audit log says; the client is the operator's.
+        What has gone well of a kill, owner by owner, is told by the line for all of it."""
         command = str(line["command"])
+        if command == "killSessions" and line["decision"] == "done":
+            return
         more = {"kind": line["decision"], **{name: line.get(name) for name in _OF_OPERATOR}}
         if "session" in line:
             more["session"] = str(line["session"]).replace("-", "")[:32]
         origin = Origin(line.get("client") or "", line.get("application") or "")
         whose = line.get("owner") or line.get("user") or ""
-        self.happened("kill" if command.startswith("kill") else command, more, whose, origin)
+        self._acts += 1
+        event = "kill" if command.startswith("kill") else command
+        self.happened(event, more, whose, origin, self._acts)
 
     # ------------------------------------------------------------------ rows
 

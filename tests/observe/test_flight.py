@@ -125,7 +125,9 @@ def test_what_an_operator_does_is_remembered_with_who_it_was() -> None:
         **{"session": "00000000-0000-0000-0000-000000000001", "txn_number": 3},
     }
     log.acted(line)
-    log.acted({**line, "command": "killSessions", "owner": "c@d", "sessions": ["x"] * 80})
+    part = {**line, "command": "killSessions", "owner": "c@d", "sessions": ["x"] * 80}
+    log.acted(part)
+    log.acted({**part, "decision": "failed"})
     abort, kill = taken(log)
     assert (abort[1], abort[3], abort[7], abort[8]) == (
         "abort",
@@ -136,3 +138,14 @@ def test_what_an_operator_does_is_remembered_with_who_it_was() -> None:
     assert abort[9]["operator"] == "ann"
     assert (kill[1], kill[3], kill[9]["targets"]) == ("kill", "c@d", 1)
     assert "sessions" not in kill[9]
+
+
+def test_what_two_operators_do_at_once_are_two_events() -> None:
+    log = made()
+    line = {
+        **{"conn": None, "user": "", "client": "127.0.0.1", "rule": None, "command": "kill"},
+        **{"decision": "done", "reason": "0 failed", "targets": 1},
+    }
+    for operator in ("ann", "bob", "bob"):
+        log.acted({**line, "operator": operator})
+    assert [row[9]["operator"] for row in taken(log)] == ["ann", "bob", "bob"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +12,7 @@ import trio
 
 from proxy.admin.http import Asked, Page
 from proxy.admin.messages import JSON, TEXT, UNAUTHORIZED, Answer, text
+from proxy.admin.narrowing import narrowed
 from proxy.admin.overview import By, KillingIsOffError, TokenNeededError
 from proxy.admin.query import QueryError, position
 from proxy.admin.runbooks import runbook
@@ -20,6 +21,7 @@ from proxy.listing.slices import in_slices
 
 if TYPE_CHECKING:
     from proxy.admin.overview import Overview
+    from proxy.listing import Row
 
 #: Rows written between two turns of other work: some 2 ms.
 _SLICE: Final = 250
@@ -130,14 +132,14 @@ class _Pages:
         shown = {"token": asked.token, "operator": asked.operator or None}
         return _json(await self._overview.summary() | shown)
 
-    async def rules(self, _asked: Asked) -> Answer:
-        return _json({"rules": await self._overview.rules()})
+    async def rules(self, asked: Asked) -> Answer:
+        return _whole("rules", await self._overview.rules(), asked)
 
-    async def upstream(self, _asked: Asked) -> Answer:
-        return _json({"upstream": await self._overview.upstream()})
+    async def upstream(self, asked: Asked) -> Answer:
+        return _whole("upstream", await self._overview.upstream(), asked)
 
-    async def incidents(self, _asked: Asked) -> Answer:
-        return _json({"incidents": await self._overview.incidents()})
+    async def incidents(self, asked: Asked) -> Answer:
+        return _whole("incidents", await self._overview.incidents(), asked)
 
     async def history(self, asked: Asked) -> Answer:
         if self._overview.remembered is None:
@@ -176,6 +178,13 @@ class _Pages:
 def _dumps(value: object) -> str:
     # Names that clients choose may hold lone surrogates, which only escapes can carry.
     return json.dumps(value)
+
+
+def _whole(page: str, rows: Sequence[Row], asked: Asked) -> Answer:
+    try:
+        return _json({page: narrowed(page, rows, asked.query)})
+    except QueryError as error:
+        return text(400, str(error))
 
 
 def _json(document: Mapping[str, Any]) -> Answer:

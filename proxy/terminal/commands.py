@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.terminal.arguments import ACTIONS, DEFAULT_ADMIN, begun, filters, order
 from proxy.terminal.client import Endpoint, Trouble, find_token
-from proxy.terminal.filtering import matching
+from proxy.terminal.filtering import has_cluster, matching
 from proxy.terminal.history import history
 from proxy.terminal.places import all_places, resolved
 from proxy.terminal.printable import screen_width, warn
@@ -90,6 +90,8 @@ def _list(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
         # These the endpoint does not narrow.
         document |= {"total": len(rows), view.name: matching(rows, fields)}
         rows = document[view.name]
+    if not rows and "cluster" in fields:
+        has_cluster(endpoint.get("summary"), fields["cluster"])
     status = 1 if warn(document.get("problems", ())) else 0
     if options.json:
         print(json.dumps(document))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from proxy.terminal.arguments import STATES, begun
+from proxy.terminal.client import Trouble
 from proxy.terminal.usage import asked
 
 _WORD: Final = re.compile(r'(?:"[^"]*"|\S)+')
@@ -92,3 +93,15 @@ def _matches(row: Mapping[str, Any], name: str, wanted: str) -> bool:
         return any(wanted.lower() in text.lower() for text in texts)
     pattern = ".*".join(map(re.escape, wanted.split("*")))
     return re.fullmatch(pattern, str(row.get(name) or ""), re.DOTALL | re.IGNORECASE) is not None
+
+
+def has_cluster(summary: Mapping[str, Any], wanted: str) -> None:
+    """Make sure that a proxy's ``summary`` knows a cluster: without rows one may be mistyped.
+
+    Raises:
+        Trouble: it does not; the text says which there are.
+    """
+    names = [str(one.get("cluster", "")) for one in summary.get("clusters", ())]
+    if names and not matching([{"cluster": name} for name in names], {"cluster": wanted}):
+        hint = asked(wanted, names)
+        raise Trouble(f"--cluster: no such cluster; there are {', '.join(names)}{hint}", 2)

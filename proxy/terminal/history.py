@@ -15,7 +15,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.terminal.client import Trouble
-from proxy.terminal.filtering import written
+from proxy.terminal.filtering import has_cluster, written
 from proxy.terminal.printable import counted, fitted, printable, span, warn, width
 from proxy.terminal.stretch import FILTERS
 from proxy.terminal.tables import table
@@ -63,6 +63,8 @@ def history(endpoint: Endpoint | Several, options: argparse.Namespace, cells: in
         if value is not None:
             fields[name] = value
     document = _gather(endpoint, fields, options.limit)
+    if "cluster" in fields and not document["matched"]:
+        has_cluster(endpoint.get("summary"), fields["cluster"])
     if options.json:
         print(json.dumps(document))
         return 0

@@ -10,6 +10,7 @@ from proxy.listing.namespaces import NAMESPACES
 from proxy.session.store import SessionStore
 from proxy.terminal import filtering
 from proxy.terminal.arguments import STATES
+from proxy.terminal.client import Trouble
 from proxy.terminal.views import VIEWS
 
 
@@ -76,3 +77,12 @@ def test_incidents_are_narrowed_here() -> None:
         ({"user": "al"}, []), ({"client": ""}, [0, 1]),
     ):  # fmt: skip
         assert filtering.matching(rows, filters) == [rows[at] for at in found]
+
+
+def test_a_cluster_that_there_is_not_is_no_empty_listing() -> None:
+    summary = {"clusters": [{"cluster": "shop"}, {"cluster": "web"}]}
+    for known in ("shop", "WEB", "*", "s*"):
+        filtering.has_cluster(summary, known)
+    filtering.has_cluster({}, "shop")
+    with pytest.raises(Trouble, match=r"no such cluster; there are shop, web; did you mean shop\?"):
+        filtering.has_cluster(summary, "shp")

@@ -18,7 +18,7 @@ from proxy.terminal.client import Trouble
 from proxy.terminal.filtering import has_cluster, written
 from proxy.terminal.printable import counted, fitted, printable, span, warn, width
 from proxy.terminal.stretch import FILTERS
-from proxy.terminal.tables import table
+from proxy.terminal.tables import left_out, table
 from proxy.terminal.views import Column, View, driver, incident
 
 if TYPE_CHECKING:
@@ -31,8 +31,11 @@ Row = Mapping[str, Any]
 
 #: On a terminal that is narrower than this so many characters of a session's id are shown, which
 #: are enough to find it by.
-_WIDE: Final = 120
+_WIDE: Final = 160
 _SHORT: Final = 8
+
+#: And on one that is narrower than this times are shown without their fractions.
+_NARROW: Final = 100
 
 #: Fields that are always asked for.
 _TIMES: Final = 2
@@ -69,9 +72,13 @@ def history(endpoint: Endpoint | Several, options: argparse.Namespace, cells: in
         print(json.dumps(document))
         return 0
     print("\n".join(_told(document, zone)), file=sys.stderr)
-    lines = list(_lines([*document["events"], *document["open_meanwhile"]], zone, cells))
+    missing: list[str] = []
+    rows = [*document["events"], *document["open_meanwhile"]]
+    lines = list(_lines(rows, zone, cells, missing))
     if lines:
         print("\n".join(lines))
+        if missing:
+            print(f"(left out: {', '.join(missing)}; a pipe has all)", file=sys.stderr)
     else:
         print("no events match" if len(fields) > _TIMES else "no events", file=sys.stderr)
     warn(document.get("problems", ()))
@@ -126,15 +133,20 @@ def _told(document: Row, zone: tzinfo | None) -> list[str]:
     return lines
 
 
-def _lines(rows: Sequence[Row], zone: tzinfo | None, cells: int | None) -> Iterable[str]:
-    """A table with what happened as its last column, of which nothing is cut."""
+def _lines(
+    rows: Sequence[Row], zone: tzinfo | None, cells: int | None, missing: list[str]
+) -> Iterable[str]:
+    """A table with what happened as its last column, of which nothing is cut. ``missing`` gets the
+    columns that there is no room for."""
     if not rows:
         return
     days = {_when(one["time"], zone).date() for one in rows}
-    form = "%H:%M:%S.%f" if len(days) == 1 else "%m-%d %H:%M:%S.%f"
+    form = "%H:%M:%S" if len(days) == 1 else "%m-%d %H:%M:%S"
     view = View("history", "History", "", tuple(_columns(zone, form, cells)))
-    # What happened has half of the line, if it is as narrow as that.
-    who = table(view, rows, None if cells is None else max(30, cells // 2))
+    # What happened has nearly half of the line, if it is as narrow as that.
+    room = None if cells is None else max(30, cells // 2 + 6)
+    who = table(view, rows, room)
+    missing += left_out(view, rows, room)
     longest = max(map(width, who))
     for line, what in zip(who, ["WHAT", *map(said, rows)], strict=True):
         first, *others = [what] if cells is None else wrap(what, max(20, cells - longest - 4))
@@ -146,12 +158,16 @@ def _lines(rows: Sequence[Row], zone: tzinfo | None, cells: int | None) -> Itera
 def _columns(zone: tzinfo | None, form: str, cells: int | None) -> Iterable[Column]:
     """As many as there is room for."""
     # What stands on the right is never cut.
-    yield Column(
-        "TIME", lambda row: _when(row["time"], zone).strftime(form)[:-3], right=True, keep=9
-    )
+    exact = cells is None or cells >= _NARROW
+
+    def moment(row: Row) -> str:
+        when = _when(row["time"], zone)
+        return f"{when:{form}}.{when.microsecond // 1000:03d}" if exact else f"{when:{form}}"
+
+    yield Column("TIME", moment, right=True, keep=9)
     yield Column("PROXY", lambda row: row.get("proxy", ""), rare=True, enough=9)
-    yield Column("CLUSTER", lambda row: row.get("cluster", ""), rare=True, enough=6)
-    yield Column("USER", lambda row: row["user"] or "-", enough=6, keep=7)
+    yield Column("CLUSTER", lambda row: row.get("cluster", ""), rare=True, keep=8, enough=6)
+    yield Column("USER", lambda row: row["user"] or "-", enough=6, keep=8)
     yield Column("APPLICATION", lambda row: row["application"] or "-", enough=8, keep=8)
     yield Column("DRIVER", driver, enough=8, keep=2)
     yield Column("CLIENT", lambda row: row["client"] or "-", enough=9, keep=3)

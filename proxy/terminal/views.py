@@ -175,6 +175,11 @@ def _uuid(row: Row) -> str:
     return str(row.get("session") or "-").partition(" - ")[0]
 
 
+def _brief_incident(row: Row) -> str:
+    """What somebody did, in so few words that the name of a rule can be read in 36 cells."""
+    return incident(row).replace(" the rule ", " ")
+
+
 def _bound(row: Row) -> str:
     bound = row.get("bound")
     return f"{bound} = {row['limit']}" if bound else ""
@@ -260,7 +265,7 @@ VIEWS: Final[Mapping[str, View]] = {
                 Column("UPSTREAM", _text("upstream"), "upstream", keep=3),
                 Column("OPEN FOR", _span("age_seconds"), "age", right=True, keep=7),
                 Column("REQUESTS", _number("requests"), "requests", right=True),
-                Column("IN FLIGHT", _command),
+                Column("IN FLIGHT", _command, enough=15),
                 Column("RECEIVED", _size("received_bytes"), "received",
                        right=True, keep=2),
                 Column("SENT", _size("sent_bytes"), "sent", right=True,
@@ -292,7 +297,7 @@ VIEWS: Final[Mapping[str, View]] = {
             "",
             (
                 Column("AGO", _span("age_seconds"), right=True, keep=8),
-                Column("WHAT", incident, keep=9, enough=24),
+                Column("WHAT", _brief_incident, keep=9, enough=36),
                 Column("TIMES", _few("count"), right=True, keep=6),
                 *_WHERE,
                 _USER,

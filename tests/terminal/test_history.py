@@ -171,6 +171,22 @@ def test_a_narrow_terminal_has_all_of_what_happened(
     assert " ".join(" ".join(lines[1:]).split()).count("asks for another one") == 2
 
 
+@pytest.mark.parametrize("cells", [80, 120])
+def test_a_narrow_terminal_says_of_which_cluster_and_which_user(
+    cells: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.terminal.commands.screen_width", lambda: cells)
+    long = {"user": "a-very-long-name-of-a-user@admin", "application": "an-application"}
+    run(document(event("session_started", cluster="web", **long)))
+    said = capsys.readouterr()
+    heading, line = said.out.splitlines()
+    assert heading.split() == ["TIME", "CLUSTER", "USER", *heading.split()[3:]]
+    assert " web " in line
+    assert " a-very" in line
+    assert "11111111  session started" in line
+    assert "(left out: DRIVER" in said.err
+
+
 WORDS: list[tuple[str, dict[str, Any], str]] = [
     ("session_started", {}, "session started"),
     ("transaction_started", {"transaction": 4}, "transaction 4 started"),

@@ -130,3 +130,14 @@ def test_a_monitor_that_waits_is_marked() -> None:
     assert "IN FLIGHT" in heading
     assert "hello (monitor)" in monitor
     assert "(monitor)" not in other
+
+
+def test_a_narrow_terminal_names_the_rule_of_an_incident() -> None:
+    rows = [
+        {"kind": "reported", "rule": "user_name_length", "age_seconds": 1.0, "count": 2,
+         "user": "a-very-long-name-of-a-user@admin", "application": "shop", "cluster": "web",
+         "reason": "why " * 20, "session": UUID},
+    ]  # fmt: skip
+    _, line = table(VIEWS["incidents"], rows, 80)
+    assert "would be refused by user_name_length  " in line
+    assert "  web  " in line

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from proxy.terminal import stretch
 from proxy.terminal.arguments import FILTERS
 from proxy.terminal.places import Place, place_of
 from proxy.terminal.printable import printable
@@ -158,7 +159,7 @@ class Endpoint:
             hint = "wrong token, the proxy has others" if self._token else "a token is needed"
             return NoTokenError(f"{hint}: --token-file FILE or {TOKEN_VARIABLE}", 2)
         if status in (400, 403):
-            return Trouble(by_flag(text, FILTERS), 2)
+            return Trouble(by_flag(text, {*FILTERS, *stretch.FILTERS}), 2)
         if status == 404:
             return Trouble(f"{self.address}: answers, but not as mongo-session-proxy does")
         return Trouble(f"{self.address}: {status} {text}")

@@ -154,6 +154,14 @@ def test_a_stretch_that_is_none(
     assert said in capsys.readouterr().err
 
 
+def test_what_the_endpoint_refuses_is_called_by_its_flag(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run((400, "event: 'nosuch' is none of refused, kill"), "--event", "nosuch")[0] == 2
+    said = "mongo-session-proxy: --event: 'nosuch' is none of refused, kill\n"
+    assert capsys.readouterr().err == said
+
+
 def test_it_may_be_off(capsys: pytest.CaptureFixture[str]) -> None:
     assert run((400, "history: is off, by the setting history.hours = 0"))[0] == 2
     assert "history: is off" in capsys.readouterr().err

@@ -8,6 +8,7 @@ by :mod:`proxy.process.cautions`.
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
@@ -155,6 +156,28 @@ def _read_by_all(path: Path) -> bool:
         return False
 
 
+def _outputs(config: Config) -> Iterator[str]:
+    """Files to write that whoever asks this may not write."""
+    if config.audit.file is not None and not config.audit.to_stdout:
+        yield from _unwritable("audit.file", config.audit.file, config.audit.file)
+    # These are written under other names first, or are several.
+    for setting, file in (
+        ("history.file", config.history.file),
+        ("process.pid_file", config.process.pid_file),
+    ):
+        if file is not None:
+            yield from _unwritable(setting, file, file.parent)
+
+
+def _unwritable(setting: str, file: Path, written: Path) -> Iterator[str]:
+    try:
+        place = written if written.exists() else written.parent
+    except OSError:
+        place = written.parent
+    if not os.access(place, os.W_OK | (os.X_OK if place.is_dir() else 0)):
+        yield f"{setting}: {file} cannot be written by this user: {place} is not writable"
+
+
 def _one_name(config: Config) -> Iterator[str]:
     """For mongos, and where clients have one member, no name is given to anybody."""
     upstream, name = config.upstream, config.listen.advertise
@@ -198,4 +221,8 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (
     _keys,
 )
 
-OF_PROCESS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (_token_file, _forgotten)
+OF_PROCESS: Final[tuple[Callable[[Config], Iterator[str]], ...]] = (
+    _token_file,
+    _forgotten,
+    _outputs,
+)

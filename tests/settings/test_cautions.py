@@ -81,6 +81,31 @@ def open_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("setting", "locked"),
+    [
+        ("audit.file", "folder"),
+        ("audit.file", "folder/there"),
+        ("history.file", "folder"),
+        ("process.pid_file", "folder"),
+    ],
+)
+def test_a_file_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, locked: str
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "there").touch()
+    file = folder / ("there" if "there" in locked else "new")
+    table, _, name = setting.partition(".")
+    place = tmp_path / locked
+    text = f"{setting}: {file} cannot be written by this user: {place} is not writable"
+    assert text not in of(**{table: {name: str(file)}})
+    # Permissions do not hold for root, who may be the one that runs tests.
+    monkeypatch.setattr("os.access", lambda path, _mode: Path(path) != place)
+    assert text in of(**{table: {name: str(file)}})
+
+
 def test_a_key_that_everybody_can_read(open_folder: Path) -> None:
     key, certificate = open_folder / "s.key", open_folder / "s.pem"
     for path in (key, certificate):

@@ -38,6 +38,11 @@ def test_what_needs_attention_is_named_by_user_application_and_driver(page: Wind
     assert "90 % of the session budget" in attention
     assert "mallory@admin" in attention
     assert "tried a session of " in attention
+    # Who did it, and not whose session that was.
+    theft = """{kind: "foreign_uid", user: "eve@app", owner: "alice@app", application: "shop",
+        driver: "PyMongo", rule: null}"""
+    said = page.run(f"return whose({theft}) + ': ' + incident({theft})")
+    assert said == "eve@app · shop · PyMongo: tried a session of alice@app (foreign uid)"
 
 
 def test_hostile_names_are_text(page: Window) -> None:

@@ -114,7 +114,7 @@ function attention(now, groups, idlest, incidents, upstream) {
     .sort((one, other) => Boolean(one.rule) - Boolean(other.rule));
   const first = (one, at) => recent.findIndex((row) => whose(row) === whose(one)) === at;
   for (const one of recent.slice(0, 100).filter(first)) {
-    item("warn", "incident " + VIEWS.incidents.key(one), whose(one) + ": " + incident(one)
+    item("warn", "incident " + VIEWS.incidents.key(one) + (one.cluster ?? ""), whose(one) + ": " + incident(one)
       + (one.count > 1 ? ", " + number(one.count) + " times" : "") + ", "
       + span(one.age_seconds) + " ago.", "Incidents", link("incidents"));
   }

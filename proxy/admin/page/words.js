@@ -57,5 +57,6 @@ const operations = (row) => (row.operations ?? [])
 const NOBODY = "nobody";
 const person = (name) => name || [NOBODY, "dim"];
 
-const whose = (row) => [...(row.cluster ? [row.cluster] : []), (row.owner ?? row.user) || NOBODY,
+/* Who did something, if it was done; an incident has an owner as well, of the session that was used. */
+const whose = (row) => [...(row.cluster ? [row.cluster] : []), (row.user ?? row.owner) || NOBODY,
   row.application || "no application name", driver(row) || "unknown driver"].join(" · ");

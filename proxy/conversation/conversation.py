@@ -66,6 +66,7 @@ class Conversation(Replies):
         "balanced",
         "burst",
         "hellos",
+        "hellos_wait",
         "metadata",
         "presentation",
         "requests",
@@ -99,9 +100,11 @@ class Conversation(Replies):
         self.metadata: ClientMetadata | None = None
         #: Whether its driver said that there is a balancer in between.
         self.balanced = False
-        #: How many requests there were, and how many of them were a hello.
+        #: How many requests there were, how many of them were a hello, and whether one waits for
+        #: news, as a driver's that knows the server.
         self.requests = 0
         self.hellos = 0
+        self.hellos_wait = False
         #: What :meth:`repeat` takes: others like the last unacknowledged write.
         self.burst: Burst | None = None
         self._burst_usage: Usage | None = None

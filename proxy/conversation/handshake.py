@@ -43,6 +43,8 @@ _NOT_MAPPED: Final = "; upstream.tls.x509 has no entry for the client's certific
 
 def _on_hello(conversation: Conversation, request: Request, now: float) -> None:
     conversation.hellos += 1
+    if b"maxAwaitTimeMS" in request.fields:
+        conversation.hellos_wait = True
     if conversation.metadata is None:
         conversation.metadata = client_metadata(request)
         conversation.desk.introduced(conversation.metadata)

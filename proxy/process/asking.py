@@ -74,6 +74,11 @@ class Asking:
         return self.greets and self._conversation is not None and self._conversation.hellos > 1
 
     @property
+    def awaits_news(self) -> bool:
+        """Whether a driver watches by it that has taken in what the server said before."""
+        return self._conversation is not None and self._conversation.hellos_wait
+
+    @property
     def works(self) -> bool:
         """Whether it was asked for anything but hello."""
         conversation = self._conversation

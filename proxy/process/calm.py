@@ -53,11 +53,12 @@ _READING: Final = frozenset(
 
 
 class Seen(NamedTuple):
-    """Whose connections watch and were not told yet; the latest number of those by which nothing
-    but hello was asked, by their origins; and how many seconds it took to look."""
+    """By origins: whose connections watch and were not told yet, and by how many of those drivers
+    wait for news; the latest number of those by which nothing but hello was asked, and by how many
+    of those drivers wait for news. And how many seconds it took to look."""
 
-    watching: Origins
-    greeting: Mapping[Origin | None, int]
+    watching: Mapping[Origin | None, int]
+    greeting: Mapping[Origin | None, tuple[int, int]]
     seconds: float
 
 
@@ -73,8 +74,9 @@ class Watchers(Protocol):
     async def let_go(self, origins: Origins) -> None:
         """Tell the connections of these that watch."""
 
-    def found(self, origin: Origin | None, then: float) -> bool:
-        """Whether the driver has found the other process since then, as far as one is told."""
+    def found(self, origin: Origin | None, then: float, waiting: int) -> bool:
+        """Whether the driver has found the other process since then, as far as one is told: where
+        some wait for news, as many of them."""
 
 
 @dataclass(slots=True)
@@ -89,17 +91,19 @@ class _Reading:
 @dataclass(slots=True)
 class _Rest:
     """Of an origin's requests: it ends at ``until``, or did, having begun at ``since``. Meanwhile
-    this was ``read`` last. Or its driver was ``told`` then."""
+    this was ``read`` last. Or its driver was told then, by so many connections by which it was
+    ``waiting`` for news: by as many as it has instances, if it does that."""
 
     since: float
     until: float
     read: set[tuple[object, ...]] = field(default_factory=set)
-    told: bool = False
+    waiting: int | None = None
 
-    def lasts(self, now: float, found: Callable[[float], bool]) -> bool:
+    def lasts(self, now: float, found: Callable[[float, int], bool]) -> bool:
         """Whether it is not over, also as the driver has not ``found`` the other process yet."""
-        late = self.told and now < self.since + _MOST_HOLD_SECONDS
-        return now < self.until or (late and not found(self.since))
+        if now < self.until or self.waiting is None or now >= self.since + _MOST_HOLD_SECONDS:
+            return now < self.until
+        return not found(self.since, self.waiting)
 
     def goes_on(self, reading: _Reading, now: float) -> None:
         """It lasts on while cursors are read to their ends, which takes time on a busy machine."""
@@ -122,7 +126,7 @@ async def let_go_in_calm(watchers: Watchers, store: SessionStore, end: float) ->
             return
         began = thread_time()
         now = trio.current_time()
-        waiting = seen.watching & resting
+        waiting = seen.watching.keys() & resting
         reading = _reading(store) if waiting else {}
         spent = seen.seconds + thread_time() - began
         calm = waiting - reading.keys()
@@ -132,7 +136,8 @@ async def let_go_in_calm(watchers: Watchers, store: SessionStore, end: float) ->
             now = trio.current_time()
         for origin in waiting:
             if origin in calm:
-                rests[origin] = _Rest(began_telling, now + FINDING_SECONDS, told=True)
+                told = seen.watching[origin]
+                rests[origin] = _Rest(began_telling, now + FINDING_SECONDS, waiting=told)
             else:
                 rests[origin].goes_on(reading[origin], now)
         rests = {
@@ -140,7 +145,7 @@ async def let_go_in_calm(watchers: Watchers, store: SessionStore, end: float) ->
             for origin, rest in rests.items()
             if origin in resting or now < rest.until + _FREE_SECONDS
         }
-        fresh = seen.watching - rests.keys()
+        fresh = seen.watching.keys() - rests.keys()
         rests |= {origin: _Rest(now, now + _HOLD_SECONDS) for origin in fresh}
         least = _SHORT_LOOK_SECONDS if seen.watching or resting else LOOK_SECONDS
         await trio.sleep(0.0 if fresh else max(least, spent / _SHARE))

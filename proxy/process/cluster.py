@@ -285,9 +285,9 @@ class Cluster(Shown):
         """As :meth:`proxy.process.calm.Watchers.look`."""
         return await self._draining.look(resting)
 
-    def found(self, origin: Origin | None, then: float) -> bool:
+    def found(self, origin: Origin | None, then: float, waiting: int) -> bool:
         """Whether a driver has found the new process since then, as far as that tells."""
-        return self.common.found.since(self.name, origin, then)
+        return self.common.found.since(self.name, origin, then, waiting)
 
     def adopt(self, config: Config, rules: Rules | None) -> None:
         """Have new settings, and ``rules`` unless they stay, take effect with the next request."""

@@ -48,7 +48,7 @@ class Draining:
         store: SessionStore,
         *,
         alone: bool = True,
-        found: Callable[[Origin | None, float], bool] = lambda _origin, _then: True,
+        found: Callable[[Origin | None, float, int], bool] = lambda *_: True,
     ) -> None:
         self._connections = connections
         self._store = store
@@ -108,13 +108,15 @@ class Draining:
         """Have requests of those origins rest that do not go on with something, and no others."""
         began = thread_time()
         self._rest_ends = trio.current_time() + LONGEST_REST
-        watching, greeting = set(), {}
+        watching: dict[Origin | None, int] = {}
+        greeting: dict[Origin | None, tuple[int, int]] = {}
         for number, one in self._connections.items():
             if one.greets:
-                greeting[one.origin] = number
+                _, waiting = greeting.get(one.origin, (0, 0))
+                greeting[one.origin] = number, waiting + one.awaits_news
             if one.monitors:
                 if number not in self._told:
-                    watching.add(one.origin)
+                    watching[one.origin] = watching.get(one.origin, 0) + one.awaits_news
             elif number not in self._resting and one.origin in resting:
                 self._resting[number] = one
                 one.rest(True)
@@ -125,8 +127,8 @@ class Draining:
                 one.rest(False)
         return Seen(watching, greeting, thread_time() - began)
 
-    def found(self, origin: Origin | None, then: float) -> bool:
-        return self._found(origin, then)
+    def found(self, origin: Origin | None, then: float, waiting: int) -> bool:
+        return self._found(origin, then, waiting)
 
     def tell(self, origins: Origins, until: float = math.inf) -> None:
         """Let go of those of these that watch, if it is no later than ``until``: then others do

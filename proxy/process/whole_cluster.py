@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from proxy.process.calm import Origins
     from proxy.process.common import Common
     from proxy.session.counts import Counts, Told
+    from proxy.session.ids import Origin
     from proxy.session.known import User
     from proxy.session.records import InFlight
     from proxy.session.telling import Told as News
@@ -177,14 +178,17 @@ class WholeCluster(Cluster):
         if not answers and not silent:
             return None
         seen = [one for _, one in answers]
-        greeting = {
-            origin: max(one.greeting.get(origin, 0) for one in seen)
-            for origin in frozenset().union(*(one.greeting for one in seen))
-        }
-        watching = frozenset().union(*(one.watching for one in seen))
+        greeting: dict[Origin | None, tuple[int, int]] = {}
+        watching: dict[Origin | None, int] = {}
+        for one in seen:
+            for origin, (latest, waiting) in one.greeting.items():
+                before, others = greeting.get(origin, (0, 0))
+                greeting[origin] = max(before, latest), others + waiting
+            for origin, waiting in one.watching.items():
+                watching[origin] = watching.get(origin, 0) + waiting
         if silent or trio.current_time() > self._rest_lasts:
             # Who reads what by one of them is not known, or no longer: nobody is let go of now.
-            watching = frozenset()
+            watching = {}
         return Seen(watching, greeting, max((one.seconds for one in seen), default=0.0))
 
     async def let_go(self, origins: Origins) -> None:

@@ -31,6 +31,7 @@ class Connection:
         self.monitors = monitors
         self.works = not monitors
         self.greets = monitors
+        self.awaits_news = monitors
         self.rests: list[tuple[float, bool]] = []
         self.drained: float | None = None
 
@@ -190,9 +191,10 @@ class Both:
         if self.gone:
             return None
         seen = [one.see(resting) for one in self._workers]
-        return Seen(frozenset().union(*(one.watching for one in seen)), {}, 0.0)
+        return Seen({origin: n for one in seen for origin, n in one.watching.items()}, {}, 0.0)
 
-    def found(self, origin, then):
+    def found(self, origin, then, waiting):
+        assert waiting == 1
         return self.seen_again is not None and self.seen_again >= then
 
     async def let_go(self, origins):

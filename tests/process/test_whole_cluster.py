@@ -17,7 +17,7 @@ from proxy.session.ids import Origin
 from proxy.settings.config import Config
 
 SHOP = Origin("10.0.0.1", "shop")
-SAW = Seen(frozenset({SHOP}), {SHOP: 7}, 0.1)
+SAW = Seen({SHOP: 1}, {SHOP: (7, 2)}, 0.1)
 
 
 class Workers(Supervisor):
@@ -54,8 +54,9 @@ def workers() -> Workers:
 
 
 async def test_what_all_see_is_put_together(workers, autojump_clock):
-    workers.answers[1] = Seen(frozenset(), {SHOP: 8}, 0.2)
-    assert await workers.cluster.look(frozenset()) == Seen(frozenset({SHOP}), {SHOP: 8}, 0.2)
+    workers.answers[1] = Seen({SHOP: 2}, {SHOP: (8, 3)}, 0.2)
+    seen = await workers.cluster.look(frozenset())
+    assert seen == Seen({SHOP: 3}, {SHOP: (8, 5)}, 0.2)
 
 
 @pytest.mark.parametrize("answers", [[SAW, None], [None, None]])
@@ -63,7 +64,7 @@ async def test_where_one_says_nothing_nobody_is_to_be_let_go(workers, autojump_c
     workers.answers = answers
     seen = await workers.cluster.look(frozenset({SHOP}))
     assert seen is not None
-    assert seen.watching == frozenset(), "who reads cursors by it is not known"
+    assert seen.watching == {}, "who reads cursors by it is not known"
 
 
 async def test_one_that_has_ended_is_not_waited_for(workers, autojump_clock):
@@ -79,7 +80,7 @@ async def test_what_comes_when_the_first_do_not_rest_any_more_is_too_late(worker
     workers.seconds = LONGEST_REST + 0.1
     seen = await workers.cluster.look(frozenset({SHOP}))
     assert seen is not None
-    assert seen.watching == frozenset()
+    assert seen.watching == {}
 
 
 async def test_who_is_told_too_late_lets_go_of_nobody(workers, autojump_clock):

@@ -11,6 +11,7 @@ import java.io.FileInputStream;
 import java.io.InputStream;
 import java.security.KeyStore;
 import java.security.cert.CertificateFactory;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
@@ -87,7 +88,7 @@ public final class Steady {
             try {
                 once(kind, n);
             } catch (RuntimeException error) {
-                errors.add("kind " + kind + ": " + error + ": " + error.getCause());
+                errors.add("kind " + kind + ": " + Instant.now() + " " + error + ": " + error.getCause());
             }
             done.incrementAndGet();
         }

@@ -85,7 +85,8 @@ class OpenCursors:
         session = self._sessions.pop(cursor, None)
         if session is None:
             return None
-        del self._opened[cursor], self._connections[cursor]
+        del self._opened[cursor]
+        del self._connections[cursor]
         owner = session.owner
         own = self._of_owner[owner]
         del own[cursor]

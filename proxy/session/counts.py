@@ -100,6 +100,19 @@ class Counts:
         self.transactions[outcome] += 1
         self.durations[outcome].observe(seconds)
 
+    def over(
+        self, tracker: Tracker, step: Step, outcome: Outcome, before: tuple[State, int, float]
+    ) -> str:
+        """How what was seen open ``before`` a reply was taken in has ended by it; "" if it has not,
+        or if that is counted elsewhere."""
+        same = tracker.number == before[1]
+        if proved(before[0], same, outcome) is not State.IN_PROGRESS:
+            return ""
+        if same and tracker.state is State.IN_PROGRESS:
+            return ""
+        # A higher txnNumber aborts what is open under a lower one.
+        return OUTCOME_OF.get(tracker.state if same else State.ABORTED, "unknown")
+
     def stepped(
         self,
         tracker: Tracker,
@@ -116,10 +129,8 @@ class Counts:
         state, number, started = before
         same = tracker.number == number
         state = proved(state, same, outcome)
-        if state is State.IN_PROGRESS and not (same and tracker.state is state):
-            # A higher txnNumber aborts what is open under a lower one.
-            ended = tracker.state if same else State.ABORTED
-            self.finished(OUTCOME_OF.get(ended, "unknown"), now - started)
+        if how := self.over(tracker, step, outcome, before):
+            self.finished(how, now - started)
         if tracker.state is State.IN_PROGRESS and not (same and state is tracker.state):
             self.transactions_started += 1
 
@@ -146,6 +157,21 @@ class SharedCounts(Counts):
 
     __slots__ = ()
 
+    def finished(self, outcome: str, seconds: float) -> None:
+        # What comes with time comes in all processes, and is counted where all sessions are known.
+        if outcome != "expired":
+            super().finished(outcome, seconds)
+
+    def over(
+        self, tracker: Tracker, step: Step, outcome: Outcome, before: tuple[State, int, float]
+    ) -> str:
+        # Drivers end a transaction before they begin another one, and abort one that has failed:
+        # the process that has seen the end, or the failure, has counted that, and may be about to
+        # tell.
+        if tracker.number != before[1] or (step is Step.ABORT and outcome is Outcome.GONE):
+            return ""
+        return super().over(tracker, step, outcome, before)
+
     def stepped(
         self,
         tracker: Tracker,
@@ -161,3 +187,12 @@ class SharedCounts(Counts):
         if step in (Step.COMMIT, Step.ABORT) and tracker.number > before[1]:
             # It was begun elsewhere, and nobody has told yet when.
             self.transactions[OUTCOME_OF.get(tracker.state, "unknown")] += 1
+
+
+class WholeCounts(SharedCounts):
+    """The numbers of the process in the midst of several."""
+
+    __slots__ = ()
+
+    def finished(self, outcome: str, seconds: float) -> None:
+        Counts.finished(self, outcome, seconds)

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from proxy.session.beside import Use, beside, in_words
-from proxy.session.counts import Counts
+from proxy.session.counts import Counts, WholeCounts
 from proxy.session.cursors import DEFAULT_MAX_CURSORS
 from proxy.session.flight import STARTED
 from proxy.session.ids import make_key
@@ -63,6 +63,7 @@ class Hub(SharedStore):
         max_cursors: int = DEFAULT_MAX_CURSORS,
     ) -> None:
         super().__init__(timeout, max_sessions, max_cursors)
+        self.counts = WholeCounts()
         self._running: dict[int, dict[Session, _Busy]] = {}
         self._sometime: dict[Session, None] = {}
         #: Operations that others of other processes have come beside, for those processes to watch:

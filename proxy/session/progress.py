@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.session.counts import OUTCOME_OF, TIMED_OUT, Counts, proved
+from proxy.session.counts import OUTCOME_OF, TIMED_OUT, Counts
 from proxy.session.records import Child
 from proxy.session.selected import SelectedSessions
 from proxy.session.transactions import Outcome, State, Step, Tracker
@@ -71,8 +71,8 @@ class TransactionStore(SelectedSessions):
             tracker.ran += 1
         self.counts.stepped(tracker, step, outcome, before, now)
         if self.flight is not None:
-            was = proved(before[0], tracker.number == before[1], outcome)
-            self._tell_step(one, tracker, step, (was, *before[1:]), ran, now)
+            ended = self.counts.over(tracker, step, outcome, before)
+            self._tell_step(one, tracker, step, before, ended, ran, now)
             if self.counts.transactions_started > begun:
                 self.flight.begun(one, tracker.number, now)
         self._count_transaction(one, tracker, before[0], counted)
@@ -170,19 +170,18 @@ class TransactionStore(SelectedSessions):
         tracker: Tracker,
         step: Step,
         before: tuple[State, int, float],
+        ended: str,
         ran: int,
         now: float,
     ) -> None:
-        """Tell of a transaction that a reply has ended, as :meth:`Counts.stepped` counts it."""
-        state, number, started = before
-        same = tracker.number == number
+        """Tell of a transaction that a reply has ``ended``, as :meth:`Counts.stepped` counts it."""
+        _, number, started = before
         flight = self.flight
         if flight is None:
             return
-        if state is State.IN_PROGRESS and not (same and tracker.state is state):
-            ended = OUTCOME_OF.get(tracker.state if same else State.ABORTED, "unknown")
+        if ended:
             flight.over(one, number, now, ended, now - started, ran)
-        elif not same and step in (Step.COMMIT, Step.ABORT):
+        elif tracker.number != number and step in (Step.COMMIT, Step.ABORT):
             # Nobody here has seen it begin.
             flight.over(one, tracker.number, now, OUTCOME_OF.get(tracker.state, "unknown"), -1.0, 0)
 

@@ -368,6 +368,69 @@ def test_a_transaction_that_two_processes_carry_is_counted_once() -> None:
     assert [store.open_transactions for store in fleet.stores] == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("steps", "ended"),
+    [
+        # (process, step, outcome, txnNumber): none of them has heard of what the other one saw.
+        (
+            [
+                (0, Step.START, Outcome.OK, 1),
+                (1, Step.CONTINUE, Outcome.OK, 1),
+                (0, Step.COMMIT, Outcome.OK, 1),
+                (1, Step.START, Outcome.OK, 2),
+                (0, Step.COMMIT, Outcome.OK, 2),
+            ],
+            {"committed": 2},
+        ),
+        (
+            [
+                (0, Step.START, Outcome.OK, 1),
+                (1, Step.COMMIT, Outcome.OK, 1),
+                (0, Step.WRITE, Outcome.OK, 2),
+                (1, Step.START, Outcome.OK, 3),
+                (0, Step.ABORT, Outcome.OK, 3),
+            ],
+            {"committed": 1, "aborted": 1},
+        ),
+        (
+            [
+                (0, Step.START, Outcome.OK, 1),
+                (1, Step.CONTINUE, Outcome.OK, 1),
+                (1, Step.CONTINUE, Outcome.GONE, 1),
+                (0, Step.ABORT, Outcome.GONE, 1),
+                (1, Step.START, Outcome.OK, 2),
+                (0, Step.CONTINUE, Outcome.OK, 2),
+                (1, Step.COMMIT, Outcome.OK, 2),
+            ],
+            {"aborted": 1, "committed": 1},
+        ),
+    ],
+)
+def test_transactions_that_go_through_both_at_once_are_counted_once(
+    steps: list[tuple[int, Step, Outcome, int]], ended: dict[str, int]
+) -> None:
+    fleet = Fleet(2)
+    fleet.stores[0].use(KEYS[0], 0.5, NAMES[ALICE], SHOP)
+    fleet.talk()
+    for now, (process, what, outcome, number) in enumerate(steps, 1):
+        step(fleet.stores[process], KEYS[0], what, outcome, number, float(now))
+    fleet.talk()
+    counts = fleet.hub.whole_counts(store.counts.told() for store in fleet.stores)
+    assert counts.transactions_started == sum(what is Step.START for _, what, _, _ in steps)
+    assert {name: count for name, count in counts.transactions.items() if count} == ended
+
+
+def test_what_expires_everywhere_is_counted_once() -> None:
+    fleet = Fleet(2)
+    begin(fleet.stores[0], KEYS[0], 1, 1.0)
+    fleet.talk()
+    for store in (*fleet.stores, fleet.hub):
+        assert store.open_transactions == 1
+        store.expire(10_000.0)
+    counts = fleet.hub.whole_counts(store.counts.told() for store in fleet.stores)
+    assert counts.transactions["expired"] == 1
+
+
 def test_a_full_store_hears_of_no_more_sessions() -> None:
     fleet = Fleet(2, max_sessions=3)
     for number in range(3):

@@ -94,6 +94,8 @@ def _kill(view: str, rows: Sequence[Row]) -> tuple[dict[str, Any], str]:
         return {"patterns": patterns}, title if len(rows) == 1 else f"Kill {len(rows)} groups"
     if not all(row.get("session") for row in rows):
         raise ValueError("there is no session to kill")
+    if any(row.get("kind") == "foreign_uid" for row in rows):
+        raise ValueError("the session is not of whoever did that: choose theirs among the groups")
     # An incident's is named by who used it, which may be somebody else's.
     sessions = {tuple(_named(row).items()): _named(row) for row in rows}
     title = f"Kill session {_short(rows[0])} of {_owner(rows[0])}"

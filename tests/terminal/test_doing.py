@@ -53,6 +53,7 @@ def test_what_is_asked(command: str, view: str, row: dict[str, Any], body: dict[
         ("kill", "sessions", [session(cluster="a"), session(cluster="b")], "several clusters"),
         ("kill", "groups", [group(application="a*")], "a name with a star"),
         ("kill", "incidents", [who(session=None)], "there is no session"),
+        ("kill", "incidents", [who(session=ID, kind="foreign_uid")], "not of whoever did that"),
     ],
 )
 def test_what_cannot_be_done_is_said_without_asking(

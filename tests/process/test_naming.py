@@ -143,7 +143,7 @@ def test_rows_say_how_much_how_slow_and_what_of_late() -> None:
         "sent_bytes": 200,
         "seconds": 0.2,
         "mean_seconds": 0.01,
-        "p95_seconds": 0.024,
+        "p95_seconds": 0.00975,
         "per_second": 2.0,
         "lately_errors": 0,
         "lately_mean_seconds": 0.01,

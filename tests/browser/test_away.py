@@ -13,7 +13,7 @@ def test_what_is_old_is_greyed_and_has_its_time(window: Window) -> None:
     assert window.text("#status") == "the proxy does not answer"
     assert "what is shown is of " in window.text("#about")
     assert window.run(f"return {ROWS}.length") > 0
-    assert window.run("return getComputedStyle(document.querySelector('#both')).opacity") != "1"
+    window.wait("getComputedStyle(document.querySelector('#both')).opacity !== '1'")  # in a moment
     assert window.run("return document.querySelector('#kill').disabled")
     assert window.run(f"return {ROWS}[0].querySelector('button').disabled")
 

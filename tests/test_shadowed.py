@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from proxy import __version__
+from proxy.build import VERSION
 
 ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.skipif("+compiled" in VERSION, reason="what is compiled is not copied")
 
 #: What shows that something of somebody else's was run.
 FOREIGN = "print('foreign')\n"

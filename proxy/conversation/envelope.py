@@ -118,9 +118,8 @@ def wrong_form(request: Request, version: int) -> CommandError | None:
 def invalid(request: Request) -> CommandError | None:
     """What a server would refuse it with for values that cannot be, however deep in it."""
     try:
-        for document in documents_of(request):
-            if len(document) <= _DECODED:
-                bson.decode(document, _ANY_VALUE)
+        for document in documents_of(request, _DECODED):
+            bson.decode(document, _ANY_VALUE)
     except (WireError, BSONError) as error:
         return CommandError(22, "InvalidBSON", str(error))
     return None

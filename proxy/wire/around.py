@@ -32,8 +32,10 @@ def numbers_to_return(message: bytes) -> int:
     return int(_int32(message, query_document(message) - 4)[0])
 
 
-def documents_of(request: Request) -> list[bytes]:
+def documents_of(request: Request, most: int) -> list[bytes]:
     """The documents of a command's message that servers read, but for those of sequences.
+
+    Those of more than so many bytes are left out, since to copy them makes others wait.
 
     Raises:
         WireError: behind the command stands something that is no document.
@@ -41,16 +43,14 @@ def documents_of(request: Request) -> list[bytes]:
     message = request.message
     start = query_document(message) if request.opcode == OP_QUERY else request.body
     end = document_end(message, start, len(message))
-    found = [message[start:end]]
+    found = [(message, start, end)]
     if request.opcode != OP_MSG and end < len(message):
-        behind = document_end(message, end, len(message))
-        found.append(message[end:behind])
+        found.append((message, end, document_end(message, end, len(message))))
     if request.undissolved:
         # A second $queryOptions is in here alone, and servers read it all the same.
         whole = request.undissolved
-        end = document_end(whole, start, len(whole))
-        found.append(whole[start:end])
-    return found
+        found.append((whole, start, document_end(whole, start, len(whole))))
+    return [within[start:end] for within, start, end in found if end - start <= most]
 
 
 def repeated_in_metadata(request: Request) -> bytes | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import thread_time
 from typing import Any
 
@@ -31,6 +31,8 @@ MANY = 50_000
 
 #: Milliseconds, as tests.effort has them. What is asked for is 20 for everybody else's wait.
 MOST = 20
+#: How often it is tried. What the machine does meanwhile makes a turn longer, never shorter.
+TRIES = 6
 
 ALICE = user_digest("alice", "app")
 READ_WRITE = ("readWrite", "app")
@@ -62,6 +64,16 @@ def digest(number: int) -> bytes:
 
 def uuid(number: int) -> bson.Binary:
     return bson.Binary(digest(number)[:16], 4)
+
+
+def shortest(turn: Callable[[], tuple[float, Any]]) -> tuple[float, Any]:
+    """The longest turn of the best try, and what came of the first one."""
+    longest, outcome = turn()
+    for _ in range(1, TRIES):
+        if longest < MOST:
+            break
+        longest = min(longest, turn()[0])
+    return longest, outcome
 
 
 def turns(client: ProxiedClient, frame: bytes) -> tuple[float, dict[str, Any]]:
@@ -127,11 +139,8 @@ def test_a_long_list_is_read_judged_and_carried_out_in_turns(
     user: tuple[str, str], name: str, entries: list[Any], code: int | None
 ) -> None:
     frame = command({name: entries, "$db": "admin"}, 7)
-    # The machine may be at something else meanwhile: the better of two counts.
-    longest, answer = turns(client_of(*user), frame)
+    longest, answer = shortest(lambda: turns(client_of(*user), frame))
     assert answer.get("code") == code
-    if longest > MOST:
-        longest, _ = turns(client_of(*user), frame)
     assert longest < MOST
 
 
@@ -186,10 +195,8 @@ def test_a_rule_that_counts_a_long_list_does_it_in_turns(
             )
         return made
 
-    longest, answer = turns(client(), frame)
+    longest, answer = shortest(lambda: turns(client(), frame))
     assert answer.get("code") == code
-    if longest > MOST:
-        longest, _ = turns(client(), frame)
     assert longest < MOST
 
 
@@ -209,18 +216,16 @@ def test_a_kill_of_very_many_that_have_something_open_takes_turns(
 ) -> None:
     frame = command({**document, "$db": "admin"}, 7)
 
-    def client() -> ProxiedClient:
+    def turn() -> tuple[float, None]:
         made = client_of("root", "admin", native=native)
-        fill(made.conversation.desk.store, what)
-        return made
+        store = made.conversation.desk.store
+        fill(store, what)
+        longest, answer = turns(made, frame)
+        assert answer["ok"] == 1
+        assert (store.open_cursors(), store.open_transactions) == (0, 0)
+        return longest, None
 
-    made = client()
-    longest, answer = turns(made, frame)
-    store = made.conversation.desk.store
-    assert answer["ok"] == 1
-    assert (store.open_cursors(), store.open_transactions) == (0, 0)
-    if longest > MOST:
-        longest, _ = turns(client(), frame)
+    longest, _ = shortest(turn)
     assert longest < MOST
 
 
@@ -308,10 +313,8 @@ def test_a_long_answer_to_who_is_there_is_read_in_turns(
             longest = max(longest, thread_time() - began)
         return longest / max(unit, a_millisecond()), conversation
 
-    longest, conversation = turn()
+    longest, conversation = shortest(turn)
     assert bool(conversation.close) != understood
-    if longest > MOST:
-        longest, _ = turn()
     assert longest < MOST
 
 
@@ -348,8 +351,6 @@ def test_of_very_many_cursors_that_are_said_to_be_gone_some_are_looked_at() -> N
         conversation.on_upstream(answered, NOW)
         return (thread_time() - began) / max(unit, a_millisecond()), store.open_cursors()
 
-    longest, left = turn()
+    longest, left = shortest(turn)
     assert left == 1
-    if longest > MOST:
-        longest, _ = turn()
     assert longest < MOST

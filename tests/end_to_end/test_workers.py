@@ -83,19 +83,20 @@ def proxy(behind: int, tmp_path: Path) -> Iterator[Workers]:
 
 def spread(proxy: Workers, **options: Any) -> pymongo.MongoClient[Any]:
     """A client with connections to both workers, by what their numbers say."""
-    client = proxy.client(maxPoolSize=50, **options)
-    for many in range(8, 50, 4):
-        threads = [
-            threading.Thread(target=client.shop.command, args=({"find": "orders", "limit": 1},))
-            for _ in range(many)
-        ]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
-        if len({conn % 2 for conn in in_use(proxy)}) == 2:
-            return client
-    raise AssertionError("one worker has all connections")
+    made: list[pymongo.MongoClient[Any]] = []
+
+    def is_spread() -> bool:
+        """As many at the same time take as many connections; more sessions may not be."""
+        if made:
+            made.pop().close()
+        made.append(proxy.client(maxPoolSize=50, **options))
+        with ThreadPoolExecutor(24) as pool:
+            for _ in pool.map(lambda _: made[0].admin.command("sleep", millis=50), range(24)):
+                pass
+        return len({conn % 2 for conn in in_use(proxy)}) == 2
+
+    wait_until(is_spread)
+    return made[0]
 
 
 def in_use(proxy: Workers) -> list[int]:

@@ -37,14 +37,18 @@ def test_how_many_documents_are_wanted(count: int) -> None:
 
 def test_the_documents_of_a_message() -> None:
     options = {**PING, "$queryOptions": {"x": 1}}
+    longest = len(document(options)) + 10
+    large = {**PING, "$db": "a", "x": "x" * longest}
     for sent, found in (
+        (command(large), []),
+        (op_command("a", "ping", PING, {"$c": large}), [PING]),
         (command({**PING, "$db": "a"}), [{**PING, "$db": "a"}]),
         (op_query("a.$cmd", {"$query": PING}), [{"$query": PING}]),
         (op_query("a.$cmd", PING, projection={"b": 1}), [PING, {"b": 1}]),
         (op_query("a.$cmd", options), [{**PING, "x": 1}, options]),
         (op_command("a", "ping", PING, {"$c": 1}), [PING, {"$c": 1}]),
     ):
-        assert documents_of(read_request(sent)) == [document(one) for one in found]
+        assert documents_of(read_request(sent), longest) == [document(one) for one in found]
 
 
 @pytest.mark.parametrize(

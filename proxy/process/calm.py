@@ -6,29 +6,27 @@ watches is told while the application reads no cursor. Such a moment is brought 
 something new waits until the cursors that are open have been read, and then until the driver has
 found the other process.
 
-An application uses connections of several workers and watches by one of them. So one process looks
-for all of them: requests rest in every worker before it is looked who reads, and until all of those
-that watch are let go.
+An application uses connections of several workers and watches by one of them, and its pools have
+some of the other process by then. So one process looks for all: requests rest in every worker, and
+in the other process, before it is looked who reads, and until all of those that watch are let go.
 """
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from time import thread_time
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import trio
 
+from proxy.process.reads import Reading, readings, together
+
 if TYPE_CHECKING:
+    from proxy.process.reads import Origins, Readings
     from proxy.session.ids import Origin
     from proxy.session.store import SessionStore
-
-    Origins = AbstractSet[Origin | None]
 
 #: How often it is looked who watches the server by now, and who reads no cursor.
 LOOK_SECONDS: Final = 0.05
@@ -46,20 +44,17 @@ _FREE_SECONDS: Final = 1.0
 #: Seconds: a cursor that was open for longer (a change stream) is not about to end.
 _LONG_SECONDS: Final = 10.0
 
-#: Commands whose replies may open a cursor, or have one to be read on.
-_READING: Final = frozenset(
-    {"aggregate", "bulkWrite", "find", "getMore", "listCollections", "listIndexes"}
-)
-
 
 class Seen(NamedTuple):
     """By origins: whose connections watch and were not told yet, and by how many of those drivers
     wait for news; the latest number of those by which nothing but hello was asked, and by how many
-    of those drivers wait for news. And how many seconds it took to look."""
+    of those drivers wait for news. And how many seconds it took to look. It is not ``whole`` where
+    requests may go on by some connections, or what is read by them is not known."""
 
     watching: Mapping[Origin | None, int]
     greeting: Mapping[Origin | None, tuple[int, int]]
     seconds: float
+    whole: bool = True
 
 
 class Watchers(Protocol):
@@ -71,21 +66,16 @@ class Watchers(Protocol):
         What they have begun before is known behind it.
         """
 
+    async def look_there(self, resting: Origins) -> tuple[Readings, float] | None:
+        """The same in the other process: what is read there, and how many seconds it took to look;
+        None where that is not known."""
+
     async def let_go(self, origins: Origins) -> None:
         """Tell the connections of these that watch."""
 
     def found(self, origin: Origin | None, then: float, waiting: int) -> bool:
         """Whether the driver has found the other process since then, as far as one is told: where
         some wait for news, as many of them."""
-
-
-@dataclass(slots=True)
-class _Reading:
-    """What is read of an origin's cursors: requests in flight, and cursors; since when the oldest
-    of those is open."""
-
-    now: set[tuple[object, ...]] = field(default_factory=set)
-    oldest: float = math.inf
 
 
 @dataclass(slots=True)
@@ -96,7 +86,7 @@ class _Rest:
 
     since: float
     until: float
-    read: set[tuple[object, ...]] = field(default_factory=set)
+    read: int | None = None
     waiting: int | None = None
 
     def lasts(self, now: float, found: Callable[[float, int], bool]) -> bool:
@@ -105,10 +95,10 @@ class _Rest:
             return now < self.until
         return not found(self.since, self.waiting)
 
-    def goes_on(self, reading: _Reading, now: float) -> None:
+    def goes_on(self, reading: Reading, now: float) -> None:
         """It lasts on while cursors are read to their ends, which takes time on a busy machine."""
-        if reading.now != self.read and reading.oldest > self.since - _LONG_SECONDS:
-            self.read = reading.now
+        if reading.mark != self.read and now - reading.seconds > self.since - _LONG_SECONDS:
+            self.read = reading.mark
             self.until = min(now + _HOLD_SECONDS, self.since + _MOST_HOLD_SECONDS)
 
 
@@ -124,11 +114,15 @@ async def let_go_in_calm(watchers: Watchers, store: SessionStore, end: float) ->
         seen = await watchers.look(resting)
         if seen is None:
             return
+        there = await watchers.look_there(resting)
         began = thread_time()
         now = trio.current_time()
-        waiting = seen.watching.keys() & resting
-        reading = _reading(store) if waiting else {}
-        spent = seen.seconds + thread_time() - began
+        # Who reads what by some of them may not be known: nobody is let go of then.
+        watching = seen.watching if seen.whole and there is not None else {}
+        waiting = watching.keys() & resting
+        elsewhere, spent = there or ({}, 0.0)
+        reading = together(readings(store, waiting, now), elsewhere)
+        spent = max(spent, seen.seconds + thread_time() - began)
         calm = waiting - reading.keys()
         began_telling = now
         if calm:
@@ -136,7 +130,7 @@ async def let_go_in_calm(watchers: Watchers, store: SessionStore, end: float) ->
             now = trio.current_time()
         for origin in waiting:
             if origin in calm:
-                told = seen.watching[origin]
+                told = watching[origin]
                 rests[origin] = _Rest(began_telling, now + FINDING_SECONDS, waiting=told)
             else:
                 rests[origin].goes_on(reading[origin], now)
@@ -145,25 +139,7 @@ async def let_go_in_calm(watchers: Watchers, store: SessionStore, end: float) ->
             for origin, rest in rests.items()
             if origin in resting or now < rest.until + _FREE_SECONDS
         }
-        fresh = seen.watching.keys() - rests.keys()
+        fresh = watching.keys() - rests.keys()
         rests |= {origin: _Rest(now, now + _HOLD_SECONDS) for origin in fresh}
-        least = _SHORT_LOOK_SECONDS if seen.watching or resting else LOOK_SECONDS
+        least = _SHORT_LOOK_SECONDS if watching or resting else LOOK_SECONDS
         await trio.sleep(0.0 if fresh else max(least, spent / _SHARE))
-
-
-def _reading(store: SessionStore) -> dict[Origin | None, _Reading]:
-    """Who has cursors open, or may have some soon."""
-    found: defaultdict[Origin | None, _Reading] = defaultdict(_Reading)
-    for some in store.active():
-        for session in some:
-            activity = session.activity
-            if activity is None:
-                continue
-            running = [one for one in activity.operations if one.command in _READING]
-            if running or activity.cursors:
-                reading = found[session.origin]
-                reading.now.update((one.connection, one.request_id) for one in running)
-                reading.now.update(activity.cursors)
-                opened = map(store.cursor_opened_at, activity.cursors)
-                reading.oldest = min([reading.oldest, *filter(None, opened)])
-    return found

@@ -56,8 +56,9 @@ if TYPE_CHECKING:
     from proxy.net.listeners import Listener
     from proxy.net.tls import ListenerTls, UpstreamTls
     from proxy.observe.families import Page
-    from proxy.process.calm import Origins, Seen
+    from proxy.process.calm import Seen
     from proxy.process.common import Common
+    from proxy.process.reads import Origins, Readings
     from proxy.session.counts import Counts
     from proxy.session.ids import Origin
     from proxy.settings.config import Config
@@ -151,7 +152,11 @@ class Cluster(Shown):
         #: By number, the oldest first.
         self.open_connections: dict[int, Connection] = {}
         self._draining = Draining(
-            self.open_connections, self.store, alone=self.alone, found=self.found
+            self.open_connections,
+            self.store,
+            alone=self.alone,
+            found=self.found,
+            look_there=self.look_there,
         )
         self.listeners = self._make_listeners()
         self.watcher = Watcher(
@@ -288,6 +293,10 @@ class Cluster(Shown):
     def found(self, origin: Origin | None, then: float, waiting: int) -> bool:
         """Whether a driver has found the new process since then, as far as that tells."""
         return self.common.found.since(self.name, origin, then, waiting)
+
+    async def look_there(self, resting: Origins) -> tuple[Readings, float] | None:
+        """As :meth:`proxy.process.calm.Watchers.look_there`."""
+        return await self.common.found.look_there(self.name, resting)
 
     def adopt(self, config: Config, rules: Rules | None) -> None:
         """Have new settings, and ``rules`` unless they stay, take effect with the next request."""

@@ -12,7 +12,7 @@ Where another process serves already that is done at a moment that suits the app
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import thread_time
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +21,8 @@ import trio
 from proxy.process.calm import LOOK_SECONDS, Seen, let_go_in_calm
 
 if TYPE_CHECKING:
-    from proxy.process.calm import Origins
     from proxy.process.connection import Connection
+    from proxy.process.reads import Origins, Readings
     from proxy.session.ids import Origin
     from proxy.session.store import SessionStore
     from proxy.settings.limits import Limits
@@ -34,12 +34,16 @@ CALM: Final = 0.25
 LONGEST_REST: Final = 2.0
 
 
+async def _nothing_there(_resting: Origins) -> tuple[Readings, float] | None:
+    return {}, 0.0
+
+
 class Draining:
     """Lets go of ``connections``, by their numbers, once it is :meth:`begin`'s time.
 
     Unless the process is ``alone``, others have connections by which its clients watch, and it is
     told by :meth:`see` and :meth:`tell` what to do about them. ``store`` knows who has cursors,
-    and ``found`` who has found the other process.
+    ``found`` who has found the other process, and ``look_there`` who reads cursors through that.
     """
 
     def __init__(
@@ -49,11 +53,13 @@ class Draining:
         *,
         alone: bool = True,
         found: Callable[[Origin | None, float, int], bool] = lambda *_: True,
+        look_there: Callable[[Origins], Awaitable[tuple[Readings, float] | None]] = _nothing_there,
     ) -> None:
         self._connections = connections
         self._store = store
         self._alone = alone
         self._found = found
+        self._look_there = look_there
         self.begun = False
         #: Those that clients may leave by themselves.
         self._awaited: set[int] = set()
@@ -100,6 +106,9 @@ class Draining:
 
     async def look(self, resting: Origins) -> Seen:
         return self.see(resting)
+
+    async def look_there(self, resting: Origins) -> tuple[Readings, float] | None:
+        return await self._look_there(resting)
 
     async def let_go(self, origins: Origins) -> None:
         self.tell(origins)

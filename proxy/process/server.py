@@ -20,7 +20,7 @@ from proxy.observe import gauges
 from proxy.observe.audit import AuditLog
 from proxy.observe.scraping import Scraping, watch_the_loop
 from proxy.observe.telemetry import Telemetry
-from proxy.process import found, pidfile, signals
+from proxy.process import pidfile, signals
 from proxy.process.beginnings import Beginnings
 from proxy.process.cluster import Cluster
 from proxy.process.common import Common, together
@@ -30,6 +30,7 @@ from proxy.process.notify import Notifier
 from proxy.process.reloading import read_certificates, read_settings, take_over
 from proxy.process.remembering import Remembering, make_history
 from proxy.process.successor import Left
+from proxy.process.takeover import help_predecessor
 from proxy.settings.rules import RULES
 from proxy.upstream.ways import new_mark
 
@@ -242,7 +243,7 @@ class Server:
         services.start_soon(self._notifier.keep_alive)
         before = self._beginnings.predecessor
         if before is not None:
-            services.start_soon(found.tell, before.channel, self.clusters, self.draining)
+            services.start_soon(help_predecessor, before.channel, self.clusters, self.draining)
         return where
 
     def _orders(self, services: trio.Nursery) -> dict[int, Callable[[], object]]:

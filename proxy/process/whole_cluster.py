@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from proxy.addresses import Address
     from proxy.net.crowds import Group
     from proxy.net.listeners import Listener
-    from proxy.process.calm import Origins
     from proxy.process.common import Common
+    from proxy.process.reads import Origins
     from proxy.session.counts import Counts, Told
     from proxy.session.ids import Origin
     from proxy.session.known import User
@@ -186,10 +186,8 @@ class WholeCluster(Cluster):
                 greeting[origin] = max(before, latest), others + waiting
             for origin, waiting in one.watching.items():
                 watching[origin] = watching.get(origin, 0) + waiting
-        if silent or trio.current_time() > self._rest_lasts:
-            # Who reads what by one of them is not known, or no longer: nobody is let go of now.
-            watching = {}
-        return Seen(watching, greeting, max((one.seconds for one in seen), default=0.0))
+        whole = not silent and trio.current_time() <= self._rest_lasts
+        return Seen(watching, greeting, max((one.seconds for one in seen), default=0.0), whole)
 
     async def let_go(self, origins: Origins) -> None:
         await self._workers.ask_each("let go", self.name, origins, self._rest_lasts)

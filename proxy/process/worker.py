@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
     from proxy.observe.history import History
     from proxy.observe.merging import Family
-    from proxy.process.calm import Origins, Seen
+    from proxy.process.calm import Seen
     from proxy.process.channel import Handler
+    from proxy.process.reads import Origins
     from proxy.process.worker_cluster import Counted
     from proxy.settings.config import Config
     from proxy.wire.replies import Reply

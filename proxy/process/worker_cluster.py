@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from proxy.net.inherited import Placed
     from proxy.observe.families import Page
     from proxy.observe.namespaces import Uses
-    from proxy.process.calm import Origins, Seen
+    from proxy.process.calm import Seen
     from proxy.process.channel import Channel
     from proxy.process.common import Common
+    from proxy.process.reads import Origins
     from proxy.session.counts import Told
     from proxy.session.records import InFlight
     from proxy.settings.config import Config

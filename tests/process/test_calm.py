@@ -16,6 +16,7 @@ import trio.testing
 from proxy.process import calm, draining
 from proxy.process.calm import Seen, let_go_in_calm
 from proxy.process.draining import Draining
+from proxy.process.reads import Reading
 from proxy.session.ids import Origin
 from proxy.settings.limits import Limits
 
@@ -185,6 +186,8 @@ class Both:
         self._workers = workers
         self.gone = False
         self.seen_again: float | None = None
+        #: What is read in the other process, and the time it took to look.
+        self.there: tuple[dict[Origin, Reading], float] | None = {}, 0.0
 
     async def look(self, resting):
         await trio.sleep(0.01)
@@ -192,6 +195,9 @@ class Both:
             return None
         seen = [one.see(resting) for one in self._workers]
         return Seen({origin: n for one in seen for origin, n in one.watching.items()}, {}, 0.0)
+
+    async def look_there(self, resting):
+        return self.there
 
     def found(self, origin, then, waiting):
         assert waiting == 1
@@ -234,6 +240,26 @@ async def test_who_works_in_one_worker_rests_while_another_one_lets_its_driver_g
     lasted = working.rests[-1][0] - watching.drained
     assert lasted == near(1.0 if found else calm._MOST_HOLD_SECONDS)
     assert bank.rests == []
+    both.gone = True
+
+
+async def test_what_is_read_through_the_other_process_is_read_too(nursery, autojump_clock):
+    store = Store()
+    watching, working = Connection(SHOP, monitors=True), Connection(SHOP)
+    draining = Draining({1: watching, 2: working}, store, alone=False)
+    both = Both(draining)
+    draining.begin(nursery, LIMITS, replaced=True)
+    began = trio.current_time()
+    both.there = {SHOP: Reading(7, 0.1), BANK: Reading(8)}, 0.0
+    nursery.start_soon(let_go_in_calm, both, store, began + 20)
+    await trio.sleep(0.1)
+    assert watching.drained is None
+    both.there = None  # no answer: nobody knows
+    await trio.sleep(0.05)
+    assert watching.drained is None
+    both.there = {BANK: Reading(8)}, 0.0
+    await trio.sleep(0.1)
+    assert watching.drained == near(began + 0.15)
     both.gone = True
 
 

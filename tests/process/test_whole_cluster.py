@@ -64,7 +64,7 @@ async def test_where_one_says_nothing_nobody_is_to_be_let_go(workers, autojump_c
     workers.answers = answers
     seen = await workers.cluster.look(frozenset({SHOP}))
     assert seen is not None
-    assert seen.watching == {}, "who reads cursors by it is not known"
+    assert not seen.whole, "who reads cursors by it is not known"
 
 
 async def test_one_that_has_ended_is_not_waited_for(workers, autojump_clock):
@@ -80,7 +80,7 @@ async def test_what_comes_when_the_first_do_not_rest_any_more_is_too_late(worker
     workers.seconds = LONGEST_REST + 0.1
     seen = await workers.cluster.look(frozenset({SHOP}))
     assert seen is not None
-    assert seen.watching == {}
+    assert not seen.whole
 
 
 async def test_who_is_told_too_late_lets_go_of_nobody(workers, autojump_clock):

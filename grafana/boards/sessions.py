@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.panels import COLUMNS, PLACE, Dashboard, Query, Row, number, series, table
+from grafana.panels import COLUMNS, PLACE, Dashboard, Panel, Query, Row, number, series, table
 from grafana.promql import WHERE, growth, highest, increase, most, of, rate, top, total
+
+
+def live_and_known(who: str, **shown: str) -> Panel:
+    """The sessions of each ``who`` that has most of them."""
+    kinds = (("live_sessions", ""), ("sessions", " known"))
+    queries = (
+        Query(top(10, total(f"{who}_{what}", f"{WHERE}, {who}")), f"{{{{{who}}}}} {PLACE}{said}")
+        for what, said in kinds
+    )
+    return series(f"By {who}", *queries, **shown)
+
 
 BOARD: Final = Dashboard(
     "mongo-session-proxy-sessions",
@@ -74,31 +85,13 @@ BOARD: Final = Dashboard(
         Row(
             "Who",
             (
-                series(
-                    "By owner",
-                    Query(
-                        top(10, total("owner_live_sessions", f"{WHERE}, owner")),
-                        f"{{{{owner}}}} {PLACE}",
-                    ),
-                    Query(
-                        top(10, total("owner_sessions", f"{WHERE}, owner")),
-                        f"{{{{owner}}}} {PLACE} known",
-                    ),
+                live_and_known(
+                    "owner",
                     page="groups",
                     help="Without a name: nobody was authenticated. Known are those, too, that were"
                     " ended or killed.",
                 ),
-                series(
-                    "By application",
-                    Query(
-                        top(10, total("application_live_sessions", f"{WHERE}, application")),
-                        f"{{{{application}}}} {PLACE}",
-                    ),
-                    Query(
-                        top(10, total("application_sessions", f"{WHERE}, application")),
-                        f"{{{{application}}}} {PLACE} known",
-                    ),
-                ),
+                live_and_known("application"),
                 series(
                     "By driver",
                     Query(

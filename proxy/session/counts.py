@@ -16,12 +16,14 @@ TRANSACTION_BOUNDS: Final = (
     300.0,
 )  # fmt: skip
 
+TIMED_OUT: Final = State.TIMED_OUT.value
+
 #: How an open transaction can end; ``aborted`` also by the transaction guard, ``killed`` and
 #: ``expired`` with its session, ``unknown`` where the reply to its end did not come or say, and
 #: ``timed out`` as upstream lets none be open for so long. That one may be followed by another end.
 OUTCOMES: Final = (
     *("committed", "aborted", "killed", "expired", "prepared", "unknown"),
-    TIMED_OUT := State.TIMED_OUT.value,
+    TIMED_OUT,
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.session.counts import OUTCOME_OF, TIMED_OUT, Counts
@@ -106,12 +108,7 @@ class TransactionStore(SelectedSessions):
         tracker = session.transaction
         if tracker is None:
             return False
-        before, counted = tracker.state, tracker.counts
-        aborted = tracker.kill()
-        if aborted:
-            self._ended(session, tracker, outcome, now)
-        self._count_transaction(session, tracker, before, counted)
-        return aborted
+        return self._finish(session, tracker, tracker.kill, outcome, now)
 
     def transaction_timed_out(self, one: Session | Child, now: float) -> bool:
         """Note that upstream lets no transaction be open for so long: it is shown and counted as
@@ -120,12 +117,7 @@ class TransactionStore(SelectedSessions):
         tracker = one.transaction
         if tracker is None:
             return False
-        before, counted = tracker.state, tracker.counts
-        timed_out = tracker.time_out()
-        if timed_out:
-            self._ended(one, tracker, TIMED_OUT, now)
-        self._count_transaction(one, tracker, before, counted)
-        return timed_out
+        return self._finish(one, tracker, tracker.time_out, TIMED_OUT, now)
 
     def settle_transaction(
         self, session: Session | Child, number: int, now: float, state: State = State.ABORTED
@@ -136,12 +128,8 @@ class TransactionStore(SelectedSessions):
         whole = session.parent if isinstance(session, Child) else session
         if tracker is None or whole not in self.with_id(session.id):
             return False
-        before, counted = tracker.state, tracker.counts
-        ended = tracker.settle(number, state)
-        if ended:
-            self._ended(session, tracker, OUTCOME_OF[state], now)
-        self._count_transaction(session, tracker, before, counted)
-        return ended
+        settle = partial(tracker.settle, number, state)
+        return self._finish(session, tracker, settle, OUTCOME_OF[state], now)
 
     def transaction_ended(self, one: OpenTransaction, now: float, state: State) -> bool:
         """As :meth:`settle_transaction`, of a transaction that somebody else asked about, who may
@@ -156,6 +144,22 @@ class TransactionStore(SelectedSessions):
         return found is not None and self.settle_transaction(found, one.number, now, state)
 
     # Inside
+
+    def _finish(
+        self,
+        one: Session | Child,
+        tracker: Tracker,
+        end: Callable[[], bool],
+        outcome: str,
+        now: float,
+    ) -> bool:
+        """Note what ``end`` makes of a transaction; what that says: whether it was seen open."""
+        before, counted = tracker.state, tracker.counts
+        ended = end()
+        if ended:
+            self._ended(one, tracker, outcome, now)
+        self._count_transaction(one, tracker, before, counted)
+        return ended
 
     def _ended(self, one: Session | Child, tracker: Tracker, outcome: str, now: float) -> None:
         """What was seen open is so no more."""

@@ -53,6 +53,7 @@ soak: $(VENV)/.installed-test
 	$(BIN)/python -m tests.endurance.signals --times $(TIMES)
 	$(BIN)/python -m tests.endurance.restarts --times $(TIMES)
 	$(BIN)/python -m tests.endurance.restarts --times $(TIMES) --workers 2 --tls --compressed
+	$(BIN)/python -m tests.endurance.killed --seconds 60
 	$(BIN)/python -m tests.endurance.marked --requests $(REQUESTS)
 
 # Where atheris cannot be installed requests are changed blindly, which is said.

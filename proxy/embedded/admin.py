@@ -85,7 +85,10 @@ def _server_status(call: Call) -> Answer:
             "command": sum(node.counters.values()),
         },
         "logicalSessionRecordCache": {"activeSessionsCount": sum(1 for _ in node.sessions)},
-        "transactions": {"retriedStatementsCount": Int64(node.counters["retried statements"])},
+        "transactions": {
+            "retriedStatementsCount": Int64(node.counters["retried statements"]),
+            "currentOpen": Int64(sum(record.open_transactions() for record in node.sessions)),
+        },
         "metrics": {"cursor": {"open": {"total": Int64(len(node.cursors))}}},
         "storageEngine": {"name": "ephemeralForTest", "persistent": False},
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
 from proxy.embedded.failures import failure
-from proxy.embedded.transactions import Locks, Transaction
+from proxy.embedded.transactions import Locks, State, Transaction
 
 if TYPE_CHECKING:
     from proxy.embedded.versions import Version
@@ -90,6 +90,11 @@ class Session:
         if key == self.key:
             return self.transaction
         return self.children.setdefault(key, Transaction())
+
+    def open_transactions(self) -> int:
+        """How many of the session and its children are in progress."""
+        all_of_it = (self.transaction, *self.children.values())
+        return sum(one.state is State.OPEN for one in all_of_it)
 
     def abort(self, locks: Locks) -> None:
         """Abort what is open in the session and in its children."""

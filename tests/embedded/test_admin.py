@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bson import Binary, Int64
 
 from tests.embedded.support import NOW, USERS, Client, node
 
@@ -17,9 +18,14 @@ def test_it_says_what_it_is() -> None:
 def test_server_status() -> None:
     client = Client(node(), NOW + 60)
     client.run("insert", "c", db="app", documents=[{}])
+    of = {"lsid": {"id": Binary(bytes(16), 4)}, "txnNumber": Int64(1), "autocommit": False}
+    client.run("insert", "c", db="app", documents=[{}], startTransaction=True, **of)
     reply = client.run("serverStatus")
+    assert reply["transactions"]["currentOpen"] == 1
+    client.run("abortTransaction", **of)
+    assert client.run("serverStatus")["transactions"]["currentOpen"] == 0
     assert (reply["uptime"], reply["connections"]["current"]) == (60, 1)
-    assert reply["opcounters"]["insert"] == 1
+    assert reply["opcounters"]["insert"] == 2
     assert reply["repl"]["setName"] == "rs0"
     assert "repl" not in Client(node(set_name=None)).run("serverStatus")
 

@@ -22,14 +22,22 @@ WORKERS = 8
 
 #: The kinds of its work that no driver runs again: reading a cursor on, what is sent by hand, and a
 #: write of many documents.
-ONCE = "023"
+_ONCE = "023"
+
+#: Node's (7.8) runs nothing again that fails behind another one, as its pool was given up by then:
+#: also where the server is killed to which it is connected directly.
+_ONCE_IN_NODE = "01234"
 
 
 class Other:
-    """Works inside a ``with``; afterwards ``done`` and ``errors`` say what it saw."""
+    """Works inside a ``with``; afterwards ``done`` and ``errors`` say what it saw. What is of the
+    kinds ``once`` its driver does not run again where a connection is lost."""
 
-    def __init__(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environ: Mapping[str, str], once: str = _ONCE
+    ) -> None:
         self.name = name
+        self.once = once
         self.done = 0
         self.errors: list[str] = []
         self._command = command
@@ -64,7 +72,8 @@ def others(
     if program is not None and (_MODULES / "mongodb").is_dir():
         script = str(_CLIENTS / "node" / "steady.cjs")
         words = [program, script, uri(port, secured, zlib), str(WORKERS)]
-        found.append(Other("the Node driver", words, {"NODE_PATH": str(_MODULES)}))
+        environ = {"NODE_PATH": str(_MODULES)}
+        found.append(Other("the Node driver", words, environ, _ONCE_IN_NODE))
     if _GO.exists():
         words = [str(_GO), "steady", uri(port, secured, snappy), str(WORKERS)]
         found.append(Other("the Go driver", words, {}))

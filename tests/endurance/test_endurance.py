@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.endurance import marked, mixed, restarts, signals
+from tests.endurance import killed, marked, mixed, restarts, signals
 from tests.endurance.load import Load
 from tests.endurance.program import Program
 from tests.needs import lacking
@@ -44,6 +44,17 @@ def test_a_program_that_is_replaced_is_missed_by_nobody(
     assert all(other.done for other in found.others)
     if len(found.others) < 2:
         lacking("the Node and the Go driver")
+
+
+def test_of_a_worker_that_is_killed_only_what_is_under_way_is_lost(tmp_path: Path) -> None:
+    def more(load: Load, deaths: int) -> bool:
+        load.wait(40)
+        return deaths < 2
+
+    found = killed.kill(more, tmp_path)
+    assert found.wrong == []
+    assert found.deaths == 2
+    assert found.load.done["transaction"] > 0
 
 
 def test_what_it_takes_stays_flat(tmp_path: Path) -> None:

@@ -240,6 +240,7 @@ ALL: Final[dict[str, Callable[..., Contender]]] = {
     "proxy": proxy,
     "proxy compiled": compiled,
     "proxy untracked": partial(proxy, name="proxy untracked", tracking=False),
+    "proxy asleep": partial(proxy, name="proxy asleep", awake=False),
     "proxy 2 workers": partial(proxy, name="proxy 2 workers", workers=2),
     "proxy compiled 2 workers": partial(compiled, name="proxy compiled 2 workers", workers=2),
 }
@@ -258,7 +259,12 @@ SECURE: Final = (
 
 #: What runs only where it is named, and haproxy's one thread where TLS is measured: judged by its
 #: processor time it has to have one thread too.
-ON_REQUEST: Final = ("haproxy 1 thread", "proxy 2 workers", "proxy compiled 2 workers")
+ON_REQUEST: Final = (
+    "haproxy 1 thread",
+    "proxy asleep",
+    "proxy 2 workers",
+    "proxy compiled 2 workers",
+)
 
 
 def chosen(named: Sequence[str] | None, tls: Tls | None = None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import resource
 import statistics
 import time
@@ -65,7 +66,7 @@ def cell(
     try:
         for number in range(rounds):
             # Nobody always runs behind the same neighbour.
-            for contender in _rotated(contenders, number):
+            for contender in _shuffled(contenders, number):
                 figures = _round(load, contender, workload, connections, seconds, probed)
                 done[contender.name].append(figures)
     finally:
@@ -74,9 +75,9 @@ def cell(
     return [_median(figures, tls) for figures in done.values()]
 
 
-def _rotated(contenders: Sequence[Contender], by: int) -> Sequence[Contender]:
-    by %= len(contenders)
-    return [*contenders[by:], *contenders[:by]]
+def _shuffled(contenders: Sequence[Contender], number: int) -> Sequence[Contender]:
+    """In an order that the round's number gives: what ran before leaves its traces in the next."""
+    return random.Random(number).sample(contenders, len(contenders))
 
 
 def _round(
@@ -232,7 +233,7 @@ def long_lists(
     for contender in contenders:
         load.open(contender.name, contender.port, "find-300B", 1)
     for number in range(rounds):
-        for contender in _rotated(contenders, number):
+        for contender in _shuffled(contenders, number):
             with connect(contender.port) as sock:
                 for command in ("refreshSessions", "killSessions", "endSessions"):
                     step = control_of_many(command, ids, number * ids)

@@ -185,6 +185,7 @@ async def test_requests_rest_as_long_as_the_old_process_asks_for_it(ends, nurser
     assert answer[0].keys() == many == one.rested[-1]
     one.whole = False
     assert await found.look_there("one", {SHOP}) is None, "one of its workers may not rest"
+    assert await found.look_there("before", many) == ({}, 0.0), "a cluster that is no more"
     leaving.set()
     await trio.sleep(0.1)
     assert one.rested[-1] == set()

@@ -168,11 +168,8 @@ class Channel:
             while self._out:
                 frame, files = self._out[0]
                 try:
-                    sent = _send(self._sock, frame, files)
-                except BlockingIOError:
-                    await trio.lowlevel.wait_writable(self._sock)
-                    continue
-                except OSError:
+                    sent = await self._send_some(frame, files)
+                except (OSError, trio.ClosedResourceError):
                     self.close()
                     return
                 _close(files)
@@ -184,6 +181,13 @@ class Channel:
                     self._out[0] = frame[sent:], []
             self._filled = trio.Event()
             await self._filled.wait()
+
+    async def _send_some(self, frame: memoryview, files: list[int]) -> int:
+        while True:
+            try:
+                return _send(self._sock, frame, files)
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._sock)
 
     # ------------------------------------------------------------------ in
 

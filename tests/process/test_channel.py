@@ -285,3 +285,18 @@ def test_messages_in_pieces(messages: list[tuple[bytes, int]], data: st.DataObje
         trio.run(main)
     assert heard == messages
     assert channel._receive is real_receive
+
+
+async def test_a_side_that_is_given_up_while_it_is_written_to_ends_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where a worker was stopped: the kernel takes no more, and then too much waits."""
+    monkeypatch.setattr(channel, "_MOST_WAITING", 4_000_000)
+    here, sock = Channel.pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(here.run, {})
+        here.tell("news", bytes(3_000_000))
+        await trio.testing.wait_all_tasks_blocked()
+        here.tell("news", bytes(3_000_000))
+        assert here.closed
+    sock.close()

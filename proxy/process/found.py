@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,9 @@ AT_ONCE: Final = 20
 
 #: Bytes that are received at a time.
 MOST: Final = 65_536
+
+#: What another version says beside what is known here may fail so; it is for another version.
+UNREADABLE: Final = (AttributeError, LookupError, TypeError, ValueError)
 
 #: How long it is waited for what the new process sees.
 _PATIENCE: Final = 1.0
@@ -94,16 +98,8 @@ class Found:
         self._channel = channel
         try:
             while told := await _receive(channel):
-                said = json.loads(told)
-                if "number" in said:
-                    self._hear_answer(said)
-                    continue
-                self._looks = self._looks or "looks" in said
-                waiting = said.get("waiting") or repeat(None)
-                for (cluster, origin), many in zip(said["found"], waiting, strict=False):
-                    key = cluster, origin_of(origin)
-                    news = self._news.setdefault(key, deque(maxlen=_REMEMBERED))
-                    news.append((trio.current_time(), many))
+                with suppress(*UNREADABLE):
+                    self._hear(json.loads(told))
         finally:
             self._channel, self._looks = None, False
             self._question.over.set()
@@ -116,6 +112,17 @@ class Found:
             if self._channel is None or not await say(self._channel, asked):
                 return False
         return True
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        if "number" in said:
+            self._hear_answer(said)
+            return
+        self._looks = self._looks or "looks" in said
+        waiting = said.get("waiting") or repeat(None)
+        for (cluster, origin), many in zip(said["found"], waiting, strict=False):
+            key = cluster, origin_of(origin)
+            news = self._news.setdefault(key, deque(maxlen=_REMEMBERED))
+            news.append((trio.current_time(), many))
 
     def _hear_answer(self, said: dict[str, Any]) -> None:
         question = self._question
@@ -133,9 +140,15 @@ def origin_of(told: list[str] | None) -> Origin | None:
     return None if told is None else Origin(*told)
 
 
+def written(what: dict[str, Any]) -> bytes:
+    """What is said, in fewer bytes than :data:`MOST`: what clients say of themselves is short, but
+    as JSON escapes it could be longer than that."""
+    return json.dumps(what, ensure_ascii=False).encode()
+
+
 async def say(channel: socket.socket, what: dict[str, Any]) -> bool:
     """Whether it could be said: the other process may have ended."""
-    data = json.dumps(what).encode()
+    data = written(what)
     while True:
         try:
             channel.send(data)

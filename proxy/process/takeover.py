@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import trio
 
-from proxy.process.found import AT_ONCE, MOST, origin_of, say
+from proxy.process.found import AT_ONCE, MOST, UNREADABLE, origin_of, say, written
 from proxy.process.reads import readings
 
 if TYPE_CHECKING:
@@ -73,17 +73,34 @@ async def help_predecessor(
                     return
                 if not asked:
                     return
-                question = json.loads(asked)
-                one = by_name.get(question["look"])
+                try:
+                    question = _Question.read(asked)
+                except UNREADABLE:
+                    continue
+                one = by_name.get(question.cluster)
                 if one is not None:
                     await one.answer(question)
-                elif not question["more"]:  # the old process had a cluster that is in no file now
+                elif not question.more:  # the old process had a cluster that is in no file now
                     nothing = {"reading": [], "seconds": 0.0, "more": False}
-                    await say(channel, {"number": question["number"], **nothing})
+                    await say(channel, {"number": question.number, **nothing})
         finally:
             with trio.CancelScope(shield=True):
                 for one in helps:
                     await one.end()
+
+
+class _Question(NamedTuple):
+    cluster: str
+    number: int
+    rest: list[Origin | None]
+    more: bool
+
+    @classmethod
+    def read(cls, asked: bytes) -> _Question:
+        said = json.loads(asked)
+        return cls(
+            str(said["look"]), said["number"], list(map(origin_of, said["rest"])), said["more"]
+        )
 
 
 class _Help:
@@ -119,10 +136,10 @@ class _Help:
             self._newest.update(some)
         return seen.seconds
 
-    async def answer(self, question: dict[str, Any]) -> None:
+    async def answer(self, question: _Question) -> None:
         """Have requests rest, and say who reads what then."""
-        self._asked.update(map(origin_of, question["rest"]))
-        if question["more"]:
+        self._asked.update(question.rest)
+        if question.more:
             return
         self._resting, self._asked = frozenset(self._asked), set()
         self._rest_ends = trio.current_time() + _LONGEST_REST
@@ -133,7 +150,7 @@ class _Help:
         reads = list(found.items())
         for start in range(0, max(1, len(reads)), AT_ONCE):
             answer = {
-                "number": question["number"],
+                "number": question.number,
                 "reading": reads[start : start + AT_ONCE],
                 "seconds": 0.0 if seen is None else seen.seconds,
                 "more": start + AT_ONCE < len(reads),
@@ -151,7 +168,7 @@ class _Help:
 def _say(channel: socket.socket, what: dict[str, Any]) -> bool:
     """Whether there was room for it."""
     try:
-        channel.send(json.dumps(what).encode())
+        channel.send(written(what))
     except OSError:
         return False
     return True

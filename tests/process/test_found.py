@@ -36,6 +36,22 @@ async def test_an_older_version_does_not_say_how_many_wait(ends):
         nursery.cancel_scope.cancel()
 
 
+async def test_what_a_newer_version_says_beside_that_is_not_for_this_one(ends):
+    ours, theirs = ends
+    found = Found()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(found.hear, ours)
+        more = {"found": [["", [*SHOP, "and more"]]], "waiting": [1]}
+        for odd in ({"news": 1}, ["found"], more, {"number": 0}, {"found": 5}):
+            theirs.send(json.dumps(odd).encode())
+        theirs.send(b'{"found": [["", ["cut off')
+        theirs.send(json.dumps({"found": [["", list(BANK)]], "waiting": [1]}).encode())
+        await until(lambda: found._news)
+        assert found.since("", BANK, 0.0, 1)
+        assert not found.since("", SHOP, 0.0, 1)
+        nursery.cancel_scope.cancel()
+
+
 async def test_one_that_tells_nothing_is_not_waited_for(ends):
     ours, theirs = ends
     found = Found()

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from proxy.conversation.hello import MAX_METADATA_TEXT
 from proxy.process.calm import Seen
 from proxy.process.found import Found
 from proxy.process.takeover import help_predecessor
@@ -130,6 +131,42 @@ async def test_many_come_at_once(ends, autojump_clock):
         await trio.testing.wait_all_tasks_blocked()
         await until(lambda: all(found.since("", origin, 0.0, 0) for origin in one.greeting))
         gone.set()
+
+
+async def test_what_clients_say_of_themselves_fits_at_its_longest(ends, autojump_clock):
+    ours, theirs = ends
+    name = "shop" * 16
+    one = Cluster(name)
+    said = "\N{MONEY BAG}" * MAX_METADATA_TEXT
+    many = [Origin(f"{n:039}", said, said, said, said * 2) for n in range(50)]
+    one.greeting = {origin: (1, 1) for origin in many}
+    one.store.reads = many
+    found, leaving = Found(), trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(found.hear, ours)
+        nursery.start_soon(help_predecessor, theirs, [one], leaving.is_set)
+        await trio.sleep(1)
+        assert all(found.since(name, origin, 0.0, 1) for origin in many)
+        answer = await found.look_there(name, set(many))
+        leaving.set()
+    assert answer is not None
+    assert answer[0].keys() == set(many)
+
+
+async def test_what_the_old_process_says_in_another_version_ends_nothing(ends, autojump_clock):
+    ours, theirs = ends
+    one = Cluster("one")
+    found, leaving = Found(), trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(help_predecessor, theirs, [one], leaving.is_set)
+        for odd in ({"numbers": 5}, ["look"], {"look": "one"}, {"look": "one", "rest": [[1] * 9]}):
+            ours.send(json.dumps(odd).encode())
+        ours.send(b"\xff")
+        nursery.start_soon(found.hear, ours)
+        await trio.sleep(1)
+        assert await found.look_there("one", {SHOP}) == ({}, 0.0)
+        assert one.rested[-1] == {SHOP}
+        leaving.set()
 
 
 async def test_an_old_process_that_has_ended_or_never_hears_is_told_no_more(ends):

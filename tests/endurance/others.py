@@ -77,8 +77,10 @@ def others(
     if _GO.exists():
         words = [str(_GO), "steady", uri(port, secured, snappy), str(WORKERS)]
         found.append(Other("the Go driver", words, {}))
-    program = shutil.which("java") if java else None
-    if program is not None and (_JAVA / "classes" / "Steady.class").exists():
+    if java:
+        program = shutil.which("java")
+        if program is None or not (_JAVA / "classes" / "Steady.class").exists():
+            raise LookupError("no Java driver: make clients brings it where there is a JDK")
         found_at = f"{_JAVA}/main.jar:{_JAVA}/lib/*"
         trusted = [] if secured is None else [str(secured.authority)]
         words = [program, "-XX:TieredStopAtLevel=1", "-cp", found_at, "Steady"]

@@ -36,11 +36,27 @@ class Link:
     connections: int = 0
     #: What it could not begin for.
     problems: list[str] = field(default_factory=list)
+    #: The latest of what it has to be told once it hears.
+    _late: dict[str, tuple[object, ...]] = field(default_factory=dict)
 
     @property
     def serves(self) -> bool:
         """Whether it can have clients, as far as one knows."""
         return self.ready.is_set() and not self.channel.closed
+
+    def tell(self, what: str, *arguments: object) -> None:
+        """Tell it what holds from now on: as soon as it hears, where it is coming up."""
+        if self.hears:
+            self.channel.tell(what, *arguments)
+        else:
+            self._late[what] = arguments
+
+    def can_hear(self) -> None:
+        """It has come up so far."""
+        self.hears = True
+        for what, arguments in self._late.items():
+            self.channel.tell(what, *arguments)
+        self._late.clear()
 
     async def hangs(self) -> str:
         """Wait until it does not answer any more although it runs; says in what way."""

@@ -18,11 +18,8 @@ from proxy.process.links import Link
 from proxy.process.server import Server
 from proxy.process.together import Together
 from proxy.process.whole_cluster import WholeCluster
-from proxy.process.worker import TELLING, Orders, start
-from proxy.processors import processors
+from proxy.process.worker import TELLING, Orders, settings_for, start
 from proxy.session.records import InFlight
-from proxy.settings.admin import Admin
-from proxy.settings.config import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,34 +128,23 @@ class Supervisor(Server):
             # Which worker has a connection is told by its number.
             own = first + (slot + 1 - first) % self._workers
             self._first[slot] = max(before, own + self._workers * _LEFT_OUT)
-        self.tell("numbers", first)
+        self._tell_for_good("numbers", first)
 
     def _next_number(self) -> int:
         return max(self._first.values())
 
     def _take_over(self, config: Config, rules: Mapping[str, Rules]) -> None:
         super()._take_over(config, rules)
-        self.tell("settings", self._for_worker(config))
+        self._tell_for_good("settings", settings_for(config, self._workers))
 
     def reload(self) -> None:
         super().reload()
-        self.tell("certificates")
+        self._tell_for_good("certificates")
 
-    def _for_worker(self, config: Config) -> dict[str, Any]:
-        """What one of several is to hold to: it has a share of the memory, stops when told, and
-        keeps no processor awake that another one needs."""
-        limits = config.limits.model_copy(
-            update={
-                "buffered_bytes": max(1, config.limits.buffered_bytes // self._workers),
-                "drain_delay_seconds": 0.0,
-            }
-        )
-        # Without the token: its file may be wrong by the time that a worker is replaced.
-        admin = Admin(address=None)
-        awake = config.process.busy_poll_seconds if self._workers <= processors() else 0.0
-        process = config.process.model_copy(update={"pid_file": None, "busy_poll_seconds": awake})
-        others = {"admin": admin, "process": process, "limits": limits, "embedded": None}
-        return plain(config.model_copy(update=others))
+    def _tell_for_good(self, what: str, *arguments: object) -> None:
+        """Tell all workers, those that are coming up too."""
+        for link in self._links.values():
+            link.tell(what, *arguments)
 
     # ------------------------------------------------------------------ speaking to workers
 
@@ -288,7 +274,7 @@ class Supervisor(Server):
 
     async def _admit(self, link: Link) -> None:
         """A worker can begin: tell it all there is to know, and what to accept on."""
-        link.hears = True
+        link.can_hear()
         if self._drains:
             link.channel.tell("stop", self._handover.done)
             return
@@ -345,7 +331,8 @@ class Supervisor(Server):
                 # It may die before it has told of any connection.
                 self._leave_out(slot, first)
                 mark = self.common.mark
-                orders = Orders(self._for_worker(self.config), slot, first, self._workers, mark)
+                settings = settings_for(self.config, self._workers)
+                orders = Orders(settings, slot, first, self._workers, mark)
                 channel.tell("begin", orders)
                 nursery.start_soon(self._look_after, link, process, task_status)
                 await process.wait()

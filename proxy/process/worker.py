@@ -27,8 +27,10 @@ from proxy.process.reloading import read_certificates, rules_of, take_over
 from proxy.process.remembering import Remembering
 from proxy.process.server import Server
 from proxy.process.worker_cluster import WorkerCluster
+from proxy.processors import processors
 from proxy.session.records import InFlight
-from proxy.settings.config import restored
+from proxy.settings.admin import Admin
+from proxy.settings.config import plain, restored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,6 +81,23 @@ class Orders:
     first: int
     stride: int
     mark: str
+
+
+def settings_for(config: Config, workers: int) -> dict[str, Any]:
+    """What one of several is to hold to: it has a share of the memory, stops when told, and
+    keeps no processor awake that another one needs."""
+    limits = config.limits.model_copy(
+        update={
+            "buffered_bytes": max(1, config.limits.buffered_bytes // workers),
+            "drain_delay_seconds": 0.0,
+        }
+    )
+    # Without the token: its file may be wrong by the time that a worker is replaced.
+    admin = Admin(address=None)
+    awake = config.process.busy_poll_seconds if workers <= processors() else 0.0
+    process = config.process.model_copy(update={"pid_file": None, "busy_poll_seconds": awake})
+    others = {"admin": admin, "process": process, "limits": limits, "embedded": None}
+    return plain(config.model_copy(update=others))
 
 
 #: What a worker has to say for the metrics: its families, and what its stores have counted.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.process import starting, supervisor
-from proxy.process.supervisor import Supervisor
+from proxy.process import starting, worker
 from proxy.settings.config import Config
 
 
@@ -31,7 +30,6 @@ def test_as_many_workers_as_whole_processors(monkeypatch, wanted, processors, wo
 
 @pytest.mark.parametrize(("processors", "seconds"), [(2.0, 0.0005), (1.5, 0.0), (8.0, 0.0005)])
 def test_more_workers_than_processors_do_not_wait_awake(monkeypatch, processors, seconds):
-    monkeypatch.setattr(supervisor, "processors", lambda: processors)
-    made = config(workers=2)
-    orders = Supervisor(made, 2)._for_worker(made)
+    monkeypatch.setattr(worker, "processors", lambda: processors)
+    orders = worker.settings_for(config(workers=2), 2)
     assert orders["process"].get("busy_poll_seconds", 0.0005) == seconds

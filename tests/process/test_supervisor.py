@@ -16,8 +16,10 @@ from proxy.errors import ConfigError
 from proxy.process import supervisor, worker
 from proxy.process.channel import Channel
 from proxy.process.links import Link
+from proxy.process.reloading import rules_of
 from proxy.process.supervisor import Supervisor
 from proxy.settings.config import Config
+from tests.patience import until
 
 
 def made() -> Supervisor:
@@ -180,3 +182,52 @@ def test_a_worker_is_deaf_to_signals_before_it_does_anything(monkeypatch, tmp_pa
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     said = subprocess.run(worker.command(0), capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["SIGHUP", "SIGINT", "SIGTERM", "SIGUSR2"]
+
+
+async def test_one_that_comes_up_meanwhile_hears_of_new_settings_too():
+    """Orders to begin were given before, and until it is ready it hears of nothing."""
+    one = made()
+    said: list[tuple[str, object]] = []
+
+    def hear(what: str):
+        return lambda *told: said.append((what, *told))
+
+    ours, theirs = Channel.pair()
+    link = one._links[0] = Link(0, ours)
+    limits = one.config.limits.model_copy(update={"connections": 77})
+    config = one.config.model_copy(update={"limits": limits})
+    one._take_over(config, rules_of(config))
+    one.reload()
+    one._number_from(1_000)
+    names = ("settings", "certificates", "numbers", "namespaces", "elsewhere")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.run, {})
+        nursery.start_soon(Channel(theirs).run, {name: hear(name) for name in names})
+        await one._admit(link)
+        await until(lambda: ("elsewhere", 0) in said)
+        told = said.copy()
+        one._take_over(config, rules_of(config))
+        await until(lambda: len(said) > len(told))
+        nursery.cancel_scope.cancel()
+    kinds = [what for what, *_ in told]
+    assert sorted(kinds[:3]) == ["certificates", "numbers", "settings"]
+    assert next(new for what, new in told if what == "settings")["limits"]["connections"] == 77
+    assert ("numbers", 1_000) in told
+    assert [what for what, *_ in said[len(told) :]] == ["settings"]
+
+
+async def test_one_that_nothing_new_was_told_of_hears_nothing_more():
+    one = made()
+    ours, theirs = Channel.pair()
+    said: list[str] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.run, {})
+        handlers = {
+            name: lambda *_, name=name: said.append(name)
+            for name in ("settings", "certificates", "numbers", "namespaces", "elsewhere")
+        }
+        nursery.start_soon(Channel(theirs).run, handlers)
+        await one._admit(Link(0, ours))
+        await until(lambda: "namespaces" in said)
+        nursery.cancel_scope.cancel()
+    assert said == ["namespaces"]

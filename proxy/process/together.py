@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -47,6 +48,8 @@ class Together(Scraping):
         self._gone_counts = {one.name: Counts() for one in whole}
         self._gone_numbers = {one.name: dict.fromkeys(SUMMED, 0) for one in whole}
         self._last: dict[int, Part] = {}
+        #: By slot: how many of them are gone.
+        self._deaths: Counter[int] = Counter()
 
     def keep(self, slot: int, *part: Any) -> None:  # noqa: ANN401 - a Part
         """A worker says this, perhaps last of all."""
@@ -54,6 +57,7 @@ class Together(Scraping):
 
     def lost(self, slot: int) -> None:
         """A worker is gone: what it had counted stays counted, as far as it has said so."""
+        self._deaths[slot] += 1
         if slot in self._last:
             families, counted = self._last.pop(slot)
             self._gone.add(families, lasting=True)
@@ -74,8 +78,12 @@ class Together(Scraping):
         return [self._gone_counts[cluster].told(), *(counts for counts, _ in counted)]
 
     async def _hear(self) -> None:
+        before = self._deaths.copy()
         for link, part in await self._ask_each("metrics"):
-            self.keep(link.slot, *part)
+            # What one had counted that has died meanwhile, while another one was waited for, is
+            # with those that are gone.
+            if self._deaths[link.slot] == before[link.slot]:
+                self.keep(link.slot, *part)
 
     async def metrics(self, accept: str = "") -> tuple[str, bytes]:
         async with trio.open_nursery() as nursery:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -59,6 +60,8 @@ class MemoryRing:
         self._blocks: deque[tuple[Head, bytes]] = deque()
         self._used = 0
         self._waiting: list[Sequence[Any]] = []
+        #: What is too old is forgotten in a thread.
+        self._lock = threading.Lock()
 
     def add(self, rows: Sequence[Sequence[Any]]) -> None:
         waiting = self._waiting
@@ -68,14 +71,16 @@ class MemoryRing:
             block = packed(waiting)
             head = head_of(block)
             assert head is not None
-            self._blocks.append((head, block))
-            self._used += len(block) + _OVERHEAD
-            while self._used > self._size and len(self._blocks) > 1:
-                self._forget()
+            with self._lock:
+                self._blocks.append((head, block))
+                self._used += len(block) + _OVERHEAD
+                while self._used > self._size and len(self._blocks) > 1:
+                    self._forget()
 
     def write(self, before: int) -> None:
-        while self._blocks and self._blocks[0][0].last < before:
-            self._forget()
+        with self._lock:
+            while self._blocks and self._blocks[0][0].last < before:
+                self._forget()
 
     def blocks(self, since: int, until: int) -> Iterator[bytes]:
         for head, block in list(self._blocks):
@@ -83,8 +88,9 @@ class MemoryRing:
                 yield block
 
     def first(self) -> int:
-        if self._blocks:
-            return self._blocks[0][0].first
+        with self._lock:
+            if self._blocks:
+                return self._blocks[0][0].first
         return int(self._waiting[0][0]) if self._waiting else 0
 
     def waiting(self) -> list[Sequence[Any]]:
@@ -158,15 +164,18 @@ class FileRing:
 
     def _heads(self, path: Path, descriptor: int) -> list[tuple[int, Head]]:
         """The blocks in a file, which may have grown."""
-        heads, at = self._known.get(path, ([], 0))
+        known, at = self._known.get(path, ([], 0))
+        # A new list where there is more: others may read at the same time.
+        more: list[tuple[int, Head]] = []
         length = os.fstat(descriptor).st_size
         while at + HEAD_SIZE <= length:
             head = head_of(os.pread(descriptor, HEAD_SIZE, at))
             if head is None or at + head.size > length:
                 # Torn, or being written.
                 break
-            heads.append((at, head))
+            more.append((at, head))
             at += head.size
+        heads = known + more if more else known
         self._known[path] = heads, at
         return heads
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proxy.observe.blocks import unpacked
+from proxy.observe import rings
+from proxy.observe.blocks import Head, unpacked
 from proxy.observe.rings import FileRing, MemoryRing, Ring
 from tests.full_disk import file_sizes_up_to
+from tests.patience import PATIENCE
 
 
 def rows(first: int, count: int) -> list[list[Any]]:
@@ -124,3 +127,57 @@ def test_behind_what_a_full_disk_has_cut_the_rest_is_found(tmp_path: Path) -> No
     ring.add(rows(4, 2))
     ring.write(0)
     assert held(ring) == [0, 1, 4, 5]
+
+
+def test_two_that_read_at_once_find_each_block_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = FileRing(tmp_path / "h", 1 << 20)
+    ring.add(rows(0, 500))
+    ring.write(0)
+    assert held(ring) == list(range(500))
+    ring.add(rows(500, 500))
+    ring.write(0)
+    looks, other_is_done = threading.Event(), threading.Event()
+    main = threading.current_thread()
+
+    def head_of(data: bytes) -> Head | None:
+        if threading.current_thread() is not main:
+            looks.set()
+            assert other_is_done.wait(PATIENCE)
+        return real(data)
+
+    real = rings.head_of
+    monkeypatch.setattr(rings, "head_of", head_of)
+    found: list[list[int]] = []
+    other = threading.Thread(target=lambda: found.append(held(ring)))
+    other.start()
+    assert looks.wait(PATIENCE)
+    found.append(held(ring))
+    other_is_done.set()
+    other.join()
+    assert [*found, held(ring)] == [list(range(1000))] * 3
+
+
+def test_what_is_too_old_is_forgotten_while_something_is_added() -> None:
+    """The one in a thread, the other not: Python may go on with the other at any call."""
+
+    class Block(bytes):
+        def __len__(self) -> int:
+            if threading.current_thread() is forgetting:
+                adding.start()
+                adding.join(0.05)  # as far as it comes
+            return super().__len__()
+
+    ring = MemoryRing(1 << 20)
+    ring.add(rows(0, 500))
+    ring.add(rows(500, 500))
+    head, block = ring._blocks[0]
+    ring._blocks[0] = head, Block(block)
+    adding = threading.Thread(target=lambda: ring.add(rows(1000, 500)))
+    forgetting = threading.Thread(target=lambda: ring.write(500))
+    forgetting.start()
+    forgetting.join()
+    adding.join()
+    assert held(ring) == list(range(500, 1500))
+    assert ring._used == sum(len(block) + rings._OVERHEAD for _, block in ring._blocks)

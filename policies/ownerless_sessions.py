@@ -12,6 +12,7 @@ from proxy.session.refusals import unauthorized
 if TYPE_CHECKING:
     from proxy.conversation.rule import Context
     from proxy.errors import CommandError
+    from proxy.session.ids import Origin
 
 
 class OwnerlessSessions:
@@ -47,6 +48,15 @@ class OwnerlessSessions:
             or context.store.get(ownerless) is None
         ):
             return None
-        return unauthorized(
+        error = unauthorized(
             f"session {ownerless} has no owner and cannot be used while authorization is enabled"
         )
+        made = context.store.get(ownerless)
+        return error.because(_reason(None if made is None else made.origin)).of(ownerless)
+
+
+def _reason(made_by: Origin | None) -> str:
+    if made_by is None:
+        return "the session has no owner, and authorization is on"
+    by = f", by {made_by.application}," if made_by.application else ""
+    return f"the session was made{by} before authorization was on, and has no owner"

@@ -34,8 +34,9 @@ class CommandError(Exception):
     where it is too long: clients choose what stands in it.
 
     For operators, ``reason`` says why in words where ``errmsg`` does not, and ``bound`` which
-    setting was reached and its value. ``added`` goes to the client behind ``errmsg``, in whatever
-    words upstream's version has that.
+    setting was reached and its value. ``session`` (id, uid) is the one that it is about, where
+    that is another one than the request's own. ``added`` goes to the client behind ``errmsg``, in
+    whatever words upstream's version has that.
     """
 
     code: int
@@ -45,6 +46,7 @@ class CommandError(Exception):
     reason: str = field(default="", compare=False)
     bound: tuple[str, float | str] | None = field(default=None, compare=False)
     added: str = field(default="", compare=False)
+    session: tuple[bytes, bytes] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         self.errmsg = shortened(self.errmsg, MOST_TOLD)
@@ -60,6 +62,10 @@ class CommandError(Exception):
     def because(self, reason: str, *bound: float | str) -> CommandError:
         """A copy with a reason, and the bound's name and value if one was reached."""
         return replace(self, reason=reason, bound=(str(bound[0]), bound[1]) if bound else None)
+
+    def of(self, session: tuple[bytes, bytes]) -> CommandError:
+        """A copy that says which session (id, uid) it is about."""
+        return replace(self, session=session)
 
 
 class LookUpError(Exception):

@@ -134,7 +134,7 @@ def _without_values(text: str) -> str:
     parts: list[str] = []
     done = 0
     for key in _KEY.finditer(text):
-        if key.start() >= done and _is_secret(key[1]):
+        if key.start() >= done and _is_secret(key[1]) and not text.startswith(REDACTED, key.end()):
             value = _VALUE.match(text, key.end())
             if value is not None:
                 parts += (text[done : key.end()], REDACTED)

@@ -7,7 +7,9 @@ here allows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 #: Characters of a text that people get to see in a log, an audit line or a listing.
@@ -18,6 +20,8 @@ MOST_TOLD: Final = 8_000
 
 #: What a text ends with that was cut.
 CUT: Final = "…"
+
+_has_digit: Final = re.compile(r"\d").search
 
 
 def shortened(text: str, most: int = MOST_SHOWN) -> str:
@@ -70,3 +74,10 @@ def matcher(pattern: str) -> Callable[[str], bool]:
         return len(text) - at >= len(others[-1]) and text.endswith(others[-1])
 
     return matches
+
+
+@lru_cache(200)
+def kind_of(reason: str) -> str:
+    """What a reason has in common with others of its kind: it without numbers, ids and documents,
+    which are other ones each time."""
+    return " ".join(word for word in reason.partition("{")[0].split() if not _has_digit(word))

@@ -125,8 +125,13 @@ class Watching:
     def surprised(self, error: CommandError, command: str, first: bool, desk: Desk) -> None:
         self.seen.append(("surprised", error.code, command, first))
 
-    def incident(self, kind: str, now: float, desk: Desk, suspicion: object = None) -> None:
+    def incident(self, kind: str, now: float, desk: Desk, suspicion: object) -> None:
         self.seen.append(("incident", kind))
+
+    def trespassed(
+        self, error: CommandError, command: str, now: float, desk: Desk, lsid: object
+    ) -> None:
+        self.seen.append(("trespassed", command, error.session))
 
     def login_failed(self, command: str, claimed: str, reason: str, desk: Desk) -> None:
         self.seen.append(("login failed", command, claimed, reason))

@@ -271,3 +271,8 @@ def test_a_process_without_a_stderr_logs_nothing(monkeypatch: pytest.MonkeyPatch
 )
 def test_what_a_problem_is_about_is_no_secret(problem: str, shown: str) -> None:
     assert logs.redact(logs.about(problem)) == shown
+
+
+def test_what_was_redacted_stays_as_it_is() -> None:
+    once = logs.redact("signature: { hash: 1 }, password: x, (token=abc)")
+    assert logs.redact(once) == once

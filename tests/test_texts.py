@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import texts
-from proxy.texts import matcher
+from proxy.texts import kind_of, matcher
 
 
 @given(st.text(), st.integers(1, 50))
@@ -88,3 +88,17 @@ def test_patterns_mean_what_shells_mean(pattern: str, text: str) -> None:
 
 def test_a_pattern_of_many_stars_takes_no_time() -> None:
     assert not matcher("*a" * 400 + "*b")("a" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("alice has 3 of 3 sessions", "alice has 12 of 12 sessions", True),
+        ("alice has 3 of 3 sessions", "alice has 3 of 3 transactions", False),
+        ("no killSessions: { a: b }", "no killSessions: { c: d }", True),
+        ("session 4a295ab5-146c - 47DEQ= is", "session bf295ab5-146c - 48DEQ= is", True),
+        ("used by shop", "used by web", False),
+    ],
+)
+def test_reasons_of_a_kind(one: str, other: str, alike: bool) -> None:
+    assert (kind_of(one) == kind_of(other)) is alike

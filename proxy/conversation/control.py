@@ -244,9 +244,10 @@ class _Command:
         info = read_operation_session_info(request, desk.caller)
         decision = yield from deciding(request, info, desk.facts(learnt))
         if isinstance(decision, Refusal):
-            desk.refused(request.command, decision.error, now)
             if decision.error == FOREIGN_DIGEST:
-                desk.incident("foreign_uid", now)
+                desk.trespassed(request, decision.error, now)
+            else:
+                desk.refused(request.command, decision.error, now)
             self._refuse(decision.error, now)
         elif isinstance(decision, Forward):
             self._ask_for_help(decision.body, now)

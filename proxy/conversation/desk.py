@@ -389,9 +389,10 @@ class Desk:
         recorder = self._sessions.recorder
         recorder.control(command, "refused", 0, str(error), self, (error, now))
 
-    def incident(self, kind: str, now: float) -> None:
-        """Record a session command that means sessions as nobody should."""
-        self._sessions.recorder.incident(kind, now, self)
+    def trespassed(self, request: Request, error: CommandError, now: float) -> None:
+        """Record a session command that names somebody else's session, and is refused."""
+        lsid = somebody_elses(request)
+        self._sessions.recorder.trespassed(error, request.command, now, self, lsid)
 
     def killed(self, plan: Plan, targets: int) -> None:
         """Record whose sessions a kill has hit, ``targets`` in all."""

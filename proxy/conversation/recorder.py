@@ -56,10 +56,19 @@ class Recorder(Protocol):
         ``decision`` is ``reported`` where upstream is left to refuse them, ``refused`` where that
         is done here, "" where a rule has done it."""
 
-    def incident(
-        self, kind: str, now: float, desk: Asker, suspicion: Suspicion | None = None
+    def incident(self, kind: str, now: float, desk: Asker, suspicion: Suspicion) -> None:
+        """A session is used as it should not be."""
+
+    def trespassed(
+        self,
+        error: CommandError,
+        command: str,
+        now: float,
+        desk: Asker,
+        lsid: LogicalSessionId | None,
     ) -> None:
-        """A session is used as it should not be: as was suspected, or by naming somebody else's."""
+        """A session command names somebody else's session, and is refused; ``lsid`` is its own, if
+        it names that with its owner."""
 
     def surprised(self, error: CommandError, command: str, first: bool, desk: Asker) -> None:
         """Upstream carried out what it should have refused with this error, as it had not

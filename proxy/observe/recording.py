@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy import logs
 from proxy.observe.audit import fields
+from proxy.observe.audit_lines import about, redacted, what_line, whose_line
 from proxy.observe.labels import ITSELF, code_name
 from proxy.observe.refusals import Whose
 from proxy.session.commands import SESSION_COMMANDS
+from proxy.session.ids import LogicalSessionId
 from proxy.session.refusals import FOREIGN_DIGEST
-from proxy.texts import MOST_SHOWN, shown
+from proxy.texts import shown
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from proxy.observe.labels import Incident
     from proxy.observe.refusals import Account
     from proxy.observe.telemetry import Telemetry
-    from proxy.session.ids import LogicalSessionId, Origin
     from proxy.session.suspicion import Suspicion
     from proxy.wire.subjects import Subject
 
@@ -46,10 +46,6 @@ _SAID: Final = {
 
 #: The rule whose transactions are aborted behind the backs of their clients.
 _GUARD: Final = "transaction_guard"
-
-
-#: Namespaces of one request that are written down.
-_NAMESPACES: Final = 10
 
 
 class DecisionRecorder:
@@ -81,9 +77,7 @@ class DecisionRecorder:
         """Count session fields that are wrong; who means others' sessions is named."""
         self._telemetry.malformed(error.code_name)
         if error == FOREIGN_DIGEST:
-            incident = self._telemetry.incident("foreign_uid", desk.identity.name, desk.origin, now)
-            if decision:
-                self._account(incident, error, decision, command, now, desk, lsid)
+            self._foreign(error, command, now, desk, decision, lsid)
         elif decision == "refused":
             self._refused(error, command, now, desk)
 
@@ -100,15 +94,24 @@ class DecisionRecorder:
                 expected=error.code_name,
             )
 
-    def incident(
-        self, kind: str, now: float, desk: Asker, suspicion: Suspicion | None = None
+    def trespassed(
+        self,
+        error: CommandError,
+        command: str,
+        now: float,
+        desk: Asker,
+        lsid: LogicalSessionId | None,
     ) -> None:
+        """Count and write down that a session command named somebody else's session."""
+        self._telemetry.control(command, "refused")
+        self._foreign(error, command, now, desk, "refused", lsid)
+
+    def incident(self, kind: str, now: float, desk: Asker, suspicion: Suspicion) -> None:
         """Count a use of a session that no driver makes, remember whose it was, and say so."""
         incident = self._telemetry.incident(kind, desk.identity.name, desk.origin, now)
-        if suspicion is not None:
-            latest = {"reason": suspicion.reason, "command": shown(suspicion.command)}
-            latest |= self._where(desk, suspicion.lsid)
-            self._say(incident, self._note(incident, latest), now)
+        latest = {"reason": suspicion.reason, "command": shown(suspicion.command)}
+        latest |= self._where(desk, suspicion.lsid)
+        self._say(incident, self._note(incident, latest), now)
         if self._flight is not None:
             told = {"kind": kind, **_of(suspicion)}
             self._flight.happened("incident", told, desk.identity.name, desk.origin)
@@ -198,6 +201,20 @@ class DecisionRecorder:
             found = self._failures[rule] = logs.Seldom(self._log, "rule failed", error=True)
         return found
 
+    def _foreign(
+        self,
+        error: CommandError,
+        command: str,
+        now: float,
+        desk: Asker,
+        decision: str,
+        lsid: LogicalSessionId | None,
+    ) -> None:
+        """Somebody else's session was named; a rule that refused that has told of it itself."""
+        incident = self._telemetry.incident("foreign_uid", desk.identity.name, desk.origin, now)
+        if decision:
+            self._account(incident, error, decision, command, now, desk, lsid)
+
     def _refused(self, error: CommandError, command: str, now: float, desk: Asker) -> None:
         """The proxy itself refused, and no rule."""
         who = desk.identity.name, desk.origin
@@ -219,8 +236,10 @@ class DecisionRecorder:
     ) -> None:
         """Keep account of a refusal or a report, write it down, and say it unless it was lately."""
         name, value = ("", None) if error.bound is None else error.bound
+        if error.session is not None:
+            lsid = LogicalSessionId(*error.session)
         latest = {
-            "reason": _redacted(error.reason or error.errmsg),
+            "reason": redacted(error.reason or error.errmsg),
             "bound": name or None,
             "limit": value,
             "error": f"{error.code} {error.code_name}",
@@ -349,53 +368,12 @@ class DecisionRecorder:
         more: str = "",
     ) -> None:
         name = desk.caller.name
-        whose = _whose if len(name) <= MOST_SHOWN else _whose.__wrapped__
-        who = whose(desk.connection, name, desk.origin, desk.upstream)
-        what = _what(command, decision, _redacted(reason) if reason else "", rule, targets)
+        who = whose_line(desk.connection, name, desk.origin, desk.upstream)
+        what = what_line(command, decision, redacted(reason) if reason else "", rule, targets)
         self._audit.append(f"{who}, {what}, {more}" if more else f"{who}, {what}")
 
 
-def about(subject: Subject | None) -> dict[str, Any]:
-    """What a request was about, to be written down: the first of the namespaces that it named, and
-    ``""`` for those that cannot be told or are too many."""
-    if subject is None:
-        return {}
-    names = [shown(name) for name in subject.namespaces[:_NAMESPACES]]
-    if len(subject.namespaces) > _NAMESPACES:
-        names.append("")
-    return {"namespaces": names, "writes": subject.writes}
-
-
-# Most lines say twice the same: who it was as the last line of the connection, what it was as many
-# others. To put a line together of both takes an eighth of what it takes to make it anew.
-
-
-@lru_cache(1000)
-def _whose(connection: int, user: str, origin: Origin, upstream: str) -> str:
-    return fields(
-        conn=connection,
-        user=user,
-        client=origin.client,
-        application=origin.application,
-        driver=origin.driver,
-        driver_version=origin.driver_version,
-        upstream=upstream,
-    )
-
-
-@lru_cache(200)
-def _redacted(text: str) -> str:
-    return str(logs.redact(text))
-
-
-@lru_cache(1000)
-def _what(command: str, decision: str, reason: str, rule: str | None, targets: int | None) -> str:
-    return fields(command=command, decision=decision, reason=reason, rule=rule, targets=targets)
-
-
-def _of(suspicion: Suspicion | None) -> dict[str, Any]:
+def _of(suspicion: Suspicion) -> dict[str, Any]:
     """What is remembered of a use of a session beside its kind."""
-    if suspicion is None:
-        return {}
     which = suspicion.lsid.id.hex()
     return {"reason": suspicion.reason, "command": suspicion.command, "session": which}

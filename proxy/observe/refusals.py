@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from proxy.logs import SELDOM_SECONDS
 from proxy.observe.labels import clean
+from proxy.texts import kind_of
 
 if TYPE_CHECKING:
     from proxy.observe.labels import Incident
 
 #: Accounts that are kept; the one that was added to longest ago gives way.
 MOST_ACCOUNTS: Final = 200
+
+#: Reasons of one account that are told apart; the one that was given longest ago gives way.
+_MOST_REASONS: Final = 5
 
 #: Lines for the log between two of :data:`~proxy.logs.SELDOM_SECONDS`, whoever is refused: clients
 #: choose the names that accounts go by.
@@ -36,41 +40,78 @@ class Whose(NamedTuple):
     application: str
 
 
-#: Count, first and last time in seconds since 1970, and what is known of the last one.
-Plain = tuple[int, float, float, dict[str, Any]]
+#: How often it was for one reason, the last time so in seconds since 1970, what is known of that.
+_Told = tuple[int, float, dict[str, Any]]
+
+#: Count, first and last time in seconds since 1970, and each reason that there was, as it was the
+#: last time.
+Plain = tuple[int, float, float, list[_Told]]
+
+#: And what is said of those before the latest one.
+_SAID: Final = ("reason", "bound", "limit", "error", "command", "session", "owner")
 
 
 class Account:
     """What somebody was refused, or would have been."""
 
-    __slots__ = ("count", "due", "first", "incident", "last", "latest", "left_out")
+    __slots__ = ("_reasons", "count", "due", "first", "incident", "last", "left_out")
 
     def __init__(self, first: float) -> None:
         self.count = 0
         #: Whose it was the last time, where it was here.
         self.incident: Incident | None = None
         self.first = self.last = first
-        self.latest: dict[str, Any] = {}
+        #: In the order in which they were given last.
+        self._reasons: dict[tuple[Any, ...], _Told] = {}
         #: When the log may say it again, in the loop's seconds, and how often it has not.
         self.due = 0.0
         self.left_out = 0
 
     def add(self, plain: Plain) -> None:
         """Take over what was counted elsewhere."""
-        count, first, last, latest = plain
-        if not self.count or last >= self.last:
-            self.latest = latest
+        count, first, last, told = plain
         self.first = min(self.first, first) if self.count else first
         self.last = max(self.last, last) if self.count else last
         self.count += count
+        for one in told:
+            self._add(*one)
+
+    def _add(self, count: int, last: float, latest: dict[str, Any]) -> None:
+        reasons = self._reasons
+        which = latest.get("error"), latest.get("bound"), kind_of(latest.get("reason", ""))
+        known = reasons.pop(which, None)
+        if known is not None:
+            count += known[0]
+            if known[1] > last:
+                _, last, latest = known
+        reasons[which] = count, last, latest
+        if len(reasons) > 1 and next(reversed(reasons.values()))[1] < self.last:
+            # What comes from elsewhere may be older than what is here.
+            self._reasons = reasons = dict(sorted(reasons.items(), key=lambda one: one[1][1]))
+        if len(reasons) > _MOST_REASONS:
+            del reasons[next(iter(reasons))]
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """What is known of the last one."""
+        return next(reversed(self._reasons.values()))[2] if self._reasons else {}
 
     def plain(self) -> Plain:
-        return self.count, self.first, self.last, self.latest
+        return self.count, self.first, self.last, list(self._reasons.values())
 
     def row(self) -> dict[str, Any]:
-        """As part of a row, with times of day in UTC."""
+        """As part of a line, with times of day in UTC."""
         times = {"first": time_of_day(self.first), "last": time_of_day(self.last)}
         return {"count": self.count, **times, **self.latest}
+
+    def before(self) -> list[dict[str, Any]]:
+        """Reasons that there were beside the latest, those given last first."""
+        _, *others = reversed(self._reasons.values())
+        return [
+            {"count": count, "last": time_of_day(last)}
+            | {name: latest[name] for name in _SAID if latest.get(name) is not None}
+            for count, last, latest in others
+        ]
 
 
 class Refusals:
@@ -91,7 +132,7 @@ class Refusals:
         account = self._account(whose)
         account.incident = incident
         now = time.time()
-        account.add((1, now, now, latest))
+        account.add((1, now, now, [(1, now, latest)]))
         return account
 
     def may_say(self, account: Account, now: float) -> bool:
@@ -134,7 +175,7 @@ class Refusals:
     def row(self, whose: Whose) -> dict[str, Any]:
         """What all processes know of it, as part of a row; nothing where that was forgotten."""
         whole = self._whole(whose)
-        return whole.row() if whole.count else {}
+        return {**whole.row(), "before": whole.before()} if whole.count else {}
 
     def bounds(self, count: int) -> dict[tuple[str, ...], float]:
         """The latest of what a rule or the proxy has decided, each with the bound and its limit;

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from proxy.errors import CommandError
 from proxy.session import idl, refusals
 from proxy.session.caller import Caller  # noqa: TC001 - fields', see test_compiled
 from proxy.session.ids import LogicalSessionId, OwnedKeys
@@ -109,7 +110,10 @@ def reading_keys(
             raise refusals.LSID_NUMBER_ALONE.again()
         uid = uids.get(one.uid)
         if uid is None:
-            uid = uids[one.uid] = caller.session_uid(one.uid, *actions)
+            try:
+                uid = uids[one.uid] = caller.session_uid(one.uid, *actions)
+            except CommandError as error:
+                raise (error.of((one.id, one.uid)) if one.uid else error) from None
         key = LogicalSessionId(one.id, uid)
         if one.txn_uuid is not None:
             found.children.append((key, one.child))

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any, Final
 
+from proxy.texts import kind_of
+
 Document = dict[str, Any]
 #: By proxy.
 Documents = Mapping[str, Document]
@@ -119,12 +121,29 @@ def _one(rows: list[Document]) -> Document:
             whole[name] = max(values) if largest else sum(values)
         elif name == "budget_used":
             whole[name] = max(values, default=None)
+    if "before" in whole:
+        whole["before"] = _reasons(latest, rows)
     fullest = max(rows, key=lambda row: float(row.get("budget_used") or 0))
     # Each proxy has bounds of its own.
     whole |= {name: fullest[name] for name in ("bound", "limit", "used") if "used" in fullest}
     whole["proxy"] = f"{len(rows)} proxies"
     return whole
 
+
+def _reasons(latest: Document, rows: list[Document]) -> list[Document]:
+    """What there was beside the latest reason: of the others also the one that is latest there."""
+    found = [one for row in rows for one in row.get("before", ())]
+    others = [{name: row.get(name) for name in _SAID} for row in rows if row is not latest]
+    found += [one for one in others if _kind(one) != _kind(latest)]
+    return sorted(found, key=lambda one: str(one["last"]), reverse=True)
+
+
+def _kind(row: Document) -> tuple[Any, ...]:
+    return row.get("error"), row.get("bound"), kind_of(row.get("reason") or "")
+
+
+#: What is said of reasons before the latest.
+_SAID: Final = ("last", "reason", "bound", "limit", "error", "command", "session", "owner")
 
 #: Numbers of an incident that say how it was the last time.
 _LAST: Final = frozenset(("conn", "limit"))

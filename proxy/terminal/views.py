@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from proxy.terminal.printable import printable, size, span
+from proxy.terminal.printable import counted, printable, size, span
 
 Row = Mapping[str, Any]
 
@@ -180,6 +180,18 @@ def _brief_incident(row: Row) -> str:
     return incident(row).replace(" the rule ", " ")
 
 
+def _why(row: Row) -> str:
+    """The latest reason, and those before it."""
+    # A proxy of an earlier version does not say those.
+    said = [str(row.get("reason") or "-"), *map(_earlier, row.get("before") or ())]
+    return "; ".join(said)
+
+
+def _earlier(one: Row) -> str:
+    times = f"{counted(one['count'], 'time')} " if one.get("count") else ""
+    return f"before: {times}{one.get('command') or 'connect'}: {one.get('reason', '-')}"
+
+
 def _bound(row: Row) -> str:
     bound = row.get("bound")
     return f"{bound} = {row['limit']}" if bound else ""
@@ -307,7 +319,7 @@ VIEWS: Final[Mapping[str, View]] = {
                 Column("COMMAND", _text("command")),
                 Column("SESSION", _uuid, keep=2, id=True),
                 Column("BOUND", _bound),
-                Column("WHY", _text("reason"), keep=7),
+                Column("WHY", _why, keep=7),
                 Column("FIRST", _moment("first"), right=True, keep=4),
             ),
         ),

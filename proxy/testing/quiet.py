@@ -26,4 +26,4 @@ class Quiet:
     request = failed = violation = _nothing
     identified = interrupt = later = foreign = slow = traced = unknown_member = _nothing
     malformed = incident = surprised = ruled = control = login_failed = look = _nothing
-    killed = late = gave_up = crowded = _nothing
+    killed = late = gave_up = crowded = trespassed = _nothing

@@ -58,8 +58,8 @@ class Told(Watching):
         super().__init__()
         self.reasons: list[str] = []
 
-    def incident(self, kind: str, now: float, desk: Any, suspicion: Any = None) -> None:
-        super().incident(kind, now, desk)
+    def incident(self, kind: str, now: float, desk: Any, suspicion: Any) -> None:
+        super().incident(kind, now, desk, suspicion)
         self.reasons.append(suspicion.reason)
 
 

@@ -323,8 +323,27 @@ def test_somebody_elses_digest(command: str) -> None:
     bobs = {"id": Binary(bytes(16), 4), "uid": user_digest("bob", "app")}
     reply = alice.run("ping", 1, lsid=bobs) if command == "ping" else alice.run(command, [bobs])
     assert reply["code"] == 13
-    told = [entry for entry in proxy.recorder.seen[seen:] if entry[0] in ("incident", "malformed")]
-    assert told == ([("malformed", 13)] if command == "ping" else [("incident", "foreign_uid")])
+    told = [
+        entry for entry in proxy.recorder.seen[seen:] if entry[0] in ("trespassed", "malformed")
+    ]
+    # Of a list, it is said whose it was.
+    which = bytes(16), user_digest("bob", "app")
+    assert told == ([("malformed", 13)] if command == "ping" else [("trespassed", command, which)])
+
+
+def test_a_session_command_on_somebody_elses_session_is_one_incident_that_says_whose() -> None:
+    made, bobs = Recorded(), LogicalSessionId(bytes(16), user_digest("bob", "app"))
+    made.desk._sessions.known.seen(Identity((("bob", "app"),)))
+    error = refusals.FOREIGN_DIGEST.of(bobs)
+    made.recorder.trespassed(error, "killSessions", 5.0, made.desk, None)
+    assert made.telemetry.rule_incidents.items() == []
+    [(incident, _)] = made.telemetry.session_incidents.items()
+    assert incident.kind == "foreign_uid"
+    for told in (made.audit.lines[-1], made.telemetry.refusals.row(Whose(*incident[:4]))):
+        assert (told["session"], told["owner"]) == (str(bobs), "bob@app")
+        assert (told["command"], told["count"]) == ("killSessions", 1)
+    assert made.audit.lines[-1]["decision"] == "refused"
+    assert made.read("session_commands_total", command="killSessions", decision="refused") == 1
 
 
 def test_a_rule_that_fails_again_and_again_is_logged_seldom() -> None:

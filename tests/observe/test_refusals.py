@@ -73,3 +73,32 @@ def test_what_workers_say_adds_up_and_outlives_them() -> None:
     assert whole.row(SHOP)["count"] == 8
     whole.hear(0, [])
     assert whole.row(SHOP)["count"] == 8
+
+
+def test_reasons_of_one_account_are_told_apart_and_none_hides_another() -> None:
+    worker, whole = Refusals(), Refusals()
+    for number in range(3):
+        worker.note(SHOP, {"reason": f"{number} of 3", "bound": "per_user", "command": "find"})
+    whole.note(SHOP, {"reason": "too many", "bound": "per_application", "command": "find"})
+    whole.note(SHOP, {"reason": "3 of 3", "bound": "per_user", "limit": 3, "command": "find"})
+    whole.hear(0, worker.told())
+    row = whole.row(SHOP)
+    assert (row["count"], row["reason"], row["limit"]) == (5, "3 of 3", 3)
+    [before] = row["before"]
+    assert before.pop("last") == row["last"]
+    assert before == {
+        **{"count": 1, "reason": "too many", "bound": "per_application", "command": "find"},
+    }
+    for number in range(20):
+        whole.note(SHOP, {"reason": "why " * number, "command": str(number)})
+    assert [one["command"] for one in whole.row(SHOP)["before"]] == ["18", "17", "16", "15"]
+
+
+def test_what_a_worker_said_long_ago_is_not_the_latest() -> None:
+    worker, whole = Refusals(), Refusals()
+    worker.note(SHOP, {"reason": "old", "command": "find"})
+    whole.note(SHOP, {"reason": "new", "command": "insert"})
+    whole.hear(0, worker.told())
+    whole.hear(0, [])
+    row = whole.row(SHOP)
+    assert (row["reason"], [one["reason"] for one in row["before"]]) == ("new", ["old"])

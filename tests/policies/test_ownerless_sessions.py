@@ -38,6 +38,9 @@ def test_they_end_when_authorization_is_turned_on(store: SessionStore) -> None:
         f"session {LogicalSessionId(uuid(2), NO_OWNER)} has no owner and cannot be used while"
         " authorization is enabled"
     )
+    # To operators it is nobody's, whoever asks.
+    assert error.session == LogicalSessionId(uuid(2), NO_OWNER)
+    assert error.reason == "the session was made before authorization was on, and has no owner"
 
 
 def test_not_even_by_naming_the_digest(store: SessionStore) -> None:

@@ -18,6 +18,8 @@ from proxy import cli
 from proxy.terminal.client import Endpoint, Trouble
 from proxy.terminal.places import Place, place_of
 from proxy.terminal.several import Several
+from proxy.terminal.tables import table
+from proxy.terminal.views import VIEWS
 from tests.terminal.rows import group, pages, session, summary, who
 from tests.terminal.stand_in import StandIn, standing_in
 
@@ -101,6 +103,31 @@ def test_an_incident_that_several_have_is_one() -> None:
     assert (eve["user"], eve["count"], eve["proxy"]) == ("eve", 3, there[0].address)
     assert (bob["count"], bob["age_seconds"], bob["proxy"]) == (6, 3.0, "2 proxies")
     assert (bob["conn"], bob["limit"], bob["first"]) == (4, 10, "2026-01-02T00:00:00Z")
+
+
+def test_no_proxys_reason_hides_anothers() -> None:
+    def seen(age: float, bound: str, *before: dict[str, Any]) -> dict[str, Any]:
+        row = who(kind="refused", rule="session_budget", user="bob", age_seconds=age, count=2)
+        said = {
+            "bound": bound,
+            "limit": 2,
+            "reason": f"{bound} reached",
+            "command": "find",
+            "before": [*before],
+        }
+        return row | said | {"last": f"2026-01-01T00:00:{50 - int(age)}Z"}
+
+    earlier = {"count": 1, "last": "2026-01-01T00:00:01Z", "reason": "older", "command": "find"}
+    mine = {"incidents": {"incidents": [seen(5.0, "per_user", earlier)]}}
+    with two(mine, {"incidents": {"incidents": [seen(3.0, "per_application")]}}) as there:
+        [row] = several(*there).get("incidents")["incidents"]
+    assert row["reason"] == "per_application reached"
+    assert [one["reason"] for one in row["before"]] == ["per_user reached", "older"]
+    lines = table(VIEWS["incidents"], [row])
+    assert (
+        "per_application reached; before: find: per_user reached; before: 1 time find: older"
+        in lines[1]
+    )
 
 
 def test_the_summary_adds_up() -> None:

@@ -254,7 +254,7 @@ const VIEWS = {
         {...NUMBER, tip: "Since the first time", rank: 4}),
       {...USER, sort: null, rank: 2}, {...APPLICATION, sort: null, rank: 3},
       {...DRIVER, sort: null},
-      column("Why", (r) => r.reason ?? "", null, {long: true, tip: "The last time", rank: 4}),
+      column("Why", (r) => why(r), null, {long: true, tip: "The last time, and what there was before", rank: 4}),
       column("Bound", (r) => r.bound ? r.bound + " = " + r.limit : ""),
       column("Command", (r) => r.command ?? "", null, {rank: 6}),
       {...CLIENT, sort: null, rank: 7}, CONN, {...SESSION, sort: null, rank: 8},
@@ -282,6 +282,10 @@ const VIEWS = {
     empty: "There are no rules.",
   },
 };
+
+/* The latest reason, and those before it. */
+const why = (row) => [row.reason ?? "", ...(row.before ?? []).map((one) => "before: "
+  + number(one.count) + (one.count === 1 ? " time " : " times ") + (one.command || "connect") + ": " + (one.reason ?? ""))].join("; ");
 
 const INCIDENTS = {
   foreign_uid: "tried a session of somebody else (foreign uid)",

@@ -206,6 +206,12 @@ class Hub(SharedStore):
         self._sometime[session] = None
         return True
 
+    def forget(self, session: Session) -> bool:
+        # What children have open is over with it, and not once more when its process tells.
+        for running in self._running.values():
+            running.pop(session, None)
+        return super().forget(session)
+
     def gone(self, process: int) -> int:
         """A process is no more, and nothing of it is in flight; returns how much was."""
         running = self._running.pop(process, {})

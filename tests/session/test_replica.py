@@ -272,6 +272,26 @@ def test_transactions_of_child_sessions_are_known_to_the_hub_alone() -> None:
     assert (fleet.hub.open_transactions, fleet.hub.owner_transactions("alice@app")) == (0, 0)
 
 
+def test_a_transaction_of_a_child_whose_session_is_forgotten_is_over_once() -> None:
+    fleet = Fleet(1)
+    [store] = fleet.stores
+    session = store.use(KEYS[0], 1.0, "alice@app", SHOP)
+    assert session is not None
+    info = OperationSessionInfo(KEYS[0], 0, False, True)
+    info.child = b"child"
+    store.transaction_step(session, Step.START, Outcome.OK, info, 1.0, UPSTREAM, 1)
+    fleet.talk()
+    assert fleet.hub.open_transactions == 1
+    for one in (store, fleet.hub):
+        assert one.expire(10_000.0).forgotten == 1
+        assert one.open_transactions == 0
+    assert store.use(KEYS[0], 10_001.0, "alice@app", SHOP)
+    fleet.talk()
+    assert fleet.hub.gone(0) == 0
+    assert fleet.hub.open_transactions == 0
+    assert fleet.hub.owner_transactions("alice@app") == 0
+
+
 @pytest.mark.parametrize("child", [b"", b"child"])
 @pytest.mark.parametrize("state", [State.ABORTED, State.COMMITTED])
 def test_a_transaction_that_an_operator_ended_is_over_for_everybody(

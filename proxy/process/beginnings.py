@@ -16,6 +16,7 @@ from proxy.addresses import parse_address
 from proxy.errors import ConfigError
 from proxy.net.inherited import Inherited, Placed, adopt
 from proxy.process.successor import VARIABLE
+from proxy.texts import CUT
 
 if TYPE_CHECKING:
     from proxy.addresses import Address
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 #: The first descriptor that systemd passes (sd_listen_fds(3)).
 _FIRST: Final = 3
 
+#: Bytes that are received at a time, and how many of them stand around what there is to say.
 _MOST: Final = 65_536
+_FRAME: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,17 @@ class Predecessor:
         return upstream if isinstance(upstream, bool) else cluster in upstream
 
     def failed(self, problems: Sequence[str]) -> None:
-        """This process cannot take over, and ends."""
-        self._tell({"problems": list(problems) or ["unknown"]})
+        """This process cannot take over, and ends. Where there is no room for all of the reasons,
+        the last one is ``…``."""
+        said: list[str] = []
+        room = _MOST - _FRAME
+        for one in problems or ["unknown"]:
+            room -= len(json.dumps(one)) + len(", ")
+            if room < 0:
+                said.append(CUT)
+                break
+            said.append(one)
+        self._tell({"problems": said})
 
     def ready(self) -> None:
         """This process can accept clients."""

@@ -146,13 +146,15 @@ async def _wait_until_ready(process: trio.Process, channel: socket.socket) -> No
         told = channel.recv(_MOST)
     except OSError:
         told = b""
-    if not told:
+    try:
+        said = "; ".join(json.loads(told).get("problems") or ())
+    except (AttributeError, TypeError, ValueError):
+        # Nothing, or what another version may say instead.
         with trio.move_on_after(_ENDING):
             await process.wait()
-        raise NotReadyError(_ended(process.returncode))
-    problems = json.loads(told).get("problems")
-    if problems:
-        raise NotReadyError("; ".join(problems))
+        raise NotReadyError(_ended(process.returncode)) from None
+    if said:
+        raise NotReadyError(said)
 
 
 def _ended(status: int | None) -> str:

@@ -101,6 +101,25 @@ async def test_why_it_did_not_come_up(text, reason):
 
 
 @in_time
+async def test_of_many_reasons_there_is_no_more_than_can_be_said_at_once():
+    text = "predecessor.failed([f'seeds.{n}: ' + '\\N{SNOWMAN}' * 30 for n in range(3_000)])"
+    with pytest.raises(NotReadyError) as caught:
+        await successor.start(program(text), left())
+    said = str(caught.value).split("; ")
+    assert 50 < len(said) < 3_000
+    assert said[0] == "seeds.0: " + "\N{SNOWMAN}" * 30
+    assert said[-1] == "…"
+
+
+@pytest.mark.parametrize("told", ["{", "[]", "7", '{"problems": 5}', '{"problems": [1]}'])
+@in_time
+async def test_one_of_another_version_that_says_something_else_does_not_take_over(told):
+    text = f"predecessor.channel.send({told!r}.encode())"
+    with pytest.raises(NotReadyError, match="ended with status 0"):
+        await successor.start(program(text), left())
+
+
+@in_time
 async def test_one_that_cannot_be_started():
     with pytest.raises(NotReadyError, match=r"cannot be started: .*no/such/program"):
         await successor.start(["/no/such/program"], left())

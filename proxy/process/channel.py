@@ -35,6 +35,9 @@ _MOST_WAITING: Final = 256_000_000
 
 Handler = Callable[..., Any]
 
+#: Of which kind it is, the question's number, what is said, and what about.
+_Message = tuple[str, int, Any, Any]
+
 
 class ChannelClosedError(Exception):
     """The other side is gone, or cannot follow."""
@@ -213,12 +216,16 @@ class Channel:
                     body = bytes(data[_HEAD.size : _HEAD.size + length])
                     del data[: _HEAD.size + length]
                     files = came.popleft() if count else []
+                    message = _message(body)
+                    if message is None:
+                        _close(files)
+                        return
                     if len(files) < count:
                         _close(files)
-                        self._without(pickle.loads(body))
+                        self._without(message)
                         continue
                     sockets = [socket.socket(fileno=fd) for fd in files]
-                    self._heard(pickle.loads(body), sockets, handlers, nursery)
+                    self._heard(message, sockets, handlers, nursery)
                     # News come in many messages; clients have their turn in between.
                     await trio.lowlevel.checkpoint()
         except (OSError, trio.ClosedResourceError):
@@ -227,7 +234,7 @@ class Channel:
             for files in came:
                 _close(files)
 
-    def _without(self, message: tuple[str, int, Any, Any]) -> None:
+    def _without(self, message: _Message) -> None:
         """Sockets that should have come with it did not."""
         _, _, what, arguments = message
         problem = "no descriptors for the sockets that came with it"
@@ -236,7 +243,7 @@ class Channel:
 
     def _heard(
         self,
-        message: tuple[str, int, Any, Any],
+        message: _Message,
         sockets: list[socket.socket],
         handlers: Mapping[str, Handler],
         nursery: trio.Nursery,
@@ -273,6 +280,17 @@ class Channel:
         logs.logger().error("failed between processes", what=what, exc_info=error)
         if number:
             self._say(("error", number, f"{type(error).__name__}: {error}", ()), ())
+
+
+def _message(body: bytes) -> _Message | None:
+    """What was said; None where the other side is of another version of the program, as a worker
+    may be that was started later, and says what cannot be read here."""
+    try:
+        kind, number, what, arguments = pickle.loads(body)
+    except Exception as error:
+        logs.logger().error("failed between processes", exc_info=error)
+        return None
+    return kind, number, what, arguments
 
 
 def _send(sock: socket.socket, frame: memoryview, files: list[int]) -> int:

@@ -300,3 +300,25 @@ async def test_a_side_that_is_given_up_while_it_is_written_to_ends_nothing_else(
         here.tell("news", bytes(3_000_000))
         assert here.closed
     sock.close()
+
+
+@pytest.mark.parametrize(
+    "said", [b"cproxy.process.channel\nNothing\n.", b"", b"K\x01.", b"cproxy.nothing\nThere\n."]
+)
+async def test_a_side_that_says_what_cannot_be_read_is_given_up(
+    said: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a worker of another version may, which was started after the program was replaced."""
+    here, sock = Channel.pair()
+    with sock:
+        pair = socket.socketpair()
+        before = len(os.listdir("/proc/self/fd"))
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, pair[0].fileno().to_bytes(4, "little"))]
+        sock.sendmsg([channel._HEAD.pack(len(said), 1) + said], rights)
+        await here.run({})
+        assert here.closed
+        assert len(os.listdir("/proc/self/fd")) == before - 1
+        assert not sock.recv(1)
+        for one in pair:
+            one.close()
+    assert "failed between processes" in "".join(capsys.readouterr())

@@ -45,10 +45,12 @@ _MOST_SAID: Final = 100
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """Tests that a session has to pass, all of them. ``begun`` are the first digits of an id, if
-    one is named by no more: that has to be the only one."""
+    one is named by no more: that has to be the only one. ``named`` is the id, or as much of it as
+    was given, where nothing else is asked for."""
 
     tests: list[Test[Session]]
     begun: str
+    named: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +143,10 @@ def _pattern(pattern: object, listing: Listing[Session], now: float) -> Pattern:
         first = begun(fields.get("session", ""))
     except ValueError as error:
         raise QueryError(f"session: {error}") from None
+    only = fields["session"] if fields.keys() == {"session"} else ""
     if first:
         fields["session"] = f"{first}*"
-    return Pattern(tests(listing, fields, now), first)
+    return Pattern(tests(listing, fields, now), first, "" if "*" in only else only)
 
 
 def _session(entry: object) -> SessionName:
@@ -169,11 +172,13 @@ async def resolve(meant: Meant, store: SessionStore) -> tuple[list[Target], list
     targets = list(named.values())
     if meant.patterns:
         of_beginning: dict[str, list[Session]] = {one.begun: [] for one in meant.patterns}
+        absent = {one.named: None for one in meant.patterns if one.named}
         for batch in session_batches(store):
             for some in in_slices(batch, _LOOKED_AT):
                 for session in some:
                     met = [p for p in meant.patterns if all(test(session) for test in p.tests)]
                     for pattern in met:
+                        absent.pop(pattern.named, None)
                         if pattern.begun:
                             of_beginning[pattern.begun].append(session)
                     if met and session.key not in named:
@@ -181,6 +186,7 @@ async def resolve(meant: Meant, store: SessionStore) -> tuple[list[Target], list
                 await trio.lowlevel.checkpoint()
         for digits, those in of_beginning.items():
             only_one(digits, those)
+        unknown += absent
     return targets, unknown
 
 

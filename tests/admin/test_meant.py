@@ -79,6 +79,27 @@ async def test_sessions_are_named_by_id_and_owner() -> None:
             assert (seen["matched"], seen["unknown"]) == (len(owners), unknown)
 
 
+async def test_a_filter_that_is_but_an_id_says_if_nobody_has_it() -> None:
+    state = FakeState()
+    state.add(1)
+    known, nobody = (str(UUID(int=n << 96 or 1)) for n in (0, 0xFFFFFFFF))
+    async with asking(state) as client:
+        for pattern, unknown in (
+            ({"session": known}, []),
+            ({"session": nobody}, [nobody]),
+            ({"session": nobody[:8]}, [nobody[:8]]),
+            # What is asked for here is more than an id, or less.
+            ({"session": nobody, "owner": "*"}, []),
+            ({"session": f"{nobody[:8]}*"}, []),
+            ({"owner": "nobody@admin"}, []),
+        ):
+            _, seen = await client.kill({"patterns": [pattern]})
+            assert (seen["unknown"], seen["matched"]) == (
+                unknown,
+                int(pattern == {"session": known}),
+            )
+
+
 async def test_what_is_named_and_matches_several_patterns_is_meant_once() -> None:
     state = FakeState()
     for number in (1, 2, 3):

@@ -168,7 +168,7 @@ class Cluster(Shown):
             self.upstreams,
             said,
         )
-        self.shared.unknown_member = self.watcher.poke
+        self.shared.unknown_member, self.shared.lost = self.watcher.poke, self.watcher.hurry
         self.following = Following(
             self.topology, config.upstream.connect_seconds, self.watcher.hurry
         )

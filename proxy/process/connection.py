@@ -119,6 +119,8 @@ class Connection(Asking):
             self._membership.leave()
             self.count_bytes()
             telemetry.connection_closed(reason.partition(":")[0])
+            if reason.startswith("upstream"):
+                self._shared.lost()
             probe = self._is_probe(reason)
             if probe:
                 self._shared.probes.seen(self.peer)

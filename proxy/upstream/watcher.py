@@ -186,12 +186,13 @@ class Watcher:
                     failures = failures + 1 if problem else 0
                     self._note(address, problem)
                     interval = self._settings.watch_seconds
+                    pause = min(interval, _SOONEST)
                     if failures:
-                        await trio.sleep(min(interval, _FIRST_RETRY * 2 ** min(failures - 1, 16)))
-                    else:
-                        with trio.move_on_after(interval):
-                            await poked.wait()
-                        await trio.sleep_until(asked + min(interval, _SOONEST))
+                        interval = min(interval, _FIRST_RETRY * 2 ** min(failures - 1, 16))
+                        pause = min(pause, interval)
+                    with trio.move_on_after(interval):
+                        await poked.wait()
+                    await trio.sleep_until(asked + pause)
             finally:
                 link.close()
 

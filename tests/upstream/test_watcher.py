@@ -451,6 +451,20 @@ async def test_a_member_that_fails_is_asked_soon_and_then_less_and_less(
     assert script.pauses() == [0.5, 1]
 
 
+async def test_of_whom_clients_ask_for_is_asked_soon_although_it_has_long_failed(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    script = Script(monkeypatch)
+    script.says = PeerGoneError("refused")
+    async with watching(SEED, interval=50) as watched:
+        await trio.sleep(16)
+        assert script.pauses() == [0.5, 1, 2, 4, 8]
+        for _ in range(300):
+            watched.watcher.hurry()
+            await trio.sleep(0.0101)
+    assert script.pauses()[5:] == [1, 1, 1]
+
+
 async def test_a_member_that_has_too_much_to_do_is_not_down(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:

@@ -368,11 +368,18 @@ class Supervisor(Server):
             link.problems.append(f"it was not ready within {_STARTING:g} seconds")
             process.kill()
             return
-        await link.ready.wait()
-        if task_status is not None:
-            task_status.started()
-        link.problems.append(await link.hangs())
-        process.kill()
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def await_ready() -> None:
+                await link.ready.wait()
+                if task_status is not None:
+                    task_status.started()
+
+            # It may hang while it is told all there is to know, too.
+            link.problems.append(await link.hangs())
+            process.kill()
+            nursery.cancel_scope.cancel()
 
     async def _heard_out(self, channel: Channel) -> None:
         """What a process has said arrives although it has ended."""

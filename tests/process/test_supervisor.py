@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import trio
@@ -58,7 +59,9 @@ async def test_one_that_does_not_come_up_is_ended(monkeypatch):
     assert ended["problems"] == ["it was not ready within 0 seconds"]
 
 
-async def test_one_that_hangs_is_ended(monkeypatch):
+@pytest.mark.parametrize("ready", [True, False])
+async def test_one_that_hangs_is_ended(monkeypatch, ready):
+    """Also before it was told all there is to know."""
     hangs = trio.Event()
 
     async def after_a_while(_link):
@@ -66,6 +69,8 @@ async def test_one_that_hangs_is_ended(monkeypatch):
         return "it hangs"
 
     monkeypatch.setattr(Link, "hangs", after_a_while)
+    monkeypatch.setattr(supervisor, "_STARTING", 1000.0 if ready else 0.0)
+    monkeypatch.setattr(supervisor, "Link", partial(Link, hears=True))
     monkeypatch.setattr(worker, "command", lambda _: ["sleep", "1000"])
     monkeypatch.setattr(supervisor, "_GRACE", 0.0)
     one = made()
@@ -79,8 +84,8 @@ async def test_one_that_hangs_is_ended(monkeypatch):
         while not one.links():  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.001)
         [link] = one.links()
-        link.hears = True
-        link.ready.set()
+        if ready:
+            link.ready.set()
         hangs.set()
     assert ended["status"] == -9
     assert ended["problems"] == ["it hangs"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from proxy.session.identity import NO_OWNER
 from proxy.session.ids import LogicalSessionId
@@ -12,7 +12,9 @@ from proxy.session.refusals import unauthorized
 if TYPE_CHECKING:
     from proxy.conversation.rule import Context
     from proxy.errors import CommandError
-    from proxy.session.ids import Origin
+
+_MADE_BEFORE: Final = "the session was made before authorization was on, and has no owner"
+_NOBODYS: Final = "the session has no owner, and authorization is on"
 
 
 class OwnerlessSessions:
@@ -51,12 +53,6 @@ class OwnerlessSessions:
         error = unauthorized(
             f"session {ownerless} has no owner and cannot be used while authorization is enabled"
         )
-        made = context.store.get(ownerless)
-        return error.because(_reason(None if made is None else made.origin)).of(ownerless)
-
-
-def _reason(made_by: Origin | None) -> str:
-    if made_by is None:
-        return "the session has no owner, and authorization is on"
-    by = f", by {made_by.application}," if made_by.application else ""
-    return f"the session was made{by} before authorization was on, and has no owner"
+        # Its owner is not who asks. Clients are told the reason: it does not say who made it.
+        known = context.store.get(ownerless) is not None
+        return error.because(_MADE_BEFORE if known else _NOBODYS).of(ownerless)

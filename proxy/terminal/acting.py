@@ -205,7 +205,7 @@ def hit(seen: _Document) -> Iterator[str]:
     yield from _again(seen)
     if seen["reachable"] < seen["matched"]:
         missing = seen["matched"] - seen["reachable"]
-        yield f"{missing:,} of them have an owner without an idle connection to kill them through"
+        yield f"{missing:,} of them cannot be killed: their owners have no idle connection for it"
 
 
 def sure_of(sessions: int) -> str:

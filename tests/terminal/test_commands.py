@@ -181,7 +181,7 @@ def test_a_dry_run_shows_and_kills_nothing(capsys: pytest.CaptureFixture[str]) -
     assert lines[-3:] == [
         "… and 1 more",
         "3 sessions with 1 command in flight, 1 open transaction and 2 open cursors",
-        "1 of them have an owner without an idle connection to kill them through",
+        "1 of them cannot be killed: their owners have no idle connection for it",
     ]
 
 

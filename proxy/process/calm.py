@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from time import thread_time
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -45,14 +46,18 @@ _FREE_SECONDS: Final = 1.0
 _LONG_SECONDS: Final = 10.0
 
 
+#: What is seen of an origin by which nobody has come.
+NOBODY: Final = (-inf, 0)
+
+
 class Seen(NamedTuple):
     """By origins: whose connections watch and were not told yet, and by how many of those drivers
-    wait for news; the latest number of those by which nothing but hello was asked, and by how many
-    of those drivers wait for news. And how many seconds it took to look. It is not ``whole`` where
-    requests may go on by some connections, or what is read by them is not known."""
+    wait for news; when the latest of those was opened by which nothing but hello was asked, and by
+    how many of those drivers wait for news. And how many seconds it took to look. It is not
+    ``whole`` where requests may go on by some connections, or what is read by them is not known."""
 
     watching: Mapping[Origin | None, int]
-    greeting: Mapping[Origin | None, tuple[int, int]]
+    greeting: Mapping[Origin | None, tuple[float, int]]
     seconds: float
     whole: bool = True
 

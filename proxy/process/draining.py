@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from proxy.process.calm import LOOK_SECONDS, Seen, let_go_in_calm
+from proxy.process.calm import LOOK_SECONDS, NOBODY, Seen, let_go_in_calm
 
 if TYPE_CHECKING:
     from proxy.process.connection import Connection
@@ -118,11 +118,11 @@ class Draining:
         began = thread_time()
         self._rest_ends = trio.current_time() + LONGEST_REST
         watching: dict[Origin | None, int] = {}
-        greeting: dict[Origin | None, tuple[int, int]] = {}
+        greeting: dict[Origin | None, tuple[float, int]] = {}
         for number, one in self._connections.items():
             if one.greets:
-                _, waiting = greeting.get(one.origin, (0, 0))
-                greeting[one.origin] = number, waiting + one.awaits_news
+                latest, waiting = greeting.get(one.origin, NOBODY)
+                greeting[one.origin] = max(latest, one.opened), waiting + one.awaits_news
             if one.monitors:
                 if number not in self._told:
                     watching[one.origin] = watching.get(one.origin, 0) + one.awaits_news

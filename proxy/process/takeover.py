@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import trio
 
+from proxy.process.calm import NOBODY
 from proxy.process.found import AT_ONCE, MOST, UNREADABLE, origin_of, say, written
 from proxy.process.reads import readings
 
@@ -111,7 +112,7 @@ class _Help:
         self._channel = channel
         self._cluster = cluster
         #: By who has come: what the old process was told last.
-        self._newest: dict[Origin | None, tuple[int, int]] = {}
+        self._newest: dict[Origin | None, tuple[float, int]] = {}
         self._asked: set[Origin | None] = set()
         self._resting: Origins = frozenset()
         self._rest_ends = math.inf
@@ -125,7 +126,7 @@ class _Help:
             return 0.0
         news = []
         for origin, found in seen.greeting.items():
-            told = self._newest.get(origin, (0, 0))
+            told = self._newest.get(origin, NOBODY)
             if found[0] > told[0] or found[1] != told[1]:
                 news.append((origin, found))
         for start in range(0, len(news), AT_ONCE):

@@ -11,7 +11,7 @@ import trio
 from proxy.listing.slices import in_slices
 from proxy.net.crowds import Gathered
 from proxy.observe.labels import Incident
-from proxy.process.calm import Seen, let_go_in_calm
+from proxy.process.calm import NOBODY, Seen, let_go_in_calm
 from proxy.process.cluster import Cluster
 from proxy.process.draining import CALM, LONGEST_REST
 from proxy.process.links import HandedListeners, Link, RemoteAsker
@@ -178,11 +178,11 @@ class WholeCluster(Cluster):
         if not answers and not silent:
             return None
         seen = [one for _, one in answers]
-        greeting: dict[Origin | None, tuple[int, int]] = {}
+        greeting: dict[Origin | None, tuple[float, int]] = {}
         watching: dict[Origin | None, int] = {}
         for one in seen:
             for origin, (latest, waiting) in one.greeting.items():
-                before, others = greeting.get(origin, (0, 0))
+                before, others = greeting.get(origin, NOBODY)
                 greeting[origin] = max(before, latest), others + waiting
             for origin, waiting in one.watching.items():
                 watching[origin] = watching.get(origin, 0) + waiting

@@ -33,6 +33,7 @@ class Connection:
         self.works = not monitors
         self.greets = monitors
         self.awaits_news = monitors
+        self.opened = 0.0
         self.rests: list[tuple[float, bool]] = []
         self.drained: float | None = None
 

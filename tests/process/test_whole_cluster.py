@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,10 @@ import trio
 
 from proxy.process.calm import Seen
 from proxy.process.draining import LONGEST_REST, Draining
+from proxy.process.found import Found
 from proxy.process.links import Link
 from proxy.process.supervisor import Supervisor
+from proxy.process.takeover import help_predecessor
 from proxy.process.whole_cluster import WholeCluster
 from proxy.session.ids import Origin
 from proxy.settings.config import Config
@@ -99,3 +102,36 @@ async def test_who_is_told_too_late_lets_go_of_nobody(workers, autojump_clock):
     assert drained == []
     draining.tell({SHOP}, until + 0.2)
     assert drained == [True]
+
+
+async def test_whoever_comes_to_any_worker_is_news(workers, autojump_clock):
+    """One has had more connections than the other, and so the higher numbers."""
+    store: Any = None
+    connections: list[dict[int, Any]] = [{}, {}]
+    drainings = [Draining(some, store, alone=False) for some in connections]
+
+    def come(number: int) -> None:
+        connections[(number - 1) % 2][number] = SimpleNamespace(
+            origin=SHOP, greets=True, monitors=False, awaits_news=False, opened=trio.current_time()
+        )
+
+    async def ask_each(_what: str, _cluster: str, resting: Any) -> list[tuple[Link, Any]]:
+        return [(link, drainings[link.slot].see(resting)) for link in workers.links()]
+
+    workers.ask_each = ask_each
+    found, leaving = Found(), trio.Event()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        for one in (ours, theirs):
+            one.setblocking(False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(found.hear, ours)
+            nursery.start_soon(help_predecessor, theirs, [workers.cluster], leaving.is_set)
+            for number in (1, 1_000, 3):
+                await trio.sleep(1)
+                then = trio.current_time()
+                assert not found.since("", SHOP, then, 0)
+                come(number)
+                await trio.sleep(1)
+                assert found.since("", SHOP, then, 0)
+            leaving.set()

@@ -78,7 +78,7 @@ class Account:
 
     def _add(self, count: int, last: float, latest: dict[str, Any]) -> None:
         reasons = self._reasons
-        which = latest.get("error"), latest.get("bound"), kind_of(latest.get("reason", ""))
+        which = latest.get("error"), latest.get("bound") or kind_of(latest.get("reason", ""))
         known = reasons.pop(which, None)
         if known is not None:
             count += known[0]

@@ -139,7 +139,7 @@ def _reasons(latest: Document, rows: list[Document]) -> list[Document]:
 
 
 def _kind(row: Document) -> tuple[Any, ...]:
-    return row.get("error"), row.get("bound"), kind_of(row.get("reason") or "")
+    return row.get("error"), row.get("bound") or kind_of(row.get("reason") or "")
 
 
 #: What is said of reasons before the latest.

@@ -289,6 +289,7 @@ async def _work(channel: Channel) -> None:
             worker = Worker(begun[0], channel)
         except ConfigError as error:
             await channel.ask("failed", error.problems)
+            nursery.cancel_scope.cancel()
             return
         workers.append(worker)
         handlers |= worker.handlers()

@@ -13,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 
+from proxy import logs
 from proxy.errors import ConfigError
 from proxy.process import supervisor, worker
 from proxy.process.channel import Channel
@@ -21,6 +22,7 @@ from proxy.process.reloading import rules_of
 from proxy.process.supervisor import Supervisor
 from proxy.settings.config import Config
 from tests.patience import until
+from tests.running import in_time
 
 
 def made() -> Supervisor:
@@ -236,3 +238,23 @@ async def test_one_that_nothing_new_was_told_of_hears_nothing_more():
         await until(lambda: "namespaces" in said)
         nursery.cancel_scope.cancel()
     assert said == ["namespaces"]
+
+
+@in_time
+async def test_one_that_cannot_begin_says_why_and_ends(monkeypatch):
+    """As where a certificate's file has gone since the proxy began."""
+
+    def fail(*_):
+        raise ConfigError(["tls.certificate: gone"])
+
+    monkeypatch.setattr(worker, "Worker", fail)
+    monkeypatch.setattr(logs, "configure", lambda *_, **__: None)
+    problems: list[str] = []
+    ours, theirs = Channel.pair()
+    settings = worker.settings_for(made().config, 2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.run, {"failed": problems.extend})
+        ours.tell("begin", worker.Orders(settings, 0, 1, 2, "mark"))
+        await worker._work(Channel(theirs))
+        nursery.cancel_scope.cancel()
+    assert problems == ["tls.certificate: gone"]

@@ -108,7 +108,9 @@ class Draining:
         return self.see(resting)
 
     async def look_there(self, resting: Origins) -> tuple[Readings, float] | None:
-        return await self._look_there(resting)
+        with trio.move_on_after(LONGEST_REST):
+            return await self._look_there(resting)
+        return None
 
     async def let_go(self, origins: Origins) -> None:
         self.tell(origins)

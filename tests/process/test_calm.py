@@ -15,7 +15,7 @@ import trio.testing
 
 from proxy.process import calm, draining
 from proxy.process.calm import Seen, let_go_in_calm
-from proxy.process.draining import Draining
+from proxy.process.draining import LONGEST_REST, Draining
 from proxy.process.reads import Reading
 from proxy.session.ids import Origin
 from proxy.settings.limits import Limits
@@ -300,3 +300,23 @@ async def test_nobody_rests_for_longer_than_there_is_time(scene, autojump_clock)
     await trio.lowlevel.checkpoint()
     await trio.testing.wait_all_tasks_blocked()
     assert scene.working.rests[-1][1] is False
+
+
+async def test_nobody_rests_for_long_while_the_other_process_is_asked(nursery, autojump_clock):
+    """As where it does not answer, and other clusters' questions are put before."""
+
+    async def ask(resting: Any) -> Any:
+        if resting:
+            await trio.sleep(4)
+        return {}, 0.0
+
+    store: Any = Store()
+    store.busy(SHOP, cursors=1)
+    working = Connection(SHOP)
+    connections: Any = {1: Connection(SHOP, monitors=True), 2: working}
+    draining = Draining(connections, store, look_there=ask)
+    draining.begin(nursery, LIMITS, replaced=True)
+    await trio.sleep(10)
+    (began, rests), (ended, rest) = working.rests[:2]
+    assert (rests, rest) == (True, False)
+    assert ended - began < LONGEST_REST + 0.1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.browser.scene import BUDGET, TOKEN, scene
@@ -43,6 +45,19 @@ def test_what_needs_attention_is_named_by_user_application_and_driver(page: Wind
         driver: "PyMongo", rule: null}"""
     said = page.run(f"return whose({theft}) + ': ' + incident({theft})")
     assert said == "eve@app · shop · PyMongo: tried a session of alice@app (foreign uid)"
+
+
+def test_one_line_for_each_says_if_there_is_more_of_theirs(page: Window) -> None:
+    eve = {"user": "eve@app", "application": "shop", "driver": "PyMongo", "age_seconds": 5}
+    refused = [{**eve, "kind": "refused", "rule": rule} for rule in ("stmt_ids", "kill_guard")]
+    bob = {**eve, "user": "bob@app", "kind": "shared", "rule": None}
+    state = {"ready": True, "sessions": 0, "sessions_limit": 9}
+    found = f"attention({json.dumps(state)}, [], [], {json.dumps([*refused, bob])}, [])"
+    assert page.run(f"return {found}.map((one) => one.text)") == [
+        "bob@app · shop · PyMongo: used one session from two client processes, 5.0 s ago.",
+        "eve@app · shop · PyMongo: refused by the rule stmt_ids, 5.0 s ago; 1 other incident of"
+        " theirs.",
+    ]
 
 
 def test_hostile_names_are_text(page: Window) -> None:

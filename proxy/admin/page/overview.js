@@ -114,9 +114,11 @@ function attention(now, groups, idlest, incidents, upstream) {
     .sort((one, other) => Boolean(one.rule) - Boolean(other.rule));
   const first = (one, at) => recent.findIndex((row) => whose(row) === whose(one)) === at;
   for (const one of recent.slice(0, 100).filter(first)) {
+    const others = recent.filter((row) => row !== one && whose(row) === whose(one)).length;
     item("warn", "incident " + VIEWS.incidents.key(one) + (one.cluster ?? ""), whose(one) + ": " + incident(one)
       + (one.count > 1 ? ", " + number(one.count) + " times" : "") + ", "
-      + span(one.age_seconds) + " ago.", "Incidents", link("incidents"));
+      + span(one.age_seconds) + " ago" + (others ? "; "
+        + plural(others, "other incident") + " of theirs." : "."), "Incidents", link("incidents"));
   }
   return items.sort((one, other) => (one.level === "warn") - (other.level === "warn"));
 }

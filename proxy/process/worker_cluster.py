@@ -95,6 +95,9 @@ class GivenListeners:
         if nursery is None or nursery.cancel_scope.cancel_called:
             listener.close()
             return
+        # What is passed on stands for its former member no more, of whom word comes later.
+        for former in [one.upstream for one in self._open.values() if one.address == address]:
+            self.gone(former)
         self.gone(upstream)
         self._open[listener.upstream] = listener
         announce(listener, self._topology, self._settings)

@@ -36,15 +36,22 @@ def narrowed(page: str, rows: Sequence[Row], query: Mapping[str, str]) -> list[R
 def _test(page: str, name: str, value: str) -> Callable[[Row], bool]:
     if name == "text":
         contains = matcher(f"*{value}*")
-        return lambda row: any(contains(one) for one in row.values() if isinstance(one, str))
+        return lambda row: any(
+            contains(one) for said in _all(row) for one in said.values() if isinstance(one, str)
+        )
     if name not in FILTERS[page]:
         raise QueryError(f"{name}: no such filter; there are {', '.join(FILTERS[page])}, text")
     if name == "session":
         # An incident's has its owner's digest behind it.
         begins = matcher(value.partition(" - ")[0])
-        return lambda row: begins(_said(row, name).partition(" - ")[0])
+        return lambda row: any(begins(_said(one, name).partition(" - ")[0]) for one in _all(row))
     matches = matcher(value)
     return lambda row: matches(_said(row, name))
+
+
+def _all(row: Row) -> list[Row]:
+    """The row, and what there was before the latest of an incident."""
+    return [row, *row.get("before", ())]
 
 
 def _said(row: Row, name: str) -> str:

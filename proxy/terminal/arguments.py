@@ -48,7 +48,8 @@ FILTERS: Final[dict[str, tuple[str, str, tuple[str, ...] | None]]] = {
                                                  "connections", "incidents", "kill", "top")),
     "session": ("UUID", "the session's id, or how it begins: in a listing any digits, to kill 8 or "
                 "more that are no other's",
-                ("sessions", "transactions", "cursors", "kill")),
+                ("sessions", "transactions", "cursors", "incidents", "kill")),
+    "rule": ("NAME", "which rule refused; \"the proxy\" where it was none", ("incidents",)),
     "state": ("STATES", "{states}; several with commas between them", None),
     "namespace": ("DB.COLL", "which namespace; * stands for anything", ("namespaces",)),
     "kind": ("KIND", "query, getmore, insert, update, delete or command", ("namespaces",)),

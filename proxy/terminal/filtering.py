@@ -26,7 +26,7 @@ FILTERS: Final[Mapping[str, tuple[str, ...]]] = {
     "cursors": (*_ANYWHERE, *_SESSIONS, "namespace", "upstream", "conn"),
     "connections": (*_ANYWHERE, "user", "client", "state", "upstream", "conn"),
     "namespaces": ("text", "cluster", "namespace", "kind"),
-    "incidents": (*_ANYWHERE, "user", "client"),
+    "incidents": (*_ANYWHERE, "user", "client", "session", "rule"),
 }
 _ALL: Final = frozenset(name for names in FILTERS.values() for name in names)
 
@@ -88,11 +88,20 @@ def matching(rows: Sequence[Mapping[str, Any]], filters: Mapping[str, str]) -> l
 
 
 def _matches(row: Mapping[str, Any], name: str, wanted: str) -> bool:
+    # An incident has reasons before the latest one.
+    said = [row, *row.get("before", ())]
     if name == "text":
-        texts = [str(value) for value in row.values() if isinstance(value, str | int)]
+        texts = (
+            str(one) for reason in said for one in reason.values() if isinstance(one, str | int)
+        )
         return any(wanted.lower() in text.lower() for text in texts)
+    values = [str(one.get(name) or "") for one in (said if name == "session" else [row])]
+    if name == "session":
+        # Behind an incident's stands its owner's digest.
+        values = [value.partition(" - ")[0] for value in values]
     pattern = ".*".join(map(re.escape, wanted.split("*")))
-    return re.fullmatch(pattern, str(row.get(name) or ""), re.DOTALL | re.IGNORECASE) is not None
+    matches = re.compile(pattern, re.DOTALL | re.IGNORECASE).fullmatch
+    return any(matches(value) is not None for value in values)
 
 
 def has_cluster(summary: Mapping[str, Any], wanted: str) -> None:

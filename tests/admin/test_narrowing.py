@@ -31,6 +31,12 @@ def test_rows_that_match_all_of_it(query: dict[str, str], found: list[int]) -> N
     assert narrowed("incidents", ROWS, query) == [ROWS[one] for one in found]
 
 
+def test_what_there_was_before_an_incident_is_found_too() -> None:
+    row = {**ROWS[0], "before": [{"session": "9f8e - d=", "reason": "too many"}]}
+    for query in ({"text": "too m"}, {"session": "9f8e"}, {"session": "1a2b"}):
+        assert narrowed("incidents", [row], query) == [row]
+
+
 def test_a_filter_that_there_is_not_widens_nothing() -> None:
     with pytest.raises(QueryError, match=r"^usr: no such filter; there are cluster, kind, rule"):
         narrowed("incidents", ROWS, {"usr": "eve"})

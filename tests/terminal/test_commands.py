@@ -108,7 +108,12 @@ def test_nothing_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
 def test_incidents_are_narrowed_here(capsys: pytest.CaptureFixture[str]) -> None:
     one = {"age_seconds": 2.0, "kind": "foreign_uid", "rule": None, "user": "a", **session()}
     with standing_in(pages(incidents={"incidents": [one]})) as there:
-        for flags in ([], ["--application", "sh*", "--user", "a"], ["--text", "foreign"]):
+        for flags in (
+            [],
+            ["--application", "sh*", "--user", "a"],
+            ["--text", "foreign"],
+            ["--session", one["session"][:4], "--rule", ""],
+        ):
             assert run(there, "incidents", *flags) == 0
             assert "foreign uid" in capsys.readouterr().out
         assert set(there.targets()) == {"/incidents"}

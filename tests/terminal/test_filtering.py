@@ -79,6 +79,16 @@ def test_incidents_are_narrowed_here() -> None:
         assert filtering.matching(rows, filters) == [rows[at] for at in found]
 
 
+def test_what_there_was_before_an_incident_is_found_too() -> None:
+    before = {"reason": "too many", "session": "1a2b3c4d-0000 - digest="}
+    rows = [{"reason": "other", "session": "9f8e-11 - digest=", "before": [before]}, {"rule": "x"}]
+    for filters, found in (
+        ({"session": "1a2b*"}, [0]), ({"session": "9f8e-11"}, [0]), ({"session": "9f8e"}, []),
+        ({"text": "TOO m"}, [0]), ({"rule": "x"}, [1]), ({"session": ""}, [1]),
+    ):  # fmt: skip
+        assert filtering.matching(rows, filters) == [rows[at] for at in found]
+
+
 def test_a_cluster_that_there_is_not_is_no_empty_listing() -> None:
     summary = {"clusters": [{"cluster": "shop"}, {"cluster": "web"}]}
     for known in ("shop", "WEB", "*", "s*"):

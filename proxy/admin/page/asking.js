@@ -46,7 +46,7 @@ function rowsIn(kind, page) {
   if (!kind.whole) return rows;
   const text = (view.filters.text ?? "").toLowerCase();
   return rows.filter((row) => (!cluster() || row.cluster === cluster())
-    && (!text || [...Object.values(row), incident(row)].some(
+    && (!text || [...Object.values(row), incident(row), why(row)].some(
       (value) => typeof value === "string" && value.toLowerCase().includes(text))));
 }
 

@@ -202,6 +202,11 @@ def _incident(row: Row) -> str:
     return f"{text}: {row['reason']}" if row.get("reason") else text
 
 
+def _foreign(row: Row) -> str:
+    text = _incident({**row, "kind": "foreign_uid"})
+    return f"{row['command']}: {text}" if row.get("command") else text
+
+
 def _kill(row: Row) -> str:
     by = f" by operator {row['operator']}" if row.get("operator") else ""
     if not by and (row.get("command") == "kill" or row["event"] != "kill"):
@@ -251,7 +256,7 @@ _SAID: Final[Mapping[str, Callable[[Row], str]]] = {
     "transaction_ended": _over,
     "refused": _decided,
     "reported": _decided,
-    "foreign_uid": lambda row: _incident({**row, "kind": "foreign_uid"}),
+    "foreign_uid": _foreign,
     "incident": _incident,
     "kill": _kill,
     "abort": _kill,

@@ -210,6 +210,11 @@ WORDS: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("incident", {"kind": "shared"}, "used one session from two client processes"),
     (
+        "foreign_uid",
+        {"command": "killSessions", "owner": "bob@app", "reason": "no"},
+        "killSessions: tried a session of bob@app (foreign uid): no",
+    ),
+    (
         "incident",
         {"kind": "aborted", "rule": "transaction_guard", "reason": "it was idle"},
         "left a transaction open too long: aborted by the rule transaction_guard: it was idle",

@@ -59,7 +59,8 @@ function happened(row) {
       + counted(row.statements, "statement"),
     refused: () => (row.command || "request") + " refused by " + (row.rule ?? "the proxy") + why,
     reported: () => (row.command || "request") + " would be refused by " + (row.rule ?? "the proxy") + why,
-    foreign_uid: () => incident({...row, kind: "foreign_uid"}) + why,
+    foreign_uid: () => (row.command ? row.command + ": " : "")
+      + incident({...row, kind: "foreign_uid"}) + why,
     incident: () => incident(row) + why,
     login_failed: () => "login failed" + why,
     slow: () => (row.command || "request") + (row.namespace ? " on " + row.namespace : "") + " took "

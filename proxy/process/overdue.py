@@ -207,7 +207,8 @@ class _Rounds:
 
     def _ask(self, place: Place, asker: Asker, waiting: dict[Place, deque[Overdue]]) -> bool:
         """Give a connection its batch; False if it has none or is not idle any more."""
-        queue = waiting[place]
+        # Of an answer that has come late, nothing may wait in this round.
+        queue = waiting.get(place)
         upstream, uid = asker.place or ("", EVERYBODY)
         stands_in = place == (upstream, EVERYBODY) and asker.acts_for_all
         if not queue or not (stands_in or place == (upstream, uid)):

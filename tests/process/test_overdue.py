@@ -314,3 +314,20 @@ async def test_the_parameters_that_a_transaction_began_with_are_repeated(nursery
     await trio.sleep(12)
     [command] = house.asked
     assert (command["apiVersion"], command["apiStrict"], command["$db"]) == ("1", True, "admin")
+
+
+@pytest.mark.parametrize("seconds", [1.5, 3.5])
+async def test_an_answer_that_comes_in_a_later_round_ends_nothing_but_its_transaction(
+    seconds, autojump_clock
+):
+    async with trio.open_nursery() as nursery:
+        house = House(nursery, total_seconds=60).connect(AS_ALICE, seconds=seconds)
+        house.connect((UPSTREAM, BOB), seconds=0.01)
+        house.open(0)
+        await trio.sleep(1)
+        for number in range(1, 500):
+            house.open(number, uid=BOB)
+        await trio.sleep(75)
+        assert house.store.open_transactions == 0
+        assert len(house.asked) == 500
+        nursery.cancel_scope.cancel()

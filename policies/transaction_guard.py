@@ -125,9 +125,10 @@ class TransactionGuard:
             return None
         # A start on a session with an open transaction replaces it.
         replaces = tracker is not None and tracker.counts
-        if store.owner_transactions(user) - replaces < cap:
+        known = store.owner_transactions(user) - replaces
+        if known < cap:
             return None
-        reason = f"{user} has {cap} transactions open, which is as many as are allowed"
+        reason = f"user {user} has {known} of {cap} open transactions and starts another one"
         return no_such_transaction(reason).because(reason, setting, cap)
 
     def _limits_of(self, user: str, application: str) -> _Limits:

@@ -94,6 +94,8 @@ def test_cap(
     assert (error is not None) is refused
     if error is not None:
         assert (error.code, error.labels) == (251, ("TransientTransactionError",))
+        text = "user alice@app has 1 of 1 open transactions and starts another one"
+        assert (error.errmsg, error.bound) == (text, ("per_user", 1))
 
 
 @pytest.mark.parametrize(

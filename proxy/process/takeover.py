@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import socket
 
     from proxy.process.calm import Seen
-    from proxy.process.reads import Origins
+    from proxy.process.reads import Origins, Reading
     from proxy.session.ids import Origin
     from proxy.session.store import SessionStore
 
@@ -148,12 +148,18 @@ class _Help:
         if seen is not None and not seen.whole:
             return  # the old process waits for a while, and knows that it is not known
         found = readings(self._cluster.store, self._resting, trio.current_time())
-        reads = list(found.items())
+        # The old process may not read what it has asked for: requests are to go on all the same.
+        with trio.move_on_after(_LONGEST_REST):
+            await self._tell(question.number, list(found.items()), seen.seconds if seen else 0.0)
+
+    async def _tell(
+        self, number: int, reads: list[tuple[Origin | None, Reading]], seconds: float
+    ) -> None:
         for start in range(0, max(1, len(reads)), AT_ONCE):
             answer = {
-                "number": question.number,
+                "number": number,
                 "reading": reads[start : start + AT_ONCE],
-                "seconds": 0.0 if seen is None else seen.seconds,
+                "seconds": seconds,
                 "more": start + AT_ONCE < len(reads),
             }
             if not await say(self._channel, answer):

@@ -169,6 +169,29 @@ async def test_what_the_old_process_says_in_another_version_ends_nothing(ends, a
         leaving.set()
 
 
+async def test_nobody_rests_for_long_where_the_old_process_does_not_read_the_answer(
+    ends, autojump_clock
+):
+    ours, theirs = ends
+    one = Cluster()
+    many = [Origin("10.0.0.3", "a" * 200 + str(n)) for n in range(2_000)]
+    one.greeting[SHOP] = 1, 0
+    one.store.reads = many
+    asked = {"look": "", "number": 1, "rest": [list(SHOP)], "more": True}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(help_predecessor, theirs, [one], lambda: False)
+        for start in range(0, len(many), 20):
+            rest = [list(origin) for origin in many[start : start + 20]]
+            ours.send(json.dumps({**asked, "rest": rest}).encode())
+            await trio.sleep(0.05)
+        ours.send(json.dumps({**asked, "more": False}).encode())
+        await trio.sleep(1)
+        assert one.rested[-1] == {SHOP, *many}
+        await trio.sleep(4)
+        assert one.rested[-1] == set()
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_old_process_that_has_ended_or_never_hears_is_told_no_more(ends):
     ours, theirs = ends
     ours.close()

@@ -96,6 +96,12 @@ class Account:
         """What is known of the last one."""
         return next(reversed(self._reasons.values()))[2] if self._reasons else {}
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the latest is an error for a reason that there was not before."""
+        count, _, latest = next(reversed(self._reasons.values()))
+        return count == 1 and "error" in latest
+
     def plain(self) -> Plain:
         return self.count, self.first, self.last, list(self._reasons.values())
 
@@ -153,7 +159,7 @@ class Refusals:
     def _takes_line(self, account: Account, now: float) -> bool:
         if now >= self._refilled + SELDOM_SECONDS:
             self._refilled, self._lines = now, MOST_LINES
-        if now < account.due or not self._lines:
+        if not self._lines or (now < account.due and not account.is_new):
             return False
         self._lines -= 1
         account.due = now + SELDOM_SECONDS

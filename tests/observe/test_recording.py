@@ -156,7 +156,10 @@ def test_what_the_proxy_itself_refuses_is_told_too() -> None:
         made.recorder._log = structlog.get_logger()
         made.recorder.malformed(refusals.INVALID_UUID, "find", 1.0, made.desk, "refused")
         made.desk.refused("killSessions", refusals.NO_USERS, 2.0)
-    assert [line["event"] for line in logged] == ["request refused"]
+    # Neither hides the other.
+    assert [line["event"] for line in logged] == ["request refused"] * 2
+    reasons = [refusals.INVALID_UUID.errmsg, refusals.NO_USERS.errmsg]
+    assert [line["reason"] for line in logged] == reasons
     assert logged[0]["rule"] is None
     assert [line["command"] for line in made.audit.lines] == ["find", "killSessions"]
     [(incident, _)] = made.telemetry.rule_incidents.items()

@@ -37,6 +37,20 @@ def test_the_log_has_one_line_in_a_while_for_each_and_few_for_all() -> None:
     assert refusals.may_say(account, 101.0 + SELDOM_SECONDS)
 
 
+def test_another_reason_is_said_at_once() -> None:
+    refusals = Refusals()
+    for bound, now, said in (
+        ("per_user", 100.0, True),
+        ("per_user", 101.0, False),
+        ("per_application", 102.0, True),
+        ("per_application", 103.0, False),
+        ("per_user", 104.0, False),
+        ("per_user", 102.0 + SELDOM_SECONDS, True),
+    ):
+        account = refusals.note(SHOP, {"error": "261", "bound": bound})
+        assert refusals.may_say(account, now) is said, (bound, now)
+
+
 def test_bounds_are_the_latest_and_say_since_when() -> None:
     worker, whole = Refusals(), Refusals()
     worker.note(SHOP, {"bound": "per_user", "limit": 5})

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import trio
 
-from proxy.process.calm import NOBODY
+from proxy.process.calm import NOBODY, Seen
 from proxy.process.found import AT_ONCE, MOST, UNREADABLE, origin_of, say, written
 from proxy.process.reads import readings
 
 if TYPE_CHECKING:
     import socket
 
-    from proxy.process.calm import Seen
     from proxy.process.reads import Origins, Reading
     from proxy.session.ids import Origin
     from proxy.session.store import SessionStore
@@ -119,9 +118,9 @@ class _Help:
 
     async def look(self) -> float:
         """Tell who has come; how many seconds it took to look."""
-        if trio.current_time() > self._rest_ends:
+        if trio.current_time() >= self._rest_ends:
             self._resting = frozenset()
-        seen = await self._cluster.look(self._resting)
+        seen = await self._see()
         if seen is None:
             return 0.0
         news = []
@@ -144,13 +143,19 @@ class _Help:
             return
         self._resting, self._asked = frozenset(self._asked), set()
         self._rest_ends = trio.current_time() + _LONGEST_REST
-        seen = await self._cluster.look(self._resting)
+        seen = await self._see()
         if seen is not None and not seen.whole:
             return  # the old process waits for a while, and knows that it is not known
         found = readings(self._cluster.store, self._resting, trio.current_time())
         # The old process may not read what it has asked for: requests are to go on all the same.
         with trio.move_on_after(_LONGEST_REST):
             await self._tell(question.number, list(found.items()), seen.seconds if seen else 0.0)
+
+    async def _see(self) -> Seen | None:
+        # A worker that hangs is not to have those of the others rest meanwhile.
+        with trio.move_on_after(_LONGEST_REST if self._resting else math.inf):
+            return await self._cluster.look(self._resting)
+        return Seen({}, {}, 0.0, whole=False)
 
     async def _tell(
         self, number: int, reads: list[tuple[Origin | None, Reading]], seconds: float

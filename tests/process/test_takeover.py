@@ -192,6 +192,29 @@ async def test_nobody_rests_for_long_where_the_old_process_does_not_read_the_ans
         nursery.cancel_scope.cancel()
 
 
+async def test_nobody_rests_for_long_where_a_worker_does_not_answer(ends, nursery, autojump_clock):
+    ours, theirs = ends
+    one = Cluster()
+    look = one.look
+
+    async def slowly(resting):
+        seen = await look(resting)
+        await trio.sleep(5 if resting else 0)
+        return seen
+
+    one.look = slowly
+    one.greeting[SHOP] = 1, 0
+    found, leaving = Found(), trio.Event()
+    nursery.start_soon(found.hear, ours)
+    nursery.start_soon(help_predecessor, theirs, [one], leaving.is_set)
+    await trio.sleep(0.1)
+    assert await found.look_there("", {SHOP}) is None
+    assert one.rested[-1] == {SHOP}
+    await trio.sleep(1.1)
+    assert one.rested[-1] == set()
+    leaving.set()
+
+
 async def test_an_old_process_that_has_ended_or_never_hears_is_told_no_more(ends):
     ours, theirs = ends
     ours.close()

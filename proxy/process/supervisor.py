@@ -251,6 +251,7 @@ class Supervisor(Server):
             "users": lambda cluster, told: clusters[cluster].heard_users(link, told),
             "crowds": lambda cluster, told: clusters[cluster].heard_crowds(link, told),
             "namespaces": lambda cluster, *told: clusters[cluster].whole_naming.hear(*told),
+            "look again": lambda cluster: clusters[cluster].look_again(link),
             "reached": lambda cluster, upstream: clusters[cluster].hear_of(upstream),
             "connections": connections,
             "end operation": lambda operation: self.end_operation(InFlight(*operation)),

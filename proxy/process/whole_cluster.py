@@ -299,6 +299,11 @@ class WholeCluster(Cluster):
         for some in self._crowds.without(link.slot, groups):
             link.channel.tell("crowds", self.name, some)
 
+    def look_again(self, link: Link) -> None:
+        """Upstream has ended connections of a worker's."""
+        self.watcher.hurry()
+        self._workers.tell("look again", self.name, but=link)
+
     def heard_users(self, link: Link, told: list[User]) -> None:
         """A worker tells what users may do."""
         self._users.take_in(told)

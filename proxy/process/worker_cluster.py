@@ -4,7 +4,10 @@ of the connections. What it knows of sessions and users the others hear of."""
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import trio
 
 from proxy.addresses import Address  # noqa: TC001
 from proxy.net.crowds import Crowds
@@ -22,8 +25,6 @@ from proxy.upstream.members import announce
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Sequence
-
-    import trio
 
     from proxy.net.inherited import Placed
     from proxy.observe.families import Page
@@ -135,6 +136,8 @@ class WorkerCluster(Cluster):
         # The supervisor tells.
         self._srv = None
         self.shared.crowds = Crowds(shared=True)
+        self.shared.lost = self._lost
+        self._told_of_loss = -inf
 
     # ------------------------------------------------------------------ what it does otherwise
 
@@ -193,6 +196,15 @@ class WorkerCluster(Cluster):
     def _tell_of(self, upstream: Address) -> None:
         self._channel.tell("reached", self.name, upstream)
 
+    def _lost(self) -> None:
+        """Upstream has ended a client's connection: all processes look what it is now. There may
+        be thousands, of which one in a second says enough."""
+        now = trio.current_time()
+        self.watcher.hurry()
+        if now >= self._told_of_loss + 1.0:
+            self._told_of_loss = now
+            self._channel.tell("look again", self.name)
+
     def tell(self) -> None:
         """Tell the supervisor what is new."""
         while told := self._shared_store.news():
@@ -213,6 +225,7 @@ class WorkerCluster(Cluster):
             "seeds": self.follow,
             "sessions": self._shared_store.take_in,
             "met": self._met,
+            "look again": self.watcher.hurry,
             "users": self._users.take_in,
             "crowds": self.shared.crowds.take_in,
             "connection rows": self.connection_rows,

@@ -135,3 +135,12 @@ async def test_whoever_comes_to_any_worker_is_news(workers, autojump_clock):
                 await trio.sleep(1)
                 assert found.since("", SHOP, then, 0)
             leaving.set()
+
+
+async def test_that_one_worker_has_lost_upstream_has_all_look_again(workers, monkeypatch):
+    told, looked = [], []
+    monkeypatch.setattr(workers, "tell", lambda *what, but: told.append((*what, but)))
+    monkeypatch.setattr(workers.cluster.watcher, "hurry", lambda: looked.append(1))
+    first, _ = workers.links()
+    workers._handlers(first)["look again"](workers.cluster.name)
+    assert (looked, told) == ([1], [("look again", workers.cluster.name, first)])

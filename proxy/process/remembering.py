@@ -101,7 +101,8 @@ class Remembering:
                     self._look()
                 for lives, events in self._rows():
                     self._keep(lives, events)
-                    await trio.lowlevel.checkpoint()
+                    # Not to be cancelled here: what has been taken is nowhere else.
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 if now >= sampled + EVERY:
                     sampled = now
                     self._sample()

@@ -38,9 +38,10 @@ async def test_who_reads_is_said_and_nothing_new_begins_meanwhile() -> None:
             clusters = running.server.clusters
             nursery.start_soon(found.hear, ours)
             nursery.start_soon(help_predecessor, theirs, clusters, lambda: False)
-            client, other = await Client.connect(running), await Client.connect(running)
-            for one in (client, other):
+            client, other, watching = [await Client.connect(running) for _ in range(3)]
+            for one in (client, other, watching):
                 await ask(one, {"hello": 1, "client": METADATA, "$db": "admin"})
+            for one in (client, other):
                 await ask(one, {"insert": "c", "documents": [{}] * 5})
             cursor = (await ask(client, {"find": "c", "batchSize": 2, "lsid": LSID}))["cursor"][
                 "id"
@@ -68,7 +69,7 @@ async def test_who_reads_is_said_and_nothing_new_begins_meanwhile() -> None:
             await found.look_there("", frozenset())
             await until(lambda: answered)
             assert answered[0]["ok"] == 1
-            await client.close()
-            await other.close()
+            for one in (client, other, watching):
+                await one.close()
             ours.close()
         nursery.cancel_scope.cancel()

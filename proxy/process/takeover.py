@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import trio
 
 from proxy.process.calm import NOBODY, Seen
+from proxy.process.draining import LONGEST_REST
 from proxy.process.found import AT_ONCE, MOST, UNREADABLE, origin_of, say, written
 from proxy.process.reads import readings
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 #: How often the new process looks who has come, and the part of its time that goes by that.
 _LOOK_SECONDS: Final = 0.02
 _SHARE: Final = 0.1
-
-#: Requests rest no longer than this without a word of the old process.
-_LONGEST_REST: Final = 2.0
 
 
 class Looking(Protocol):
@@ -142,18 +140,18 @@ class _Help:
         if question.more:
             return
         self._resting, self._asked = frozenset(self._asked), set()
-        self._rest_ends = trio.current_time() + _LONGEST_REST
+        self._rest_ends = trio.current_time() + LONGEST_REST
         seen = await self._see()
         if seen is not None and not seen.whole:
             return  # the old process waits for a while, and knows that it is not known
         found = readings(self._cluster.store, self._resting, trio.current_time())
         # The old process may not read what it has asked for: requests are to go on all the same.
-        with trio.move_on_after(_LONGEST_REST):
+        with trio.move_on_after(LONGEST_REST):
             await self._tell(question.number, list(found.items()), seen.seconds if seen else 0.0)
 
     async def _see(self) -> Seen | None:
         # A worker that hangs is not to have those of the others rest meanwhile.
-        with trio.move_on_after(_LONGEST_REST if self._resting else math.inf):
+        with trio.move_on_after(LONGEST_REST if self._resting else math.inf):
             return await self._cluster.look(self._resting)
         return Seen({}, {}, 0.0, whole=False)
 

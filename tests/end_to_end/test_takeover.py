@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 import bson
@@ -13,6 +12,7 @@ from proxy.embedded import EmbeddedUpstream
 from proxy.process.found import Found
 from proxy.process.takeover import help_predecessor
 from tests.build import command
+from tests.channels import pair
 from tests.patience import until
 from tests.running import Client, in_time, proxied
 
@@ -28,48 +28,46 @@ async def ask(client: Client, document: dict[str, Any]) -> dict[str, Any]:
 
 @in_time
 async def test_who_reads_is_said_and_nothing_new_begins_meanwhile() -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    theirs.setblocking(False)
     found = Found()
-    async with trio.open_nursery() as nursery:
-        port = await nursery.start(EmbeddedUpstream().serve)
-        async with proxied(port) as running:
-            clusters = running.server.clusters
-            nursery.start_soon(found.hear, ours)
-            nursery.start_soon(help_predecessor, theirs, clusters, lambda: False)
-            client, other, watching = [await Client.connect(running) for _ in range(3)]
-            for one in (client, other, watching):
-                await ask(one, {"hello": 1, "client": METADATA, "$db": "admin"})
-            for one in (client, other):
-                await ask(one, {"insert": "c", "documents": [{}] * 5})
-            cursor = (await ask(client, {"find": "c", "batchSize": 2, "lsid": LSID}))["cursor"][
-                "id"
-            ]
-            assert cursor
-            (session,) = [one for some in clusters[0].store.active() for one in some]
-            await until(lambda: found.since("", session.origin, 0.0, 0))
-            there = await found.look_there("", {session.origin})
-            assert there is not None
-            reads, _ = there
-            assert reads.keys() == {session.origin}
+    with pair() as (ours, theirs):
+        async with trio.open_nursery() as nursery:
+            port = await nursery.start(EmbeddedUpstream().serve)
+            async with proxied(port) as running:
+                clusters = running.server.clusters
+                nursery.start_soon(found.hear, ours)
+                nursery.start_soon(help_predecessor, theirs, clusters, lambda: False)
+                client, other, watching = [await Client.connect(running) for _ in range(3)]
+                for one in (client, other, watching):
+                    await ask(one, {"hello": 1, "client": METADATA, "$db": "admin"})
+                for one in (client, other):
+                    await ask(one, {"insert": "c", "documents": [{}] * 5})
+                cursor = (await ask(client, {"find": "c", "batchSize": 2, "lsid": LSID}))["cursor"][
+                    "id"
+                ]
+                assert cursor
+                (session,) = [one for some in clusters[0].store.active() for one in some]
+                await until(lambda: found.since("", session.origin, 0.0, 0))
+                there = await found.look_there("", {session.origin})
+                assert there is not None
+                reads, _ = there
+                assert reads.keys() == {session.origin}
 
-            answered: list[dict[str, Any]] = []
+                answered: list[dict[str, Any]] = []
 
-            async def find() -> None:
-                answered.append(await ask(other, {"find": "c"}))
+                async def find() -> None:
+                    answered.append(await ask(other, {"find": "c"}))
 
-            nursery.start_soon(find)
-            more = {"getMore": Int64(cursor), "collection": "c", "lsid": LSID}
-            assert (await ask(client, more))["cursor"]["id"] == 0
-            there = await found.look_there("", {session.origin})
-            assert there is not None
-            assert there[0] == {}, "it was read to the end, and nothing was begun"
-            assert answered == []
-            await found.look_there("", frozenset())
-            await until(lambda: answered)
-            assert answered[0]["ok"] == 1
-            for one in (client, other, watching):
-                await one.close()
-            ours.close()
-        nursery.cancel_scope.cancel()
+                nursery.start_soon(find)
+                more = {"getMore": Int64(cursor), "collection": "c", "lsid": LSID}
+                assert (await ask(client, more))["cursor"]["id"] == 0
+                there = await found.look_there("", {session.origin})
+                assert there is not None
+                assert there[0] == {}, "it was read to the end, and nothing was begun"
+                assert answered == []
+                await found.look_there("", frozenset())
+                await until(lambda: answered)
+                assert answered[0]["ok"] == 1
+                for one in (client, other, watching):
+                    await one.close()
+                ours.close()
+            nursery.cancel_scope.cancel()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 
 import pytest
 import trio
@@ -15,15 +14,6 @@ from proxy.session.ids import Origin
 from tests.patience import until
 
 SHOP, BANK = Origin("10.0.0.1", "shop", "Go", "2"), Origin("10.0.0.2", "bank")
-
-
-@pytest.fixture
-def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    with ours, theirs:
-        yield ours, theirs
 
 
 async def test_an_older_version_does_not_say_how_many_wait(ends):

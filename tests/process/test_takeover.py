@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -49,15 +47,6 @@ class Cluster:
             self.rested.append(set(resting))
         await trio.lowlevel.checkpoint()
         return Seen({}, dict(self.greeting), 0.0, self.whole) if self.greeting else None
-
-
-@pytest.fixture
-def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    with ours, theirs:
-        yield ours, theirs
 
 
 async def test_whoever_comes_is_told_of_and_again_when_it_comes_again(ends, autojump_clock):

@@ -18,8 +18,10 @@ from typing import Any
 import bson
 import trio
 
+from proxy.upstream.places import ports
 from proxy.wire.opcodes import HEADER, MORE_TO_COME, OP_MSG
 from tests.build import reply
+from tests.ports import free_port
 from tests.upstreams import HELLO, RecordingUpstream, Seen, answered, document
 
 NOT_PRIMARY = {
@@ -73,7 +75,7 @@ class Deployment:
     ) -> None:
         """Serve one more member until it is removed."""
         upstream = RecordingUpstream()
-        upstream.port = port
+        upstream.port = port or self._undisputed()
         member = Member(name, role, upstream)
         upstream.answer = lambda seen, frame: self._answer(member, seen, frame)
         with member.scope:
@@ -100,6 +102,15 @@ class Deployment:
         self._counter += 1
         self._moved.set()
         self._moved = trio.Event()
+
+    def _undisputed(self) -> int:
+        """A port whose member has its listener where nobody else's has to move away for it."""
+        others = self.addresses()
+        while True:
+            port = free_port()
+            name = f"127.0.0.1:{port}"
+            if ports(0, (*others, name)) == ports(0, others) | ports(0, [name]):
+                return port
 
     def addresses(self) -> list[str]:
         return [member.address for member in self.members.values()]

@@ -186,7 +186,10 @@ class Supervisor(Server):
 
     def _whose(self, connection: int) -> Link | None:
         """The worker that numbers its connections so, if it runs."""
-        return self._links.get((connection - 1) % self._workers)
+        return self._links.get(self._slot(connection))
+
+    def _slot(self, connection: int) -> int:
+        return (connection - 1) % self._workers
 
     def tell(self, what: str, *arguments: object, but: Link | None = None) -> None:
         """Tell all workers that listen."""
@@ -337,12 +340,17 @@ class Supervisor(Server):
                 channel.tell("begin", orders)
                 nursery.start_soon(self._look_after, link, process, task_status)
                 await process.wait()
-                await self._heard_out(channel)
+                with trio.move_on_after(1.0):
+                    # What it has said arrives although it has ended.
+                    await channel.ended.wait()
                 nursery.cancel_scope.cancel()
         finally:
             await self._end(process, channel)
             del self._links[slot]
-            operations = sum(cluster.lost(slot) for cluster in self.clusters)
+            operations = sum(
+                cluster.lost(slot, lambda number: self._slot(number) == slot)
+                for cluster in self.clusters
+            )
             self._together.lost(slot)
             self._count_connections()
         if not link.ready.is_set() and task_status is not None:
@@ -381,11 +389,6 @@ class Supervisor(Server):
             link.problems.append(await link.hangs())
             process.kill()
             nursery.cancel_scope.cancel()
-
-    async def _heard_out(self, channel: Channel) -> None:
-        """What a process has said arrives although it has ended."""
-        with trio.move_on_after(1.0):
-            await channel.ended.wait()
 
     async def _end(self, process: trio.Process, channel: Channel) -> None:
         """See to it that a worker ends: it does when it is told twice, or nobody tells it more."""

@@ -19,8 +19,9 @@ TRANSACTION_BOUNDS: Final = (
 TIMED_OUT: Final = State.TIMED_OUT.value
 
 #: How an open transaction can end; ``aborted`` also by the transaction guard, ``killed`` and
-#: ``expired`` with its session, ``unknown`` where the reply to its end did not come or say, and
-#: ``timed out`` as upstream lets none be open for so long. That one may be followed by another end.
+#: ``expired`` with its session, ``unknown`` where the reply to its end did not come or say or its
+#: process has died, and ``timed out`` as upstream lets none be open for so long. The latter two may
+#: be followed by another end.
 OUTCOMES: Final = (
     *("committed", "aborted", "killed", "expired", "prepared", "unknown"),
     TIMED_OUT,

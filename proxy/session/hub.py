@@ -3,8 +3,9 @@ each has to hear of the others; see :mod:`proxy.session.replica`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
+from math import inf, nextafter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from proxy.session.beside import Use, beside, in_words
@@ -17,6 +18,7 @@ from proxy.session.records import Child, CursorId, Operation
 from proxy.session.replica import SharedStore
 from proxy.session.store import DEFAULT_MAX_SESSIONS, DEFAULT_TIMEOUT
 from proxy.session.telling import Matters, Told, fill
+from proxy.session.transactions import ENDING, Outcome, Step
 
 if TYPE_CHECKING:
     from proxy.session.counts import Told as Counted
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from proxy.session.records import InFlight, Selection, Session
     from proxy.session.steps import Steps
     from proxy.session.telling import Record
+    from proxy.session.transactions import Tracker
 
     Act = tuple[Any, ...]
     Met = tuple[tuple[bytes, bytes], InFlight, str, str, str]
@@ -39,6 +42,9 @@ _MOST_EARLY: Final = 10_000
 #: Operations of a session that are held against each other, and pairs that wait to be told.
 _FEW: Final = 20
 _FEW_MET: Final = 200
+
+#: Seconds before its end of which a process may not have told: it does some times in each.
+_UNTOLD: Final = 2.0
 
 
 class _Busy(NamedTuple):
@@ -212,12 +218,52 @@ class Hub(SharedStore):
             running.pop(session, None)
         return super().forget(session)
 
-    def gone(self, process: int) -> int:
-        """A process is no more, and nothing of it is in flight; returns how much was."""
+    def gone(self, process: int, now: float, owned: Callable[[int], bool]) -> int:
+        """A process is no more, and nothing of it is in flight; returns how much was. ``owned``
+        says whether the connection of this number was one of its own.
+
+        What it learnt last it could not tell. So of a transaction that it was about to end, or has
+        worked at until then, nobody knows the outcome, until who goes on with it is answered.
+        """
         running = self._running.pop(process, {})
         for session, busy in running.items():
             self._over(session, busy)
+            for operation in busy.operations:
+                self._cut_off(session, operation, now)
+        for some in self.open_transaction_sessions():
+            for one in some:
+                tracker = one.transaction
+                if (
+                    not isinstance(one, Child)
+                    and tracker is not None
+                    and owned(tracker.connection)
+                    and now - tracker.last_use <= _UNTOLD
+                ):
+                    self._lose(one, tracker, now)
         return sum(len(busy.operations) for busy in running.values())
+
+    def _cut_off(self, session: Session, operation: Operation, now: float) -> None:
+        """What an operation in flight wanted of its session's transaction may have come about."""
+        use, tracker = operation.use, session.transaction
+        if not use.in_transaction or use.child or use.number is None or tracker is None:
+            return
+        if use.number > tracker.number:
+            known, counted = tracker.state, tracker.counts
+            where = operation.upstream, operation.connection
+            tracker.apply(Step.START, Outcome.LOST, use.number, now, *where)
+            self._count_transaction(session, tracker, known, counted)
+            self._doubted(session, tracker)
+        elif use.number == tracker.number and use.command in ENDING:
+            self._lose(session, tracker, now)
+
+    def _lose(self, session: Session, tracker: Tracker, now: float) -> None:
+        if self.transaction_lost(session, now):
+            self._doubted(session, tracker)
+
+    def _doubted(self, session: Session, tracker: Tracker) -> None:
+        """Have all hear of the doubt, before which goes whatever they have learnt by themselves."""
+        tracker.changed = nextafter(tracker.changed, inf)
+        self._sometime[session] = None
 
     def _runs(self, session: Session, record: Record, process: int) -> None:
         """What a process has going on in a session, instead of what it had."""

@@ -117,7 +117,15 @@ class TransactionStore(SelectedSessions):
         tracker = one.transaction
         if tracker is None:
             return False
-        return self._finish(one, tracker, tracker.time_out, TIMED_OUT, now)
+        return self._finish(one, tracker, partial(tracker.lose, State.TIMED_OUT), TIMED_OUT, now)
+
+    def transaction_lost(self, one: Session, now: float) -> bool:
+        """As :meth:`transaction_timed_out`, of one that may have ended at a process that has died
+        before it could tell."""
+        tracker = one.transaction
+        if tracker is None:
+            return False
+        return self._finish(one, tracker, partial(tracker.lose, State.UNKNOWN), "unknown", now)
 
     def settle_transaction(
         self, session: Session | Child, number: int, now: float, state: State = State.ABORTED

@@ -90,6 +90,9 @@ _BY_COMMAND: Final = {
     "coordinateCommitTransaction": Step.COMMIT,
 }
 
+#: Commands that end a transaction, or are to.
+ENDING: Final = frozenset(_BY_COMMAND)
+
 #: Codes for which nothing was executed and no transaction touched, whatever their labels say:
 #: upstream sheds load, does not take the API parameters or the opcode, or the login has expired.
 _TURNED_AWAY: Final = frozenset(
@@ -190,8 +193,8 @@ class Tracker:
     open transaction; ``upstream`` is where it is open and ``connection`` the number of the client
     connection that used it last. ``starting`` counts starts that wait for their reply. ``doubt``
     is a txnNumber under which a transaction may be open at ``doubt_at`` though no reply has said
-    so, as the one to its start or its end never came, or none was due before it timed out; else -1,
-    and never below ``number``.
+    so, as the one to its start or its end never came, or none was due before it timed out, or who
+    got it has died; else -1, and never below ``number``.
     ``api`` are the API parameters of that transaction's first command (raw elements), which its
     abort has to repeat, and ``doubt_api`` those of the one in doubt.
     ``statements`` are ranges of executed statement ids, None before there are any. ``attempted``
@@ -301,11 +304,8 @@ class Tracker:
         if self.may_be_open and not accepted and upstream != where:
             return
         if state is State.UNKNOWN:
-            if number == self.number and self.state is State.IN_PROGRESS:
-                self.state = state
+            if number == self.number and self.lose(state):
                 self.last_use = now
-                if self.doubt < 0:
-                    self.doubt, self.doubt_at, self.doubt_api = number, self.upstream, self.api
             return
         if doubted or (number > self.doubt and (accepted or step is Step.START)):
             self.doubt = -1
@@ -351,12 +351,12 @@ class Tracker:
         self.state = State.ABORTED
         return True
 
-    def time_out(self) -> bool:
-        """Upstream lets nothing be open for so long; what is may be all the same. True if it was
-        seen open."""
+    def lose(self, state: State) -> bool:
+        """What is open is probably over without anybody's having said so (``TIMED_OUT``,
+        ``UNKNOWN``); it may be open all the same. True if it was seen open."""
         if self.state is not State.IN_PROGRESS:
             return False
-        self.state = State.TIMED_OUT
+        self.state = state
         if self.doubt < 0:
             self.doubt, self.doubt_at, self.doubt_api = self.number, self.upstream, self.api
         return True

@@ -27,7 +27,7 @@ _WHERE: Final[Mapping[str, tuple[str, ...]]] = {
     "close": ("connections",),
 }
 #: What a session says of its transaction where that can be aborted.
-_MAY_BE_OPEN: Final = ("in progress", "timed out")
+_MAY_BE_OPEN: Final = ("in progress", "timed out", "unknown")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,41 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 from proxy.session.hub import Hub
+from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.info import OperationSessionInfo
 from proxy.session.replica import SharedStore
+from proxy.session.store import SessionStore
 from proxy.session.telling import acts_of
+from proxy.session.transactions import Outcome, Step
+from tests.session.sessions import ALICE, BOB, uuid
+
+KEYS = [LogicalSessionId(uuid(number), uid) for number in range(4) for uid in (ALICE, BOB)]
+NAMES = {ALICE: "alice@app", BOB: "bob@app"}
+UPSTREAM = "one:27017"
+SHOP = Origin("10.0.0.1", "shop", "PyMongo", "4.20")
+
+
+def begin(store: SessionStore, key: LogicalSessionId, number: int, now: float) -> None:
+    step(store, key, Step.START, Outcome.OK, number, now)
+
+
+def step(
+    store: SessionStore,
+    key: LogicalSessionId,
+    what: Step,
+    outcome: Outcome,
+    number: int,
+    now: float,
+) -> None:
+    session = store.use(key, now, NAMES[key.uid], SHOP)
+    assert session is not None
+    info = OperationSessionInfo(key, number, False, what is Step.START)
+    statements = [range(1)] if what is Step.WRITE else None
+    store.transaction_step(session, what, outcome, info, now, UPSTREAM, 7, statements)
 
 
 class Fleet:
@@ -48,3 +78,9 @@ class Fleet:
             store.take_in(pickle.loads(pickle.dumps(told)))
         self.stores.append(store)
         return store
+
+    def gone(
+        self, process: int, now: float = 1000.0, owned: Callable[[int], bool] = lambda _: False
+    ) -> int:
+        """A process is no more; how many operations it had in flight."""
+        return self.hub.gone(process, now, owned)

@@ -10,22 +10,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from proxy.build import VERSION
-from proxy.session.ids import LogicalSessionId, OpenTransaction, Origin
+from proxy.session.ids import LogicalSessionId, OpenTransaction
 from proxy.session.info import OperationSessionInfo
 from proxy.session.records import CursorId, Hit, InFlight, Operation, Selection
 from proxy.session.replica import SharedStore
 from proxy.session.store import SessionStore
 from proxy.session.telling import TOLD, acts_of
 from proxy.session.transactions import Outcome, State, Step, Tracker
-from tests.session.fleet import Fleet
+from tests.session.fleet import KEYS, NAMES, SHOP, UPSTREAM, Fleet, begin, step
 from tests.session.sessions import ALICE, BOB, uuid
 
 pytestmark = pytest.mark.skipif("+compiled" in VERSION, reason="compiled: has no __slots__ to see")
-
-KEYS = [LogicalSessionId(uuid(number), uid) for number in range(4) for uid in (ALICE, BOB)]
-NAMES = {ALICE: "alice@app", BOB: "bob@app"}
-UPSTREAM = "one:27017"
-SHOP = Origin("10.0.0.1", "shop", "PyMongo", "4.20")
 
 
 def picture(store: SessionStore, *, last_use: bool = True, endings: bool = True) -> dict[Any, Any]:
@@ -57,25 +52,6 @@ def numbers(store: SessionStore) -> tuple[Any, ...]:
         [store.owner_transactions(name) for name in names],
         store.application_sessions("shop"),
     )
-
-
-def begin(store: SessionStore, key: LogicalSessionId, number: int, now: float) -> None:
-    step(store, key, Step.START, Outcome.OK, number, now)
-
-
-def step(
-    store: SessionStore,
-    key: LogicalSessionId,
-    what: Step,
-    outcome: Outcome,
-    number: int,
-    now: float,
-) -> None:
-    session = store.use(key, now, NAMES[key.uid], SHOP)
-    assert session is not None
-    info = OperationSessionInfo(key, number, False, what is Step.START)
-    statements = [range(1)] if what is Step.WRITE else None
-    store.transaction_step(session, what, outcome, info, now, UPSTREAM, 7, statements)
 
 
 class FleetMachine(RuleBasedStateMachine):
@@ -241,9 +217,9 @@ def test_operations_are_known_to_the_hub_alone_and_go_with_their_process() -> No
     everything = Selection(everything=True)
     assert fleet.hub.hit(everything) == Hit(1, 2, 0, 0)
     assert fleet.stores[0].hit(everything) == Hit(1, 1, 0, 0)
-    assert fleet.hub.gone(0) == 1
+    assert fleet.gone(0) == 1
     assert fleet.hub.hit(everything) == Hit(1, 1, 0, 0)
-    assert fleet.hub.gone(0) == 0
+    assert fleet.gone(0) == 0
 
 
 def test_transactions_of_child_sessions_are_known_to_the_hub_alone() -> None:
@@ -265,7 +241,7 @@ def test_transactions_of_child_sessions_are_known_to_the_hub_alone() -> None:
     fleet.stores[0].transaction_step(session, Step.COMMIT, Outcome.OK, info, 2.0, UPSTREAM, 0)
     fleet.talk()
     assert fleet.hub.open_transactions == 2  # the parent's, and the other child's
-    assert fleet.hub.gone(1) == 0
+    assert fleet.gone(1) == 0
     assert fleet.hub.open_transactions == 1
     fleet.stores[0].kill(Selection(everything=True), 3.0)
     fleet.talk()
@@ -287,7 +263,7 @@ def test_a_transaction_of_a_child_whose_session_is_forgotten_is_over_once() -> N
         assert one.open_transactions == 0
     assert store.use(KEYS[0], 10_001.0, "alice@app", SHOP)
     fleet.talk()
-    assert fleet.hub.gone(0) == 0
+    assert fleet.gone(0) == 0
     assert fleet.hub.open_transactions == 0
     assert fleet.hub.owner_transactions("alice@app") == 0
 
@@ -665,7 +641,7 @@ def test_what_ran_at_a_process_that_is_gone_gives_its_place_back() -> None:
     second.kill(Selection(uids=frozenset((ALICE,))), 3.0, "other:1")
     fleet.talk()
     assert lives(fleet) == [1, 1, 1]
-    fleet.hub.gone(0)
+    fleet.gone(0)
     fleet.stores.remove(first)
     fleet.talk()
     assert lives(fleet) == [0, 0]

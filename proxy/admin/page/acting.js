@@ -96,7 +96,7 @@ const KILL = button("kill", "Kill…", named, (row) => ({sessions: [killTarget(r
 const ABORT = button("abort", "Abort…", (row) => "the transaction of " + named(row), (row) => ({
   ...killTarget(row), ...(row.child === undefined ? {} : {child: row.child,
     txn_number: row.txn_number})}),
-(row) => [undefined, "in progress", "timed out"].includes(row.transaction)
+(row) => [undefined, "in progress", "timed out", "unknown"].includes(row.transaction)
   || row.child_transactions > 0);
 const INTERRUPT = button("interrupt", "Interrupt…", (row) => "what is in flight of " + named(row),
   killTarget, (row) => row.operations?.length > 0);

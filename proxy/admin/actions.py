@@ -3,7 +3,7 @@ one connection. Each is a preview unless ``dry_run`` is false."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import trio
 
@@ -18,7 +18,7 @@ from proxy.session.plans import abort_command
 from proxy.session.transactions import STEPPED_DOWN, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from proxy.admin.interrupting import Connections
     from proxy.admin.overview import By
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from proxy.listing.sessions import Transacting
     from proxy.session.records import Session
     from proxy.wire.replies import Reply
+
+_Found = TypeVar("_Found")
 
 #: NoSuchTransaction, TransactionTooOld, TransactionCommitted.
 _GONE: Final = frozenset((251, 225))
@@ -77,7 +79,7 @@ class Actions:
         dry_run = is_preview(fields)
         if not dry_run:
             self._allow("abort", by)
-        meant = self._open(await self._session(fields), fields)
+        meant = await self._looked_for(lambda: self._open(fields))
         connections, owner = self._connections, meant.named.key.uid
         document: Row = {"dry_run": dry_run, "transaction": self._mark(meant.row)}
         if dry_run:
@@ -119,10 +121,25 @@ class Actions:
             "interrupted": sum(one != "over" for one in interrupted),
         }
 
-    def _open(self, session: Session, fields: Row) -> _Open:
+    async def _looked_for(self, look: Callable[[], Awaitable[_Found]]) -> _Found:
+        """What ``look`` finds, where need be once all is known: what is looked for may have begun a
+        moment ago in another process.
+
+        Raises:
+            QueryError: it is wrong, or not there.
+        """
+        try:
+            return await look()
+        except QueryError:
+            if not await self._connections.catch_up():
+                raise
+        return await look()
+
+    async def _open(self, fields: Row) -> _Open:
         number, child = fields.get("txn_number"), fields.get("child")
         if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
             raise QueryError("txn_number: has to be a number")
+        session = await self._session(fields)
         known = list(_open_ones(session))
         found = [
             one
@@ -173,7 +190,10 @@ class Actions:
             self._allow("interrupt", by)
         if ("conn" in fields) is ("session" in fields):
             raise QueryError("say which: conn or session")
-        number = _number(fields, "conn") if "conn" in fields else await self._where(fields)
+        if "conn" in fields:
+            number = _number(fields, "conn")
+        else:
+            number = await self._looked_for(lambda: self._where(fields))
         row = await self._connection(number)
         operation = row["operation"]
         if operation is None:

@@ -37,6 +37,10 @@ class Connections(Reach, Protocol):
     def store(self) -> SessionStore:
         """The sessions that are known."""
 
+    async def catch_up(self) -> bool:
+        """Wait for what other processes have not told yet of sessions, no longer than a moment;
+        False where nothing can be new."""
+
     async def connection(self, number: int) -> Row | None:
         """A connection's row, with ``operation`` (the number of the request in flight there, or
         None) and, where that has a session, ``session``, ``uid`` and ``owner``."""

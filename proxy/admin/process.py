@@ -261,6 +261,8 @@ class Process:
             self._allow("kill", by, meant)
         async with self._looking:
             targets, unknown = await resolve(meant, store)
+            if unknown and await self._state.catch_up():
+                targets, unknown = await resolve(meant, store)
         document: Row = {
             "dry_run": meant.dry_run,
             "matched": len(targets),

@@ -97,6 +97,10 @@ class Shown:
         if connection is not None:
             connection.end_operation(operation)
 
+    async def catch_up(self) -> bool:
+        """As :class:`proxy.admin.State`'s: one process alone knows all."""
+        return False
+
     async def connection(self, number: int) -> dict[str, Any] | None:
         """The row of one client connection, and whose operation is in flight there."""
         return self.own_connection(number)

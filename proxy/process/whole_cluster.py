@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 #: Seconds until a worker that could not take a listener is given it again.
 _AGAIN: Final = 1.0
 
+#: Seconds that workers may take for what they have not told yet, where an operator waits for it.
+_CATCHING_UP: Final = 1.0
+
 
 class Workers(Protocol):
     """The workers of a supervisor. What is said goes to all that listen."""
@@ -126,6 +129,12 @@ class WholeCluster(Cluster):
 
     def end_operation(self, operation: InFlight) -> None:
         self._workers.end_operation(operation)
+
+    async def catch_up(self) -> bool:
+        with trio.move_on_after(_CATCHING_UP):
+            # What they say first arrives before their answers.
+            await self._workers.ask_each("catch up")
+        return True
 
     async def connection(self, number: int) -> dict[str, Any] | None:
         found: dict[str, Any] | None = await self._of(number, "connection", number)

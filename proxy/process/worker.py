@@ -191,6 +191,7 @@ class Worker(Server):
             "elsewhere": self._elsewhere,
             "leave": self._close_listeners,
             "look": self._look,
+            "catch up": self._tell_all,
             "stop": self._end,
             "numbers": self._renumber,
             "settings": self._settings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -77,6 +77,8 @@ class FakeState:
         #: Rows of connections by number, which are gone when they are interrupted or closed.
         self.open: dict[int, dict[str, Any]] = {}
         self.cut: list[tuple[int, int]] = []
+        #: Brings what other processes have not told yet; None where there are none.
+        self.untold: Callable[[], object] | None = None
 
     def namespaces_lately(self) -> tuple[Uses, float]:
         return self.lately
@@ -116,6 +118,11 @@ class FakeState:
         if not command:
             self.store.operation_finished(started, now)
         return started.session
+
+    async def catch_up(self) -> bool:
+        if self.untold is not None:
+            self.untold()
+        return self.untold is not None
 
     async def connection_rows(self) -> list[dict[str, Any]]:
         return list(self.rows)

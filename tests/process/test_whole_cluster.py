@@ -62,6 +62,17 @@ async def test_what_all_see_is_put_together(workers, autojump_clock):
     assert seen == Seen({SHOP: 3}, {SHOP: (8, 5)}, 0.2)
 
 
+@pytest.mark.parametrize("seconds", [0.1, 100.0])
+async def test_what_workers_have_not_told_is_waited_for_no_longer_than_a_moment(
+    workers, autojump_clock, seconds
+):
+    workers.seconds = seconds
+    began = trio.current_time()
+    assert await workers.cluster.catch_up()
+    assert workers.said == [("catch up",)]
+    assert trio.current_time() - began == pytest.approx(min(seconds, 1.0))
+
+
 @pytest.mark.parametrize("answers", [[SAW, None], [None, None]])
 async def test_where_one_says_nothing_nobody_is_to_be_let_go(workers, autojump_clock, answers):
     workers.answers = answers

@@ -295,7 +295,7 @@ class Replies:
             if known is not None:
                 tracking.replied(tracked, known, now, last=last)
             else:
-                tracking.replied_at_length(tracked, None, now, last=last)
+                tracking.replied_unread(tracked, frame, now, last=last)
         # Legacy queries have replies without ok.
         ok = known is None or known.layout.ok or not pending.command
         if not ok and known is not None:

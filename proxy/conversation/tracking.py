@@ -22,11 +22,12 @@ from proxy.session.transactions import (
     RETRYABLE_WRITES,
     Outcome,
     Step,
+    outcome_at_length,
     outcome_of,
     step_of,
 )
 from proxy.texts import decoded
-from proxy.wire.edges import Edges, cursor
+from proxy.wire.edges import Edges, beginning, cursor, verdict
 from proxy.wire.fields import ARRAY, Element, elements, integer, text
 from proxy.wire.messages import count_documents
 from proxy.wire.opcodes import INT32, INT64
@@ -226,14 +227,16 @@ class Tracking:
     def replied_at_length(
         self, tracked: Tracked, edges: Edges | None, now: float, *, last: bool
     ) -> None:
-        """As :meth:`replied` for a reply that was too long to be looked at; it succeeded.
+        """As :meth:`replied` for a reply that was too long to be looked at.
 
-        ``edges`` are its ends, None where they are compressed.
+        ``edges`` are its ends as far as they are known, None where they are compressed.
         """
         if isinstance(tracked, CursorKill):
             return
         if tracked.attempt is not None:
-            self._note_attempt(tracked, tracked.attempt, Outcome.OK, now)
+            # Clients choose how long an error's text is: what they name may be quoted in it.
+            attempt, said = tracked.attempt, None if edges is None else verdict(edges)
+            self._note_attempt(tracked, attempt, outcome_at_length(said, attempt.step), now)
         found = None if edges is None else cursor(edges)
         if found is not None and found.id != tracked.cursor:
             self._note_cursor(tracked, found.id, found.namespace, now)
@@ -241,6 +244,14 @@ class Tracking:
             if tracked.suspicions is not None:
                 self.unsettled += tracked.suspicions
             self._store.operation_finished(tracked, now)
+
+    def replied_unread(self, tracked: Tracked, frame: bytes, now: float, *, last: bool) -> None:
+        """As :meth:`replied_at_length` for a whole reply that is not looked into, as it is
+        compressed and long, or cannot be read."""
+        edges = None
+        if isinstance(tracked, Operation) and tracked.attempt is not None:
+            edges = beginning(frame)
+        self.replied_at_length(tracked, edges, now, last=last)
 
     def lost(self, tracked: Tracked, now: float) -> None:
         """The connection ended before the reply came."""

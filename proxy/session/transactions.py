@@ -13,6 +13,7 @@ from proxy.wire.fields import ARRAY, integer
 
 if TYPE_CHECKING:
     from proxy.session.info import OperationSessionInfo
+    from proxy.wire.edges import Verdict
     from proxy.wire.replies import Reply
 
 
@@ -93,6 +94,9 @@ _BY_COMMAND: Final = {
 #: Commands that end a transaction, or are to.
 ENDING: Final = frozenset(_BY_COMMAND)
 
+#: Steps by which it may be over.
+_ENDS: Final = frozenset((Step.COMMIT, Step.ABORT, Step.PREPARE))
+
 #: Codes for which nothing was executed and no transaction touched, whatever their labels say:
 #: upstream sheds load, does not take the API parameters or the opcode, or the login has expired.
 _TURNED_AWAY: Final = frozenset(
@@ -158,16 +162,31 @@ def outcome_of(reply: Reply | None, step: Step) -> Outcome:
         failed = step is not Step.WRITE and _has_write_errors(reply)
         return Outcome.GONE if failed else Outcome.OK
     code = integer(reply.message, reply.fields.get(b"code"))
+    labels = reply.fields.get(b"errorLabels")
+    listed = b""
+    if labels is not None and labels.type == ARRAY:
+        listed = reply.message[labels.value : labels.end]
+    return _outcome_of_error(code, listed)
+
+
+def outcome_at_length(verdict: Verdict | None, step: Step) -> Outcome:
+    """As :func:`outcome_of`, of a reply that was too long to be looked into.
+
+    None for what nobody has seen: it has succeeded then, but nothing is over by that.
+    """
+    if verdict is None:
+        return Outcome.FAILED if step in _ENDS else Outcome.OK
+    return Outcome.OK if verdict.ok else _outcome_of_error(verdict.code, verdict.labels)
+
+
+def _outcome_of_error(code: int | None, listed: bytes) -> Outcome:
+    """``listed`` are its labels, an array's bytes."""
     if code == _TRANSACTION_COMMITTED:
         return Outcome.COMMITTED
     if code in _TURNED_AWAY:
         return Outcome.REJECTED
     if code == _NO_SUCH_TRANSACTION:
         return Outcome.GONE
-    labels = reply.fields.get(b"errorLabels")
-    listed = b""
-    if labels is not None and labels.type == ARRAY:
-        listed = reply.message[labels.value : labels.end]
     if all(one in listed for one in _OVERLOAD):
         return Outcome.REJECTED
     if code in _ABORTING or _TRANSIENT in listed:

@@ -26,8 +26,8 @@ SNAPPY: Final = 1
 ZLIB: Final = 2
 ZSTD: Final = 3
 
-#: Bytes that :func:`inflate_start` inflates, and as many of the compressed ones as that may take:
-#: the largest block of zstd, and what stands before it.
+#: Bytes that :func:`inflate_start` inflates where nobody says how many, and as many of the
+#: compressed ones as that may take: the largest block of zstd, and what stands before it.
 _START: Final = 20
 _START_FROM: Final = 160 * 1024
 
@@ -120,10 +120,11 @@ def inflate(frame: bytes) -> bytes:
     return HEADER.pack(HEADER_SIZE + size, request_id, response_to, opcode) + body
 
 
-def inflate_start(frame: bytes) -> bytes:
-    """The header and the first 20 bytes of the message inside an OP_COMPRESSED frame.
+def inflate_start(frame: bytes, most: int = _START) -> bytes:
+    """The header and the first ``most`` bytes (some hundreds at the most) of the message inside an
+    OP_COMPRESSED frame, behind its header.
 
-    Nothing else is inflated, however long the message is; these say whether another follows.
+    Nothing else is inflated, however long the message is; 20 of them say whether another follows.
 
     Raises:
         WireError: as :func:`inflate`, as far as that shows so early.
@@ -135,30 +136,30 @@ def inflate_start(frame: bytes) -> bytes:
     data = frame[begin : begin + _START_FROM]
     try:
         if compressor == NOOP:
-            start = data[:_START]
+            start = data[:most]
         elif compressor == SNAPPY:
-            start = _snappy_start(data)
+            start = _snappy_start(data, most)
         elif compressor == ZLIB:
-            start = zlib.decompressobj().decompress(data, _START)
+            start = zlib.decompressobj().decompress(data, most)
         elif compressor == ZSTD:
-            start = bytes(zstd.ZstdDecompressor().decompress(data, max_length=_START))
+            start = bytes(zstd.ZstdDecompressor().decompress(data, max_length=most))
         else:
             raise WireError(f"unknown compressor id {compressor}")
     except (zlib.error, zstd.ZstdError, IndexError) as error:
         raise WireError(f"compressed data does not inflate: {error}") from error
-    if len(start) < min(size, _START):
+    if len(start) < min(size, most):
         raise WireError("compressed data is cut short")
     return HEADER.pack(HEADER_SIZE + size, request_id, response_to, opcode) + start
 
 
-def _snappy_start(data: bytes) -> bytes:
+def _snappy_start(data: bytes, most: int) -> bytes:
     """The first bytes of snappy's raw format: a varint, then literals and copies."""
     pos = 0
     while data[pos] & 0x80:
         pos += 1
     pos += 1
     out = bytearray()
-    while len(out) < _START and pos < len(data):
+    while len(out) < most and pos < len(data):
         tag = data[pos]
         pos += 1
         kind = tag & 3
@@ -168,7 +169,7 @@ def _snappy_start(data: bytes) -> bytes:
             if extra:
                 length = int.from_bytes(data[pos : pos + extra], "little") + 1
                 pos += extra
-            end = min(pos + length, pos + _START)
+            end = min(pos + length, pos + most)
             out += data[pos:end]
             pos += length
             continue
@@ -180,9 +181,9 @@ def _snappy_start(data: bytes) -> bytes:
             offset |= tag >> 5 << 8
         if not 0 < offset <= len(out):
             raise WireError("snappy data refers to what is not there")
-        for _ in range(min(length, _START)):
+        for _ in range(min(length, most)):
             out.append(out[-offset])
-    return bytes(out[:_START])
+    return bytes(out[:most])
 
 
 def deflate(message: bytes, compressor: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What a long reply says of its cursor, read from its two ends.
+"""What a long reply says of its cursor and of its success, read from its two ends.
 
 A long reply passes through while it arrives and is never held whole. What matters in it
 stands before and behind the batch, whose size the batch itself declares.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from proxy.wire.fields import DOCUMENT, INT64_TYPE, STRING, size_of
-from proxy.wire.opcodes import HEADER, HEADER_SIZE, INT32, INT64, OP_MSG, OP_REPLY
+from proxy.wire.compression import declared_size, inflate_start
+from proxy.wire.fields import ARRAY, DOCUMENT, INT32_TYPE, INT64_TYPE, STRING, Element, size_of
+from proxy.wire.layouts import is_one
+from proxy.wire.opcodes import COMPRESSED, HEADER, HEADER_SIZE, INT32, INT64, OP_MSG, OP_REPLY
 
 #: Bytes kept of each end. Before the batch stand two names and sizes; behind it a change stream's
 #: resume token (several KiB where keys are long), the cursor's id and namespace (120 bytes at
@@ -18,6 +20,9 @@ EDGE: Final = 16_384
 
 
 _LONGEST_NAMESPACE: Final = 1024
+
+#: Bytes inflated of a compressed reply: servers put ok in front of an error.
+_SAYS_OK: Final = 512
 
 #: Where a command's reply has its document: behind flags and section kind, or in OP_REPLY behind
 #: flags and three numbers. The cursor id among these is only that of legacy queries.
@@ -41,11 +46,61 @@ class Edges(NamedTuple):
         return self.tail[pos : pos + size]
 
 
+def beginning(frame: bytes) -> Edges | None:
+    """What says, of a compressed reply of any length, whether it is an error; None of another.
+
+    Raises:
+        WireError: it does not inflate.
+    """
+    if frame[12:16] != COMPRESSED:
+        return None
+    start = inflate_start(frame, _SAYS_OK)
+    return Edges(start, b"", HEADER_SIZE + declared_size(frame))
+
+
 class Cursor(NamedTuple):
     """A cursor's id, 0 when it is exhausted, and its ``db.collection``, "" where not seen."""
 
     id: int
     namespace: str
+
+
+class Verdict(NamedTuple):
+    """Whether a reply's ``ok`` is 1; else its code, None where not seen, and its error labels, an
+    array's bytes."""
+
+    ok: bool
+    code: int | None = None
+    labels: bytes = b""
+
+
+def verdict(edges: Edges) -> Verdict | None:
+    """What the long reply says of its success; None where that stands where nothing was kept."""
+    start = _DOCUMENT_AT.get(HEADER.unpack_from(edges.head)[3])
+    found = None if start is None else _find(edges, start, b"ok")
+    if start is None or found is None:
+        return None
+    size = size_of(found[0], b"")
+    value = None if size is None else edges.at(found[1], size)
+    if size is None or value is None or len(value) < size:
+        return None
+    if is_one(value, Element(found[0], 0, 0, size)):
+        return Verdict(True)
+    return Verdict(False, _code(edges, start), _labels(edges, start))
+
+
+def _code(edges: Edges, start: int) -> int | None:
+    found = _find(edges, start, b"code")
+    value = None if found is None or found[0] != INT32_TYPE else edges.at(found[1], INT32.size)
+    return INT32.unpack(value)[0] if value is not None and len(value) == INT32.size else None
+
+
+def _labels(edges: Edges, start: int) -> bytes:
+    found = _find(edges, start, b"errorLabels")
+    size = None if found is None or found[0] != ARRAY else edges.at(found[1], INT32.size)
+    if found is None or size is None or len(size) < INT32.size:
+        return b""
+    return edges.at(found[1], max(0, INT32.unpack(size)[0])) or b""
 
 
 def cursor(edges: Edges) -> Cursor | None:

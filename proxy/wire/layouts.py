@@ -307,7 +307,7 @@ def read_answer(data: bytes, start: int, limit: int) -> Reading[Answer]:
     """
     fields = walk(data, start, limit)
     ok, cursor = fields.get(b"ok"), fields.get(b"cursor")
-    answer = Answer(_is_one(data, ok))
+    answer = Answer(is_one(data, ok))
     whole = [] if ok is None else [(ok.start, ok.end)]
     if cursor is None or cursor.type != DOCUMENT:
         listed = fields.get(b"cursors")
@@ -353,7 +353,7 @@ def _bool(data: bytes, element: Element | None) -> bool | None:
     return data[element.value] != 0
 
 
-def _is_one(data: bytes, element: Element | None) -> bool:
+def is_one(data: bytes, element: Element | None) -> bool:
     """Whether a number is 1, of whichever type."""
     if element is None:
         return False

@@ -306,6 +306,47 @@ def test_a_transaction_whose_replies_are_long_is_followed_all_the_same():
     )
 
 
+LONG_ERROR = {"ok": 0.0, "errmsg": "x" * 100_000, "code": 40415, "codeName": "Location40415"}
+
+
+@pytest.mark.parametrize("compressor", [None, 1, 2, 3])
+@pytest.mark.parametrize("end", ["commitTransaction", "abortTransaction"])
+@pytest.mark.parametrize("before", [{}, {"errorLabels": ["RetryableWriteError"]}])
+def test_an_end_that_upstream_refuses_at_length_ends_nothing(end, compressor, before):
+    one = run(talk(), in_transaction("find", startTransaction=True), {})
+    run(one, in_transaction(end), None)
+    told = reply({**before, **LONG_ERROR}, 1)
+    if compressor is not None:
+        told = deflate(told, compressor)
+        one.upstream(told).client_gets(told)
+    else:
+        for part in (told[:70_000], told[70_000:]):
+            one.upstream(part).client_gets(part)
+    tracker = session(one).transaction
+    assert tracker is not None
+    assert tracker.counts
+    assert tracker.may_be_open
+
+
+@pytest.mark.parametrize("compressor", [1, 2, 3])
+def test_another_write_that_upstream_refuses_at_length_ends_no_transaction(compressor):
+    one = run(talk(), in_transaction("find", startTransaction=True), {})
+    run(one, {"insert": "c", "lsid": LSID, "txnNumber": Int64(99)}, None)
+    told = deflate(reply(LONG_ERROR, 1), compressor)
+    one.upstream(told).client_gets(told)
+    assert session(one).state is State.IN_PROGRESS
+
+
+@pytest.mark.parametrize(("code", "state"), [(251, State.ABORTED), (13, State.IN_PROGRESS)])
+def test_a_long_error_that_says_so_aborts_its_transaction(code, state):
+    one = run(talk(), in_transaction("find", startTransaction=True), {})
+    run(one, in_transaction("find"), None)
+    told = reply({**LONG_ERROR, "code": code}, 1)
+    for part in (told[:70_000], told[70_000:]):
+        one.upstream(part).client_gets(part)
+    assert session(one).state is state
+
+
 def test_bytes_that_only_look_like_killed_cursors_are_passed_over():
     one = run(talk(), {"find": "c", "lsid": LSID}, cursor(1))
     frame = command({"killCursors": "c", "cursors": [Int64(1)], "$db": "db"}, 1)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire.compression import deflate
-from proxy.wire.edges import EDGE, Cursor, Edges, cursor
+from proxy.wire.edges import EDGE, Cursor, Edges, Verdict, beginning, cursor, verdict
 from tests.build import command, frame, op_msg, op_reply, raw_document, reply, sequence
 
 
@@ -25,6 +25,10 @@ def found(value: dict[str, Any] | bytes, **how: Any) -> Cursor | None:
 def batch(size: int) -> list[dict[str, Any]]:
     """Documents of about ``size`` bytes in all."""
     return [{"_id": number, "text": "x" * 90} for number in range(size // 100)]
+
+
+def said(value: dict[str, Any] | bytes, **how: Any) -> Verdict | None:
+    return verdict(ends(reply(value, 1), **how))
 
 
 TIMES = {
@@ -149,3 +153,55 @@ def test_declared_sizes_that_lie_lead_nowhere():
             + bytes(60)
         )
         assert cursor(ends(op_msg(b"\0" + lying, response_to=1))) is None
+
+
+# ------------------------------------------------------------------ success
+
+
+@pytest.mark.parametrize("ok", [1, 1.0, bson.Int64(1), True])
+def test_a_long_reply_says_behind_its_batch_that_it_has_succeeded(ok):
+    value = {"firstBatch": batch(70_000), "id": bson.Int64(5), "ns": "db.c"}
+    assert said({"cursor": value, **TIMES, "ok": ok}) == Verdict(True)
+
+
+@pytest.mark.parametrize("ok", [0, 0.0, bson.Int64(0), False, 2])
+def test_a_long_error_says_its_code_and_labels(ok):
+    error = {"ok": ok, "errmsg": "x" * 70_000, "code": 251, "codeName": "NoSuchTransaction"}
+    labels = bson.encode({"0": "TransientTransactionError"})
+    assert said(error) == Verdict(False, 251)
+    assert said({"errorLabels": ["TransientTransactionError"], **error}) == Verdict(
+        False, 251, labels
+    )
+    assert said({**error, "errorLabels": ["TransientTransactionError"]}) == Verdict(
+        False, 251, labels
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{}, {"n": 1}, {"ok": "1", "n": 1}, {"a": {"b": "x" * 70_000}, "c": "x" * 70_000, "ok": 1}],
+)
+def test_what_says_nothing_of_its_success(value):
+    assert said(value, head=100, tail=16) in (None, Verdict(False))
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_ends_say_nothing_or_something(data):
+    message = reply({}, 1)[:21] + data
+    verdict(ends(message))
+
+
+@pytest.mark.parametrize("compressor", [0, 1, 2, 3])
+@pytest.mark.parametrize("size", [2_000, 70_000, 3_000_000])
+def test_a_compressed_error_says_at_its_beginning_that_it_is_one(compressor, size):
+    packed = deflate(reply({"ok": 0.0, "errmsg": "x" * size, "code": 9}, 1), compressor)
+    found = beginning(packed)
+    assert found is not None
+    assert verdict(found) == Verdict(False)
+    whole = beginning(deflate(reply({"cursor": {"firstBatch": batch(size)}}, 1), compressor))
+    assert whole is not None
+    assert verdict(whole) is None
+
+
+def test_a_plain_reply_has_no_such_beginning():
+    assert beginning(reply({"ok": 1.0}, 1)) is None

@@ -125,10 +125,9 @@ class FileRing:
         waiting, self._waiting = self._waiting, []
         for start in range(0, len(waiting), _ROWS):
             block = packed(waiting[start : start + _ROWS])
-            if self._own is None or self._written + len(block) > self._size // _SEGMENTS:
-                self._begin()
-            assert self._own is not None
-            self._append(self._own, block)
+            full = self._written + len(block) > self._size // _SEGMENTS
+            own = self._own if self._own is not None and self._own.exists() and not full else None
+            self._append(own or self._begin(), block)
             self._written += len(block)
         self._writes += 1
         if self._writes % _SELDOM == 1:
@@ -140,8 +139,10 @@ class FileRing:
                 file.write(block)
         except OSError as error:
             # Behind half a block, which a full disk has left, no other would be found.
-            with suppress(OSError):
+            try:
                 os.truncate(path, self._written)
+            except OSError:
+                self._own = None
             raise OSError(error.errno, error.strerror, str(path)) from error
 
     def blocks(self, since: int, until: int) -> Iterator[bytes]:
@@ -168,6 +169,9 @@ class FileRing:
         # A new list where there is more: others may read at the same time.
         more: list[tuple[int, Head]] = []
         length = os.fstat(descriptor).st_size
+        if length < at:
+            # Another one of the name: somebody has taken away the first.
+            known, at = [], 0
         while at + HEAD_SIZE <= length:
             head = head_of(os.pread(descriptor, HEAD_SIZE, at))
             if head is None or at + head.size > length:
@@ -188,7 +192,7 @@ class FileRing:
         ]
         return [path for _, path in sorted(found)]
 
-    def _begin(self) -> None:
+    def _begin(self) -> Path:
         """Go on in a file that is nobody else's."""
         files = self._files()
         latest = self._name.fullmatch(files[-1].name) if files else None
@@ -199,7 +203,7 @@ class FileRing:
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
                 self._own, self._written = path, 0
-                return
+                return path
 
     def _trim(self, before: int) -> None:
         sizes: list[tuple[Path, int, float]] = []
@@ -212,5 +216,7 @@ class FileRing:
             if path == self._own or (used <= self._size and changed * 1000 >= before):
                 break
             path.unlink(missing_ok=True)
-            self._known.pop(path, None)
             used -= size
+        # Others trim them too.
+        for gone in self._known.keys() - set(self._files()):
+            self._known.pop(gone, None)

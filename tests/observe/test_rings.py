@@ -129,6 +129,40 @@ def test_behind_what_a_full_disk_has_cut_the_rest_is_found(tmp_path: Path) -> No
     assert held(ring) == [0, 1, 4, 5]
 
 
+def test_where_nothing_can_be_cut_a_new_file_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = FileRing(tmp_path / "h", 1 << 20)
+    ring.add(rows(0, 2))
+    ring.write(0)
+    full = (tmp_path / "h.000001.gz").stat().st_size + 10
+    ring.add(rows(2, 2))
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched, file_sizes_up_to(full):
+        patched.setattr("os.truncate", refuse)
+        with pytest.raises(OSError, match=r"h\.000001\.gz"):
+            ring.write(0)
+    ring.add(rows(4, 2))
+    ring.write(0)
+    assert held(ring) == [0, 1, 4, 5]
+
+
+def test_files_that_somebody_took_away_are_done_without(tmp_path: Path) -> None:
+    ring = FileRing(tmp_path / "h", 1 << 20)
+    for first in (0, 1000):
+        ring.add(rows(first, 400))
+        ring.write(0)
+    assert len(held(ring)) == 800
+    (tmp_path / "h.000001.gz").unlink()
+    ring.add(rows(2000, 2))
+    assert held(ring) == [2000, 2001]
+    ring.write(0)
+    assert held(ring, 1500) == [2000, 2001]
+
+
 def test_two_that_read_at_once_find_each_block_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,10 @@ def test_an_arrow_leads_to_the_rows(page: Window) -> None:
     assert page.run(f"return {ROWS}.indexOf({FOCUSED})") == 0
     page.press("/", "ArrowDown", "ArrowDown")
     assert page.run(f"return {ROWS}.indexOf({FOCUSED})") == 1
+    for above in ("#views a", "#cards a", "#attention a"):
+        page.run("document.querySelector(arguments[0]).focus()", above)
+        page.press("ArrowDown")
+        assert page.run(f"return {ROWS}.indexOf({FOCUSED})") == 1, above
 
 
 def test_one_row_at_a_time_is_in_the_order_of_tab(page: Window) -> None:

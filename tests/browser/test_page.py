@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -51,13 +52,56 @@ def test_one_line_for_each_says_if_there_is_more_of_theirs(page: Window) -> None
     eve = {"user": "eve@app", "application": "shop", "driver": "PyMongo", "age_seconds": 5}
     refused = [{**eve, "kind": "refused", "rule": rule} for rule in ("stmt_ids", "kill_guard")]
     bob = {**eve, "user": "bob@app", "kind": "shared", "rule": None}
-    state = {"ready": True, "sessions": 0, "sessions_limit": 9}
-    found = f"attention({json.dumps(state)}, [], [], {json.dumps([*refused, bob])}, [])"
-    assert page.run(f"return {found}.map((one) => one.text)") == [
+    found = attention(page, [], [], [*refused, bob])
+    assert [one["text"] for one in found] == [
         "bob@app · shop · PyMongo: used one session from two client processes, 5.0 s ago.",
         "eve@app · shop · PyMongo: refused by the rule stmt_ids, 5.0 s ago; 1 other incident of"
         " theirs.",
     ]
+    assert [one["href"] for one in found] == ["#incidents?text=bob@app", "#incidents?text=eve@app"]
+
+
+def attention(page: Window, groups: Any, transactions: Any, incidents: Any) -> Any:
+    state = {"ready": True, "sessions": 0, "sessions_limit": 9}
+    crowds = {"sessions": [], "budget_used": groups}
+    given = ", ".join(json.dumps(one) for one in (state, crowds, transactions, incidents, []))
+    return page.run(f"return attention({given})")
+
+
+def test_what_somebody_has_several_of_is_said_once(page: Window) -> None:
+    eve = {"owner": "eve@app", "driver": "PyMongo"}
+    budget = {"budget_used": 1.0, "used": 40, "limit": 40, "bound": "per_user"}
+    groups = [{**eve, **budget, "application": name} for name in ("shop", "export")]
+    late = [{**eve, "application": "shop", "session": str(n), "idle_seconds": 60} for n in (1, 2)]
+    found = attention(page, groups, late, [])
+    assert [(one["text"], one["href"]) for one in found] == [
+        (
+            "eve@app · shop · PyMongo and 1 other group: 100 % of the session budget used"
+            " (40 of 40, per_user).",
+            "#groups?owner=eve@app",
+        ),
+        (
+            "eve@app · shop · PyMongo: 2 transactions have been idle, the longest for 1 m 0 s."
+            " They hold locks and old data until they end.",
+            "#transactions?owner=eve@app&application=shop&sort=-idle",
+        ),
+    ]
+
+
+def test_all_that_needs_attention_can_be_seen(page: Window) -> None:
+    page.run(
+        """clearTimeout(timer); turn++;
+        needed = [...Array(9)].map((_, at) => ({level: "bad", key: String(at),
+        text: "Problem " + at, label: "Rules", href: "#rules"})); drawNeeded()"""
+    )
+    assert "And 4 more." in page.text("#attention")
+    assert "Problem 5" not in page.text("#attention")
+    page.run("document.querySelector('#attention button').focus()")
+    page.press("Enter")
+    assert "Problem 8" in page.text("#attention")
+    assert page.run("return document.activeElement.innerText") == "Fewer"
+    page.press("Enter")
+    assert "Problem 8" not in page.text("#attention")
 
 
 def test_hostile_names_are_text(page: Window) -> None:

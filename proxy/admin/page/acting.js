@@ -227,6 +227,7 @@ async function act() {
     $("#act-token-label").hidden = true;
     $("#act-do").hidden = true;
     say($("#act-close"), "Close");
+    $("#act-close").focus();
     chosen.clear();
     loop();
   } catch (error) {

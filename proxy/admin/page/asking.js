@@ -50,6 +50,17 @@ function rowsIn(kind, page) {
       (value) => typeof value === "string" && value.toLowerCase().includes(text))));
 }
 
+/* Who has most sessions, and most of a budget, as they were last found. */
+const crowds = {sessions: [], budget_used: []};
+
+async function askForCrowds() {
+  // All sessions are looked at for each, so they take turns.
+  const orders = heard ? [turn % 2 ? "sessions" : "budget_used"] : Object.keys(crowds);
+  await Promise.all(orders.map(async (order) => {
+    crowds[order] = (await ask("/groups?limit=20&sort=-" + order)).groups;
+  }));
+}
+
 let turn = 0;
 async function refresh() {
   const mine = ++turn;
@@ -60,8 +71,8 @@ async function refresh() {
     return {wrong: error.message};
   };
   try {
-    const [now, groups, idlest, incidents, upstream, page] = await Promise.all(
-      [ask("/summary"), ask("/groups?limit=20"), ask("/transactions?sort=-idle&limit=3"),
+    const [now, , idlest, incidents, upstream, page] = await Promise.all(
+      [ask("/summary"), askForCrowds(), ask("/transactions?sort=-idle&limit=20"),
         ask("/incidents"), ask("/upstream"),
         kind.own ? kind.own($("#own")) : ask(target()).catch(wrong)]);
     if (mine !== turn) return;
@@ -75,7 +86,7 @@ async function refresh() {
     }
     drawStatus(now);
     drawCards(now);
-    drawAttention(now, groups.groups, idlest.transactions, incidents.incidents, upstream.upstream);
+    drawAttention(now, crowds, idlest.transactions, incidents.incidents, upstream.upstream);
     if (kind.own) return;
     found = page.wrong ? {matched: 0, total: 0, next: null, ...page} : page;
     drawRows(page.wrong ? [] : rowsIn(kind, page));

@@ -55,7 +55,7 @@ function startKeys() {
         closeDetail();
       }
     } else if (event.key === "ArrowDown" && current
-        && (document.activeElement === document.body || event.target.closest("#filters input"))) {
+        && (document.activeElement === document.body || event.target.closest("#filters input, #attention, #cards, #views"))) {
       current.focus();
       event.preventDefault();
     } else if (!typing && event.key === "/" && $("#fields input")) {

@@ -55,10 +55,19 @@ function drawCards(now) {
   });
 }
 
+/* So many are shown at first. */
 const MOST_ITEMS = 6;
+let allItems = false;
+
+/* Lists of those that have the same key, in the order of the first of each. */
+function together(rows, key) {
+  const lists = new Map();
+  for (const row of rows) lists.set(key(row), [...(lists.get(key(row)) ?? []), row]);
+  return [...lists.values()];
+}
 
 /* The worst first: each with who it is and a way to what is to be done about it. */
-function attention(now, groups, idlest, incidents, upstream) {
+function attention(now, crowds, idlest, incidents, upstream) {
   const items = [];
   const item = (level, key, text, label, href) => items.push({level, key, text, label, href});
   for (const one of now.clusters ?? [now]) {
@@ -91,23 +100,34 @@ function attention(now, groups, idlest, incidents, upstream) {
       + ": " + one.problem + ".", "Upstream", link("upstream"));
   }
   const theirSessions = (group) => VIEWS.groups.links(group)[0][1];
-  for (const group of groups) {
-    if (group.budget_used >= 0.8) {
-      item(group.budget_used >= 1 ? "bad" : "warn", "budget " + whose(group), whose(group) + ": "
-        + Math.round(group.budget_used * 100) + " % of the session budget used ("
-        + number(group.used) + " of " + number(group.limit) + ", " + group.bound + ").",
-      "Sessions", theirSessions(group));
-    }
+  // A bound of all that somebody has is reached once, in however many groups that is.
+  const bounded = (one) => ({...ofCluster(one),
+    ...(one.bound?.endsWith("per_application") ? {application: one.application} : {owner: one.owner})});
+  const key = (one) => one.bound + JSON.stringify(bounded(one));
+  const budgets = crowds.budget_used.filter((one) => one.budget_used >= 0.8);
+  for (const [group, ...others] of together(budgets, key)) {
+    item(group.budget_used >= 1 ? "bad" : "warn", "budget " + key(group), whose(group)
+      + (others.length ? " and " + plural(others.length, "other group") : "") + ": "
+      + Math.round(group.budget_used * 100) + " % of the session budget used ("
+      + number(group.used) + " of " + number(group.limit) + ", " + group.bound + ").",
+    ...(others.length ? ["Groups", link("groups", bounded(group))] : ["Sessions", theirSessions(group)]));
   }
-  for (const one of idlest.filter((row) => row.idle_seconds >= LONG_IDLE)) {
-    item("bad", "idle " + one.session, whose(one) + ": a transaction has been idle for "
-      + span(one.idle_seconds) + ". It holds locks and old data until it ends.", "Transaction",
-    link("transactions", {...ofCluster(one), session: one.session}));
+  const late = idlest.filter((row) => row.idle_seconds >= LONG_IDLE);
+  for (const [one, ...others] of together(late, whose)) {
+    const [words, filters] = others.length
+      ? [`${number(others.length + 1)} transactions have been idle, the longest for `
+        + span(one.idle_seconds) + ". They hold locks and old data until they end.",
+      {owner: one.owner, application: one.application}]
+      : ["a transaction has been idle for " + span(one.idle_seconds)
+        + ". It holds locks and old data until it ends.", {session: one.session}];
+    item("bad", "idle " + whose(one), whose(one) + ": " + words,
+      others.length ? "Transactions" : "Transaction",
+      link("transactions", {...ofCluster(one), ...filters}, "-idle"));
   }
-  const many = groups[0];
-  if (many && many.sessions >= 1000 && many.sessions >= 0.5 * now.sessions) {
-    item("warn", "many " + whose(many), whose(many) + " has " + plural(many.sessions, "session")
-      + ", most of all. Does it end them?", "Sessions", theirSessions(many));
+  const [most] = crowds.sessions;
+  if (most && most.sessions >= 1000 && most.sessions >= 0.5 * now.sessions) {
+    item("warn", "many " + whose(most), whose(most) + " has " + plural(most.sessions, "session")
+      + ", most of all. Does it end them?", "Sessions", theirSessions(most));
   }
   // What somebody did says more than that it was refused.
   const recent = incidents.filter((row) => row.age_seconds < 900)
@@ -118,36 +138,49 @@ function attention(now, groups, idlest, incidents, upstream) {
     item("warn", "incident " + VIEWS.incidents.key(one) + (one.cluster ?? ""), whose(one) + ": " + incident(one)
       + (one.count > 1 ? ", " + number(one.count) + " times" : "") + ", "
       + span(one.age_seconds) + " ago" + (others ? "; "
-        + plural(others, "other incident") + " of theirs." : "."), "Incidents", link("incidents"));
+        + plural(others, "other incident") + " of theirs." : "."), "Incidents",
+    link("incidents", {...ofCluster(one), ...(one.user || one.application
+      ? {text: one.user || one.application} : {})}));
   }
   return items.sort((one, other) => (one.level === "warn") - (other.level === "warn"));
 }
 
-let alarms = 0;
+let needed = [];
 function drawTitle() {
+  const alarms = needed.filter((one) => one.level === "bad").length;
   document.title = (alarms ? "(" + alarms + ") " : "") + VIEWS[view.name].title
     + " · mongo-session-proxy";
 }
 
 function drawAttention(...all) {
-  const items = attention(...all);
-  alarms = items.filter((one) => one.level === "bad").length;
+  needed = attention(...all);
   drawTitle();
-  const shown = items.length > MOST_ITEMS ? [...items.slice(0, MOST_ITEMS - 1), {level: "warn",
-    key: "more", text: "And " + (items.length - MOST_ITEMS + 1) + " more.", label: "", href: ""}]
-    : items.length ? items
-      : [{level: "good", key: "", text: "Nothing needs attention.", label: "", href: ""}];
-  patch($("#attention"), shown, (one) => one.key, () => {
+  drawNeeded();
+}
+
+function drawNeeded() {
+  const more = needed.length - MOST_ITEMS + 1;
+  const shown = more <= 1 ? [...needed] : allItems ? [...needed, {level: "warn", key: "more",
+    text: "That is all.", label: "Fewer"}]
+    : [...needed.slice(0, MOST_ITEMS - 1), {level: "warn", key: "more",
+      text: "And " + more + " more.", label: "All"}];
+  if (!shown.length) shown.push({level: "good", key: "", text: "Nothing needs attention."});
+  patch($("#attention"), shown, (one) => one.key, ({key}) => {
     const line = make("li");
-    line.append(make("span"), make("a", null, {class: "button"}));
+    line.append(make("span"), key === "more" ? make("button", null, {type: "button", class: "button"})
+      : make("a", null, {class: "button"}));
+    if (key === "more") line.lastChild.addEventListener("click", () => {
+      allItems = !allItems;
+      drawNeeded();
+    });
     return line;
-  }, (line, {level, text, label, href}) => {
+  }, (line, {level, text, label = "", href = ""}) => {
     const [words, way] = line.children;
     set(line, "class", level);
     say(words, text);
     say(way, label);
-    way.hidden = !href;
-    set(way, "href", href);
+    way.hidden = !label;
+    set(way, "href", href || null);
   });
 }
 

@@ -9,6 +9,7 @@ from policies.txn_number import concerns_transactions
 from proxy.session import refusals
 from proxy.session.records import CursorId, Session
 from proxy.session.refusals import unauthorized
+from proxy.wire.reading_on import cursors_read
 
 if TYPE_CHECKING:
     from proxy.conversation.rule import Context
@@ -42,9 +43,7 @@ class Ownership:
         if error is not None and error != refusals.NAME_TOO_LONG:
             early = self._early or not context.upstream_checks
             return error if early and not concerns_transactions(error) else None
-        if context.request.command == "getMore":
-            return _foreign_cursor(context)
-        return None
+        return _foreign_cursor(context)
 
 
 def _foreign_cursor(context: Context) -> CommandError | None:
@@ -52,8 +51,6 @@ def _foreign_cursor(context: Context) -> CommandError | None:
     caller = context.caller
     opener = _opener(context)
     if opener is None or caller.authorization is False or caller.may("impersonate"):
-        return None
-    if opener.owner.uid == caller.digest:
         return None
     used = context.info.lsid
     return unauthorized(
@@ -63,7 +60,9 @@ def _foreign_cursor(context: Context) -> CommandError | None:
 
 
 def _opener(context: Context) -> Session | None:
-    number = context.request.integer(b"getMore")
-    if number is None:
-        return None
-    return context.store.cursor_session(CursorId(context.upstream, number))
+    """Whose cursor the request reads on, if it is not the caller's own."""
+    for number in cursors_read(context.request):
+        opener = context.store.cursor_session(CursorId(context.upstream, number))
+        if opener is not None and opener.owner.uid != context.caller.digest:
+            return opener
+    return None

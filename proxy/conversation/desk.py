@@ -20,6 +20,7 @@ from proxy.session.ids import Origin
 from proxy.session.info import NO_SESSION, OperationSessionInfo, read_operation_session_info
 from proxy.session.records import CursorId, Operation
 from proxy.session.stable_api import repeats_parameters
+from proxy.wire.reading_on import cursors_read
 
 if TYPE_CHECKING:
     from proxy.conversation.facts import UpstreamFacts
@@ -175,13 +176,10 @@ class Desk:
             if self._watches:
                 self._suspected(upheld, now)
         if request.layout.sessionless:
-            error: CommandError | None = None
-            if request.command == "getMore" and self._reads_session(request):
-                error = self._judge(request, NO_SESSION, None, now)
-            elif self._sessions.rules.judge_all:
-                error = self.plain_refusal(request, now)
-            if error is not None:
-                return error
+            if request.command == "getMore" or self._sessions.rules.judge_all:
+                refusal = self.sessionless_refusal(request, now)
+                if refusal is not None:
+                    return refusal
             return self.tracking.requested(request, NO_SESSION, None, now)
         caller, layout, info = self.caller, request.layout, self._last
         at = request.base + layout.session_id
@@ -232,13 +230,15 @@ class Desk:
         """Record that a step of authentication has failed."""
         self._sessions.recorder.login_failed(command, self.claimed, reason, self)
 
-    def _reads_session(self, request: Request) -> bool:
-        """Whether a getMore that names no session reads from a session's cursor."""
+    def sessionless_refusal(self, request: Request, now: float) -> CommandError | None:
+        """What the rules have against a request that names no session: it may read from the cursor
+        of one."""
         store = self._sessions.store
-        number = request.integer(b"getMore") if store.open_cursors() else None
-        return number is not None and (
-            store.cursor_session(CursorId(self.upstream, number)) is not None
-        )
+        if self._sessions.enabled and store.open_cursors():
+            for number in cursors_read(request):
+                if store.cursor_session(CursorId(self.upstream, number)) is not None:
+                    return self._judge(request, NO_SESSION, None, now)
+        return self.plain_refusal(request, now)
 
     def refusal(
         self, request: Request, info: OperationSessionInfo, now: float, plan: Plan | None = None

@@ -59,7 +59,7 @@ def _on_no_command(conversation: Conversation, request: Request, now: float) -> 
     if request.overlong:
         conversation.refuse(request, too_long(request.problem), now)
         return
-    refusal = conversation.desk.plain_refusal(request, now)
+    refusal = conversation.desk.sessionless_refusal(request, now)
     if refusal is not None:
         conversation.refuse(request, refusal, now)
     elif request.problem:

@@ -46,9 +46,13 @@ if TYPE_CHECKING:
 
 _int64 = INT64.unpack_from
 
-#: What servers say before they look at the lsid, or instead of making it a session: unknown
-#: command, too many sessions or requests, API parameters, an opcode of old, an expired token.
-_NOT_TAKEN: Final = frozenset((59, 261, 322, 324, 352, 391, 433, 449, 450, 462, 498870, 4886600))
+#: What servers say before they look at the lsid, or instead of making it a session: too many
+#: sessions or requests, API parameters, an opcode of old, an expired token.
+_NOT_TAKEN: Final = frozenset((261, 322, 324, 352, 391, 433, 449, 450, 462, 498870, 4886600))
+#: 59 also stands for a command in another one, whose session is there: so it begins where it means
+#: the command itself, on mongod and on mongos.
+_UNKNOWN: Final = 59
+_NO_SUCH: Final = "no such c"
 _UNAUTHORIZED: Final = 13
 #: How 13 ends where it comes so early; no text that quotes a command ends so.
 _EARLY: Final = (
@@ -337,10 +341,12 @@ class Tracking:
 
 def _not_taken(reply: Reply, code: int) -> bool:
     """Whether upstream refused the request before it looked at the session's lsid."""
-    if code not in (_UNAUTHORIZED, _STRICT):
+    if code not in (_UNKNOWN, _UNAUTHORIZED, _STRICT):
         return code in _NOT_TAKEN or is_overload(reply)
-    # Both also stand for what was asked for, and then the session is there.
+    # These also stand for what was asked for, and then the session is there.
     said = text(reply.message, reply.fields.get(b"errmsg")) or ""
+    if code == _UNKNOWN:
+        return said.startswith(_NO_SUCH)
     return said.startswith(_NOT_IN_VERSION) if code == _STRICT else said.endswith(_EARLY)
 
 

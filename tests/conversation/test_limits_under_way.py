@@ -16,9 +16,10 @@ from proxy.session.identity import Identity, user_digest
 from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.records import CursorId
 from proxy.session.store import SessionStore
+from proxy.wire.compression import deflate
 from proxy.wire.messages import read_request
 from proxy.wire.opcodes import MORE_TO_COME
-from tests.build import command, reply
+from tests.build import command, op_get_more, op_query, reply
 from tests.talk import UPSTREAM, Talk, connection_status
 
 SECURED = UpstreamFacts(authorization=True, has_transactions=True)
@@ -152,15 +153,26 @@ def test_starts_that_are_pipelined_count_before_any_is_answered():
     assert store.owner_transactions("alice@app") == 2
 
 
-@pytest.mark.parametrize("with_lsid", [True, False])
+MORE = {"getMore": Int64(7), "collection": "c", "$db": "db"}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        command({**MORE, "lsid": lsid(1)}, 1),
+        command(MORE, 1),
+        command({**MORE, "getMore": 7.0}, 1),
+        op_query("db.$cmd", {"getMore": 7.0, "collection": "c"}),
+        op_get_more("db.c", 7),
+        deflate(op_get_more("db.c", 7), 2),
+    ],
+)
 @pytest.mark.parametrize(("maker", "refused"), [("bob@app", True), ("alice@app", False)])
-def test_whose_cursor_it_is_does_not_depend_on_naming_a_session(with_lsid, maker, refused):
+def test_whose_cursor_it_is_does_not_depend_on_how_it_is_read(frame, maker, refused):
     store = SessionStore()
     made = store.use(LogicalSessionId(bytes(16), user_digest(*maker.split("@"))), 0.0, maker)
     assert made is not None
     store.cursor_opened(CursorId(UPSTREAM, 7), made, "db.c", 0.0)
-    more = {"getMore": Int64(7), "collection": "c", "$db": "db"}
-    frame = command({**more, "lsid": lsid(1)} if with_lsid else more, 1)
     one = talk(store, Ownership(Ownership.Settings()), native=False).client(frame)
     assert sent(one) is not refused
 

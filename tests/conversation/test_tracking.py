@@ -115,10 +115,22 @@ def test_a_stream_is_one_operation():
     assert operations(one) == 0
 
 
-@pytest.mark.parametrize("code", [59, 261, 322, 324, 352, 391, 433, 449, 450, 462, 498870, 4886600])
+@pytest.mark.parametrize("code", [261, 322, 324, 352, 391, 433, 449, 450, 462, 498870, 4886600])
 def test_a_session_that_upstream_did_not_take_is_none(code):
     one = run(talk(), {"find": "c", "lsid": LSID}, {"ok": 0.0, "code": code})
     assert store(one).get(KEY) is None
+
+
+@pytest.mark.parametrize("said", ["no such command: 'find'", "no such cmd: find"])
+def test_a_session_of_a_command_that_there_is_not_is_none(said):
+    one = run(talk(), {"find": "c", "lsid": LSID}, {"ok": 0.0, "code": 59, "errmsg": said})
+    assert store(one).get(KEY) is None
+
+
+@pytest.mark.parametrize("said", ["Explain failed due to unknown command: x", "", "no"])
+def test_a_command_in_another_that_there_is_not_has_made_its_session(said):
+    answer = {"ok": 0.0, "code": 59, "errmsg": said}
+    assert session(run(talk(), {"explain": {"x": 1}, "lsid": LSID}, answer))
 
 
 def test_a_session_that_upstream_had_no_time_to_look_at_is_none():

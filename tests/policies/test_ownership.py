@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bson import Int64
+from bson import Decimal128, Int64
 
 from policies.ownership import Ownership
 from proxy.session.caller import Caller
@@ -58,6 +58,8 @@ MORE = {"getMore": Int64(7), "collection": "c", "lsid": lsid(2)}
         (AS_BOB, {"getMore": Int64(7), "collection": "c"}, "a:1", True),
         (AS_BOB, MORE, "b:1", False),
         (AS_BOB, {**MORE, "getMore": Int64(8)}, "a:1", False),
+        (AS_BOB, {"getMore": 7.0, "collection": "c"}, "a:1", True),
+        (AS_BOB, {"getMore": Decimal128("7"), "collection": "c"}, "a:1", True),
         (AS_BOB, {**MORE, "getMore": "x"}, "a:1", False),
         (AS_BOB, {"find": "c", "lsid": lsid(2)}, "a:1", False),
         (caller("bob@app", may=("impersonate",)), MORE, "a:1", False),

@@ -57,7 +57,7 @@ EVENTS: Final = (
     *("topology", "upstream_down", "upstream_up"),
     *("proxy_started", "proxy_stopping", "reloaded", "worker_died"),
 )
-_OTHERS: Final = ("since", "until", "session", "text", "limit", "skip", "points")
+_OTHERS: Final = ("since", "until", "session", "text", "sort", "limit", "skip", "points")
 #: Shorter than a whole id, it has to be so long.
 _SHORTEST: Final = 4
 
@@ -82,6 +82,10 @@ class Asking:
         if until < since:
             raise QueryError("until: is before since")
         self.since, self.until = int(since * 1000), int(until * 1000)
+        sort = fields.get("sort", "time")
+        if sort not in ("time", "-time"):
+            raise QueryError(f"sort: {sort} is not one of time, -time")
+        self.latest = sort == "-time"
         self.limit = _number(fields, "limit", ROWS, MOST_ROWS)
         self.skip = _number(fields, "skip", 0, 100_000_000)
         self.points = _number(fields, "points", POINTS, MOST_POINTS)
@@ -138,7 +142,7 @@ class Remembered:
             found.feed(rows)
         async for rows in self._rows("sessions", asking.since, behind):
             found.feed(rows)
-        found.rows.sort(key=_time)
+        found.put_in_order()
         return found
 
     def _earliest(self) -> int:
@@ -185,7 +189,7 @@ class Remembered:
 
 
 class Found:
-    """What matches, fed some rows at a time; the oldest are kept."""
+    """What matches, fed some rows at a time; the oldest are kept, or the latest."""
 
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
@@ -216,8 +220,12 @@ class Found:
                 self.counts[one[1]] += more.get("count", 1) if isinstance(more, dict) else 1
                 self.rows.append(one)
         if len(self.rows) > 2 * self._most:
-            self.rows.sort(key=_time)
+            self.put_in_order()
             del self.rows[self._most :]
+
+    def put_in_order(self) -> None:
+        """Sort what there is as it was asked for."""
+        self.rows.sort(key=_time, reverse=self._asking.latest)
 
     def _look(self, one: Event) -> None:
         """A transaction that has ended behind the stretch may have been open all the while."""

@@ -69,8 +69,8 @@ _HELP: Final = """\
 /incidents     who used sessions as no driver does, was refused by a rule or would have been, the
                latest first
 /history       what happened: since, until (03:12 in UTC, 2026-03-01T03:12Z, 20m for so long ago),
-               event, user, application, driver, client, session, text, limit, skip (a page's
-               next), points
+               event, user, application, driver, client, session, text, sort (-time: the latest
+               first), limit, skip (a page's next), points
 /upstream      the processes upstream, who does not answer since when, which listener leads where
 /rules         the rules, their modes and settings, how often each refused or would have
 /kill          POST {"patterns": [{"application": "shop*", "min_idle": 600}], "dry_run": true},

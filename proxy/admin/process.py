@@ -276,7 +276,8 @@ class Process:
         result = await Kill(targets, store, self._state).run(by.client, by.operator)
         document |= await freed.rows(result.killed, self._state.budget())
         reached = f"{len(result.unreachable)} unreachable, {len(result.failed)} failed"
-        reason = f"{reached}, {document['freed']} places freed"
+        places = document["freed"]
+        reason = f"{reached}, {places} {'place' if places == 1 else 'places'} freed"
         self._audit("kill", by, meant.said, "done", reason, len(result.killed))
         return document | self._outcome(result)
 

@@ -109,19 +109,34 @@ async def test_only_what_matches(fields: dict[str, str], matched: int) -> None:
     assert (await ask(asked, **fields))["matched"] == matched
 
 
-async def test_page_by_page() -> None:
+@pytest.mark.parametrize("sort", ["time", "-time"])
+async def test_page_by_page(sort: str) -> None:
     history, asked = remembered()
     for first in range(0, 1000, 100):
         history.add([row(one / 10, "session_started") for one in range(first, first + 100)], [])
     seen: list[str] = []
     skip: int | None = 0
     while skip is not None:
-        answer = await ask(asked, limit="300", skip=str(skip))
+        answer = await ask(asked, limit="300", skip=str(skip), sort=sort)
         assert answer["matched"] == 1000
         seen += [one["time"] for one in answer["events"]]
         skip = answer["next"]
     assert len(seen) == 1000
-    assert seen == sorted(seen)
+    assert seen == sorted(seen, reverse=sort == "-time")
+
+
+@pytest.mark.parametrize(("sort", "first", "last"), [("time", 0, 1), ("-time", 19_999, 19_998)])
+async def test_of_more_than_are_kept_those_that_are_asked_for(
+    sort: str, first: int, last: int
+) -> None:
+    history, asked = remembered()
+    for begin in range(0, 20_000, 100):
+        history.add(
+            [row(one / 1000, "slow", client=str(one)) for one in range(begin, begin + 100)], []
+        )
+    answer = await ask(asked, limit="2", sort=sort)
+    assert answer["matched"] == 20_000
+    assert [one["client"] for one in answer["events"]] == [str(first), str(last)]
 
 
 async def test_a_transaction_that_was_open_all_the_while_is_named() -> None:
@@ -177,6 +192,7 @@ async def test_lines_of_clusters_add_up() -> None:
         ({"session": "xyz"}, "session: has to be an id"),
         ({"session": "ab"}, "session: has to be an id"),
         ({"limit": "many"}, "limit: has to be a number"),
+        ({"sort": "age"}, "sort: age is not one of time, -time"),
         ({"owner": "x"}, "owner: no such filter; there are event, cluster, user"),
     ],
 )

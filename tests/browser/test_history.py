@@ -62,6 +62,60 @@ def test_a_stretch_that_is_chosen_lists_what_was_in_it(page: Window, url: str) -
     page.wait("location.hash.includes('until=')")
 
 
+def test_a_minute_is_chosen_by_a_click_and_a_time_of_day_by_its_digits(
+    page: Window, url: str
+) -> None:
+    page.start(url + "#history")
+    page.wait("past.plots.length === 4")
+    page.click("#past-lines .u-over")
+    page.wait("!document.querySelector('#past-stretch').hidden")
+    assert page.run("return past.stretch[1] - past.stretch[0]") == 60
+    page.run("const field = document.querySelector('#past-around'); field.focus()")
+    page.type("#past-around", "03:12")
+    page.wait("location.hash.includes('until=')")
+    assert page.run("return past.stretch") is None
+    around = "return aroundTime('03:12', new Date(2026, 2, 2, arguments[0], 15))"
+    [late, early] = [page.run(around, hour) for hour in (9, 1)]
+    begins = "return new Date(arguments[0]).toLocaleString('sv')"
+    assert page.run(begins, late["since"]) == "2026-03-02 03:02:00"
+    assert page.run(begins, early["until"]) == "2026-03-01 03:22:00"
+    assert page.complaints() == []
+
+
+def test_of_very_much_it_lists_what_is_rare_the_latest_first(page: Window, url: str) -> None:
+    page.start(url + "#history")
+    page.wait(f"{LIST}.includes('session started')")
+    page.run(
+        """const asks = askPast;
+        askPast = async (asked) => {
+          const answer = await asks({...asked, limit: asked.points === 1 ? 2 : asked.limit});
+          return asked.event || asked.points > 1 ? answer : {...answer, matched: 12_345};
+        };
+        """
+    )
+    page.refreshed(1)
+    assert page.text("#past-sum").startswith("12,345 events: ")
+    assert "Listed is what is rare, of that the latest 2: " in page.text("#past-sum")
+    assert "session started" not in page.text("#past-rows")
+    times = page.run(
+        "return [...document.querySelectorAll('#past-rows tr')].map(r => r.cells[0].innerText)"
+    )
+    assert times == sorted(times, reverse=True)
+    counts = {"refused": 1, "reported": 2, "login_failed": 3, "worker_died": 1}
+    said = page.run("return countsOf(arguments[0])", counts)
+    assert said == "1 refusal, 2 would be refused, 3 failed logins, 1 worker died"
+
+
+def test_times_can_be_read_whole(page: Window, url: str) -> None:
+    page.start(url + "#history")
+    page.wait("past.plots.length === 4")
+    # Nothing of a field's own is wider than it, such as AM or PM.
+    fields = "[...document.querySelectorAll('#past-bar input')]"
+    assert (
+        page.run(f"return {fields}.filter((one) => one.scrollWidth > one.clientWidth).length") == 0
+    )
+
+
 def test_other_views_are_as_before(page: Window, url: str) -> None:
     page.start(url + "#history")
     page.wait(f"{LIST}.includes('session started')")

@@ -14,20 +14,11 @@ const LINES = [
 /* What is marked in the lines; and an election, which is a topology with another primary. */
 const MARKED = ["proxy_started", "proxy_stopping", "reloaded", "worker_died", "kill", "sessions_killed",
   "abort", "close", "interrupt", "topology", "upstream_down", "upstream_up"];
-const RANGES = [["15m", "15 minutes"], ["1h", "hour"], ["6h", "6 hours"], ["1d", "day"]];
-const EVENTS = {
-  "!session_*,!transaction_*": "all that is rare",
-  session_started: "sessions started", session_ended: "sessions ended",
-  session_killed: "sessions killed", "transaction_*": "transactions",
-  "refused,reported,foreign_uid": "refusals", incident: "incidents", login_failed: "failed logins",
-  slow: "slow requests",
-  "kill,sessions_killed,abort,close,interrupt": "kills", "topology,upstream_*": "upstream",
-  "proxy_*,reloaded,worker_died": "the proxy itself",
-};
+const RANGES = [["15m", "15 minutes"], ["1h", "1 hour"], ["6h", "6 hours"], ["1d", "1 day"]];
 const MOST_LISTED = 300;
 const MOST_MARKED = 6;
 
-const past = {plots: [], marks: [], asked: "", since: 0, until: 0, stretch: null, built: false};
+const past = {plots: [], marks: [], asked: "", since: 0, until: 0, step: 0, stretch: null, built: false};
 
 const clock = (time, withDate) => {
   const then = new Date(time);
@@ -35,56 +26,6 @@ const clock = (time, withDate) => {
 };
 const severalDays = (from, to) => new Date(from).toDateString() !== new Date(to).toDateString();
 const severalClusters = () => clusters().length > 0;
-const counted = (count, word) => plural(count ?? 0, word);
-
-/* By which filters an operator said whose sessions to kill. */
-function meantBy(row) {
-  const {patterns = [], sessions} = row.meant ?? {};
-  const said = patterns.map((one) => Object.entries(one).map(([name, value]) =>
-    name + "=" + (/\s|^$/.test(value) ? '"' + value + '"' : value)).join(" "));
-  if (sessions) said.push(number(sessions) + " by id");
-  return said.length ? ", meant were " + said.join(" or ") : "";
-}
-
-/* One event in words. */
-function happened(row) {
-  const times = row.count > 1 ? " (" + number(row.count) + " times)" : "";
-  const why = row.reason ? ": " + row.reason : "";
-  const by = row.operator ? " by operator " + row.operator
-    : row.command === "kill" || row.event !== "kill" ? " by an operator" : "";
-  const words = {
-    transaction_started: () => "transaction " + row.transaction + " started",
-    transaction_ended: () => "transaction " + row.transaction + " " + row.outcome
-      + (row.seconds === null ? "" : " after " + span(row.seconds)) + ", "
-      + counted(row.statements, "statement"),
-    refused: () => (row.command || "request") + " refused by " + (row.rule ?? "the proxy") + why,
-    reported: () => (row.command || "request") + " would be refused by " + (row.rule ?? "the proxy") + why,
-    foreign_uid: () => (row.command ? row.command + ": " : "")
-      + incident({...row, kind: "foreign_uid"}) + why,
-    incident: () => incident(row) + why,
-    login_failed: () => "login failed" + why,
-    slow: () => (row.command || "request") + (row.namespace ? " on " + row.namespace : "") + " took "
-      + row.seconds.toFixed(3) + " s, " + row.upstream_seconds.toFixed(3) + " s upstream: "
-      + row.result + (row.comment ? ", comment " + row.comment : ""),
-    kill: () => row.command + by + " " + row.kind + ": "
-      + counted(row.sessions ?? row.targets, "session") + meantBy(row) + why,
-    sessions_killed: () => "all sessions of " + (row.everybody ? "everybody" : row.user || NOBODY)
-      + " killed: " + number(row.sessions),
-    topology: () => (row.primary_before && row.primary !== row.primary_before ? "election: " : "")
-      + "primary " + (row.primary ?? "none")
-      + (row.primary_before ? ", was " + row.primary_before : "") + "; " + row.kind + " of "
-      + row.members.join(", "),
-    upstream_down: () => "upstream " + row.upstream + " down" + (row.problem ? ": " + row.problem : ""),
-    upstream_up: () => "upstream " + row.upstream + " up again",
-    proxy_started: () => "proxy started, version " + row.version,
-    proxy_stopping: () => "proxy stopping" + (row.replaced ? ": replaced by a new process" : ""),
-    reloaded: () => row.kind === "done" ? "settings read again" : "reload failed: see the log",
-    worker_died: () => "worker " + row.worker + " died, status " + row.status,
-  };
-  const acted = ["abort", "close", "interrupt"].includes(row.event)
-    ? () => row.event + by + " " + row.kind + why : () => row.event.replace(/_/g, " ");
-  return (words[row.event] ?? acted)() + times;
-}
 
 /* ---- asking */
 
@@ -103,23 +44,36 @@ async function drawPast(element) {
   if (cluster()) whole.cluster = cluster();
   const stretch = past.stretch ? {since: past.stretch[0], until: past.stretch[1]} : range;
   const list = {...filtersOfPast(), ...stretch, points: 1, limit: MOST_LISTED};
+  // Of what goes on the latest come first.
+  if (!list.until) list.sort = "-time";
   const asked = JSON.stringify([whole, list]);
   // What is over stays as it was.
   if (until && asked === past.asked) return {};
-  let answers;
+  let lines, rows;
   try {
-    answers = await Promise.all([whole, list].map(
-      (fields) => ask("/history?" + new URLSearchParams(fields))));
+    [lines, rows] = await Promise.all([whole, list].map(askPast));
+    rows = await fewer(rows, list);
   } catch (error) {
     if (error.status !== 400) throw error;
     say($("#past-sum"), error.message);
     return {};
   }
-  const [lines, rows] = answers;
   past.asked = asked;
   drawLines(lines, since, until);
   drawPastList(rows);
   return {};
+}
+
+function askPast(fields) {
+  return ask("/history?" + new URLSearchParams(fields));
+}
+
+/* Of more than can be listed what is rare. */
+async function fewer(page, asked) {
+  const {matched, counts} = page;
+  const rare = matched > MOST_LISTED && !asked.event;
+  if (rare) page = await askPast({...asked, event: RARE});
+  return {...page, matched, counts, rare, among: page.matched, latest: asked.sort === "-time"};
 }
 
 /* ---- lines */
@@ -130,7 +84,8 @@ function buildPast(element) {
   past.built = true;
   const bar = make("div", null, {id: "past-bar"});
   for (const [value, words] of RANGES) {
-    const way = make("a", "Last " + words, {class: "button", "data-range": value});
+    const way = make("a", words, {class: "button", "data-range": value,
+      "aria-label": "The last " + words});
     bar.append(way);
   }
   for (const [name, words] of [["since", "From"], ["until", "To"]]) {
@@ -142,6 +97,14 @@ function buildPast(element) {
     label.append(field);
     bar.append(label);
   }
+  const around = make("label", "Around");
+  const moment = make("input", null, {type: "time", id: "past-around",
+    title: "Ten minutes before and after this time of day, the last that there was"});
+  moment.addEventListener("change", () => {
+    if (moment.value) go(aroundTime(moment.value, new Date()));
+  });
+  around.append(moment);
+  bar.append(around);
   const label = make("label", "What");
   const what = make("select", null, {id: "past-event"});
   what.append(make("option", "everything", {value: ""}));
@@ -177,6 +140,15 @@ function buildPast(element) {
   addEventListener("resize", () => past.plots.forEach((one) => one.setSize(sizeOfPlot())));
 }
 
+/* The last 03:12 that there was, with what is ten minutes around it. */
+function aroundTime(time, now) {
+  const then = new Date(now);
+  then.setHours(...time.split(":").map(Number), 0, 0);
+  if (then > now) then.setDate(then.getDate() - 1);
+  const at = (minutes) => new Date(Math.min(then.getTime() + minutes * 60_000, now)).toISOString();
+  return {since: at(-10), until: at(10)};
+}
+
 function go(fields) {
   const filters = {...view.filters, ...fields};
   for (const [name, value] of Object.entries(filters)) if (value === undefined) delete filters[name];
@@ -190,6 +162,10 @@ function chooseStretch(stretch) {
   past.plots.forEach(drawStretch);
   loop();
 }
+
+/* What was in the minute around a time, or in as much as can be told apart. */
+const chooseMinute = (at) => chooseStretch([at - Math.max(30, past.step), at + Math.max(30, past.step)]);
+let pressed = 0;
 
 /* As wide as one of the columns that the style makes of the room there is. */
 const sizeOfPlot = () => ({width:
@@ -208,6 +184,11 @@ function newPlot(title, tone) {
     series: [{}, {stroke: () => colour(tone), width: 1.5, points: {show: false},
       fill: () => colour(tone) + "22"}],
     hooks: {
+      ready: [(u) => u.over.addEventListener("click", (event) => {
+        // Whoever drags has chosen a stretch.
+        const {left} = u.over.getBoundingClientRect();
+        if (Math.abs(event.clientX - pressed) < 3) chooseMinute(u.posToVal(event.clientX - left, "x"));
+      }), (u) => u.over.addEventListener("mousedown", (event) => { pressed = event.clientX; })],
       draw: [drawMarks],
       setSelect: [(u) => {
         if (u.select.width < 3) return;
@@ -258,6 +239,7 @@ function drawLines(page, since, until) {
   past.marks = page.events.map((row) => ({...row, at: Date.parse(row.time) / 1000}));
   drawMarked();
   const step = page.step_seconds;
+  past.step = step;
   if (!past.plots.length) past.plots = LINES.map(([title, , tone]) => newPlot(title, tone));
   const times = [];
   const known = [];
@@ -302,7 +284,7 @@ function drawMarked() {
   patch($("#past-marks"), latest, (one) => one.time + one.event + (one.cluster ?? ""), (one) => {
     const line = make("li");
     const way = make("button", null, {type: "button"});
-    way.addEventListener("click", () => chooseStretch([one.at - 30, one.at + 30]));
+    way.addEventListener("click", () => chooseMinute(one.at));
     line.append(way);
     return line;
   }, (line, one) => say(line.firstChild, clock(one.time, days) + " "
@@ -317,16 +299,18 @@ function drawPastList(page) {
   if (past.stretch) {
     say($("#past-stretch span"), "From " + clock(page.since, days) + " to " + clock(page.until, days));
   }
-  const counts = Object.entries(page.counts)
-    .map(([name, count]) => number(count) + " " + name.replace(/_/g, " ")).join(", ");
+  const counts = countsOf(page.counts);
   const shown = page.events.length;
   const begin = page.remembered_since === null ? " Nothing is remembered yet."
     : page.remembered_since > page.since
       ? " Remembered since " + clock(page.remembered_since, true) + "." : "";
   say($("#past-sum"), plural(page.matched, "event") + (counts ? ": " + counts : "") + "."
-    + (page.matched > shown ? " The first " + number(shown) + " are listed: choose a stretch of it." : "")
+    + (page.rare ? " Listed is what is rare" + (page.among > shown ? "" : ".") : "")
+    + (page.among > shown ? (page.rare ? ", of that " : " Listed are ") + (page.latest ? "the latest " : "the first ")
+      + number(shown) + ": choose a stretch of it." : "")
     + begin);
-  const rows = [...page.events, ...page.open_meanwhile];
+  const rows = page.latest ? [...page.open_meanwhile, ...page.events]
+    : [...page.events, ...page.open_meanwhile];
   const several = severalClusters();
   $("#past-rows").previousSibling.firstChild.children[1].hidden = !several;
   patch($("#past-rows"), rows, (row) => row.time + row.event + (row.session ?? "")

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import trio
 
-from proxy.admin.query import QueryError
+from proxy.admin.query import QueryError, none_of
 from proxy.observe.blocks import unpacked
 from proxy.observe.flight import OF_TRANSACTION
 from proxy.observe.history import FLOWS, Sample
@@ -268,7 +268,8 @@ def _of_events(parts: list[str]) -> Test:
         matches = matcher(part.removeprefix("!").strip())
         found = [name for name in EVENTS if matches(name)]
         if not found:
-            raise QueryError(f"event: {part!r} is none of {', '.join(EVENTS)}")
+            name = part.strip().removeprefix("!")
+            raise QueryError(f"event: {none_of(name, EVENTS)}")
         (unwanted if part.startswith("!") else wanted).update(found)
     if all(part.startswith("!") for part in parts):
         return lambda one: one[1] not in unwanted

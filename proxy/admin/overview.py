@@ -66,8 +66,8 @@ class Overview(Protocol):
         """Whether the proxy is on its way out."""
 
     async def rules(self) -> list[Row]:
-        """One row per rule, with its mode, its settings, and how many requests it has refused and
-        reported (would have refused in mode enforce)."""
+        """One row per rule, with its mode, its settings, how many requests it has refused and
+        reported (would have refused in mode enforce), and how many transactions it has aborted."""
 
     async def upstream(self) -> list[Row]:
         """One row per process upstream: its set, its role, whether it answers and since when, and

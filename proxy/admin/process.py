@@ -122,7 +122,10 @@ class Process:
         """The rules, of whose decisions so many were counted."""
         return [
             self._of_cluster(row)
-            | {one: decided.get((row["name"], one), 0) for one in ("refused", "reported")}
+            | {
+                one: decided.get((row["name"], one), 0)
+                for one in ("refused", "reported", "aborted")
+            }
             for row in self._state.rules()
         ]
 

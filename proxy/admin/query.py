@@ -97,7 +97,7 @@ def _id(text: str) -> str:
     return as_written(digits) + text[len(known) :]
 
 
-def _none_of(name: str, known: Iterable[str]) -> str:
+def none_of(name: str, known: Iterable[str]) -> str:
     """What is said of a name that is not among those that are known."""
     known = list(known)
     hint = meant.asked(meant.closest(name[:_LONGEST], known, _LIKE))
@@ -124,7 +124,7 @@ def _state_test(listing: Listing[T], value: str) -> Test[T]:
     names = [name.strip() for name in value.split(",")]
     for name in names:
         if name not in listing.states:
-            raise QueryError(f"state: {_none_of(name, listing.states)}")
+            raise QueryError(f"state: {none_of(name, listing.states)}")
     wanted = [listing.states[name] for name in names]
     return lambda item: any(state(item) for state in wanted)
 
@@ -175,7 +175,7 @@ def read_query(listing: Listing[T], fields: Mapping[str, str], now: float) -> Qu
     after = _read_after(fields["after"], sort) if "after" in fields else None
     query = Query(listing, tests(listing, filters, now), int(asked), sort, after)
     if query.order not in listing.orders:
-        raise QueryError(f"sort: {_none_of(query.order, listing.orders)}")
+        raise QueryError(f"sort: {none_of(query.order, listing.orders)}")
     return query
 
 

@@ -186,7 +186,7 @@ class SocketTransport:
             except BlockingIOError:
                 continue
             except (OSError, trio.ClosedResourceError) as error:
-                raise PeerGoneError(str(error)) from error
+                raise PeerGoneError(_in_words(error)) from error
 
     async def each(self, take: Callable[[bytes], None], settle: Callable[[], bool]) -> bool:
         if self._sock.fileno() < 0:
@@ -213,7 +213,7 @@ class SocketTransport:
         except BlockingIOError:
             return False
         except OSError as error:
-            self._wake(PeerGoneError(str(error)))
+            self._wake(PeerGoneError(_in_words(error)))
             return False
         try:
             if data:
@@ -264,7 +264,7 @@ class SocketTransport:
         except BlockingIOError:
             return 0
         except OSError as error:
-            raise PeerGoneError(str(error)) from error
+            raise PeerGoneError(_in_words(error)) from error
 
     async def send(self, data: bytes | memoryview) -> None:
         # No checkpoint where the kernel takes everything, which is nearly always.
@@ -286,7 +286,7 @@ class SocketTransport:
                 except BlockingIOError:
                     continue
         except (OSError, trio.ClosedResourceError) as error:
-            raise PeerGoneError(str(error)) from error
+            raise PeerGoneError(_in_words(error)) from error
         finally:
             watching.waiting -= held
 

@@ -219,6 +219,9 @@ def _sure(question: str) -> bool:
 
 
 def _killed(done: _Document, cells: int | None) -> Iterator[str]:
+    if not done["matched"] and not done["unknown"]:
+        yield "no sessions match"
+        return
     yield (
         f"{done['killed']:,} killed, {done['unreachable']:,} unreachable, {done['failed']:,} failed"
     )

@@ -19,7 +19,11 @@ _LISTINGS: Final = {
     "connections": "list client connections",
     "namespaces": "list how much databases and collections are used, the busiest first",
     "incidents": "list who used sessions as no driver does, or was refused by a rule, or would be",
+    "upstream": "list the servers behind the proxy: which of them is down, since when and why",
+    "rules": "list the rules, their modes and settings, and how often each has refused",
 }
+#: Listings that come whole and in their own order.
+_WHOLE: Final = ("incidents", "upstream", "rules")
 #: What changes something.
 ACTIONS: Final = ("kill", "abort", "interrupt", "close")
 COMMANDS: Final = ("top", *_LISTINGS, "history", *ACTIONS, "ready")
@@ -33,6 +37,8 @@ STATES: Final[Mapping[str, tuple[str, ...]]] = {
     "connections": ("operation", "idle", "requests", "monitor", "opened"),
     "namespaces": (),
     "incidents": (),
+    "upstream": (),
+    "rules": (),
 }
 
 #: Filters of the endpoint: name → (value's name, help, what they apply to or None for all).
@@ -73,6 +79,8 @@ _SHORTEST: Final = 4
 _OF_ALL: Final = {
     "namespaces": ("cluster", "text"),
     "incidents": ("cluster", "application", "driver", "text"),
+    "upstream": ("cluster", "text"),
+    "rules": ("cluster", "text"),
 }
 
 
@@ -98,7 +106,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         listing = add(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         _connect(listing)
         _filter(listing, name)
-        if name == "incidents":
+        if name in _WHOLE:
             continue
         _sort(listing)
         listing.add_argument(

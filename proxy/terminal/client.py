@@ -24,6 +24,9 @@ _PATIENCE: Final = 40.0
 _READY_PATIENCE: Final = 4.0
 _MOST: Final = 64 << 20
 
+#: What OpenSSL says where what comes is no TLS.
+_NO_TLS: Final = ("wrong version number", "packet length too long", "record layer failure")
+
 #: Rows that are asked for at a time.
 _PAGE: Final = 1_000
 
@@ -128,15 +131,13 @@ class Endpoint:
             response = connection.getresponse()
             answer = response.read(_MOST)
         except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "verify_message", None) or getattr(error, "strerror", None)
-            reason = reason or str(error) or type(error).__name__
-            raise Trouble(f"{self.address}: {reason}; does the proxy run there?") from error
+            raise Trouble(f"{self.address}: {_in_words(error)}") from error
         except ValueError as error:
             raise Trouble(f"the token cannot be sent: {error}", 2) from error
         finally:
             connection.close()
         if response.status != 200:
-            raise self._refusal(response.status, answer)
+            raise self._refusal(target, response.status, answer)
         return answer
 
     def _connect(self, patience: float) -> socket.socket:
@@ -153,13 +154,28 @@ class Endpoint:
             sock.close()
             raise
 
-    def _refusal(self, status: int, answer: bytes) -> Trouble:
+    def _refusal(self, target: str, status: int, answer: bytes) -> Trouble:
         text = answer[:2_000].decode("utf-8", "replace").partition("\n")[0]
         if status == 401:
             hint = "wrong token, the proxy has others" if self._token else "a token is needed"
             return NoTokenError(f"{hint}: --token-file FILE or {TOKEN_VARIABLE}", 2)
         if status in (400, 403):
             return Trouble(by_flag(text, {*FILTERS, *stretch.FILTERS}), 2)
+        if target == "/readyz" and status == 503:
+            # The proxy is there and says why nobody is served.
+            return Trouble(f"{self.address}: not ready{f': {text}' * (text != 'not ready')}")
         if status == 404:
             return Trouble(f"{self.address}: answers, but not as mongo-session-proxy does")
         return Trouble(f"{self.address}: {status} {text}")
+
+
+def _in_words(error: Exception) -> str:
+    """Why nothing came, without what only a programmer reads."""
+    if reason := getattr(error, "verify_message", None):
+        return f"{reason}; SSL_CERT_FILE names the authorities that are trusted"
+    if reason := getattr(error, "reason", None):
+        # Of OpenSSL.
+        spoken = str(reason).replace("_", " ").lower()
+        return "speaks no TLS: take http://" if spoken in _NO_TLS else f"TLS: {spoken}"
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{reason}; does the proxy run there?"

@@ -13,7 +13,7 @@ from proxy.terminal.filtering import has_cluster, matching
 from proxy.terminal.history import history
 from proxy.terminal.places import all_places, resolved
 from proxy.terminal.printable import screen_width, warn
-from proxy.terminal.tables import left_out, table
+from proxy.terminal.tables import listing
 from proxy.terminal.views import VIEWS
 
 if TYPE_CHECKING:
@@ -100,8 +100,9 @@ def _list(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
         _say_none(view, fields, document)
         return status
     width = screen_width()
-    print("\n".join(table(view, rows, width, sort)))
-    if missing := left_out(view, rows, width, sort):
+    lines, missing = listing(view, rows, width, sort)
+    print("\n".join(lines))
+    if missing:
         print(f"(left out: {', '.join(missing)}; a pipe has all)", file=sys.stderr)
     if document.get("next"):
         more = document["matched"] - len(rows)

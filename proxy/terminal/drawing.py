@@ -53,7 +53,8 @@ def _head(screen: Screen, cells: int, height: int, now: datetime) -> list[str]:
         return [_styled(screen.address, cells, _BOLD), *trouble]
     seen = screen.seen.summary
     ready = bool(seen["ready"])
-    state = "ready" if ready else printable(seen["reason"])
+    # Why not stands below, where there is room for it.
+    state = "ready" if ready else "not ready"
     title = f"mongo-session-proxy {printable(seen['version'])}  {screen.address}"
     rest = f"  up {span(seen['uptime_seconds'])}  {state}{'  paused' * screen.paused}  {clock}"
     color = _GREEN if ready else _RED

@@ -27,6 +27,8 @@ FILTERS: Final[Mapping[str, tuple[str, ...]]] = {
     "connections": (*_ANYWHERE, "user", "client", "state", "upstream", "conn"),
     "namespaces": ("text", "cluster", "namespace", "kind"),
     "incidents": (*_ANYWHERE, "user", "client", "session", "rule"),
+    "upstream": ("text", "cluster", "upstream", "role", "set"),
+    "rules": ("text", "cluster", "rule", "mode"),
 }
 _ALL: Final = frozenset(name for names in FILTERS.values() for name in names)
 

@@ -84,8 +84,8 @@ def row_pane(view: View, row: Row, gone: bool = False) -> Pane:
 
 
 _HELP: Final = """\
-lists     s sessions   g groups   t transactions   c cursors
-          n connections   i incidents   d databases and collections
+lists     s sessions   g groups   t transactions   c cursors   n connections
+          i incidents   d databases and collections   u upstream   l rules
 move      up, down, PgUp, PgDn, Home, End
 a row     Enter all of it   f what it leads to   Backspace back
 order     < > by another column   r turn it round

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -9,9 +10,10 @@ from urllib.parse import urlsplit
 from proxy.addresses import Address, parse_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _PORT: Final = 27080
+_ADDRESS: Final = re.compile(r"[^\s/]+:\d+")
 _SCHEMES: Final = {"http": 80, "https": 443}
 
 
@@ -86,3 +88,28 @@ def all_places(texts: list[str]) -> Iterator[Place]:
         if place not in seen:
             seen.add(place)
             yield place
+
+
+def told_apart(addresses: Sequence[str]) -> list[str]:
+    """Addresses without what all that are ``HOST:PORT`` have in common, as long as they differ: the
+    host, or the port and the end of the hosts' names. Other texts stay as they are."""
+    parts = {one: one.rpartition(":")[::2] for one in addresses if _ADDRESS.fullmatch(one)}
+    if len(parts) < 2:
+        return list(addresses)
+    hosts = {host: host for host, _ in parts.values()}
+    alike = len({port for _, port in parts.values()}) == 1
+    if len(hosts) == 1:
+        return [f":{parts[one][1]}" if one in parts else one for one in addresses]
+    labels = [host.split(".") for host in hosts]
+    if not any(host.startswith("[") or host.replace(".", "").isdigit() for host in hosts):
+        ends = 0
+        while (
+            all(len(one) > ends + 1 for one in labels) and len({o[-ends - 1] for o in labels}) == 1
+        ):
+            ends += 1
+        hosts = {host: ".".join(host.split(".")[: -ends or None]) for host in hosts}
+    short = {
+        one: hosts[host] if alike else f"{hosts[host]}:{port}"
+        for one, (host, port) in parts.items()
+    }
+    return [short.get(one, one) for one in addresses]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 from unicodedata import category, east_asian_width
 
 from proxy import texts
@@ -55,6 +56,13 @@ def fitted(text: str, cells: int, *, right: bool = False) -> str:
         taken = width(text)
     padding = " " * (cells - taken)
     return padding + text if right else text + padding
+
+
+def folded(text: str, cells: int, indent: int) -> list[str]:
+    """A printable text on as many lines as it takes, each moved in; none if it is empty."""
+    return [
+        " " * indent + line for line in wrap(text, max(20, cells - indent), break_on_hyphens=False)
+    ]
 
 
 def _cut(text: str, cells: int) -> Iterator[str]:

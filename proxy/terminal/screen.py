@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from proxy.terminal import doing, filtering
+from proxy.terminal.attention import Attention, attention
 from proxy.terminal.keys import ESCAPE
 from proxy.terminal.panes import Pane, help_pane, row_pane
 from proxy.terminal.selecting import Selection, key_of
-from proxy.terminal.views import VIEWS, Attention, Row, View, attention
+from proxy.terminal.views import VIEWS, Row, View
 
 if TYPE_CHECKING:
     from proxy.terminal.doing import Act, Preview, Text
@@ -23,6 +24,8 @@ _LISTS: Final = {
     "n": "connections",
     "i": "incidents",
     "d": "namespaces",
+    "u": "upstream",
+    "l": "rules",
 }
 _ENTER: Final = ("\r", "\n")
 _BACK: Final = ("\x7f", "\b")
@@ -105,13 +108,14 @@ class Screen:
 
     def fields(self, limit: int) -> dict[str, Any]:
         """What to ask of the endpoint."""
-        if self.view.name == "incidents":
+        if not self.view.sort:
+            # These come whole.
             return {}
         return {**self.filters, "sort": self.sort, "limit": max(limit, self.most)}
 
     def see(self, seen: Seen) -> None:
         """Take over what a look gave."""
-        if self.view.name == "incidents":
+        if not self.view.sort:
             seen.rows = filtering.matching(seen.rows, self.filters)
             seen.matched = len(seen.rows)
         self.seen, self.problem = seen, ""
@@ -249,6 +253,12 @@ class Screen:
         elif self.view.name == "namespaces":
             view = VIEWS["cursors"]
             filters["namespace"] = row["namespace"]
+        elif self.view.name == "upstream":
+            view = VIEWS["connections"]
+            filters["upstream"] = row["upstream"] or ""
+        elif self.view.name == "rules":
+            view = VIEWS["incidents"]
+            filters["rule"] = row["name"]
         elif row.get("kind") in ("refused", "reported"):
             # Of whoever was refused a session, those that are there.
             filters |= {"owner": row["user"], "application": row["application"]}

@@ -18,6 +18,8 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "connections": ("conn",),
     "namespaces": ("namespace", "kind"),
     "incidents": ("kind", "rule", "user", "application", "driver", "driver_version"),
+    "upstream": ("upstream", "listener"),
+    "rules": ("rule",),
 }
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from proxy.terminal.printable import fitted, printable, width
+from proxy.terminal.places import told_apart
+from proxy.terminal.printable import fitted, folded, printable, width
 
 if TYPE_CHECKING:
     from proxy.terminal.views import Column, Row, View
@@ -16,6 +18,8 @@ _NARROWEST: Final = 6
 #: Those of the first digits of an id, and of what says that there are more.
 _SHORT_ID: Final = 9
 _GAP: Final = "  "
+#: By how much is moved in what stands below a row.
+_BELOW: Final = 4
 
 _Shown = tuple["Column", list[str]]
 
@@ -31,37 +35,80 @@ def table(
     """A heading and one line per row, as wide as needed or at most ``cells``.
 
     Columns without anything in them are left out; the one that is sorted by has an arrow. Ids stay
-    whole, unless ``short_ids`` will do where there is no room.
+    whole, unless ``short_ids`` will do where there is no room. So does what may not be cut.
     """
-    shown, widths = _fit(_filled(view, rows, sort), cells, short_ids=short_ids)
+    shown, widths = _fit(_filled(view, rows, sort, cells), cells, short_ids=short_ids)
+    return _lines(shown, widths)
+
+
+def listing(
+    view: View, rows: Sequence[Row], cells: int | None, sort: str = ""
+) -> tuple[list[str], list[str]]:
+    """A table, and the titles of the columns that there is no room for. Where the view says so,
+    these stand below each row instead, and so does what is cut in it."""
+    filled = _filled(view, rows, sort, cells)
+    shown, widths = _fit(filled, cells, short_ids=False)
+    lines = _lines(shown, widths)
+    missing = [one for one in filled if one not in shown]
+    if not view.below or cells is None:
+        return lines, [column.title for column, _ in missing]
+    given = {column.title: taken for (column, _), taken in zip(shown, widths, strict=True)}
+    first = sorted(filled, key=lambda one: -one[0].keep)
+    whole: list[str] = lines[:1]
+    for at, line in enumerate(lines[1:], 1):
+        more = [
+            f"{column.title.lower()} {values[at]}"
+            for column, values in first
+            if values[at] not in ("", "-") and width(values[at]) > given.get(column.title, 0)
+        ]
+        whole += [line, *folded(" · ".join(more), cells, _BELOW)]
+    return whole, []
+
+
+def _lines(shown: Sequence[_Shown], widths: Sequence[int]) -> list[str]:
+    count = len(shown[0][1]) if shown else 0
     return [
         _GAP.join(
             fitted(values[line], taken, right=column.right)
             for (column, values), taken in zip(shown, widths, strict=True)
         ).rstrip()
-        for line in range(len(rows) + 1)
+        for line in range(count)
     ]
 
 
 def left_out(view: View, rows: Sequence[Row], cells: int | None, sort: str = "") -> list[str]:
     """The titles of columns that have something in them, and no room in :func:`table`."""
-    filled = _filled(view, rows, sort)
+    filled = _filled(view, rows, sort, cells)
     shown, _ = _fit(filled, cells, short_ids=False)
     return [column.title for column, values in filled if (column, values) not in shown]
 
 
-def _filled(view: View, rows: Sequence[Row], sort: str) -> list[_Shown]:
-    """The columns that have something in them: their headings, and all their cells."""
+def _filled(view: View, rows: Sequence[Row], sort: str, cells: int | None = None) -> list[_Shown]:
+    """The columns that have something in them: their headings, and all their cells. The one that
+    is sorted by matters most."""
     texts = [[printable(column.cell(row)) for row in rows] for column in view.columns]
+    if cells is not None:
+        # Addresses take room that others need more.
+        texts = [
+            told_apart(values) if column.address else values
+            for column, values in zip(view.columns, texts, strict=True)
+        ]
     return [
-        (column, [_heading(column, sort), *values])
+        (
+            replace(column, keep=max(column.keep, _ALWAYS)) if _sorts(column, sort) else column,
+            [_heading(column, sort), *values],
+        )
         for column, values in zip(view.columns, texts, strict=True)
         if any(value not in ("", "-") for value in values) or not (rows or column.rare)
     ]
 
 
+def _sorts(column: Column, sort: str) -> bool:
+    return bool(column.sort) and sort.removeprefix("-") == column.sort
+
+
 def _heading(column: Column, sort: str) -> str:
-    if column.sort and sort.removeprefix("-") == column.sort:
+    if _sorts(column, sort):
         return f"{column.title} {'↓' if sort.startswith('-') else '↑'}"
     return column.title
 
@@ -74,7 +121,7 @@ def _fit(
     if cells is None:
         return shown, wanted
     widths = [
-        taken if column.id else min(_WIDEST, taken)
+        taken if column.id or column.whole else min(_WIDEST, taken)
         for (column, _), taken in zip(shown, wanted, strict=True)
     ]
     least = [
@@ -111,6 +158,8 @@ def _least(column: Column, heading: str, taken: int, *, short_ids: bool) -> int:
     """The cells with which a column still says something."""
     if column.id:
         return min(taken, _SHORT_ID) if short_ids else taken
+    if column.whole and not short_ids:
+        return taken
     return taken if column.right else min(taken, max(column.enough, width(heading)))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from proxy.terminal.printable import counted, printable, size, span
+from proxy.terminal.printable import counted, size, span
 
 Row = Mapping[str, Any]
 
@@ -18,7 +18,9 @@ class Column:
 
     ``right`` is for numbers, which are never cut. Where the terminal is narrow texts are, down to
     ``enough`` cells, and then columns are left out: those with the lowest ``keep`` first. An ``id``
-    is cut only where its beginning will do. One that is ``rare`` is shown only where a row has it.
+    is cut only where its beginning will do, and in a listing nothing of what has to be ``whole``.
+    One that is ``rare`` is shown only where a row has it. Of an ``address`` what tells it from the
+    others is enough.
     """
 
     title: str
@@ -29,16 +31,20 @@ class Column:
     enough: int = 12
     id: bool = False
     rare: bool = False
+    whole: bool = False
+    address: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One kind of row: the endpoint's path, what is shown first, and the columns."""
+    """One kind of row: the endpoint's path, what is shown first, and the columns. What a listing
+    has no room for stands ``below`` each row, where the rows are few and all of it may matter."""
 
     name: str
     title: str
     sort: str
     columns: tuple[Column, ...]
+    below: bool = False
 
 
 def driver(row: Row) -> str:
@@ -55,7 +61,11 @@ def _number(name: str) -> Callable[[Row], object]:
 
 
 def _few(name: str) -> Callable[[Row], object]:
-    return lambda row: row.get(name) or ""
+    def text(row: Row) -> object:
+        value = row.get(name) or ""
+        return f"{value:,}" if isinstance(value, int) else value
+
+    return text
 
 
 def _span(name: str) -> Callable[[Row], object]:
@@ -122,7 +132,9 @@ def _size(name: str) -> Callable[[Row], object]:
     return lambda row: size(row.get(name) or 0)
 
 
-_PROXY: Final = Column("PROXY", lambda row: row.get("proxy", ""), keep=9, enough=21, rare=True)
+_PROXY: Final = Column(
+    "PROXY", lambda row: row.get("proxy", ""), keep=9, enough=21, rare=True, address=True
+)
 _CLUSTER: Final = Column("CLUSTER", lambda row: row.get("cluster", ""), keep=9, rare=True)
 _OWNER: Final = Column("OWNER", _text("owner"), "owner", keep=8)
 _USER: Final = Column("USER", _text("user"), "user", keep=8)
@@ -192,6 +204,28 @@ def _earlier(one: Row) -> str:
     return f"before: {times}{one.get('command') or 'connect'}: {one.get('reason', '-')}"
 
 
+def _state(row: Row) -> str:
+    up = row.get("up")
+    return "not asked yet" if up is None else "up" if up else "down"
+
+
+def _settings(row: Row) -> str:
+    """What is set of a rule: what is empty or nought does nothing."""
+    return _said(row.get("settings") or {})
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_said(one)}" for name, one in value.items() if one)
+    if isinstance(value, list | tuple):
+        return ", ".join(
+            f"[{text}]" if isinstance(one, Mapping) else text
+            for one in value
+            for text in [_said(one)]
+        )
+    return "yes" if value is True else str(value)
+
+
 def _bound(row: Row) -> str:
     bound = row.get("bound")
     return f"{bound} = {row['limit']}" if bound else ""
@@ -249,6 +283,7 @@ VIEWS: Final[Mapping[str, View]] = {
                 Column("CONN", _text("conn"), right=True, keep=3),
                 _SESSION,
             ),
+            below=True,
         ),
         View(
             "cursors",
@@ -319,57 +354,43 @@ VIEWS: Final[Mapping[str, View]] = {
                 Column("COMMAND", _text("command")),
                 Column("SESSION", _uuid, keep=2, id=True),
                 Column("BOUND", _bound),
-                Column("WHY", _why, keep=7),
+                Column("WHY", _why, keep=7, whole=True),
                 Column("FIRST", _moment("first"), right=True, keep=4),
             ),
+            below=True,
+        ),
+        View(
+            "upstream",
+            "Upstream",
+            "",
+            (
+                *_WHERE,
+                Column("UPSTREAM", _text("upstream"), keep=9),
+                Column("ROLE", _text("role"), keep=8, enough=9),
+                Column("STATE", _state, keep=9, enough=13),
+                Column("SINCE", _span("since_seconds"), right=True, keep=8),
+                Column("LISTENER", lambda row: row.get("listener") or "none", keep=7, enough=15),
+                Column("CONNECTIONS", _few("connections"), right=True),
+                Column("SET", _text("set"), keep=3, enough=5),
+                Column("WIRE VERSION", _few("wire_version"), right=True, keep=2),
+                Column("PROBLEM", _text("problem"), keep=7, rare=True, whole=True),
+            ),
+            below=True,
+        ),
+        View(
+            "rules",
+            "Rules",
+            "",
+            (
+                *_WHERE,
+                Column("RULE", _text("rule"), keep=9),
+                Column("MODE", _text("mode"), keep=9, enough=7),
+                Column("REFUSED", _number("refused"), right=True, keep=8),
+                Column("WOULD BE", _number("reported"), right=True, keep=8),
+                Column("ABORTED", _few("aborted"), right=True, keep=8),
+                Column("SETTINGS", _settings, keep=7, whole=True),
+            ),
+            below=True,
         ),
     )
 }  # fmt: skip
-
-
-class Attention(NamedTuple):
-    """What an operator should look at; and in short, without the driver."""
-
-    whole: str
-    short: str
-
-
-def attention(
-    summary: Row, groups: Sequence[Row], idlest: Sequence[Row], incidents: Sequence[Row]
-) -> list[Attention]:
-    """What an operator should look at, by owner, application and driver."""
-    found: list[tuple[Row | None, str]] = []
-    for one in summary.get("clusters", [summary]):
-        if one["sessions"] >= 0.8 * one["sessions_limit"]:
-            text = f"{one['sessions']:,} sessions: nearly as many as there may be"
-            found.append((None, f"{one['cluster']}: {text}" if "cluster" in one else text))
-    found += [
-        (group, f"{group['budget_used'] * 100:.0f} % of the session budget used")
-        for group in groups
-        if (group["budget_used"] or 0) >= 0.8
-    ]
-    found += [
-        (one, f"a transaction has been idle for {span(one['idle_seconds'])}")
-        for one in idlest
-        if one["idle_seconds"] >= 30
-    ]
-    for group in groups[:1]:
-        if group["sessions"] >= max(1_000, summary["sessions"] / 2):
-            found.append((group, f"has {group['sessions']:,} sessions; are they ended?"))
-    found += [
-        (one, f"{incident(one)}, {span(one['age_seconds'])} ago")
-        for one in incidents[:3]
-        if one["age_seconds"] < 900
-    ]
-    return [_attention(row, text) for row, text in found]
-
-
-def _attention(row: Row | None, text: str) -> Attention:
-    if row is None:
-        return Attention(printable(text), printable(text))
-    # An incident has an owner, too: of the session that somebody used.
-    whose = row["user"] if "user" in row else row["owner"]
-    cluster = [row["cluster"]] if "cluster" in row else []
-    names = [*cluster, whose or "nobody", row["application"] or "no application name"]
-    lines = (f"{' · '.join(some)}: {text}" for some in ([*names, driver(row)], names))
-    return Attention(*map(printable, lines))

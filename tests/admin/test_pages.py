@@ -297,10 +297,11 @@ async def test_upstream_is_shown() -> None:
 async def test_rules_are_shown_with_their_settings_and_what_they_have_decided() -> None:
     telemetry = Telemetry("1", ("ownership",))
     process = Process(FakeState(), telemetry, executes=False)
-    for decision in ("refused", "reported", "reported"):
+    for decision in ("refused", "reported", "reported", "aborted"):
         telemetry.ruled("ownership", decision)
     [row] = await process.rules()
     assert (row["rule"], row["refused"], row["reported"]) == ("ownership", 1, 2)
+    assert row["aborted"] == 1
 
 
 async def test_a_bug_is_logged_and_told_to_nobody() -> None:

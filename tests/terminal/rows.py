@@ -78,6 +78,34 @@ def group(**more: Any) -> dict[str, Any]:
     )
 
 
+def upstream(**more: Any) -> dict[str, Any]:
+    return {
+        "upstream": "db1:27017",
+        "name": "db1:27017",
+        "role": "primary",
+        "set": "rs0",
+        "up": True,
+        "since_seconds": 75.0,
+        "problem": "",
+        "wire_version": 21,
+        "listener": "127.0.0.1:27018",
+        "connections": 3,
+    } | more
+
+
+def rule(**more: Any) -> dict[str, Any]:
+    return {
+        "rule": "session_budget",
+        "name": "session_budget",
+        "mode": "enforce",
+        "settings": {"per_user": 20, "reserved": 0, "operators": ["killAnySession"]},
+        "about": "Refuses new sessions over budget.",
+        "refused": 4_050,
+        "reported": 0,
+        "aborted": 0,
+    } | more
+
+
 def pages(**more: Any) -> dict[str, dict[str, Any]]:
     """Every page with a row or two."""
     return {
@@ -88,6 +116,8 @@ def pages(**more: Any) -> dict[str, dict[str, Any]]:
         "connections": {"connections": [], "matched": 0, "total": 0, "next": None},
         "namespaces": {"namespaces": [], "matched": 0, "total": 0, "next": None},
         "incidents": {"incidents": []},
+        "upstream": {"upstream": [upstream()]},
+        "rules": {"rules": [rule()]},
         "sessions": {
             "sessions": [session(), session(owner="bob@admin")],
             "matched": 2,

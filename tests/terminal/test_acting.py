@@ -154,7 +154,7 @@ def test_sessions_that_were_shown_are_killed_whoever_else_s_id_begins_so_by_now(
     monkeypatch.setattr(sys, "stdin", Typing("y\n"))
     seen = {"matched": 1, "unknown": [], "operations": 0, "cursors": 0, "transactions": 0}
     shown = seen | {"reachable": 1, "sessions": [session()]}
-    done = {"killed": 1, "unreachable": 0, "failed": 0, "unknown": [], "errors": {}}
+    done = {"matched": 1, "killed": 1, "unreachable": 0, "failed": 0, "unknown": [], "errors": {}}
     done |= {"unreachable_sessions": [], "failed_sessions": []}
     with standing_in({"kill": [shown, done]}) as there:
         assert run(there, "kill", ID[:8]) == 0

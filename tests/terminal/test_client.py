@@ -107,8 +107,9 @@ def test_files_without_a_token(tmp_path: Path, content: bytes) -> None:
     ("answer", "status", "said"),
     [
         ((200, "ok"), 0, "ready\n"),
-        ((503, "draining"), 1, "503 draining"),
-        ((503, "db1:27017: Connection refused"), 1, "503 db1:27017: Connection refused"),
+        ((503, "draining"), 1, "not ready: draining"),
+        ((503, "db1:27017: Connection refused"), 1, "not ready: db1:27017: Connection refused"),
+        ((503, "not ready"), 1, ": not ready\n"),
         ((404, "nothing here"), 1, "answers, but not as mongo-session-proxy does"),
     ],
 )
@@ -120,3 +121,10 @@ def test_a_health_check(
         assert there.targets() == ["/readyz"]
     captured = capsys.readouterr()
     assert said in captured.out + captured.err
+
+
+def test_https_where_the_proxy_speaks_http(capsys: pytest.CaptureFixture[str]) -> None:
+    with standing_in({"readyz": (200, "ok")}) as there:
+        assert cli.main(["ready", "--admin", f"https://{there.address}"]) == 1
+    said = f"mongo-session-proxy: https://{there.address}: speaks no TLS: take http://\n"
+    assert capsys.readouterr().err == said

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.terminal.places import Place, all_places, place_of, resolved
+from proxy.terminal.places import Place, all_places, place_of, resolved, told_apart
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,21 @@ def test_a_name_is_that_of_one_machine_or_of_several(
     assert {one.named for one in found} == {"proxies:27080"}
     if ips[0]:
         assert str(found[0]) in ("10.0.0.1:27080", "[fd00::1]:27080")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["127.0.0.1:27080", "127.0.0.1:27090"], [":27080", ":27090"]),
+        (["10.0.0.5:27080", "10.0.0.6:27080"], ["10.0.0.5", "10.0.0.6"]),
+        (["[::1]:27080", "[::2]:27080"], ["[::1]", "[::2]"]),
+        (["p1.eu.example.net:1", "p2.us.example.net:1"], ["p1.eu", "p2.us"]),
+        (["p1.example.net:1", "p2.example.net:2"], ["p1:1", "p2:2"]),
+        (["a.b:1", "b:1"], ["a.b", "b"]),
+        (["p1:1", "2 proxies", "p2:1"], ["p1", "2 proxies", "p2"]),
+        (["p1:1", "p1:1", ""], ["p1:1", "p1:1", ""]),
+        (["https://p1/x:1", "p1:1"], ["https://p1/x:1", "p1:1"]),
+    ],
+)
+def test_addresses_are_told_apart_by_what_differs(given: list[str], said: list[str]) -> None:
+    assert told_apart(given) == said

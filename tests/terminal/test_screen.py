@@ -11,7 +11,7 @@ from proxy.terminal.drawing import summary as summed_up
 from proxy.terminal.printable import width
 from proxy.terminal.screen import Screen, Seen, Todo, look
 from proxy.terminal.views import VIEWS
-from tests.terminal.rows import HOSTILE, group, pages, session, summary, who
+from tests.terminal.rows import HOSTILE, group, pages, rule, session, summary, upstream, who
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 ESCAPE = "\x1b["
@@ -326,7 +326,7 @@ def test_help_fits_and_says_all_keys(name: str, cells: int, height: int) -> None
     lines = drawn(one, cells, height)
     assert not any("…" in line for line in lines)
     text = " ".join(lines)
-    for word in ("K kill", "A abort", "I interrupt", "C close", "q quit", "application="):
+    for word in ("K kill", "A abort", "I interrupt", "C close", "u upstream", "q quit", "cluster="):
         assert word in text
     keys(one, "q")
     assert (one.pane, one.ended) == (None, False)
@@ -337,6 +337,8 @@ def test_help_fits_and_says_all_keys(name: str, cells: int, height: int) -> None
     [
         ("groups", group(), "sessions",
          {"owner": "alice@admin", "application": "shop", "driver": "PyMongo|c"}),
+        ("upstream", upstream(), "connections", {"upstream": "db1:27017"}),
+        ("rules", rule(), "incidents", {"rule": "session_budget"}),
         ("sessions", session(cluster="east"), "transactions",
          {"cluster": "east", "session": session()["session"]}),
         ("cursors", who(session=ID, age_seconds=1.0, idle_seconds=1.0), "sessions",

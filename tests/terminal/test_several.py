@@ -173,7 +173,7 @@ def test_where_it_is_may_be_in_the_environment(
         assert cli.main(["ready"]) == 0
         monkeypatch.setenv("MONGO_SESSION_PROXY_ADMIN", f"{one.address},{two.address}")
         assert cli.main(["ready"]) == 1
-        assert f"{two.address}: 503 no" in capsys.readouterr().err
+        assert f"{two.address}: not ready: no" in capsys.readouterr().err
         assert cli.main(["ready", "--admin", f"http://{one.address}/"]) == 0
         monkeypatch.setenv("MONGO_SESSION_PROXY_ADMIN", "ftp://x")
         assert cli.main(["ready"]) == 2

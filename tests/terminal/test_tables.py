@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from proxy.terminal.printable import width
-from proxy.terminal.tables import left_out, table
+from proxy.terminal.tables import left_out, listing, table
 from proxy.terminal.views import VIEWS
-from tests.terminal.rows import group, session, who
+from tests.terminal.rows import group, rule, session, upstream, who
 
 SESSIONS = VIEWS["sessions"]
 ID = "11111111-2222-4333-8444-555555555555"
@@ -91,3 +91,62 @@ def test_nothing_is_cut_where_nobody_looks() -> None:
     row = session(application="a" * 128)
     assert "a" * 128 in table(SESSIONS, [row])[1]
     assert "a" * 128 not in table(SESSIONS, [row], 140)[1]
+
+
+REFUSED = who(kind="refused", rule="session_budget", user="carol@admin", count=5_022, conn=103,
+              age_seconds=0.1, first="2026-11-28T22:58:29Z", bound="per_user", limit="20",
+              reason="user carol@admin has 20 of 20 sessions and asks for another one",
+              command="update", session=ID, application="guarded-import-of-orders")  # fmt: skip
+
+
+@pytest.mark.parametrize("cells", [60, 80, 100, 132])
+def test_of_an_incident_all_is_said_however_narrow_it_is(cells: int) -> None:
+    lines, missing = listing(VIEWS["incidents"], [REFUSED], cells)
+    assert max(map(width, lines)) <= cells
+    assert missing == []
+    text = " ".join(" ".join(lines[1:]).split())
+    for one in (REFUSED["reason"], "per_user = 20", "2026-11-28", "103", "update", ID, "5,022",
+                REFUSED["application"], "refused by session_budget"):  # fmt: skip
+        assert one in text, one
+
+
+def test_below_a_row_stands_only_what_it_has_and_is_not_seen_in_it() -> None:
+    plain = REFUSED | {"bound": None, "application": "shop", "session": None}
+    lines, _ = listing(VIEWS["incidents"], [plain], 80)
+    assert not any("bound" in line or "application" in line for line in lines[2:])
+    assert lines[2].startswith("    why user carol@admin has 20 of 20")
+    whole, _ = listing(VIEWS["incidents"], [plain], None)
+    assert len(whole) == 2
+
+
+def test_what_a_rule_is_set_to_is_said_in_plain_words() -> None:
+    bounds = [{"users": [], "applications": ["etl-*", "sync"], "per_user": 40, "exempt": False}]
+    row = rule(settings={"per_user": 20, "reserved": 0, "refuse_early": True, "bounds": bounds})
+    assert (
+        "per_user 20, refuse_early yes, bounds [applications etl-*, sync, per_user 40]"
+        in (table(VIEWS["rules"], [row])[1])
+    )
+    assert "4,050" in table(VIEWS["rules"], [row], 80)[1]
+
+
+def test_who_is_down_upstream_and_why() -> None:
+    down = upstream(up=False, role="", problem="Connection refused", listener=None)
+    lines, _ = listing(VIEWS["upstream"], [upstream(), down, upstream(up=None)], 80)
+    assert lines[1].split()[:6] == ["db1:27017", "primary", "up", "1", "m", "15"]
+    said = "\n".join(lines)
+    for text in (" down ", " none", "Connection refused", "not asked yet"):
+        assert text in said
+
+
+def test_the_column_that_is_sorted_by_is_there() -> None:
+    row = group(cursors=7, owner="alice-of-accounting@admin", application="shop-frontend-eu-west")
+    row |= {"budget_used": 0.5, "bound": "per_user", "limit": 20, "used": 10, "transactions": 3}
+    assert "CURSORS" not in table(VIEWS["groups"], [row], 80, "-sessions")[0]
+    assert "CURSORS ↓" in table(VIEWS["groups"], [row], 80, "-cursors")[0]
+
+
+def test_of_several_proxies_what_tells_them_apart_is_enough() -> None:
+    rows = [session(proxy=f"proxy{number}.example.net:27080") for number in (1, 2)]
+    lines = table(SESSIONS, rows, 80)
+    assert [line.split()[0] for line in lines] == ["PROXY", "proxy1", "proxy2"]
+    assert "proxy1.example.net:27080" in table(SESSIONS, rows)[1]

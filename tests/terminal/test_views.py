@@ -5,8 +5,8 @@ import time
 import pytest
 
 from proxy.terminal.tables import table
-from proxy.terminal.views import VIEWS, attention, incident
-from tests.terminal.rows import HOSTILE, group, session, summary, who
+from proxy.terminal.views import VIEWS, incident
+from tests.terminal.rows import HOSTILE, group, session
 
 SESSIONS = VIEWS["sessions"]
 
@@ -71,34 +71,6 @@ def test_names_cannot_drive_a_terminal() -> None:
         row |= {"command": HOSTILE, "seconds": 1.0, "user": HOSTILE, "operations": []}
         for line in table(view, [row]):
             assert line.isprintable(), name
-    lines = attention(summary(), [group(owner=HOSTILE, budget_used=1.0)], [], [])
-    assert lines
-    assert all(text.isprintable() for line in lines for text in line)
-
-
-def test_nothing_needs_attention_where_all_is_well() -> None:
-    assert attention(summary(), [group(budget_used=0.79)], [], []) == []
-
-
-def test_what_needs_attention_is_named_by_user_application_and_driver() -> None:
-    idle = who(idle_seconds=31.0)
-    stale = who(kind="shared", rule=None, age_seconds=901.0)
-    theft = who(user="mallory@admin", kind="foreign_uid", rule=None, age_seconds=5.0)
-    lines = attention(
-        summary(sessions=900_000),
-        [group(sessions=500_000, owner="bob@admin"), group(budget_used=0.8)],
-        [idle],
-        [theft, stale],
-    )
-    assert lines[1].short == "alice@admin · shop: 80 % of the session budget used"
-    assert [line.whole for line in lines] == [
-        "900,000 sessions: nearly as many as there may be",
-        "alice@admin · shop · PyMongo|c 4.20.0: 80 % of the session budget used",
-        "alice@admin · shop · PyMongo|c 4.20.0: a transaction has been idle for 31.0 s",
-        "bob@admin · shop · PyMongo|c 4.20.0: has 500,000 sessions; are they ended?",
-        "mallory@admin · shop · PyMongo|c 4.20.0: tried a session of alice@admin (foreign uid), "
-        "5.0 s ago",
-    ]
 
 
 def test_incidents_in_words() -> None:

@@ -13,7 +13,7 @@ from proxy.conversation.sharing import Sessions
 from proxy.embedded.connection import Step
 from proxy.embedded.node import Node
 from proxy.settings.rules import RuleTables, make_rules
-from proxy.upstream.facts import PROBE, SECOND_PROBE, Upstreams
+from proxy.upstream.facts import PROBE, SECOND_PROBE, Upstreams, process_of
 from proxy.wire.replies import command_frame
 from tests.embedded.support import NOW, Client
 from tests.talk import Watching
@@ -35,8 +35,10 @@ class Proxy:
     def look(self) -> None:
         """Find out about upstream as the watcher does."""
         asking = Client(self.server)
-        self.upstreams.hello(UPSTREAM, asking.run("isMaster"))
-        self.upstreams.probed(UPSTREAM, asking.ask(dict(PROBE)), asking.ask(dict(SECOND_PROBE)))
+        hello = asking.run("isMaster")
+        self.upstreams.hello(UPSTREAM, hello)
+        answers = asking.ask(dict(PROBE)), asking.ask(dict(SECOND_PROBE))
+        self.upstreams.probed(UPSTREAM, *answers, process_of(hello))
 
     def connect(self, now: float = NOW) -> ProxiedClient:
         client = ProxiedClient(self, len(self.clients) + 1, now)

@@ -99,6 +99,9 @@ class Watching:
     def unknown_member(self) -> None:
         self.seen.append(("unknown member",))
 
+    def another_process(self) -> None:
+        self.seen.append(("another process",))
+
     def interrupt(self, operation: InFlight) -> None:
         self.seen.append(("interrupt", operation))
 

@@ -169,8 +169,7 @@ class _Command:
         if not plan.whole and invalid(request) is not None:
             return False
         self._note_version(facts)
-        if desk.weighs:
-            in_one_go(desk.weighing(plan))
+        in_one_go(desk.weighing(plan))
         refusal = desk.refusal(request, info, now, plan)
         if refusal is not None:
             self._ask(partial(self._refuse_after, refusal), now)
@@ -284,7 +283,7 @@ class _Command:
 
     def _carrying_out(self, plan: Plan, now: float) -> Iterator[None]:
         desk, observer = self._conversation.desk, self._conversation.observer
-        if desk.native or not plan.kills:
+        if desk.upstream_facts.native or not plan.kills:
             self._effect(plan, None, now)
             return
         emulated = yield from emulating(plan, desk.store, desk.upstream)

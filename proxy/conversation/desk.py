@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from proxy.conversation.facts import Newcomer
 from proxy.conversation.hello import BEGINNING
 from proxy.conversation.judging import recorded, somebody_elses
 from proxy.conversation.lookout import Lookout
@@ -102,11 +103,6 @@ class Desk:
         return self._find_facts()
 
     @property
-    def native(self) -> bool:
-        """Whether upstream knows the session commands."""
-        return self._find_facts().native
-
-    @property
     def caller(self) -> Caller:
         """Who calls, as far as sessions are concerned."""
         facts = self._find_facts()
@@ -130,6 +126,13 @@ class Desk:
     def keep(self, said: Said | None) -> None:
         """Upstream has said it in these words."""
         self._said = None if said is None else self._sessions.sayings.one(said)
+
+    def meets(self, process: bytes) -> bool:
+        """Upstream said which process it is; whether another one was asked what it is."""
+        newcomer = Newcomer(self._find_facts, process)
+        if not newcomer.is_known:
+            self._find_facts = newcomer.now
+        return not newcomer.is_known
 
     def introduced(self, metadata: ClientMetadata) -> None:
         """The client said what it is, in its first hello."""
@@ -346,14 +349,9 @@ class Desk:
             learnt,
         )
 
-    @property
-    def weighs(self) -> bool:
-        """Whether the rules ask of a plan what :meth:`weighing` looks up."""
-        return self._sessions.rules.weigh_plans and not self._caller.is_server
-
     def weighing(self, plan: Plan) -> Steps[None]:
         """Look up in steps what the rules will ask of a plan."""
-        if self.weighs:
+        if self._sessions.rules.weigh_plans and not self._caller.is_server:
             yield from plan.weighing(self.store)
 
     def passing_on(self, request: Request, ok: bool, now: float, asked: float) -> Steps[None]:

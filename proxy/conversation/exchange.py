@@ -92,6 +92,9 @@ class Observer(Protocol):
     def unknown_member(self) -> None:
         """A hello named a replica-set member that no listener stands for."""
 
+    def another_process(self) -> None:
+        """Upstream is another process than the one of which something is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Presentation:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 #: logicalSessionTimeoutMinutes of every server by default.
@@ -21,7 +22,8 @@ class UpstreamFacts:
     authorization and has it on now. ``wire_version`` is hello's maxWireVersion.
     ``needs_api_version`` says that commands without ``apiVersion`` are refused.
     ``transaction_lifetime`` is after how many seconds it ends a transaction that is open; None
-    too where it may be for ever.
+    too where it may be for ever. ``process`` is the ``topologyVersion.processId`` of the one that
+    was asked whether it demands logins; b"" where it has none (before 4.4).
     """
 
     authorization: bool | None = None
@@ -32,3 +34,31 @@ class UpstreamFacts:
     wire_version: int | None = None
     needs_api_version: bool = False
     transaction_lifetime: float | None = None
+    process: bytes = b""
+
+
+class Newcomer:
+    """What is known of the process with the id ``process``, which stands where ``find`` tells of
+    another one: whether it demands logins is open until it was asked itself, where that one did
+    not."""
+
+    __slots__ = ("_before", "_find", "_process", "_seen")
+
+    def __init__(self, find: Callable[[], UpstreamFacts], process: bytes) -> None:
+        self._find = find
+        self._process = process
+        self._before = self._seen = find()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is the one that was asked, as far as one knows."""
+        return self._find().process in (b"", self._process)
+
+    def now(self) -> UpstreamFacts:
+        """The same object until something changes."""
+        facts = self._find()
+        if facts.process == self._process or facts.authorization is not False:
+            return facts
+        if facts is not self._before or self._seen is facts:
+            self._before, self._seen = facts, replace(facts, authorization=None)
+        return self._seen

@@ -20,6 +20,7 @@ from proxy.conversation.hello import (
     is_authentication,
     names_in_reply,
     names_x509,
+    process_id,
 )
 from proxy.conversation.logins import claimed
 from proxy.conversation.question import ask_identity
@@ -111,6 +112,10 @@ def _shown(conversation: Conversation, reply: Reply) -> bytes | None:
     if not presentation.known() and reply.ok():
         conversation.close = "upstream not known yet"
         return None
+    process = process_id(reply) if conversation.hellos == 1 else b""
+    if process and conversation.desk.meets(process):
+        # Started anew since it was asked, it may demand logins that it did not.
+        conversation.observer.another_process()
     addresses = presentation.addresses()
     if addresses is not None and any(n not in addresses for n in names_in_reply(reply)):
         conversation.observer.unknown_member()

@@ -17,6 +17,7 @@ from proxy.wire.fields import (
     ARRAY,
     DOCUMENT,
     MAX_ELEMENTS,
+    OBJECT_ID,
     STRING,
     Element,
     Fields,
@@ -175,6 +176,20 @@ def _string(value: str) -> bytes:
 
 
 # ---------------------------------------------------------------------- replies
+
+
+def process_id(reply: Reply) -> bytes:
+    """The id that a process has from its start to its end; b"" where the reply says none."""
+    version = reply.fields.get(b"topologyVersion")
+    if version is None or version.type != DOCUMENT:
+        return b""
+    try:
+        found = walk(reply.message, version.value, version.end).get(b"processId")
+    except WireError:
+        return b""
+    if found is None or found.type != OBJECT_ID:
+        return b""
+    return reply.message[found.value : found.end]
 
 
 def edited_reply(reply: Reply, addresses: Mapping[str, str] | None, own: str) -> bytes | None:

@@ -124,7 +124,7 @@ class Asking:
             return False
         desk = self._conversation.desk
         # Where upstream cannot kill sessions itself, that comes to killing cursors and the like.
-        enough = ("killAnySession", "impersonate") if desk.native else ("anyAction",)
+        enough = ("killAnySession", "impersonate") if desk.upstream_facts.native else ("anyAction",)
         return any(map(desk.caller.may, enough))
 
     def could_ask(self, upstream: str, uid: bytes) -> bool:

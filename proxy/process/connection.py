@@ -395,3 +395,6 @@ class Connection(Asking):
 
     def unknown_member(self) -> None:
         self._shared.unknown_member()
+
+    def another_process(self) -> None:
+        self._shared.lost()

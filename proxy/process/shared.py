@@ -56,7 +56,8 @@ class Shared:
     traces: Traces | None = None
     #: A hello named a member without a listener.
     unknown_member: Callable[[], None] = lambda: None
-    #: Upstream has ended a client's connection, or did not take it: it may be another process now.
+    #: Upstream has ended a client's connection, or did not take it, or says itself that it is
+    #: another process than the one that was asked what it is.
     lost: Callable[[], None] = lambda: None
     #: Who may send PROXY headers; None where there are none.
     senders: Senders | None = field(init=False)

@@ -24,6 +24,7 @@ class Quiet:
 
     replied = replied_again = ask_as = _no
     request = failed = violation = _nothing
-    identified = interrupt = later = foreign = slow = traced = unknown_member = _nothing
+    identified = interrupt = later = foreign = slow = traced = _nothing
+    unknown_member = another_process = _nothing
     malformed = incident = surprised = ruled = control = login_failed = look = _nothing
     killed = late = gave_up = crowded = trespassed = _nothing

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from bson import ObjectId
+
 from proxy.conversation.facts import DEFAULT_LIFETIME, DEFAULT_TIMEOUT_MINUTES, UpstreamFacts
 
 if TYPE_CHECKING:
@@ -37,6 +39,13 @@ MOST_KNOWN: Final = 1_000
 
 _UNAUTHORIZED: Final = 13
 _COMMAND_NOT_FOUND: Final = 59
+
+
+def process_of(hello: Mapping[str, Any]) -> bytes:
+    """The id of the process that has answered so to hello; b"" where it says none."""
+    version = hello.get("topologyVersion")
+    process = version.get("processId") if isinstance(version, Mapping) else None
+    return process.binary if isinstance(process, ObjectId) else b""
 
 
 class Upstream:
@@ -123,19 +132,23 @@ class Upstreams:
         )
 
     def probed(
-        self, address: Address, reply: Mapping[str, Any], second: Mapping[str, Any] | None = None
+        self,
+        address: Address,
+        reply: Mapping[str, Any],
+        second: Mapping[str, Any] | None = None,
+        process: bytes = b"",
     ) -> None:
         """Take in the reply documents to :data:`PROBE` and :data:`SECOND_PROBE` (None where that
-        was not asked), sent by nobody authenticated."""
+        was not asked), sent by nobody authenticated; ``process`` is the id of who has answered."""
         code = reply.get("code")
         if reply.get("ok") == 1:
             # An error for any other reason leaves it open.
             refused = second is not None and second.get("code") == _UNAUTHORIZED
-            self._learn(address, authorization=refused, native=True)
+            self._learn(address, authorization=refused, native=True, process=process)
         elif code == _UNAUTHORIZED:
-            self._learn(address, authorization=True, native=True)
+            self._learn(address, authorization=True, native=True, process=process)
         elif code == _COMMAND_NOT_FOUND:
-            self._learn(address, authorization=None, native=False)
+            self._learn(address, authorization=None, native=False, process=process)
 
     def told_lifetime(self, address: Address, reply: Mapping[str, Any]) -> None:
         """Take in the reply document to :data:`LIFETIME`, after :meth:`hello`."""
@@ -154,7 +167,7 @@ class Upstreams:
 
     def _settled(self, facts: UpstreamFacts) -> UpstreamFacts:
         if self._authorization is not None:
-            facts = replace(facts, authorization=self._authorization)
+            facts = replace(facts, authorization=self._authorization, process=b"")
         if self._native is not None:
             facts = replace(facts, native=self._native)
         if self._lifetime is not None:

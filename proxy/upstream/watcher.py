@@ -18,6 +18,7 @@ from proxy import logs
 from proxy.conversation.overload import RATE_LIMITED
 from proxy.errors import WireError
 from proxy.net.gone import PeerGoneError
+from proxy.upstream.facts import process_of
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -212,7 +213,8 @@ class Watcher:
                     versioned = link.needs_api_version
                     self._upstreams.hello(link.address, hello, needs_api_version=versioned)
                     if not link.probed:
-                        self._upstreams.probed(link.address, *await link.probe())
+                        answers = *await link.probe(), process_of(hello)
+                        self._upstreams.probed(link.address, *answers)
                         self._upstreams.told_lifetime(link.address, await link.lifetime())
         except trio.TooSlowError:
             problem = "no answer in time"

@@ -21,6 +21,7 @@ DOCUMENT: Final = 0x03
 ARRAY: Final = 0x04
 BINARY: Final = 0x05
 UNDEFINED: Final = 0x06
+OBJECT_ID: Final = 0x07
 BOOL: Final = 0x08
 NULL: Final = 0x0A
 INT32_TYPE: Final = 0x10

@@ -74,7 +74,7 @@ def test_the_caller_follows_what_is_known_of_upstream():
     assert desk.caller is before
     known[0] = UpstreamFacts(authorization=False, native=False)
     assert desk.caller.digest == NO_OWNER
-    assert not desk.native
+    assert not desk.upstream_facts.native
 
 
 def test_origin_is_what_the_client_says_of_itself():

@@ -46,6 +46,44 @@ def test_a_login_does_not_end_the_session_of_before() -> None:
     assert driver.ask({"find": "things", "lsid": LSID, "$db": "app"})["ok"] == 1.0
 
 
+def test_who_logs_in_before_a_restart_is_noticed_keeps_the_session() -> None:
+    proxy = Proxy(node(authorization=False, users=USERS, version="4.4"))
+    proxy.server = node(authorization=True, users=USERS, version="4.4")
+    driver = proxy.connect()
+    driver.ask({"hello": 1, "$db": "admin"})
+    assert proxy.recorder.only("another process") == [()]
+    assert driver.log_in("alice", "app")["done"]
+    for _ in range(2):
+        found = driver.ask({"find": "things", "lsid": LSID, "$db": "app"})
+        assert found["ok"] == 1.0, found
+        assert [one.owner.name for one in proxy.sessions.store.with_id(b"s" * 16)] == ["alice@app"]
+        proxy.look()
+    assert driver.conversation.desk.upstream_facts.ran_open
+
+
+def test_a_restart_that_changes_nothing_is_found_out_too() -> None:
+    proxy = Proxy(node(authorization=False, users=USERS, version="4.4"))
+    proxy.server = node(authorization=False, users=USERS, version="4.4")
+    driver = proxy.connect()
+    for _ in range(2):
+        driver.ask({"hello": 1, "$db": "admin"})
+    assert proxy.recorder.only("another process") == [()]
+    assert driver.conversation.desk.upstream_facts.authorization is None
+    proxy.look()
+    assert driver.conversation.desk.upstream_facts.authorization is False
+    assert proxy.connect().ask({"hello": 1, "$db": "admin"})["ok"] == 1.0
+    assert proxy.recorder.only("another process") == [()]
+
+
+@pytest.mark.parametrize("version", ["4.2", "4.4"])
+def test_who_demanded_logins_still_does_after_a_restart(version: str) -> None:
+    proxy = Proxy(node(authorization=True, users=USERS, version=version))
+    proxy.server = node(authorization=True, users=USERS, version=version)
+    driver = proxy.connect()
+    driver.ask({"isMaster": 1, "$db": "admin"})
+    assert driver.conversation.desk.upstream_facts.authorization is True
+
+
 def test_sessions_from_before_authorization_was_turned_on_end_all_the_same() -> None:
     proxy = Proxy(node(authorization=False, users=USERS))
     anybody = proxy.connect()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from bson import ObjectId
 
 from proxy.addresses import Address
-from proxy.conversation.facts import UpstreamFacts
-from proxy.upstream.facts import MOST_KNOWN, PROBE, SECOND_PROBE, Upstreams
+from proxy.conversation.facts import Newcomer, UpstreamFacts
+from proxy.conversation.hello import process_id
+from proxy.upstream.facts import MOST_KNOWN, PROBE, SECOND_PROBE, Upstreams, process_of
+from proxy.wire.opcodes import OP_MSG
+from proxy.wire.replies import plain_reply, read_reply
 
 ONE, TWO = Address("one", 1), Address("two", 2)
 
@@ -155,3 +159,24 @@ def test_no_more_processes_are_remembered_than_a_thousand():
         known.probed(Address("many", port), {"ok": 1})
     assert len(known._by_address) == MOST_KNOWN
     assert known.of(Address("many", 2_999)).authorization is False
+
+
+@pytest.mark.parametrize(
+    ("version", "process"),
+    [
+        ({"processId": ObjectId(b"p" * 12), "counter": 1}, b"p" * 12),
+        ({"processId": "p"}, b""),
+        ("p", b""),
+        (None, b""),
+    ],
+)
+def test_a_process_says_which_one_it_is(version, process):
+    hello = {"ok": 1.0, "topologyVersion": version}
+    assert process_of(hello) == process
+    assert process_id(read_reply(plain_reply(OP_MSG, 1, 1, hello))) == process
+
+
+def test_who_is_told_what_upstream_demands_doubts_none_of_it():
+    upstreams = Upstreams(authorization=False)
+    upstreams.probed(ONE, {"ok": 1.0}, process=b"p")
+    assert Newcomer(lambda: upstreams.of(ONE), b"q").is_known

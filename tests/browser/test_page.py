@@ -104,6 +104,38 @@ def test_all_that_needs_attention_can_be_seen(page: Window) -> None:
     assert "Problem 8" not in page.text("#attention")
 
 
+def test_a_transaction_says_what_it_waits_for(page: Window) -> None:
+    page.run("show('transactions', {})")
+    assert "its client" in rows(page, ">= 1")
+    busy = {"operations": [{"command": "insert", "seconds": 4}]}
+    cell = "VIEWS.transactions.columns.find((one) => one.title === 'Waits for').cell(arguments[0])"
+    assert page.run(f"return {cell}", busy) == "upstream: insert 4.0 s"
+
+
+def test_a_rule_leads_to_its_incidents_and_says_its_bounds_in_words(page: Window) -> None:
+    bound = {"users": [], "applications": ["etl-*"], "per_user": 0, "remembered": None}
+    given = {"per_user": 40, "operators": ["root@admin"], "name": "", "bounds": [bound]}
+    said = page.run("return settings(arguments[0])", {**given, "bounds": [bound]})
+    assert said == (
+        'per_user = 40, operators = root@admin, name = "";'
+        " bounds[0] for applications etl-*: per_user = 0"
+    )
+    # One's own rule may have other bounds.
+    assert page.run("return settings(arguments[0])", {"bounds": [1]}) == "bounds = [1]"
+    own = {"rule": "some.where:ReadOnly", "name": "read_only"}
+    [[_, incidents], [_, history]] = page.run("return VIEWS.rules.links(arguments[0])", own)
+    assert incidents == "#incidents?text=read_only"
+    assert history == "#history?text=read_only&since=1d"
+
+
+def test_somebody_leads_to_what_they_did(page: Window) -> None:
+    row = {"owner": "eve@app", "application": "shop"}
+    ways = dict(page.run("return theirs(arguments[0])", row))
+    assert ways["Their incidents"] == "#incidents?text=eve@app"
+    assert ways["Their history"] == "#history?user=eve@app&application=shop"
+    assert "Their history" not in dict(page.run("return theirs({owner: '', application: ''})"))
+
+
 def test_hostile_names_are_text(page: Window) -> None:
     assert "<img src=x onerror=alert(1)>" in rows(page, "> 1")
     assert page.run("return document.querySelectorAll('main img, main script').length") == 0

@@ -53,10 +53,19 @@ function share(used) {
 }
 
 /* Where a row leads: words, and what is looked at there. */
-const theirs = (row) => [
-  ["Sessions of this owner", link("sessions", {...ofCluster(row), owner: row.owner ?? row.user ?? ""})],
-  ["Their connections", link("connections", {...ofCluster(row), user: row.owner ?? row.user ?? ""})],
-];
+function theirs(row) {
+  const user = row.owner ?? row.user ?? "";
+  const said = {...(user ? {user} : {}), ...(row.application ? {application: row.application} : {})};
+  const text = user || row.application;
+  return [
+    ["Sessions of this owner", link("sessions", {...ofCluster(row), owner: user})],
+    ["Their connections", link("connections", {...ofCluster(row), user})],
+    ...(text ? [["Their incidents", link("incidents", {...ofCluster(row), text})],
+      ["Their history", link("history", {...ofCluster(row), ...said})]] : []),
+  ];
+}
+const itsHistory = (row) => [
+  "Its history", link("history", {...ofCluster(row), session: row.session})];
 const theSession = (row) => [
   "The session", link("sessions", {...ofCluster(row), session: row.session})];
 const theConnection = (row) => row.conn === undefined || row.conn === null ? []
@@ -101,6 +110,7 @@ const VIEWS = {
       ["Upstream", [...new Set(r.operations.map((one) => one.upstream))].join(", ")]],
     links: (r) => [["Its transactions", link("transactions", {...ofCluster(r), session: r.session})],
       ["Its cursors", link("cursors", {...ofCluster(r), session: r.session})],
+      itsHistory(r),
       ...r.operations.slice(0, 1).flatMap((one) => theConnection({...r, conn: one.conn})),
       ...theirs(r)],
     empty: "No sessions. They appear with a driver's first command through the proxy.",
@@ -149,9 +159,12 @@ const VIEWS = {
       column("Statements", (r) => r.statements, null,
         {...NUMBER, tip: "Its commands that have succeeded"}),
       column("Cursors", (r) => r.cursors || "", "cursors", {...NUMBER, rank: 7}),
-      FLIGHT, UPSTREAM, CONN, SESSION],
+      column("Waits for", (r) => r.operations.length ? "upstream: " + operations(r)
+        : ["its client", "dim"], "operations", {rank: 3, most: true,
+        tip: "Upstream, if a command has no reply yet; otherwise for its client's next one"}),
+      UPSTREAM, CONN, SESSION],
     more: (r) => [["uid", r.uid]],
-    links: (r) => [theSession(r), ...theConnection(r), ...theirs(r)],
+    links: (r) => [theSession(r), itsHistory(r), ...theConnection(r), ...theirs(r)],
     empty: "No transaction is open.",
   },
   cursors: {
@@ -247,7 +260,7 @@ const VIEWS = {
     title: "Incidents", filters: ["text"], states: [], acts: [], whole: true,
     key: (r) => [r.kind, r.rule, r.user, r.application, r.driver, r.driver_version].join("\0"),
     columns: [lasting("Last", (r) => r.age_seconds, null,
-      {cell: (r) => span(r.age_seconds) + " ago", rank: 3}),
+      {cell: (r) => span(r.age_seconds) + " ago", full: (r) => "at " + since(r.age_seconds), rank: 3}),
       column("What", (r) => [incident(r), r.kind === "reported" ? "" : "warn"], null,
         {rank: 1, long: true}),
       column("Times", (r) => r.count ? number(r.count) : "", null,
@@ -267,21 +280,36 @@ const VIEWS = {
     empty: "There were no incidents.",
   },
   rules: {
-    title: "Rules", name: (r) => r.rule, filters: [], states: [], acts: [], whole: true, key: (r) => r.rule,
-    columns: [column("Rule", (r) => r.rule, null, {rank: 1}),
+    title: "Rules", name: (r) => r.name, filters: [], states: [], acts: [], whole: true, key: (r) => r.rule,
+    columns: [column("Rule", (r) => r.name, null, {rank: 1}),
       column("Mode", (r) => [r.mode, r.mode === "enforce" ? "good" : "warn"], null, {rank: 2}),
       column("Refused", (r) => number(r.refused), null,
         {...NUMBER, tip: "Since the proxy started", rank: 3}),
       column("Would be refused", (r) => number(r.reported), null,
         {...NUMBER, tip: "In mode report: the requests went through", rank: 4}),
-      column("Settings", (r) => Object.entries(r.settings)
-        .map(([name, value]) => name + " = " + JSON.stringify(value)).join(", "), null,
-      {long: true, rank: 5}),
-      column("What it does", (r) => r.about, null, {long: true, rank: 6})],
-    links: (r) => [["Incidents", link("incidents", {text: r.rule})]],
+      column("Settings", (r) => settings(r.settings), null, {long: true, rank: 5}),
+      column("What it does", (r) => r.about.split(/(?<=\.) /)[0], null, {long: true, rank: 6})],
+    more: (r) => [["In full", r.about], ["Class", r.rule === r.name ? "" : r.rule]],
+    links: (r) => [["Incidents", link("incidents", {...ofCluster(r), text: r.name})],
+      ["History", link("history", {...ofCluster(r), text: r.name, since: "1d"})]],
     empty: "There are no rules.",
   },
 };
+
+/* A rule's settings in words. Of the bounds of some, as incidents number them, what they say. */
+function settings(given) {
+  const word = (value) => Array.isArray(value) && value.every((one) => typeof one === "string")
+    ? value.join(" ") || "none" : typeof value === "string" && value ? value : JSON.stringify(value);
+  const said = (all) => Object.entries(all).map(([name, value]) => name + " = " + word(value));
+  const {bounds, ...others} = given;
+  if (!bounds?.every?.((one) => Array.isArray(one?.users))) return said(given).join(", ");
+  return [said(others).join(", "), ...bounds.map(({users, applications = [], ...own}, at) => {
+    const whose = [["users", users], ["applications", applications]].filter(([, names]) => names.length)
+      .map(([what, names]) => what + " " + names.join(" ")).join(" and ") || "everybody";
+    const set = Object.entries(own).filter(([, value]) => value !== null && value !== false);
+    return `bounds[${at}] for ${whose}: ${said(Object.fromEntries(set)).join(", ")}`;
+  })].filter(Boolean).join("; ");
+}
 
 /* The latest reason, and those before it. */
 const why = (row) => [row.reason ?? "", ...(row.before ?? []).map((one) => "before: "

@@ -80,6 +80,7 @@ COMPILED: Final = (
     "proxy/session/store.py",
     "proxy/session/suspicion.py",
     "proxy/session/telling.py",
+    "proxy/session/tracker.py",
     "proxy/session/transactions.py",
     "proxy/wire/*.py",
 )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from proxy.conversation.rule import Context
     from proxy.errors import CommandError
     from proxy.session.records import Session
-    from proxy.session.transactions import Tracker
+    from proxy.session.tracker import Tracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,11 @@ class TransactionGuard:
         session = context.session
         # A child session's transaction is a server's business, and lasts as long as that wants.
         tracker = None if session is None or info.child else session.transaction
-        if session is not None and tracker is not None and info.txn_number == tracker.open_number:
+        if (
+            session is not None
+            and tracker is not None
+            and any(one.number == info.txn_number for one in tracker.open_ones)
+        ):
             late = self._over_time(session, tracker, context.now)
             if late is not None:
                 error = no_such_transaction(
@@ -108,7 +112,8 @@ class TransactionGuard:
         if tracker is None or _is_running(session):
             return None
         late = self._over_time(session, tracker, now)
-        return None if late is None else Overdue(session, tracker.open_number, *late)
+        # The oldest first: what came later may have begun nothing, and more of that may come.
+        return None if late is None else Overdue(session, tracker.open_ones[-1].number, *late)
 
     def _over_cap(self, context: Context, tracker: Tracker | None) -> CommandError | None:
         user, store = context.caller.name, context.store

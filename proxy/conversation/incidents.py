@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from proxy.session.ids import LogicalSessionId, Origin
     from proxy.session.info import OperationSessionInfo
     from proxy.session.records import Operation
-    from proxy.session.transactions import Tracker
+    from proxy.session.tracker import Tracker
     from proxy.wire.messages import Request
 
 SHARED: Final = "shared"

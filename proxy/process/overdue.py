@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from proxy.conversation.rule import Overdue
     from proxy.conversation.sharing import Sessions
     from proxy.session.records import Session
+    from proxy.session.tracker import Open
     from proxy.wire.replies import Reply
 
 #: Seconds between two rounds, and the longest that one may last.
@@ -46,8 +47,9 @@ _PAUSE: Final = 1.0
 #: Seconds for which another process's transactions are left to it.
 _HELP_AFTER: Final = 2.0
 
-#: NoSuchTransaction, TransactionCommitted: it was over already.
-_GONE: Final = 251
+#: NoSuchTransaction, TransactionTooOld, TransactionCommitted: it was over already, the second of
+#: these as a newer one has begun.
+_GONE: Final = (251, 225)
 _COMMITTED: Final = 256
 
 #: An upstream address and the owner (a digest) as whom something is to be asked there.
@@ -93,11 +95,16 @@ async def end_overdue(
 
 def _transaction(overdue: Overdue) -> OpenTransaction:
     """What is to be aborted, as its first command has begun it."""
-    session, number = overdue.session, overdue.txn_number
+    may_be = _may_be_open(overdue.session, overdue.txn_number)
+    api = b"" if may_be is None else may_be.api
+    return OpenTransaction(overdue.session.key, overdue.txn_number, api)
+
+
+def _may_be_open(session: Session, number: int) -> Open | None:
+    """What is known of a session's transaction, if it may be open."""
     tracker = session.transaction
-    known = tracker is not None and tracker.open_number == number
-    api = tracker.open_api if tracker is not None and known else b""
-    return OpenTransaction(session.key, number, api)
+    found = () if tracker is None else tracker.open_ones
+    return next((one for one in found if one.number == number), None)
 
 
 class _Refused(NamedTuple):
@@ -135,12 +142,14 @@ class _Rounds:
                     if refused and refused.number == overdue.txn_number and now < refused.again:
                         continue
                     tracker = session.transaction
+                    may_be = _may_be_open(session, overdue.txn_number)
                     assert tracker is not None
+                    assert may_be is not None
                     if not self._own(tracker.connection):
                         since = others[session] = self._others.get(session, now)
                         if now - since < _HELP_AFTER:
                             continue
-                    place = tracker.open_at, session.owner.uid
+                    place = may_be.upstream, session.owner.uid
                     found.setdefault(place, deque()).append(overdue)
                 await trio.lowlevel.checkpoint()
         self._others = others
@@ -151,11 +160,8 @@ class _Rounds:
         """Keep no refusal longer than its transaction may be open."""
         for some in in_slices(list(self._refused.items())):
             for session, refused in some:
-                tracker = session.transaction
                 if (
-                    tracker is None
-                    or not tracker.may_be_open
-                    or tracker.open_number != refused.number
+                    _may_be_open(session, refused.number) is None
                     or self._sessions.store.get(session.key) is not session
                 ):
                     self._refused.pop(session, None)
@@ -233,7 +239,7 @@ class _Rounds:
         overdue = batch[number]
         self._asked.pop(overdue.session, None)
         ok, code = reply.ok(), reply.integer(b"code")
-        ended = ok or code in (_GONE, _COMMITTED) or code in STEPPED_DOWN
+        ended = ok or code in (*_GONE, _COMMITTED) or code in STEPPED_DOWN
         if ended:
             how = State.COMMITTED if code == _COMMITTED else State.ABORTED
             store = self._sessions.store

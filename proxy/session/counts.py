@@ -8,7 +8,7 @@ from proxy.counting import Distribution, Tally
 from proxy.session.transactions import Outcome, State, Step
 
 if TYPE_CHECKING:
-    from proxy.session.transactions import Tracker
+    from proxy.session.tracker import Tracker
 
 #: Seconds; servers abort transactions after 60 by default.
 TRANSACTION_BOUNDS: Final = (

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from proxy.session.records import InFlight, Selection, Session
     from proxy.session.steps import Steps
     from proxy.session.telling import Record
-    from proxy.session.transactions import Tracker
+    from proxy.session.tracker import Tracker
 
     Act = tuple[Any, ...]
     Met = tuple[tuple[bytes, bytes], InFlight, str, str, str]

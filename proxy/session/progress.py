@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from proxy.session.counts import OUTCOME_OF, TIMED_OUT, Counts
 from proxy.session.records import Child
 from proxy.session.selected import SelectedSessions
-from proxy.session.transactions import Outcome, State, Step, Tracker
+from proxy.session.tracker import Tracker
+from proxy.session.transactions import Outcome, State, Step
 
 if TYPE_CHECKING:
     from proxy.session.flight import Flight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.session.transactions import MAX_RANGES
+from proxy.session.tracker import MAX_RANGES
 
 if TYPE_CHECKING:
     from proxy.session.info import OperationSessionInfo

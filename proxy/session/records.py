@@ -13,7 +13,8 @@ from proxy.session.info import OperationSessionInfo  # noqa: TC001 - a field's, 
 from proxy.session.places import HELD
 from proxy.session.sharded import Sharded
 from proxy.session.suspicion import Suspicion  # noqa: TC001 - a field's, see test_compiled
-from proxy.session.transactions import State, Step, Tracker
+from proxy.session.tracker import Tracker
+from proxy.session.transactions import State, Step
 
 #: Suspicions of one operation that are kept; many threads may use its session.
 MOST_SUSPICIONS: Final = 8

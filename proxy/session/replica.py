@@ -43,7 +43,8 @@ from proxy.session.telling import (
     told_cursors,
     values,
 )
-from proxy.session.transactions import State, Tracker
+from proxy.session.tracker import Tracker
+from proxy.session.transactions import State
 
 if TYPE_CHECKING:
     from proxy.session.info import OperationSessionInfo

@@ -80,10 +80,11 @@ class SelectedSessions(SessionIndex):
                 for one in session.with_children:
                     looked_at += 1
                     tracker = one.transaction
-                    if tracker is not None and tracker.may_be_open and tracker.open_at == upstream:
-                        number, api = tracker.open_number, tracker.open_api
-                        found.transactions.append(
-                            OpenTransaction(session.key, number, api, one.child)
+                    if tracker is not None and tracker.may_be_open:
+                        found.transactions.extend(
+                            OpenTransaction(session.key, may_be.number, may_be.api, one.child)
+                            for may_be in tracker.open_ones
+                            if may_be.upstream == upstream
                         )
             yield
         return found

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from proxy.session.transactions import State, Tracker
+from proxy.session.tracker import Tracker
+from proxy.session.transactions import State
 
 if TYPE_CHECKING:
     from proxy.session.index import SessionIndex
@@ -18,7 +19,18 @@ MOST_AT_ONCE: Final = 500
 #: What is told of a transaction. What waits for a reply is its own process's to count.
 TOLD: Final = (
     *("number", "state", "statements", "started", "last_use", "upstream", "connection"),
-    *("doubt", "doubt_at", "attempted", "changed", "api", "doubt_api", "marked", "mark", "ran"),
+    *(
+        "doubt",
+        "doubt_at",
+        "attempted",
+        "changed",
+        "api",
+        "doubt_api",
+        "hidden",
+        "marked",
+        "mark",
+        "ran",
+    ),
 )
 
 

@@ -126,6 +126,22 @@ def test_what_is_overdue(
     assert found == (None if reason is None else (session, 5, reason, bound))
 
 
+@pytest.mark.parametrize("number", [5, 6, 9])
+def test_starts_without_an_answer_hide_none_that_is_late(store: SessionStore, number: int) -> None:
+    for later in (6, 9):
+        start = OperationSessionInfo(KEY, later, False, True)
+        session = store.get(KEY)
+        assert session is not None
+        store.transaction_step(session, Step.START, Outcome.LOST, start, 111.0, "b:1")
+    rule = guard(total_seconds=12.5)
+    assert rule.refuse(context(step(number), AS_ALICE, store, now=112.0)) is None
+    assert rule.refuse(context(step(number), AS_ALICE, store, now=112.5)) is not None
+    assert rule.refuse(context(step(7), AS_ALICE, store, now=112.5)) is None
+    found = rule.overdue(session, 112.5)
+    assert found is not None
+    assert found.txn_number == 5
+
+
 def test_what_is_running_is_not_cut(store: SessionStore) -> None:
     operation = store.operation_started(KEY, 111.0)
     assert operation is not None

@@ -124,6 +124,7 @@ async def test_a_late_transaction_is_aborted_as_its_owner(nursery, autojump_cloc
     [
         ({"ok": 1.0}, State.ABORTED, "aborted"),
         ({"ok": 0.0, "code": 251}, State.ABORTED, "over"),
+        ({"ok": 0.0, "code": 225}, State.ABORTED, "over"),
         ({"ok": 0.0, "code": 256}, State.COMMITTED, "over"),
         ({"ok": 0.0, "code": 10107}, State.ABORTED, "over"),
         ({"ok": 0.0, "code": 6}, State.IN_PROGRESS, "failed"),
@@ -149,6 +150,19 @@ async def test_one_that_was_begun_without_an_answer_ends_too(nursery, autojump_c
     assert house.store.owner_transactions("alice@app") == 1
     await trio.sleep(13)
     assert [one["txnNumber"] for one in house.asked] == [5]
+    assert house.store.owner_transactions("alice@app") == 0
+
+
+async def test_starts_without_an_answer_hide_none_that_is_late(nursery, autojump_clock):
+    house = House(nursery, total_seconds=60).connect(AS_ALICE)
+    house.answer = {"ok": 0.0, "code": 225, "errmsg": "a newer transaction has already started"}
+    house.open(1)
+    session = house.store.get(key(1))
+    for later in (6, 9):
+        info = OperationSessionInfo(key(1), later, False, True)
+        house.store.transaction_step(session, Step.START, Outcome.LOST, info, 1.0, UPSTREAM, 1)
+    await trio.sleep(65)
+    assert [command["txnNumber"] for command in house.asked] == [5, 6, 9]
     assert house.store.owner_transactions("alice@app") == 0
 
 

@@ -16,7 +16,8 @@ from proxy.session.records import CursorId, Hit, InFlight, Operation, Selection
 from proxy.session.replica import SharedStore
 from proxy.session.store import SessionStore
 from proxy.session.telling import TOLD, acts_of
-from proxy.session.transactions import Outcome, State, Step, Tracker
+from proxy.session.tracker import Tracker
+from proxy.session.transactions import Outcome, State, Step
 from tests.session.fleet import KEYS, NAMES, SHOP, UPSTREAM, Fleet, begin, step
 from tests.session.sessions import ALICE, BOB, uuid
 

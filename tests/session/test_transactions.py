@@ -7,12 +7,12 @@ import pytest
 
 from proxy.session.info import OperationSessionInfo
 from proxy.session.ranges import statement_ranges
+from proxy.session.tracker import Tracker
 from proxy.session.transactions import (
     TRANSITIONS,
     Outcome,
     State,
     Step,
-    Tracker,
     outcome_of,
     step_of,
 )

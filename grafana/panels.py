@@ -265,14 +265,21 @@ def _panel(panel: Panel) -> Json:
     }
 
 
-def _page_link(view: str) -> list[Json]:
-    """To the page of the proxy that is chosen."""
+#: The stretch that is shown, as the page's history takes it.
+_STRETCH: Final = "since=${__from:date:iso}&until=${__to:date:iso}"
+
+
+def _page_link(view: str, where: str = "${instance:raw}") -> list[Json]:
+    """To the page of a proxy: to what there is now, and to what happened in the stretch shown."""
+    events = view.partition("?")[2] if view.startswith("history") else ""
+    past = f"history?{'&'.join(filter(None, [events, _STRETCH]))}"
+    of = " (choose one above)" if where == "${instance:raw}" else ""
+    links = {f"What happened then, on the page of the proxy{of}": past}
+    if not view.startswith("history"):
+        links = {f"What there is now, on the page of the proxy{of}": view} | links
     return [
-        {
-            "title": "On the page of the proxy (choose one above)",
-            "url": f"http://${{instance:raw}}/#{view}",
-            "targetBlank": True,
-        }
+        {"title": title, "url": f"http://{where}/#{path}", "targetBlank": True}
+        for title, path in links.items()
     ]
 
 
@@ -280,15 +287,11 @@ def _overrides(panel: Panel) -> list[Json]:
     """In a table each row leads to its own proxy."""
     if panel.kind != "table" or not panel.page:
         return []
-    link = {
-        "title": "On the page of this proxy",
-        "url": f"http://${{__value.raw}}/#{panel.page}",
-        "targetBlank": True,
-    }
+    links = _page_link(panel.page, "${__value.raw}")
     return [
         {
             "matcher": {"id": "byName", "options": "instance"},
-            "properties": [{"id": "links", "value": [link]}],
+            "properties": [{"id": "links", "value": links}],
         }
     ]
 

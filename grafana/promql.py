@@ -67,6 +67,11 @@ def highest(name: str, by: str = "", *matchers: str) -> str:
     return f"max{_by(by)} ({of(name, *matchers)})"
 
 
+def lowest(name: str, by: str = "") -> str:
+    """A gauge of the proxy where it is lowest."""
+    return f"min{_by(by)} ({of(name)})"
+
+
 def growth(name: str, by: str, period: str = "15m") -> str:
     """How much larger a gauge is than some time ago."""
     return f"sum{_by(by)} (delta({of(name)}[{period}]))"

@@ -91,7 +91,9 @@ BOARD: Final = Dashboard(
                     "Slow requests",
                     Query(rate("slow_requests_total", "line"), "{{line}}"),
                     unit="reqps",
-                    help="With log.slow_seconds: which they were is in the log.",
+                    help="With log.slow_seconds: which they were, and whose, is in the log and in"
+                    " the history of the page, to which this leads.",
+                    page="history?event=slow",
                 ),
             ),
         ),

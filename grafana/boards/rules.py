@@ -226,7 +226,9 @@ BOARD: Final = Dashboard(
                     Query(rate("login_failures_total", "command"), "{{command}}"),
                     unit="ops",
                     width=6,
-                    help="The audit log has who claimed to be whom, and why they were not let in.",
+                    help="The history of the page, to which this leads, and the audit log have who"
+                    " claimed to be whom, from where, and why they were not let in.",
+                    page="history?event=login_failed",
                 ),
                 series(
                     "Audit lines",

@@ -194,7 +194,8 @@ BOARD: Final = Dashboard(
                     Query(rate("sessions_killed_total", "initiator"), "{{initiator}}"),
                     unit="ops",
                     help="owner: by a command of their own. other: by another user's. admin: on the"
-                    " admin endpoint.",
+                    " admin endpoint. Who it was is in the history, to which this leads.",
+                    page="history?event=kill,session_killed,sessions_killed",
                 ),
             ),
         ),

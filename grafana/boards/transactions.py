@@ -112,6 +112,7 @@ BOARD: Final = Dashboard(
                     Query(rate("transactions_started_total"), "started"),
                     Query(rate("transactions_ended_total", "outcome"), "{{outcome}}"),
                     unit="ops",
+                    page="history?event=transaction_ended",
                     help="aborted: by its client or the rule transaction_guard. killed, expired:"
                     " with its session. unknown: the reply to its end never came. timed out: nobody"
                     " ended it, and upstream lets none be open for so long.",

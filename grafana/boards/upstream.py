@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.panels import Dashboard, Query, Row, quantiles, series
-from grafana.promql import highest, rate, top, total
+from grafana.panels import PLACE, Dashboard, Query, Row, quantiles, series
+from grafana.promql import WHERE, highest, lowest, rate, top, total
 
 BOARD: Final = Dashboard(
     "mongo-session-proxy-upstream",
@@ -17,8 +17,9 @@ BOARD: Final = Dashboard(
             (
                 series(
                     "Answering",
-                    Query(highest("upstream_up", "upstream"), "{{upstream}}"),
-                    help="1: answers the proxy's own hello.",
+                    Query(lowest("upstream_up", f"{WHERE}, upstream"), f"{{{{upstream}}}} {PLACE}"),
+                    help="1: answers the own hello of that proxy, 0: does not.",
+                    page="upstream",
                 ),
                 series(
                     "Primary",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from proxy.terminal.arguments import count
+
 if TYPE_CHECKING:
     import argparse
 
@@ -43,7 +45,7 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="whose events, and whose [policies] of several [[cluster]]",
     )
     replay.add_argument(
-        "--limit", type=int, default=LIMIT, metavar="NUMBER", help="lines to show (1000)"
+        "--limit", type=count, default=LIMIT, metavar="NUMBER", help="lines to show (1000)"
     )
     replay.add_argument("--utc", action="store_true", help="times in UTC, not of this machine")
     replay.add_argument("--json", action="store_true", help="print JSON")

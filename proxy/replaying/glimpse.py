@@ -74,13 +74,22 @@ class Glimpse:
         _unknown("the namespaces")
 
 
+#: Of what the proxy's own rules look at, that nobody has to know by its name.
+_IN_WORDS: Final = {
+    "new_places": "how many sessions it would begin",
+    "new_sessions": "how many sessions it would begin",
+    "stmt_ids": "the statement ids",
+    "txn_number": "the txnNumber",
+}
+
+
 class _Partial:
     """Raises for whatever it does not have."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - never
         if name.startswith("__"):
             raise AttributeError(name)
-        _unknown(name)
+        _unknown(_IN_WORDS.get(name, name))
 
 
 class _Unlisted:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: What docstrings mark code with.
 _MARKUP: Final = re.compile(r"(?::\w+:)?`+([^`]*)`+")
 
+#: Behind the name of a module that there is not.
+_NOT_FOUND: Final = " where Python looks; PYTHONPATH may name its folder"
+
 #: By the end of a setting's name, what else than a number it may be.
 MEASURES: Final[dict[str, Callable[[Any], Any]]] = {"_seconds": seconds, "_bytes": size}
 
@@ -53,7 +56,15 @@ def find_rule(path: str) -> type[Rule]:
         if not colon:
             raise ValueError("expected module:Class")
         found = getattr(import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except ModuleNotFoundError as error:
+        raise ConfigError([f"rule {path}: there is no module {error.name}{_NOT_FOUND}"]) from error
+    except AttributeError as error:
+        if error.name != class_name:
+            raise ConfigError([f"rule {path}: {error}"]) from error
+        hint = meant.asked(meant.closest(class_name, vars(error.obj)))
+        what = f"the module {module_name} has no class {class_name}"
+        raise ConfigError([f"rule {path}: {what}{hint}"]) from error
+    except (ImportError, ValueError) as error:
         raise ConfigError([f"rule {path}: {error}"]) from error
     except (Exception, SystemExit) as error:
         raise ConfigError([_raised(path, error)]) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool
 
@@ -58,7 +59,10 @@ class Metrics(Settings):
 def _collector(value: str) -> str:
     if value and not value.startswith(("http://", "https://")):
         raise ValueError("should be a URL, such as http://127.0.0.1:4318/v1/traces")
-    return value
+    # Collectors are mostly named without it, and take spans nowhere else.
+    return (
+        f"{value.rstrip('/')}/v1/traces" if value and not urlsplit(value).path.strip("/") else value
+    )
 
 
 class Traces(Settings):

@@ -100,7 +100,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--interval", type=_positive, default=2.0, metavar="TIME", help="between two (2s)"
     )
     top.add_argument(
-        "--count", type=_count, metavar="N", help="end after so many; without a terminal, 1"
+        "--count", type=count, metavar="N", help="end after so many; without a terminal, 1"
     )
     for name, text in _LISTINGS.items():
         listing = add(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -110,7 +110,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
             continue
         _sort(listing)
         listing.add_argument(
-            "--limit", type=_count, default=100, metavar="N", help="rows at the most (100)"
+            "--limit", type=count, default=100, metavar="N", help="rows at the most (100)"
         )
     past = add(
         "history",
@@ -120,7 +120,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         "of upstream and of the proxy itself.",
     )
     _connect(past)
-    stretch.add_flags(past, _count)
+    stretch.add_flags(past, count)
     kill = add(
         "kill",
         help="kill sessions by id or by filter",
@@ -281,7 +281,8 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A number of lines or rows."""
     value = int(text) if text.isdecimal() and len(text) < 10 else 0
     if not 1 <= value <= 1_000_000:
         raise argparse.ArgumentTypeError("has to be a number from 1 to 1000000")

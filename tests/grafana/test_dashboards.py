@@ -12,6 +12,7 @@ import pytest
 from grafana import build
 from grafana.panels import Dashboard, Row, made, number, series
 from grafana.promql import of
+from proxy.admin.history import EVENTS
 from tests.grafana.exported import exported, named
 from tests.running import recording
 
@@ -92,7 +93,8 @@ def test_panels_are_complete_and_do_not_overlap(name: str) -> None:
             )
     variables = {variable["name"] for variable in document["templating"]["list"]}
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(document)))
-    assert used - {"__rate_interval", "__range", "__all", "__value"} <= variables
+    of_grafana = {"__rate_interval", "__range", "__all", "__value", "__from", "__to"}
+    assert used - of_grafana <= variables
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -136,11 +138,20 @@ def test_panels_lead_to_the_page_of_a_proxy() -> None:
             for one in panel["fieldConfig"]["overrides"]:
                 assert one["matcher"]["options"] == "instance"
                 assert "instance" in str(panel["transformations"])
-                [link] = one["properties"][0]["value"]
-                links.append(link["url"])
+                links += [link["url"] for link in one["properties"][0]["value"]]
     assert "http://${__value.raw}/#incidents" in links
     views = {url.partition("#")[2].partition("?")[0] for url in links}
-    assert views <= {"groups", "transactions", "cursors", "incidents"}
+    assert views <= {"groups", "transactions", "cursors", "incidents", "history", "upstream"}
+    then = "since=${__from:date:iso}&until=${__to:date:iso}"
+    assert f"http://${{__value.raw}}/#history?{then}" in links
+    assert f"http://${{instance:raw}}/#history?event=login_failed&{then}" in links
+
+
+def test_what_links_to_the_history_name_are_events() -> None:
+    links = [link["url"] for name in BOARDS for panel in panels(name) for link in panel["links"]]
+    named = {one for url in links for one in re.findall(r"event=([a-z_,]+)", url)}
+    assert named
+    assert set(",".join(named).split(",")) <= set(EVENTS)
 
 
 def test_dashboards_are_told_apart() -> None:

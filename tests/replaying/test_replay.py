@@ -112,7 +112,7 @@ def test_what_is_not_written_down_is_not_guessed(replayed) -> None:
     for name, what in (
         ("namespaces", "the namespaces"),
         ("caller.identity.roles", "roles"),
-        ("info.txn_number", "txn_number"),
+        ("info.txn_number", "the txnNumber"),
         ("store.max_sessions", "which sessions there were"),
         ("request.fields", "fields"),
     ):
@@ -298,3 +298,9 @@ def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: 
     rules.touch()
     assert cli.main(["replay", str(tmp_path / "none"), "--policy", str(rules)]) == 1
     assert "No such file" in capsys.readouterr().err
+
+
+def test_how_many_lines_are_shown_is_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["replay", "-", "--rules", "x", "--limit", "-1"])
+    assert "--limit: has to be a number from 1 to 1000000" in capsys.readouterr().err

@@ -446,3 +446,17 @@ def test_a_token_may_stand_in_a_file(tmp_path: Path, content: str) -> None:
     config = load(tmp_path / "proxy.toml")
     assert config.admin.secret() == "0123456789abcdef"
     assert "0123456789abcdef" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("", ""),
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+        ("https://collector/", "https://collector/v1/traces"),
+        ("http://collector:4318/v1/traces", "http://collector:4318/v1/traces"),
+        ("http://gateway/otlp/spans", "http://gateway/otlp/spans"),
+    ],
+)
+def test_a_collector_that_is_named_without_a_path(given: str, meant: str) -> None:
+    assert load(None, {"traces": {"endpoint": given}}).traces.endpoint == meant

@@ -215,8 +215,8 @@ def test_loading() -> None:
     ("path", "settings", "problem"),
     [
         ("tests.settings.test_loading", {}, "expected module:Class"),
-        ("no_such_module:ARule", {}, "No module named 'no_such_module'"),
-        ("tests.settings.test_loading:Missing", {}, "has no attribute 'Missing'"),
+        ("no_such_module:ARule", {}, "there is no module no_such_module where"),
+        ("tests.settings.test_loading:Missing", {}, "test_loading has no class Missing"),
         ("tests.settings.test_loading:NotARule", {}, "not a rule"),
         ("tests.settings.test_loading:Everything", {}, 'judges should be "all" or "sessions"'),
         ("tests.settings.test_loading:ARule", {"x": 1}, "settings.x: unknown setting"),

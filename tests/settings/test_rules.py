@@ -113,8 +113,8 @@ def test_what_becomes_of_a_request_when_a_rule_raises(given, refused):
 @pytest.mark.parametrize(
     ("custom", "problem"),
     [
-        ({"rule": "no_such_module:Rule"}, "No module named"),
-        ({"rule": f"{__name__}:Nothing"}, "has no attribute"),
+        ({"rule": "no_such_module:Rule"}, "there is no module no_such_module"),
+        ({"rule": f"{__name__}:Nothing"}, "has no class Nothing"),
         ({"rule": "no colon"}, "expected module:Class"),
         ({"rule": f"{__name__}:HERE"}, "not a rule"),
         ({"rule": HERE, "settings": {"other": 1}}, "settings.other: unknown setting"),

@@ -33,6 +33,12 @@ _MUCH: Final = 4_000_000
 #: Bytes that may wait for the other side to read them. One that is so far behind is lost.
 _MOST_WAITING: Final = 256_000_000
 
+#: What is to be done about it.
+RENEWED: Final = (
+    "the program's files were replaced since it started, and new workers are of another version:"
+    " hand over to the new program (SIGUSR2)"
+)
+
 Handler = Callable[..., Any]
 
 #: Of which kind it is, the question's number, what is said, and what about.
@@ -52,11 +58,16 @@ class Channel:
 
     Where this process is out of descriptors they do not: then the handler is not called, and the
     other side's for ``"lost"`` is, with what was said and its arguments.
+
+    ``renewed`` says that the program's files were replaced between the starts of the two: what one
+    says the other may not understand. That is no fault of either, and logged once.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, renewed: bool = False) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self.renewed = renewed
+        self._misunderstood = False
         self._out: deque[tuple[memoryview, list[int]]] = deque()
         self._waiting = 0
         self._filled = trio.Event()
@@ -69,10 +80,10 @@ class Channel:
         self.ended = trio.Event()
 
     @classmethod
-    def pair(cls) -> tuple[Channel, socket.socket]:
+    def pair(cls, *, renewed: bool = False) -> tuple[Channel, socket.socket]:
         """An end for this process and the socket for another one's."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        return cls(ours), theirs
+        return cls(ours, renewed=renewed), theirs
 
     @property
     def closed(self) -> bool:
@@ -216,9 +227,11 @@ class Channel:
                     body = bytes(data[_HEAD.size : _HEAD.size + length])
                     del data[: _HEAD.size + length]
                     files = came.popleft() if count else []
-                    message = _message(body)
+                    message = self._message(body)
                     if message is None:
                         _close(files)
+                        if self.renewed:
+                            continue  # the rest may be understood, and clients are served
                         return
                     if len(files) < count:
                         _close(files)
@@ -277,20 +290,27 @@ class Channel:
                 self._say(("answer", number, answer, ()), ())
 
     def _failed(self, number: int, what: str, error: Exception) -> None:
-        logs.logger().error("failed between processes", what=what, exc_info=error)
+        self._report(what, error)
         if number:
             self._say(("error", number, f"{type(error).__name__}: {error}", ()), ())
 
+    def _message(self, body: bytes) -> _Message | None:
+        """What was said; None where it cannot be read here, as the other side may be of another
+        version."""
+        try:
+            kind, number, what, arguments = pickle.loads(body)
+        except Exception as error:
+            self._report("", error)
+            return None
+        return kind, number, what, arguments
 
-def _message(body: bytes) -> _Message | None:
-    """What was said; None where the other side is of another version of the program, as a worker
-    may be that was started later, and says what cannot be read here."""
-    try:
-        kind, number, what, arguments = pickle.loads(body)
-    except Exception as error:
-        logs.logger().error("failed between processes", exc_info=error)
-        return None
-    return kind, number, what, arguments
+    def _report(self, what: str, error: Exception) -> None:
+        if not self.renewed:
+            logs.logger().error("failed between processes", what=what, exc_info=error)
+        elif not self._misunderstood:
+            self._misunderstood = True
+            problem = f"{type(error).__name__}: {error}"
+            logs.logger().error("not understood", what=what, problem=problem, help=RENEWED)
 
 
 def _send(sock: socket.socket, frame: memoryview, files: list[int]) -> int:

@@ -72,6 +72,21 @@ class Link:
         return "it has stopped listening"
 
 
+async def end(process: trio.Process, channel: Channel, replaced: bool, grace: float) -> None:
+    """See to it that a worker ends, within ``grace`` seconds: it does when it is told twice, or
+    nobody tells it more. ``replaced`` says that the program has a successor."""
+    if process.returncode is None:
+        channel.tell("stop", replaced)
+        channel.tell("stop", replaced)
+        with trio.CancelScope(shield=True), trio.move_on_after(grace):
+            await process.wait()
+    if process.returncode is None:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+    channel.close()
+
+
 class HandedListeners(MemberListeners):
     """Listeners that are opened here and accept elsewhere."""
 

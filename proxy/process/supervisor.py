@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from proxy.errors import ConfigError
-from proxy.process.channel import AnswerError, Channel, ChannelClosedError
-from proxy.process.links import Link
+from proxy.process.channel import RENEWED, AnswerError, ChannelClosedError
+from proxy.process.links import Link, end
 from proxy.process.server import Server
 from proxy.process.together import Together
 from proxy.process.whole_cluster import WholeCluster
@@ -68,6 +68,8 @@ class Supervisor(Server):
         self._news = trio.Event()
         #: While workers drain, and who comes up then has nothing to begin with.
         self._drains = False
+        #: Whether it was said that the program's files were replaced.
+        self._renewed = False
         self.restarts = 0
         super().__init__(config, reload, beginnings, successor)
 
@@ -319,8 +321,12 @@ class Supervisor(Server):
         Raises:
             ConfigError: the first one in its place could not begin.
         """
+        renewed = self._handover.due()
+        if renewed and not self._renewed:
+            self._renewed = True
+            self.log.warning("workers of another version", problem=RENEWED)
         try:
-            process, channel = await start()
+            process, channel = await start(renewed=renewed)
         except OSError as error:
             # Without descriptors, processes or memory: the other workers go on meanwhile.
             problem = f"a worker could not be started: {error}"
@@ -328,6 +334,7 @@ class Supervisor(Server):
                 raise ConfigError([problem]) from error
             return {"problems": [problem]}
         self._links[slot] = link = Link(slot, channel)
+        link.problems += [RENEWED] if renewed else []
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(channel.run, self._handlers(link))
@@ -345,7 +352,7 @@ class Supervisor(Server):
                     await channel.ended.wait()
                 nursery.cancel_scope.cancel()
         finally:
-            await self._end(process, channel)
+            await end(process, channel, self._handover.done, _GRACE)
             del self._links[slot]
             operations = sum(
                 cluster.lost(slot, lambda number: self._slot(number) == slot)
@@ -389,16 +396,3 @@ class Supervisor(Server):
             link.problems.append(await link.hangs())
             process.kill()
             nursery.cancel_scope.cancel()
-
-    async def _end(self, process: trio.Process, channel: Channel) -> None:
-        """See to it that a worker ends: it does when it is told twice, or nobody tells it more."""
-        if process.returncode is None:
-            channel.tell("stop", self._handover.done)
-            channel.tell("stop", self._handover.done)
-            with trio.CancelScope(shield=True), trio.move_on_after(_GRACE):
-                await process.wait()
-        if process.returncode is None:
-            process.kill()
-            with trio.CancelScope(shield=True):
-                await process.wait()
-        channel.close()

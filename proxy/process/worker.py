@@ -22,7 +22,7 @@ import trio
 
 from proxy import logs, memory
 from proxy.errors import ConfigError
-from proxy.process.channel import Channel, ChannelClosedError
+from proxy.process.channel import AnswerError, Channel, ChannelClosedError
 from proxy.process.reloading import read_certificates, rules_of, take_over
 from proxy.process.remembering import Remembering
 from proxy.process.server import Server
@@ -169,7 +169,7 @@ class Worker(Server):
     async def farewell(self) -> None:
         """Tell the rest, and wait until it has arrived."""
         self._tell_all()
-        with contextlib.suppress(ChannelClosedError):
+        with contextlib.suppress(ChannelClosedError, AnswerError):
             await self._channel.ask("bye", await self._metrics())
 
     def _tell_all(self) -> None:
@@ -284,12 +284,15 @@ async def _work(channel: Channel) -> None:
         await ordered.wait()
         if not begun:
             return
-        config = restored(begun[0].config)
-        logs.configure(config.log.format, config.log.level, worker=begun[0].slot)
         try:
+            config = restored(begun[0].config)
+            logs.configure(config.log.format, config.log.level, worker=begun[0].slot)
             worker = Worker(begun[0], channel)
-        except ConfigError as error:
-            await channel.ask("failed", error.problems)
+        except Exception as error:
+            if not isinstance(error, ConfigError) and not channel.renewed:
+                raise
+            problems = error.problems if isinstance(error, ConfigError) else [repr(error)]
+            await channel.ask("failed", problems)
             nursery.cancel_scope.cancel()
             return
         workers.append(worker)
@@ -304,7 +307,8 @@ async def _work(channel: Channel) -> None:
 
 def main() -> None:
     """Work for whoever is at the other end of the socket that the argument names."""
-    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    renewed = _RENEWED in sys.argv[3:]
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])), renewed=renewed)
     trio.run(_work, channel, clock=SharedClock())
 
 
@@ -313,6 +317,9 @@ def main() -> None:
 _NOT_MEANT: Final = [
     int(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 ]
+
+#: The last word to one that is of another version than who has started it.
+_RENEWED: Final = "renewed"
 
 #: What is run in a new process: first of all it is deaf to those, and the modules are looked for
 #: where they are looked for here.
@@ -323,18 +330,25 @@ _PROGRAM: Final = (
 )
 
 
-def command(descriptor: int) -> list[str]:
-    """What starts a worker that has its end of the channel under this number."""
-    return [sys.executable, "-c", _PROGRAM, str(descriptor), json.dumps(sys.path)]
+def command(descriptor: int, *, renewed: bool = False) -> list[str]:
+    """What starts a worker that has its end of the channel under this number.
+
+    Whether it is of another version it hears in this way, which stays the same in all of them.
+    """
+    words = [sys.executable, "-c", _PROGRAM, str(descriptor), json.dumps(sys.path)]
+    return [*words, _RENEWED] if renewed else words
 
 
-async def start() -> tuple[trio.Process, Channel]:
-    """A new worker's process, and this one's end of what is said between the two."""
-    channel, theirs = Channel.pair()
+async def start(*, renewed: bool = False) -> tuple[trio.Process, Channel]:
+    """A new worker's process, and this one's end of what is said between the two. ``renewed`` says
+    that it is of another version, as the program's files were replaced."""
+    channel, theirs = Channel.pair(renewed=renewed)
     with theirs:
         try:
             process: trio.Process = await trio.lowlevel.open_process(
-                command(theirs.fileno()), pass_fds=[theirs.fileno()], env=_environment()
+                command(theirs.fileno(), renewed=renewed),
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
             )
         except BaseException:
             channel.close()

@@ -43,6 +43,30 @@ async def test_questions_are_answered() -> None:
         assert await here.ask("later", 1) == -1
 
 
+async def test_what_one_of_another_version_says_is_reported_once_and_no_fault(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ours, sock = Channel.pair(renewed=True)
+    theirs = Channel(sock)
+    told: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.run, {"hear": lambda number: told.append(number)})
+        nursery.start_soon(theirs.run, {})
+        for _ in range(3):
+            theirs.tell("hear", 1, "and what came with the next version")
+            with pytest.raises(AnswerError, match="KeyError"):
+                await theirs.ask("a new question")
+        frame = b"a message of a class that is not here"
+        theirs._out.append((memoryview(channel._HEAD.pack(len(frame), 0) + frame), []))
+        theirs.tell("hear", 2)
+        assert await theirs.ask("hear", 3) is None
+        ours.close()
+    assert told == [2, 3]
+    said = "".join(capsys.readouterr())
+    assert said.count("not understood") == said.count("SIGUSR2") == 1
+    assert "Traceback" not in said
+
+
 async def test_both_ends_ask_at_the_same_time() -> None:
     answers: list[Any] = []
 

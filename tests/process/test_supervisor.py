@@ -16,7 +16,7 @@ import trio.testing
 from proxy import logs
 from proxy.errors import ConfigError
 from proxy.process import supervisor, worker
-from proxy.process.channel import Channel
+from proxy.process.channel import RENEWED, Channel
 from proxy.process.links import Link
 from proxy.process.reloading import rules_of
 from proxy.process.supervisor import Supervisor
@@ -52,8 +52,27 @@ async def test_the_first_one_that_cannot_be_started_is_a_reason_not_to_begin(no_
         await made()._work(0, trio.TASK_STATUS_IGNORED)
 
 
+async def test_one_of_another_version_is_told_of_once(monkeypatch, capsys):
+    words: list[list[str]] = []
+
+    def command(descriptor, *, renewed):
+        words.append(real(descriptor, renewed=renewed)[4:])
+        return ["true"]
+
+    real = worker.command
+    monkeypatch.setattr(worker, "command", command)
+    one = made()
+    replaced = [False, True, True]
+    monkeypatch.setattr(one._handover, "due", lambda: replaced.pop(0))
+    problems = [(await one._work(0, None))["problems"] for _ in range(3)]
+    assert [words.pop(0)[1:] for _ in range(3)] == [[], ["renewed"], ["renewed"]]
+    assert problems == [[], [RENEWED], [RENEWED]]
+    said = "".join(capsys.readouterr())
+    assert said.count("workers of another version") == said.count("SIGUSR2") == 1
+
+
 async def test_one_that_does_not_come_up_is_ended(monkeypatch):
-    monkeypatch.setattr(worker, "command", lambda _: ["sleep", "1000"])
+    monkeypatch.setattr(worker, "command", lambda *_, **__: ["sleep", "1000"])
     monkeypatch.setattr(supervisor, "_STARTING", 0.0)
     monkeypatch.setattr(supervisor, "_GRACE", 0.0)
     ended = await made()._work(0, None)
@@ -73,7 +92,7 @@ async def test_one_that_hangs_is_ended(monkeypatch, ready):
     monkeypatch.setattr(Link, "hangs", after_a_while)
     monkeypatch.setattr(supervisor, "_STARTING", 1000.0 if ready else 0.0)
     monkeypatch.setattr(supervisor, "Link", partial(Link, hears=True))
-    monkeypatch.setattr(worker, "command", lambda _: ["sleep", "1000"])
+    monkeypatch.setattr(worker, "command", lambda *_, **__: ["sleep", "1000"])
     monkeypatch.setattr(supervisor, "_GRACE", 0.0)
     one = made()
     ended = {}
@@ -167,7 +186,7 @@ async def test_one_that_has_drained_is_not_missed(capsys):
 
 
 async def test_one_that_ends_while_the_proxy_is_stopped_already_is_no_problem(monkeypatch):
-    monkeypatch.setattr(worker, "command", lambda _: ["true"])
+    monkeypatch.setattr(worker, "command", lambda *_, **__: ["true"])
     one = made()
     one._stop.set()
     async with trio.open_nursery() as nursery:
@@ -258,3 +277,16 @@ async def test_one_that_cannot_begin_says_why_and_ends(monkeypatch):
         await worker._work(Channel(theirs))
         nursery.cancel_scope.cancel()
     assert problems == ["tls.certificate: gone"]
+
+
+@in_time
+async def test_one_that_cannot_begin_with_the_orders_of_another_version_says_so(monkeypatch):
+    monkeypatch.setattr(logs, "configure", lambda *_, **__: None)
+    problems: list[str] = []
+    ours, theirs = Channel.pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.run, {"failed": problems.extend})
+        ours.tell("begin", {"orders": "of another shape"})
+        await worker._work(Channel(theirs, renewed=True))
+        nursery.cancel_scope.cancel()
+    assert problems == ["AttributeError(\"'dict' object has no attribute 'config'\")"]

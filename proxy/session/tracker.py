@@ -164,7 +164,7 @@ class Tracker:
             if number == self.number and self.lose(state):
                 self.last_use = now
             return
-        if accepted or doubted or step is Step.START:
+        if accepted or known is not None or step is Step.START:
             self._no_doubt(number, accepted or step is Step.START)
         if number > self.number:
             # A failed start may not have taken the number, so it must not raise the mark.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.browser.scene import HOSTILE
 from tests.browser.window import Window
 
@@ -114,6 +116,19 @@ def test_times_can_be_read_whole(page: Window, url: str) -> None:
     assert (
         page.run(f"return {fields}.filter((one) => one.scrollWidth > one.clientWidth).length") == 0
     )
+
+
+@pytest.mark.parametrize("width", [400, 800])
+def test_there_is_room_for_the_list(page: Window, url: str, width: int) -> None:
+    page.size(width, 900)
+    try:
+        page.start(url + "#history")
+        page.wait(f"{LIST}.includes('session started')")
+        room = """const box = document.querySelector('#own .table');
+            return box.scrollWidth - box.clientWidth"""
+        assert page.run(room) <= 0
+    finally:
+        page.size(1500, 950)
 
 
 def test_other_views_are_as_before(page: Window, url: str) -> None:

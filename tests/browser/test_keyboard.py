@@ -109,6 +109,20 @@ def test_there_are_no_barriers_in_a_view(page: Window, axe: Path) -> None:
         assert page.barriers(axe) == [], name
 
 
+@pytest.mark.parametrize("width", [400, 800])
+def test_every_view_can_be_seen_to_be_there(page: Window, axe: Path, width: int) -> None:
+    page.size(width, 900)
+    try:
+        page.run("show('incidents', {})")
+        page.wait("rowsShown.length > 0")
+        out = """return [document.documentElement, ...document.querySelectorAll('#views a')]
+            .filter((one) => one.getBoundingClientRect().right > innerWidth).length"""
+        assert page.run(out) == 0
+        assert page.barriers(axe) == []
+    finally:
+        page.size(1500, 950)
+
+
 @pytest.mark.parametrize(("width", "dark"), [(400, True), (1280, False)])
 def test_there_are_no_barriers_in_what_opens(
     page: Window, axe: Path, url: str, width: int, dark: bool

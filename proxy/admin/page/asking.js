@@ -126,6 +126,5 @@ function arrive() {
   }
   restart();
   const here = $("[aria-current=page]");
-  if (other) here.scrollIntoView({block: "nearest", inline: "center"});
   if (lost) here.focus();
 }

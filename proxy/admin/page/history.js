@@ -318,6 +318,7 @@ function drawPastList(page) {
     const line = make("tr");
     for (let at = 0; at < 8; at++) line.append(make("td"));
     line.children[2].className = "long";
+    line.children[2].append(make("span"), make("span", null, {class: "who dim"}));
     line.children[7].append(make("a", null, {class: "mono"}));
     return line;
   }, (line, row) => {
@@ -326,7 +327,10 @@ function drawPastList(page) {
     tell(cells[0], clock(row.time, days) + row.time.slice(19, 23));
     cells[1].hidden = !several;
     tell(cells[1], row.cluster ?? "");
-    tell(cells[2], happened(row));
+    const [what, who] = cells[2].children;
+    say(what, happened(row));
+    // Where there is no room for the columns that say it.
+    say(who, somebody ? [row.user || NOBODY, row.application].filter(Boolean).join(" · ") : "");
     tell(cells[3], somebody ? person(row.user) : "");
     tell(cells[4], row.application);
     tell(cells[5], driver(row));

@@ -56,7 +56,7 @@ function drawCards(now) {
 }
 
 /* So many are shown at first. */
-const MOST_ITEMS = 6;
+const mostItems = () => narrowScreen.matches ? 4 : 6;
 let allItems = false;
 
 /* Lists of those that have the same key, in the order of the first of each. */
@@ -159,10 +159,11 @@ function drawAttention(...all) {
 }
 
 function drawNeeded() {
-  const more = needed.length - MOST_ITEMS + 1;
+  const most = mostItems();
+  const more = needed.length - most + 1;
   const shown = more <= 1 ? [...needed] : allItems ? [...needed, {level: "warn", key: "more",
     text: "That is all.", label: "Fewer"}]
-    : [...needed.slice(0, MOST_ITEMS - 1), {level: "warn", key: "more",
+    : [...needed.slice(0, most - 1), {level: "warn", key: "more",
       text: "And " + more + " more.", label: "All"}];
   if (!shown.length) shown.push({level: "good", key: "", text: "Nothing needs attention."});
   patch($("#attention"), shown, (one) => one.key, ({key}) => {

@@ -287,6 +287,8 @@ const VIEWS = {
         {...NUMBER, tip: "Since the proxy started", rank: 3}),
       column("Would be refused", (r) => number(r.reported), null,
         {...NUMBER, tip: "In mode report: the requests went through", rank: 4}),
+      column("Aborted", (r) => r.aborted || "", null,
+        {...NUMBER, tip: "Transactions that it has ended", rank: 4}),
       column("Settings", (r) => settings(r.settings), null, {long: true, rank: 5}),
       column("What it does", (r) => r.about.split(/(?<=\.) /)[0], null, {long: true, rank: 6})],
     more: (r) => [["In full", r.about], ["Class", r.rule === r.name ? "" : r.rule]],

@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.terminal.alike import alike, told
 from proxy.terminal.client import Trouble
-from proxy.terminal.filtering import has_cluster, written
-from proxy.terminal.printable import counted, fitted, printable, span, warn, width
+from proxy.terminal.events import said
+from proxy.terminal.filtering import has_cluster
+from proxy.terminal.printable import counted, fitted, warn, width
 from proxy.terminal.stretch import FILTERS
 from proxy.terminal.tables import left_out, table
-from proxy.terminal.views import Column, View, driver, incident
+from proxy.terminal.views import Column, View, driver
 
 if TYPE_CHECKING:
     import argparse
@@ -39,6 +41,9 @@ _NARROW: Final = 100
 
 #: Fields that are always asked for.
 _TIMES: Final = 2
+
+#: Events that are looked at where all that are alike have one line.
+_ALL: Final = 1_000_000
 
 #: Events that are asked for at a time.
 _PAGE: Final = 10_000
@@ -65,16 +70,21 @@ def history(endpoint: Endpoint | Several, options: argparse.Namespace, cells: in
         value = getattr(options, f"filter_{name}")
         if value is not None:
             fields[name] = value
-    document = _gather(endpoint, fields, options.limit)
+    document = _gather(endpoint, fields, _ALL if options.alike else options.limit)
     if "cluster" in fields and not document["matched"]:
         has_cluster(endpoint.get("summary"), fields["cluster"])
+    rows = [*document["events"], *document["open_meanwhile"]]
+    groups = alike(rows) if options.alike else []
     if options.json:
-        print(json.dumps(document))
+        whole = document if not options.alike else document | {"alike": groups, "events": []}
+        print(json.dumps(whole))
         return 0
     print("\n".join(_told(document, zone)), file=sys.stderr)
     missing: list[str] = []
-    rows = [*document["events"], *document["open_meanwhile"]]
-    lines = list(_lines(rows, zone, cells, missing))
+    if groups:
+        lines = told(groups, lambda text: _when(text, zone), cells)
+    else:
+        lines = list(_lines(rows, zone, cells, missing))
     if lines:
         print("\n".join(lines))
         if missing:
@@ -84,7 +94,8 @@ def history(endpoint: Endpoint | Several, options: argparse.Namespace, cells: in
     warn(document.get("problems", ()))
     more = document["matched"] - len(document["events"])
     if more > 0:
-        print(f"… and {more:,} more: --limit {document['matched']}", file=sys.stderr)
+        few = "" if options.alike else ", or --alike for a line for all that are alike"
+        print(f"… and {more:,} more: --limit {document['matched']}{few}", file=sys.stderr)
     return 0
 
 
@@ -173,109 +184,6 @@ def _columns(zone: tzinfo | None, form: str, cells: int | None) -> Iterable[Colu
     yield Column("CLIENT", lambda row: row["client"] or "-", enough=9, keep=3)
     short = None if cells is None or cells >= _WIDE else _SHORT
     yield Column("SESSION", lambda row: (row["session"] or "-")[:short], right=True, keep=9)
-
-
-def said(row: Row) -> str:
-    """One event in words."""
-    event = row["event"]
-    known = _SAID.get(event)
-    text = event.replace("_", " ") if known is None else known(row)
-    times = f" ({row['count']:,} times)" if row.get("count") else ""
-    return printable(text + times)
-
-
-def _over(row: Row) -> str:
-    seconds = row.get("seconds")
-    lasted = "" if seconds is None else f" after {span(seconds)}"
-    statements = counted(row.get("statements", 0), "statement")
-    return f"transaction {row['transaction']} {row['outcome']}{lasted}, {statements}"
-
-
-def _decided(row: Row) -> str:
-    by = row.get("rule") or "the proxy"
-    would = "would be refused" if row["event"] == "reported" else "refused"
-    return f"{row.get('command') or 'request'} {would} by {by}: {row.get('reason', '')}"
-
-
-def _incident(row: Row) -> str:
-    text = incident(row)
-    return f"{text}: {row['reason']}" if row.get("reason") else text
-
-
-def _foreign(row: Row) -> str:
-    text = _incident({**row, "kind": "foreign_uid"})
-    return f"{row['command']}: {text}" if row.get("command") else text
-
-
-def _kill(row: Row) -> str:
-    by = f" by operator {row['operator']}" if row.get("operator") else ""
-    if not by and (row.get("command") == "kill" or row["event"] != "kill"):
-        by = " by an operator"
-    number = row.get("sessions", row.get("targets")) or 0
-    why = f" ({row['reason']})" if row.get("reason") else ""
-    what = counted(number, "session") if row["event"] == "kill" else f"conn {row.get('conn')}"
-    return f"{row.get('command', 'kill')}{by} {row['kind']}: {what}{_meant(row)}{why}"
-
-
-def _meant(row: Row) -> str:
-    """By which filters an operator said whose sessions to kill, in the words of ``top``."""
-    meant = row.get("meant") or {}
-    named = [f"{meant['sessions']:,} by id"] if meant.get("sessions") else []
-    said = [*map(written, meant.get("patterns", ())), *named]
-    return f", meant were {' or '.join(said)}" if said else ""
-
-
-def _slow(row: Row) -> str:
-    where = f" on {row['namespace']}" if row.get("namespace") else ""
-    comment = f", comment {row['comment']}" if row.get("comment") else ""
-    return (
-        f"{row['command'] or 'request'}{where} took {row['seconds']:.3f} s, "
-        f"{row['upstream_seconds']:.3f} s upstream: {row['result']}{comment}"
-    )
-
-
-def _topology(row: Row) -> str:
-    members = ", ".join(row.get("members") or ())
-    text = f"topology: {row['kind']} of {members}, primary {row.get('primary') or 'none'}"
-    before = row.get("primary_before")
-    return f"{text} (was {before})" if before not in (None, row.get("primary")) else text
-
-
-def _all_killed(row: Row) -> str:
-    whose = "everybody" if row.get("everybody") else row["user"] or "nobody"
-    return f"all sessions of {whose} killed: {row['sessions']:,}"
-
-
-def _stopping(row: Row) -> str:
-    return "proxy stopping: " + ("replaced by a new process" if row["replaced"] else "told to")
-
-
-_SAID: Final[Mapping[str, Callable[[Row], str]]] = {
-    "session_not_taken": lambda _: "session refused by upstream",
-    "transaction_started": lambda row: f"transaction {row['transaction']} started",
-    "transaction_ended": _over,
-    "refused": _decided,
-    "reported": _decided,
-    "foreign_uid": _foreign,
-    "incident": _incident,
-    "kill": _kill,
-    "abort": _kill,
-    "interrupt": _kill,
-    "close": _kill,
-    "sessions_killed": _all_killed,
-    "slow": _slow,
-    "login_failed": lambda row: f"login failed: {row.get('reason', '')}",
-    "topology": _topology,
-    "upstream_down": lambda row: f"upstream {row['upstream']} down: {row.get('problem', '')}",
-    "upstream_up": lambda row: f"upstream {row['upstream']} up again",
-    "proxy_started": lambda row: f"proxy started, version {row['version']}",
-    "proxy_stopping": _stopping,
-    "reloaded": lambda row: "reloaded" if row["kind"] == "done" else "reload failed: see the log",
-    "worker_died": lambda row: (
-        f"worker {row['worker']} died, status {row.get('status')}, "
-        f"{row.get('connections_lost', 0)} connections lost"
-    ),
-}
 
 
 def _when(text: str, zone: tzinfo | None) -> datetime:

@@ -39,4 +39,9 @@ def add_flags(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> N
     parser.add_argument(
         "--limit", type=count, default=1_000, metavar="N", help="events at the most (1000)"
     )
+    parser.add_argument(
+        "--alike",
+        action="store_true",
+        help="one line for all events that are alike: how many, the first, the last, the latest",
+    )
     parser.add_argument("--utc", action="store_true", help="times are in UTC, not in local time")

@@ -187,7 +187,7 @@ def _uuid(row: Row) -> str:
     return str(row.get("session") or "-").partition(" - ")[0]
 
 
-def _brief_incident(row: Row) -> str:
+def brief_incident(row: Row) -> str:
     """What somebody did, in so few words that the name of a rule can be read in 36 cells."""
     return incident(row).replace(" the rule ", " ")
 
@@ -344,7 +344,7 @@ VIEWS: Final[Mapping[str, View]] = {
             "",
             (
                 Column("AGO", _span("age_seconds"), right=True, keep=8),
-                Column("WHAT", _brief_incident, keep=9, enough=36),
+                Column("WHAT", brief_incident, keep=9, enough=36),
                 Column("TIMES", _few("count"), right=True, keep=6),
                 *_WHERE,
                 _USER,

@@ -106,6 +106,19 @@ def rule(**more: Any) -> dict[str, Any]:
     } | more
 
 
+def event(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "time": "2026-03-02T03:12:00.250Z",
+        "event": name,
+        "user": "shop@admin",
+        "application": "shop",
+        "driver": "PyMongo",
+        "driver_version": "4.20",
+        "client": "10.0.0.1",
+        "session": "11111111-2222-4333-8444-555555555555",
+    } | more
+
+
 def pages(**more: Any) -> dict[str, dict[str, Any]]:
     """Every page with a row or two."""
     return {

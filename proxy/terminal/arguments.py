@@ -106,6 +106,12 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         listing = add(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         _connect(listing)
         _filter(listing, name)
+        if name == "connections":
+            listing.add_argument(
+                "--alike",
+                action="store_true",
+                help="one line for all of one user, application and machine, the most first",
+            )
         if name in _WHOLE:
             continue
         _sort(listing)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from proxy.terminal.several import Several
     from proxy.terminal.views import View
+
+#: Rows that are looked at where all that are alike have one line.
+_ALL: Final = 1_000_000
+
 #: Where proxies are, if no flag says so.
 ADMIN_VARIABLE: Final = "MONGO_SESSION_PROXY_ADMIN"
 
@@ -80,7 +84,8 @@ def _list(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
     fields: dict[str, Any] = filters(options)
     if "session" in fields:
         fields["session"] = begun(fields["session"])
-    limit = getattr(options, "limit", None)
+    alike = getattr(options, "alike", False)
+    limit = _ALL if alike else getattr(options, "limit", None)
     sort = order(options, view.sort) if view.sort else ""
     if sort:
         fields["sort"] = sort
@@ -92,6 +97,11 @@ def _list(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
         rows = document[view.name]
     if not rows and "cluster" in fields:
         has_cluster(endpoint.get("summary"), fields["cluster"])
+    if alike:
+        from proxy.terminal.pools import POOLS, pools
+
+        view, sort, rows = POOLS, "", pools(rows)
+        document = document | {"connections": rows}
     status = 1 if warn(document.get("problems", ())) else 0
     if options.json:
         print(json.dumps(document))

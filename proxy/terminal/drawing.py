@@ -70,9 +70,14 @@ def _head(screen: Screen, cells: int, height: int, now: datetime) -> list[str]:
     lines += [fitted(line, cells).rstrip() for line in _wrapped(_counts(seen), cells)]
     # Where there is little room it is the table's.
     most = min(4, max(0, (height - 8) // 4))
-    for one in screen.seen.attention[:most]:
+    found = screen.seen.attention
+    shown = most if len(found) <= most else max(0, most - 1)
+    for one in found[:shown]:
         text = one.whole if width(one.whole) + _GUTTER <= cells else one.short
         lines.append(_styled(f"! {text}", cells, _YELLOW))
+    if shown < most:
+        more = f"! {len(found) - shown:,} more: g groups, t transactions, i incidents"
+        lines += [_styled(more, cells, _YELLOW)] * (len(found) > shown)
     return [*lines, ""] if height > 8 else lines
 
 

@@ -39,3 +39,14 @@ def test_what_needs_attention_is_named_by_user_application_and_driver() -> None:
         "mallory@admin · shop · PyMongo|c 4.20.0: tried a session of alice@admin (foreign uid), "
         "5.0 s ago",
     ]
+
+
+def test_many_budgets_hide_nothing_else() -> None:
+    full = [group(owner=f"u{number}@admin", budget_used=number / 10) for number in range(8, 12)]
+    idle = who(idle_seconds=31.0)
+    theft = who(user="mallory@admin", kind="foreign_uid", rule=None, age_seconds=5.0)
+    said = [one.short for one in attention(summary(), full, [idle], [theft])]
+    assert said[0].startswith("u11@admin")
+    assert "idle for" in said[1]
+    assert said[2].startswith("mallory@admin")
+    assert len(said) == 6

@@ -463,3 +463,13 @@ def test_what_is_no_action_of_a_listing_is_said() -> None:
     assert drawn(one)[-1] == "close: not for sessions"
     keys(one, "A")
     assert drawn(one)[-1].startswith("no transaction is open in session 11111111")
+
+
+@pytest.mark.parametrize(("number", "shown"), [(4, 4), (7, 3)])
+def test_what_there_is_no_room_for_above_the_table_is_counted(number: int, shown: int) -> None:
+    full = [group(owner=f"u{one}@admin", budget_used=0.9) for one in range(number)]
+    one = screen(groups={"groups": full, "matched": number, "total": number, "next": None})
+    said = [line for line in drawn(one, 80, 24) if "! " in line]
+    assert sum("budget used" in line for line in said) == shown
+    more = f"{number - shown} more: g groups, t transactions, i incidents"
+    assert any(more in line for line in said) is (number > shown)

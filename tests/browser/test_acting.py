@@ -36,8 +36,10 @@ def test_sessions_are_killed_after_a_preview_and_with_the_token(page: Window) ->
     page.run("document.querySelector('#act-token').value = 'wrong-again-0123456789'")
     page.run("return Promise.all([preview(), act()])")
     assert "Wrong token" in page.text("#act-note")
+    page.run("document.querySelector('#act-token').focus()")
     page.type("#act-token", TOKEN)
     page.wait("document.querySelector('#act-preview').innerText.includes('transactions')")
+    page.wait("document.activeElement.id === 'act-do'")
     preview = page.text("#act-preview")
     assert "0 open transactions" in preview
     assert "leaky-importer" in page.text("#act-list")
@@ -45,7 +47,7 @@ def test_sessions_are_killed_after_a_preview_and_with_the_token(page: Window) ->
     page.wait("document.querySelector('#act-preview').innerText.includes('killed')")
     assert page.text("#act-preview").startswith(preview.partition(" session")[0])
     assert ", 0 unreachable, 0 failed." in page.text("#act-preview")
-    # The button that was pressed is gone.
+    # The button that was pressed is gone, as the field was in which the token stood.
     assert page.run("return document.activeElement.id") == "act-close"
     page.press("Enter")
     page.wait("document.querySelector('tbody').innerText.includes('killed')")
@@ -74,6 +76,9 @@ def test_one_transaction_is_aborted_and_its_session_lives(page: Window) -> None:
     shown = act(page, "Aborted")
     assert "olivia@admin · monthly-reports" in shown
     assert "2 open cursors" in shown
+    # Its row is gone, and there is no other.
+    page.wait(f"{ROWS}.length === 0")
+    assert page.run("return document.activeElement.innerText") == "Transactions"
     page.run("show('sessions', {session: arguments[0]})", session)
     page.wait("document.querySelector('tbody').innerText.includes('aborted')")
 

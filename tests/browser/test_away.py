@@ -9,11 +9,18 @@ from tests.browser.window import ROWS, Window
 def test_what_is_old_is_greyed_and_has_its_time(window: Window) -> None:
     with scene() as pages:
         window.start(pages)
+        window.run("location.hash = '#history'")
+        window.wait("document.querySelectorAll('#past-rows tr').length > 0")
+        window.run("location.hash = '#sessions'")
+        window.wait("rowsShown.length > 0")
     window.refreshed(1)
     assert window.text("#status") == "the proxy does not answer"
     assert "what is shown is of " in window.text("#about")
     assert window.run(f"return {ROWS}.length") > 0
     window.wait("getComputedStyle(document.querySelector('#both')).opacity !== '1'")  # in a moment
+    opacity = "getComputedStyle(document.querySelector(arguments[0])).opacity"
+    for old in ("#past-lines", "#own .table"):
+        window.wait(f"{opacity} !== '1'", old)
     assert window.run("return document.querySelector('#kill').disabled")
     assert window.run(f"return {ROWS}[0].querySelector('button').disabled")
 

@@ -164,7 +164,7 @@ def test_of_several_clusters_it_says_which(page: Window, url: str) -> None:
     )
     assert page.run(f"return {head}")[:2] == ["Time", "What"]
     event = """{time: "2026-03-01T10:00:00.000Z", event: "kill", user: "", application: "",
-        client: "", operator: "ann", command: "kill", kind: "done", targets: 2,
+        client: "127.0.0.1", operator: "ann", command: "kill", kind: "done", targets: 2,
         reason: "2 places freed",
         meant: {patterns: [{owner: "a@b", application: "my shop"}]}, cluster: "web"}"""
     shown = page.run(f"""summary.clusters = [{{cluster: "shop"}}, {{cluster: "web"}}];
@@ -173,8 +173,9 @@ def test_of_several_clusters_it_says_which(page: Window, url: str) -> None:
         const cells = document.querySelector('#past-rows tr').cells;
         return [{head}, [...cells].map(o => o.innerText)]""")
     assert shown[0][:3] == ["Time", "Cluster", "What"]
-    assert shown[1][1:3] == [
+    assert shown[1][1:4] == [
         "web",
         'kill by operator ann done: 2 sessions, meant were owner=a@b application="my shop"'
         ": 2 places freed",
+        "",
     ]

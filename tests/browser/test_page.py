@@ -88,6 +88,20 @@ def test_what_somebody_has_several_of_is_said_once(page: Window) -> None:
     ]
 
 
+def test_who_is_down_is_said_with_its_time(page: Window) -> None:
+    down = {"upstream": "db2:27017", "up": False, "since_seconds": 7200, "problem": "refused"}
+    state = {"ready": True, "sessions": 0, "sessions_limit": 9}
+    found = page.run(
+        "return attention(arguments[0], {sessions: [], budget_used: []}, [], [], [arguments[1]])",
+        state,
+        down,
+    )
+    begin = page.run("return since(7200)")
+    assert [one["text"] for one in found] == [
+        f"db2:27017 has been down since {begin}, for 2 h 0 m: refused."
+    ]
+
+
 def test_all_that_needs_attention_can_be_seen(page: Window) -> None:
     page.run(
         """clearTimeout(timer); turn++;

@@ -209,10 +209,20 @@ async function preview() {
     say($("#act-note"), off ? "Off: no admin.token is configured." : shown.note ?? "");
     $("#act-do").disabled = off || shown.possible === false;
     say($("#act-do"), shown.verb ?? acting.verb);
+    goOn();
   } catch (error) {
     say($("#act-preview"), "");
     say($("#act-note"), problem(error));
   }
+}
+
+/* What had the focus may be hidden now, or gone. */
+function goOn() {
+  const focused = document.activeElement;
+  if (focused !== document.body && focused.getClientRects().length) return;
+  if (!$("#act-dialog").open) (current ?? $("[aria-current=page]")).focus();
+  else if ($("#act-do").disabled || $("#act-do").hidden) $("#act-close").focus();
+  else $("#act-do").focus();
 }
 
 async function act() {
@@ -227,7 +237,7 @@ async function act() {
     $("#act-token-label").hidden = true;
     $("#act-do").hidden = true;
     say($("#act-close"), "Close");
-    $("#act-close").focus();
+    goOn();
     chosen.clear();
     loop();
   } catch (error) {
@@ -253,4 +263,5 @@ function startActs() {
   $("#act-form").addEventListener("submit", (event) => event.preventDefault());
   $("#act-do").addEventListener("click", act);
   $("#act-close").addEventListener("click", () => $("#act-dialog").close());
+  $("#act-dialog").addEventListener("close", goOn);
 }

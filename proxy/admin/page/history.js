@@ -98,12 +98,12 @@ function buildPast(element) {
     bar.append(label);
   }
   const around = make("label", "Around");
-  const moment = make("input", null, {type: "time", id: "past-around",
+  const field = make("input", null, {type: "time", id: "past-around",
     title: "Ten minutes before and after this time of day, the last that there was"});
-  moment.addEventListener("change", () => {
-    if (moment.value) go(aroundTime(moment.value, new Date()));
+  field.addEventListener("change", () => {
+    if (field.value) go(aroundTime(field.value, new Date()));
   });
-  around.append(moment);
+  around.append(field);
   bar.append(around);
   const label = make("label", "What");
   const what = make("select", null, {id: "past-event"});
@@ -323,7 +323,8 @@ function drawPastList(page) {
     return line;
   }, (line, row) => {
     const cells = line.children;
-    const somebody = row.user || row.application || row.client || row.session;
+    // What an operator did has nobody's user.
+    const somebody = row.user || row.application || row.session || (row.client && row.command !== "kill");
     tell(cells[0], clock(row.time, days) + row.time.slice(19, 23));
     cells[1].hidden = !several;
     tell(cells[1], row.cluster ?? "");

@@ -76,7 +76,7 @@ function attention(now, crowds, idlest, incidents, upstream) {
       // Why is said below, of each process that is away.
       const away = upstream.some((row) => row.cluster === one.cluster && row.up === false);
       item("bad", "ready " + where, where + "clients cannot be served"
-        + (away ? "." : ": " + one.reason + "."), "Upstream", link("upstream", ofCluster(one)));
+        + (away && one.reason !== "draining" ? "." : ": " + one.reason + "."), "Upstream", link("upstream", ofCluster(one)));
     }
     const there = upstream.filter((row) => row.cluster === one.cluster);
     const set = there.find((row) => row.set)?.set;
@@ -96,8 +96,8 @@ function attention(now, crowds, idlest, incidents, upstream) {
   }
   for (const one of upstream.filter((row) => row.up === false && row.problem)) {
     item("bad", "down " + one.upstream, [one.cluster, one.upstream].filter(Boolean).join(": ")
-      + (one.set ? " of " + one.set : "") + " has been down for " + span(one.since_seconds)
-      + ": " + one.problem + ".", "Upstream", link("upstream"));
+      + (one.set ? " of " + one.set : "") + " has been down since " + since(one.since_seconds)
+      + ", for " + span(one.since_seconds) + ": " + one.problem + ".", "Upstream", link("upstream"));
   }
   const theirSessions = (group) => VIEWS.groups.links(group)[0][1];
   // A bound of all that somebody has is reached once, in however many groups that is.

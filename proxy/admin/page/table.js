@@ -181,6 +181,7 @@ function forgetRows() {
 
 function drawRows(rows) {
   rowsShown = rows;
+  const focused = $(".table").contains(document.activeElement);
   const kind = VIEWS[view.name];
   const key = (row) => view.name + " " + rowKey(row);
   patch($("tbody"), rows, key, makeRow, fillRow);
@@ -194,6 +195,7 @@ function drawRows(rows) {
   say(empty, found.wrong ? "This cannot be shown: " + found.wrong
     : Object.keys(view.filters).length ? "Nothing matches the filters." : kind.empty);
   keepCurrent();
+  if (focused) goOn();
   drawDetail();
   drawBar();
 }

@@ -237,7 +237,7 @@ const VIEWS = {
       column("Role", (r) => r.role || ["unknown", "dim"], null, {rank: 2}),
       column("State", (r) => r.up ? ["up", "good"] : r.up === null ? ["not asked yet", "warn"]
         : ["down", "bad"], null, {rank: 1}),
-      lasting("Since", (r) => r.since_seconds, null,
+      lasting("For", (r) => r.since_seconds, null,
         {cell: (r) => r.since_seconds === undefined || r.since_seconds === null ? ""
           : span(r.since_seconds), tip: "For how long it has been up or down, as the proxy saw it",
         rank: 2}),
@@ -273,8 +273,8 @@ const VIEWS = {
       {...CLIENT, sort: null, rank: 7}, CONN, {...SESSION, sort: null, rank: 8},
       column("Owner", (r) => r.session ? person(r.owner) : "", null,
         {tip: "Whom the session belongs to", rank: 7}),
-      column("First", (r) => r.first ? clock(r.first, true) : "", null, {tip: LOCAL, rank: 9}),
-      column("Last time", (r) => r.last ? clock(r.last, true) : "", null, {tip: LOCAL, rank: 9})],
+      column("First", (r) => r.first ? moment(r.first) : "", null, {tip: LOCAL, rank: 5}),
+      column("Last time", (r) => r.last ? moment(r.last) : "", null, {tip: LOCAL, rank: 9})],
     links: (r) => [...(r.session ? [theSession(r)] : []), ...theConnection(r),
       ...theirs({...r, owner: undefined})],
     empty: "There were no incidents.",

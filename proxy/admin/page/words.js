@@ -31,8 +31,10 @@ const brief = (seconds) => seconds === null || seconds === undefined ? ""
   : seconds < 0.01 ? Number((seconds * 1000).toPrecision(2)) + " ms" : span(seconds);
 
 /* The time of day so many seconds ago, with the date unless it is today's. */
-function since(seconds) {
-  const then = new Date(Date.now() - seconds * 1000);
+const since = (seconds) => moment(Date.now() - seconds * 1000);
+
+function moment(time) {
+  const then = new Date(time);
   const day = then.toDateString() === new Date().toDateString() ? ""
     : then.toLocaleDateString("sv") + " ";
   return day + then.toLocaleTimeString("sv");

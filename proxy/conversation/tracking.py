@@ -7,14 +7,10 @@ are known only by their edges or not at all: the view is a lower bound.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-import bson
-from bson.errors import BSONError
-
+from proxy.conversation.killed import integers, killed_cursors
 from proxy.conversation.overload import is_overload
-from proxy.errors import WireError
 from proxy.session.ranges import statement_ranges
 from proxy.session.records import Attempt, CursorId, Operation
 from proxy.session.stable_api import parameters
@@ -28,7 +24,7 @@ from proxy.session.transactions import (
 )
 from proxy.texts import decoded
 from proxy.wire.edges import Edges, beginning, cursor, verdict
-from proxy.wire.fields import ARRAY, Element, elements, integer, text
+from proxy.wire.fields import ARRAY, text
 from proxy.wire.messages import count_documents
 from proxy.wire.opcodes import INT32, INT64
 from proxy.wire.replies import listed_cursors
@@ -63,11 +59,6 @@ _EARLY: Final = (
 #: 323 also stands for what the command holds; so it begins where it means the command itself.
 _STRICT: Final = 323
 _NOT_IN_VERSION: Final = "Provided apiStrict:true, but the command "
-
-#: How many of the cursors that one message lists as gone are looked at, where these are so many
-#: bytes: some 10 ms. Drivers kill one at a time.
-_MOST_KILLED: Final = 10_000
-_LONG_ARRAY: Final = 131_072
 
 #: CursorNotFound, CursorKilled.
 _CURSOR_GONE: Final = frozenset({43, 237})
@@ -206,22 +197,22 @@ class Tracking:
         layout = reply.layout
         code = None if layout.ok else reply.integer(b"code")
         if tracked.command == "killCursors" and code is None:
-            for killed in _killed_cursors(reply):
+            for killed in killed_cursors(reply):
                 self._store.cursor_closed(CursorId(self._upstream, killed))
         if isinstance(tracked, CursorKill):
             return
-        if tracked.attempt is not None:
-            attempt = tracked.attempt
+        attempt = tracked.attempt
+        if attempt is not None:
             self._note_attempt(tracked, attempt, outcome_of(reply, attempt.step), now)
         if code is not None and tracked.cursor and code in _CURSOR_GONE:
             self._note_cursor(tracked, 0, "", now)
         if layout.cursor:
             number = _int64(reply.message, reply.base + layout.cursor)[0]
             if number != tracked.cursor:
-                self._note_cursor(tracked, number, _namespace(reply), now)
+                self._note_cursor(tracked, number, _namespace(reply), now, attempt)
         elif layout.several:
             for one in listed_cursors(reply):
-                self._note_cursor(tracked, one.id, one.namespace, now)
+                self._note_cursor(tracked, one.id, one.namespace, now, attempt)
         if last:
             if tracked.suspicions is not None:
                 self.unsettled += tracked.suspicions
@@ -237,13 +228,14 @@ class Tracking:
         """
         if isinstance(tracked, CursorKill):
             return
-        if tracked.attempt is not None:
+        attempt = tracked.attempt
+        if attempt is not None:
             # Clients choose how long an error's text is: what they name may be quoted in it.
-            attempt, said = tracked.attempt, None if edges is None else verdict(edges)
+            said = None if edges is None else verdict(edges)
             self._note_attempt(tracked, attempt, outcome_at_length(said, attempt.step), now)
         found = None if edges is None else cursor(edges)
         if found is not None and found.id != tracked.cursor:
-            self._note_cursor(tracked, found.id, found.namespace, now)
+            self._note_cursor(tracked, found.id, found.namespace, now, attempt)
         if last:
             if tracked.suspicions is not None:
                 self.unsettled += tracked.suspicions
@@ -318,12 +310,22 @@ class Tracking:
     def _parameters(self, request: Request) -> bytes:
         return parameters(request) if self.repeats_api else b""
 
-    def _note_cursor(self, operation: Operation, number: int, namespace: str, now: float) -> None:
+    def _note_cursor(
+        self,
+        operation: Operation,
+        number: int,
+        namespace: str,
+        now: float,
+        attempt: Attempt | None = None,
+    ) -> None:
         """The reply has a cursor of another number than the request, 0 for one that is gone."""
         if number:
             opened = CursorId(self._upstream, number)
+            within = -1
+            if attempt is not None and attempt.step is not Step.WRITE and not attempt.info.child:
+                within = attempt.info.txn_number or 0
             session, conn = operation.session, self._connection
-            self._store.cursor_opened(opened, session, namespace, now, conn)
+            self._store.cursor_opened(opened, session, namespace, now, conn, within)
         else:
             self._store.cursor_closed(CursorId(self._upstream, operation.cursor))
 
@@ -332,7 +334,7 @@ class Tracking:
         element = request.fields.get(b"cursors")
         if element is None or element.type != ARRAY or element.end - element.value > _LONGEST_LIST:
             return
-        for number in _integers(request.message, element):
+        for number in integers(request.message, element):
             cursor = CursorId(self._upstream, number)
             session = self._store.cursor_session(cursor)
             if session is not None and session.key.uid == uid:
@@ -365,37 +367,3 @@ def _namespace(reply: Reply) -> str:
     at = reply.base + reply.layout.namespace
     size = INT32.unpack_from(reply.message, at)[0]
     return decoded(reply.message[at + 4 : at + 3 + size])
-
-
-def _killed_cursors(reply: Reply) -> list[int]:
-    """The cursors that a killCursors reply says are gone."""
-    gone: list[int] = []
-    for name in (b"cursorsKilled", b"cursorsNotFound"):
-        element = reply.fields.get(name)
-        if element is not None and element.type == ARRAY:
-            gone += _integers(reply.message, element)
-    return gone
-
-
-def _integers(message: bytes, array: Element) -> list[int]:
-    """What are integers of an array's values, as far as they are looked at; none where it cannot be
-    read."""
-    if array.end - array.value > _LONG_ARRAY:
-        return _first_integers(message, array)
-    try:
-        values = bson.decode(message[array.value : array.end]).values()
-        return [number for number in values if isinstance(number, int)]
-    except BSONError:
-        return []
-
-
-def _first_integers(message: bytes, array: Element) -> list[int]:
-    found: list[int] = []
-    try:
-        for _, element in islice(elements(message, array.value, array.end), _MOST_KILLED):
-            number = integer(message, element)
-            if number is not None:
-                found.append(number)
-    except WireError:
-        return []
-    return found

@@ -1,8 +1,9 @@
 """Ending transactions that are late, on idle connections of those who own them, or of servers.
 
 Each second all that is overdue is found and given to the connections that can ask for its owners,
-many at a time on each, one behind the other. No turn of the loop has more to do than one slice of
-sessions, one of connections or one batch.
+many at a time on each, one behind the other. Upstream may keep the cursors of what it has ended,
+though nobody can read them: it is asked to kill them right behind that. No turn of the loop has
+more to do than one slice of sessions, one of connections or one batch.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import trio
 
 from policies.transaction_guard import TransactionGuard
+from proxy.conversation.killed import killed_cursors
 from proxy.conversation.overload import is_overload
 from proxy.listing.slices import in_slices
 from proxy.session.identity import EVERYBODY
 from proxy.session.ids import OpenTransaction
-from proxy.session.plans import abort_command
+from proxy.session.plans import abort_command, kill_cursors_command
+from proxy.session.records import CursorId
 from proxy.session.transactions import STEPPED_DOWN, State
 
 if TYPE_CHECKING:
     from proxy.conversation.rule import Overdue
     from proxy.conversation.sharing import Sessions
     from proxy.session.records import Session
+    from proxy.session.store import SessionStore
     from proxy.session.tracker import Open
     from proxy.wire.replies import Reply
 
@@ -105,6 +109,27 @@ def _may_be_open(session: Session, number: int) -> Open | None:
     tracker = session.transaction
     found = () if tracker is None else tracker.open_ones
     return next((one for one in found if one.number == number), None)
+
+
+class _Left(NamedTuple):
+    """Cursors of one namespace that a transaction has left behind, and its API parameters."""
+
+    namespace: str
+    ids: list[int]
+    api: bytes
+
+
+def _left_by(overdue: Overdue, upstream: str, store: SessionStore) -> list[_Left]:
+    """What was opened in a transaction and is open still."""
+    session = overdue.session
+    may_be = _may_be_open(session, overdue.txn_number)
+    api = b"" if may_be is None else may_be.api
+    found: dict[str, list[int]] = {}
+    cursors = {} if session.activity is None else session.activity.cursors
+    for cursor, namespace in cursors.items():
+        if cursor.upstream == upstream and store.cursor_number(cursor) == overdue.txn_number:
+            found.setdefault(namespace, []).append(cursor.id)
+    return [_Left(namespace, ids, api) for namespace, ids in found.items()]
 
 
 class _Refused(NamedTuple):
@@ -224,7 +249,7 @@ class _Rounds:
         now = trio.current_time()
         for one in batch:
             self._asked[one.session] = now
-        asker.ask_all(questions, partial(self._told, batch, place, asker))
+        asker.ask_all(questions, partial(self._told, batch, place, asker, []))
         return True
 
     def _told(
@@ -232,6 +257,7 @@ class _Rounds:
         batch: list[Overdue],
         place: Place,
         asker: Asker,
+        left: list[_Left],
         number: int,
         reply: Reply,
         now: float,
@@ -243,14 +269,40 @@ class _Rounds:
         if ended:
             how = State.COMMITTED if code == _COMMITTED else State.ABORTED
             store = self._sessions.store
+            left += _left_by(overdue, place[0], store)
             store.settle_transaction(overdue.session, overdue.txn_number, now, how)
         decision = "aborted" if ok else "over" if ended else "failed"
         self._sessions.recorder.late(overdue, decision, None if ok else code, now)
         if not ended and not is_overload(reply):
             self._note_refusal(overdue, code, now)
-        if number == len(batch) - 1:
-            self._ready.append((place, asker))
-            self._answered.set()
+        if number < len(batch) - 1:
+            return
+        if left:
+            del left[_BATCH:]
+            questions = [kill_cursors_command(one.namespace, one.ids, one.api) for one in left]
+            asker.ask_all(questions, partial(self._killed, left, place, asker))
+        else:
+            self._go_on(place, asker)
+
+    def _killed(
+        self,
+        left: list[_Left],
+        place: Place,
+        asker: Asker,
+        number: int,
+        reply: Reply,
+        _now: float,
+    ) -> None:
+        """Upstream has said which cursors are no more."""
+        for cursor in killed_cursors(reply) if reply.ok() else ():
+            self._sessions.store.cursor_closed(CursorId(place[0], cursor))
+        if number == len(left) - 1:
+            self._go_on(place, asker)
+
+    def _go_on(self, place: Place, asker: Asker) -> None:
+        """A connection can be asked again."""
+        self._ready.append((place, asker))
+        self._answered.set()
 
     def _note_refusal(self, overdue: Overdue, code: int | None, now: float) -> None:
         """Upstream would not abort it, and will probably not: it is asked a few times more."""

@@ -24,13 +24,24 @@ class OpenCursors:
     having fewer than that one.
     """
 
-    __slots__ = ("_by_count", "_connections", "_of_owner", "_opened", "_sessions", "_top", "most")
+    __slots__ = (
+        "_by_count",
+        "_connections",
+        "_numbers",
+        "_of_owner",
+        "_opened",
+        "_sessions",
+        "_top",
+        "most",
+    )
 
     def __init__(self, most: int = DEFAULT_MAX_CURSORS) -> None:
         self.most = most
         self._sessions: dict[CursorId, Session] = {}
         self._opened: dict[CursorId, float] = {}
         self._connections: dict[CursorId, int] = {}
+        #: Of those that were opened in a transaction.
+        self._numbers: dict[CursorId, int] = {}
         self._of_owner: dict[Owner, dict[CursorId, None]] = {}
         #: Owners by how many they have, and the most that any has.
         self._by_count: dict[int, dict[Owner, None]] = {}
@@ -51,6 +62,10 @@ class OpenCursors:
         """The number of the client connection that it was opened on; 0 where that is not known."""
         return self._connections.get(cursor, 0)
 
+    def number(self, cursor: CursorId) -> int:
+        """The txnNumber of the transaction that it was opened in; -1 for none."""
+        return self._numbers.get(cursor, -1)
+
     def oldest(self) -> float | None:
         """When the one that is open for longest was opened."""
         return next(iter(self._opened.values()), None)
@@ -68,8 +83,17 @@ class OpenCursors:
             return None
         return next(iter(self._of_owner[next(iter(self._by_count[self._top]))]))
 
-    def add(self, cursor: CursorId, session: Session, now: float, connection: int = 0) -> None:
+    def add(
+        self,
+        cursor: CursorId,
+        session: Session,
+        now: float,
+        connection: int = 0,
+        number: int = -1,
+    ) -> None:
         """Note one that is not known."""
+        if number >= 0:
+            self._numbers[cursor] = number
         self._sessions[cursor] = session
         self._opened[cursor] = now
         self._connections[cursor] = connection
@@ -87,6 +111,7 @@ class OpenCursors:
             return None
         del self._opened[cursor]
         del self._connections[cursor]
+        self._numbers.pop(cursor, None)
         owner = session.owner
         own = self._of_owner[owner]
         del own[cursor]

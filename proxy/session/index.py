@@ -181,6 +181,10 @@ class SessionIndex:
         """The number of the client connection that opened it; 0 for one that is not known."""
         return self._cursors.connection(cursor)
 
+    def cursor_number(self, cursor: CursorId) -> int:
+        """The txnNumber of the transaction that an open cursor is part of; -1 for none."""
+        return self._cursors.number(cursor)
+
     def open_cursors(self) -> int:
         """How many cursors are open."""
         return len(self._cursors)

@@ -258,12 +258,13 @@ def emulating(plan: Plan, store: Control, upstream: str) -> Steps[Emulation]:
     return Emulation(tuple(errands), tuple(found.operations))
 
 
-def kill_cursors_command(namespace: str, ids: list[int]) -> bytes:
-    """``killCursors`` for cursors of one ``db.collection``."""
+def kill_cursors_command(namespace: str, ids: list[int], api: bytes = b"") -> bytes:
+    """``killCursors`` for cursors of one ``db.collection``, with API parameters (raw elements)."""
     database, _, collection = namespace.partition(".")
     return bsonout.document(
         bsonout.text("killCursors", collection),
         bsonout.longs("cursors", ids),
+        api,
         bsonout.text("$db", database),
     )
 

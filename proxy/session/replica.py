@@ -214,12 +214,12 @@ class SharedStore(SessionStore):
         return session is not None and session.last_use > then
 
     def _take_cursors(self, told: Told) -> None:
-        for fields, key, namespace, opened, connection in told.opened:
+        for fields, key, namespace, opened, connection, number in told.opened:
             cursor, session = CursorId(*fields), self.get(make_key(key))
             if self._was_closed(cursor):
                 del self._early_closed[cursor]
             elif session is not None:
-                self.cursor_opened(cursor, session, namespace, opened, connection)
+                self.cursor_opened(cursor, session, namespace, opened, connection, number)
         for fields in told.closed:
             self.cursor_closed(CursorId(*fields))
 
@@ -330,9 +330,15 @@ class SharedStore(SessionStore):
         self._mark(operation.session)
 
     def cursor_opened(
-        self, cursor: CursorId, session: Session, namespace: str, now: float, connection: int = 0
+        self,
+        cursor: CursorId,
+        session: Session,
+        namespace: str,
+        now: float,
+        connection: int = 0,
+        number: int = -1,
     ) -> None:
-        super().cursor_opened(cursor, session, namespace, now, connection)
+        super().cursor_opened(cursor, session, namespace, now, connection, number)
         if not self._listening:
             self._early_closed.pop(cursor, None)
             self._opened[cursor] = None

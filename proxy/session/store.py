@@ -272,10 +272,16 @@ class SessionStore(ExpiringStore):
         self._settle(session)
 
     def cursor_opened(
-        self, cursor: CursorId, session: Session, namespace: str, now: float, connection: int = 0
+        self,
+        cursor: CursorId,
+        session: Session,
+        namespace: str,
+        now: float,
+        connection: int = 0,
+        number: int = -1,
     ) -> None:
         """Note a cursor that a reply on ``connection`` has left open; ``namespace`` is
-        ``db.collection``."""
+        ``db.collection``, ``number`` the txnNumber of its transaction, if it is part of one."""
         if self.cursor_session(cursor) is not None:
             self.cursor_closed(cursor)
         if session not in self.with_id(session.id):
@@ -288,7 +294,7 @@ class SessionStore(ExpiringStore):
         if activity is None:
             activity = self._make_busy(session)
         activity.cursors[cursor] = namespace
-        self._cursors.add(cursor, session, now, connection)
+        self._cursors.add(cursor, session, now, connection, number)
 
     def cursor_used(self, cursor: CursorId, now: float) -> Session | None:
         """Note a getMore, which is a use of the session that opened the cursor."""

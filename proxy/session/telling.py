@@ -67,13 +67,13 @@ class Told(NamedTuple):
     ``acts`` are (``end``, keys, time), (``kill``, (everything, uids, keys), time, upstream) or, of
     a transaction that an operator has ended, (``over``, (key, number, child, state), time);
     ``dropped`` are sessions that upstream did not take; ``opened`` cursors are (cursor, session,
-    namespace, time, connection).
+    namespace, time, connection, txnNumber).
     """
 
     acts: list[tuple[Any, ...]]
     dropped: list[tuple[bytes, bytes]]
     records: list[Record]
-    opened: list[tuple[tuple[str, int], tuple[bytes, bytes], str, float, int]]
+    opened: list[tuple[tuple[str, int], tuple[bytes, bytes], str, float, int, int]]
     closed: list[tuple[str, int]]
 
     def __bool__(self) -> bool:
@@ -110,7 +110,7 @@ def fill_if_newer(tracker: Tracker, told: tuple[Any, ...]) -> bool:
 
 def told_cursors(
     store: SessionIndex, cursors: Iterable[CursorId]
-) -> Iterator[tuple[tuple[str, int], tuple[bytes, bytes], str, float, int]]:
+) -> Iterator[tuple[tuple[str, int], tuple[bytes, bytes], str, float, int, int]]:
     """What is told of these, as far as they are open."""
     for cursor in cursors:
         session = store.cursor_session(cursor)
@@ -119,4 +119,5 @@ def told_cursors(
             opened = store.cursor_opened_at(cursor) or 0.0
             key = (session.id, session.owner.uid)
             connection = store.cursor_connection(cursor)
-            yield (cursor.upstream, cursor.id), key, namespace, opened, connection
+            number = store.cursor_number(cursor)
+            yield (cursor.upstream, cursor.id), key, namespace, opened, connection, number

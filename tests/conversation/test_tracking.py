@@ -166,6 +166,25 @@ def test_a_cursor_lives_from_its_find_to_its_last_batch():
     assert cursors(one) == {}
 
 
+@pytest.mark.parametrize(
+    ("fields", "number"),
+    [
+        ({"startTransaction": True, "autocommit": False}, 5),
+        ({"autocommit": False}, 5),
+        ({}, -1),
+        (None, -1),
+    ],
+    ids=["start", "continue", "write", "outside"],
+)
+def test_of_which_transaction_a_cursor_is(fields, number):
+    one = talk()
+    within = {} if fields is None else {"txnNumber": Int64(5), **fields}
+    run(one, {"find": "c", "lsid": LSID, **within}, cursor(77))
+    assert store(one).cursor_number(CursorId(UPSTREAM, 77)) == number
+    store(one).cursor_closed(CursorId(UPSTREAM, 77))
+    assert store(one).cursor_number(CursorId(UPSTREAM, 77)) == -1
+
+
 def test_a_find_that_fits_opens_none():
     assert cursors(run(talk(), {"find": "c", "lsid": LSID}, cursor(0))) == {}
 

@@ -18,6 +18,7 @@ from proxy.process.overdue import Place, end_overdue
 from proxy.session.identity import user_digest
 from proxy.session.ids import LogicalSessionId
 from proxy.session.info import OperationSessionInfo
+from proxy.session.records import CursorId
 from proxy.session.transactions import Outcome, State, Step
 from proxy.wire.replies import Reply, read_reply
 from tests.build import reply
@@ -117,6 +118,52 @@ async def test_a_late_transaction_is_aborted_as_its_owner(nursery, autojump_cloc
     assert house.recorder.only("late") == [(5, "aborted", None)]
     await trio.sleep(100)
     assert len(house.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "open_still"),
+    [
+        ({"ok": 1.0, "cursorsKilled": [7], "cursorsNotFound": [8]}, {1, 9, 10}),
+        ({"ok": 0.0, "code": 251, "cursorsKilled": [7, 8]}, {1, 7, 8, 9, 10}),
+        ({"ok": 0.0, "code": 6}, {1, 7, 8, 9, 10}),
+    ],
+    ids=["killed", "refused", "not over"],
+)
+async def test_its_cursors_end_with_it(answer, open_still, nursery, autojump_clock):
+    house = House(nursery, total_seconds=60).connect(AS_ALICE)
+    house.answer = answer
+    house.open(1)
+    session = house.store.get(key(1))
+    for number, where, within in (
+        (1, UPSTREAM, -1),
+        (7, UPSTREAM, 5),
+        (8, UPSTREAM, 5),
+        (9, UPSTREAM, 4),
+        (10, "b:1", 5),
+    ):
+        cursor = CursorId(where, number)
+        house.store.cursor_opened(cursor, session, "shop.orders", 1.0, 1, within)
+    await trio.sleep(62)
+    kills = [one for one in house.asked if "killCursors" in one]
+    if answer.get("code") == 6:
+        assert kills == []
+    else:
+        assert kills == [{"killCursors": "orders", "cursors": [7, 8], "$db": "shop"}]
+        assert list(house.asked[0]) != list(kills[0])
+    assert {cursor.id for cursor in session.activity.cursors} == open_still
+
+
+async def test_a_connection_is_asked_again_behind_the_cursors(nursery, autojump_clock):
+    house = House(nursery, total_seconds=60).connect(AS_ALICE)
+    house.answer = {"ok": 1.0, "cursorsKilled": []}
+    for number in range(60):
+        house.open(number)
+        cursor = CursorId(UPSTREAM, number + 1)
+        house.store.cursor_opened(cursor, house.store.get(key(number)), "a.b", 1.0, 1, 5)
+    await trio.sleep(65)
+    assert [
+        sum(name in one for one in house.asked) for name in ("abortTransaction", "killCursors")
+    ] == [60, 60]
 
 
 @pytest.mark.parametrize(

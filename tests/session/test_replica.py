@@ -556,13 +556,15 @@ def test_on_which_connection_a_cursor_was_opened_is_known_everywhere() -> None:
     session = fleet.stores[0].use(KEYS[0], 1.0, "alice@app", SHOP)
     assert session is not None
     cursor = CursorId(UPSTREAM, 1)
-    fleet.stores[0].cursor_opened(cursor, session, "app.c", 2.0, 9)
+    fleet.stores[0].cursor_opened(cursor, session, "app.c", 2.0, 9, 5)
     fleet.talk()
     everywhere = (fleet.hub, *fleet.stores)
     assert [store.cursor_connection(cursor) for store in everywhere] == [9] * 4
+    assert [store.cursor_number(cursor) for store in everywhere] == [5] * 4
     fleet.stores[0].cursor_closed(cursor)
     fleet.talk()
     assert [store.cursor_connection(cursor) for store in everywhere] == [0] * 4
+    assert [store.cursor_number(cursor) for store in everywhere] == [-1] * 4
 
 
 def test_of_cursors_that_nobody_has_told_of_the_latest_are_remembered() -> None:

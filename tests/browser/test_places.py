@@ -97,6 +97,18 @@ def test_details_of_what_is_nobodys_have_its_name(page: Window, name: str, calle
     assert called in page.text("#detail h2")
 
 
+@pytest.mark.parametrize("name", ["incidents", "rules", "upstream"])
+def test_beside_it_is_what_the_history_has_of_it(page: Window, name: str) -> None:
+    page.run("show(arguments[0], {})", name)
+    page.wait("!document.querySelector('#beside').hidden")
+    page.run("document.querySelector('#beside').focus()")
+    page.press("Enter")
+    page.wait("view.name === 'history' && past.plots.length === 4")
+    # It is one of those that there are to choose from.
+    page.wait("document.querySelector('#past-event').selectedIndex > 0")
+    assert page.run("return document.activeElement.innerText") == "History"
+
+
 def test_the_order_is_part_of_it(page: Window) -> None:
     page.run(
         "[...document.querySelectorAll('th button')].find((b) => b.textContent === 'Age').click()"

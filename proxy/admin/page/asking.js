@@ -118,7 +118,7 @@ function arrive() {
   readPlace();
   const other = view.name !== before;
   // Whoever followed a link out of what is gone now goes on at the new view's name.
-  const lost = other && $("#both").contains(document.activeElement);
+  const lost = other && document.activeElement.closest("#both, #own, #bar") !== null;
   if (other) {
     detail = null;
     forgetRows();

@@ -251,6 +251,11 @@ function drawBar() {
   say($("#count"), kind.whole || !count ? "" : number(start + 1) + "–" + number(start + count)
     + " of " + number(found.matched)
     + (found.total > found.matched ? " that match, " + number(found.total) + " in all" : ""));
+  const [words, event] = kind.beside ?? [""];
+  say($("#beside"), words);
+  $("#beside").hidden = !words;
+  set($("#beside"), "href", words && link("history",
+    {...(cluster() ? {cluster: cluster()} : {}), event, since: "1d"}));
   $("#first").hidden = Boolean(kind.whole) || view.page === 1;
   $("#next").hidden = Boolean(kind.whole) || !found.next;
   drawKill();

@@ -80,9 +80,10 @@ const STATES = {
 
 /* A view is called as its page of JSON, and the list in that, and has its title; what it sorts by;
 what tells its rows apart; the `name` of a row that is nobody's; filters, states and columns; `links`
-from a row to other views; and what is said where there is nothing. A `whole` one has neither pages nor
-filters upstream of the page. One that is no table has `own` instead, which draws it in the element that
-it is given, with each refresh. */
+from a row to other views; events of the history that stand `beside` it, with what they are called; and
+what is said where there is nothing. A `whole` one has neither pages nor filters upstream of the page.
+One that is no table has `own` instead, which draws it in the element that it is given, with each
+refresh. */
 const VIEWS = {
   sessions: {
     title: "Sessions", sort: "activity", kills: "matching",
@@ -253,7 +254,9 @@ const VIEWS = {
       column("Problem", (r) => r.problem ?? "", null, {long: true, rank: 3})],
     links: (r) => r.upstream ? [["Connections", link("connections",
       {...ofCluster(r), upstream: r.upstream})], ["Transactions there", link("transactions",
-      {...ofCluster(r), upstream: r.upstream})]] : [],
+      {...ofCluster(r), upstream: r.upstream})], ["Its history", link("history",
+      {...ofCluster(r), text: r.upstream, since: "1d"})]] : [],
+    beside: ["What was down, elections", "topology,upstream_*"],
     empty: "Nobody upstream is known yet.",
   },
   incidents: {
@@ -277,6 +280,7 @@ const VIEWS = {
       column("Last time", (r) => r.last ? moment(r.last) : "", null, {tip: LOCAL, rank: 9})],
     links: (r) => [...(r.session ? [theSession(r)] : []), ...theConnection(r),
       ...theirs({...r, owner: undefined})],
+    beside: ["Failed logins", "login_failed"],
     empty: "There were no incidents.",
   },
   rules: {
@@ -294,6 +298,7 @@ const VIEWS = {
     more: (r) => [["In full", r.about], ["Class", r.rule === r.name ? "" : r.rule]],
     links: (r) => [["Incidents", link("incidents", {...ofCluster(r), text: r.name})],
       ["History", link("history", {...ofCluster(r), text: r.name, since: "1d"})]],
+    beside: ["All refusals", "refused,reported,foreign_uid"],
     empty: "There are no rules.",
   },
 };

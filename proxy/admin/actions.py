@@ -3,6 +3,7 @@ one connection. Each is a preview unless ``dry_run`` is false."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import trio
@@ -13,8 +14,11 @@ from proxy.admin.interrupting import interrupt
 from proxy.admin.meant import is_preview, object_in
 from proxy.admin.naming import listed, session_name, sessions_named
 from proxy.admin.query import QueryError
+from proxy.conversation.killed import killed_cursors
 from proxy.session.ids import OpenTransaction
+from proxy.session.left import kills_of
 from proxy.session.plans import abort_command
+from proxy.session.records import CursorId
 from proxy.session.transactions import STEPPED_DOWN, State
 
 if TYPE_CHECKING:
@@ -104,7 +108,9 @@ class Actions:
         if outcome in _ENDED:
             now = trio.current_time()
             state, how = _ENDED[outcome]
+            left = kills_of(meant.named, meant.upstream, connections.store)
             connections.store.transaction_ended(meant.named, now, state)
+            await self._kill_cursors(left, meant.upstream, owner)
             reason = f"{outcome}: {how}"
         self._audit(
             by,
@@ -120,6 +126,17 @@ class Actions:
             "problem": problem,
             "interrupted": sum(one != "over" for one in interrupted),
         }
+
+    async def _kill_cursors(self, commands: list[bytes], upstream: str, owner: bytes) -> None:
+        """Kill the cursors that a transaction has left behind, as far as somebody can ask."""
+        for command in commands:
+            try:
+                asked = partial(_whoever_asks, command)
+                reply = await ask_for(self._connections, upstream, owner, asked)
+            except UnreachableError:
+                return
+            for cursor in killed_cursors(reply) if reply.ok() else ():
+                self._connections.store.cursor_closed(CursorId(upstream, cursor))
 
     async def _looked_for(self, look: Callable[[], Awaitable[_Found]]) -> _Found:
         """What ``look`` finds, where need be once all is known: what is looked for may have begun a
@@ -335,6 +352,10 @@ def _each(transactions: Iterable[_Open]) -> str:
         else f"{one.named.number}"
         for one in transactions
     )
+
+
+def _whoever_asks(command: bytes, _speaks: bytes) -> bytes:
+    return command
 
 
 def _outcome(reply: Reply) -> tuple[str, str]:

@@ -22,7 +22,8 @@ from proxy.conversation.overload import is_overload
 from proxy.listing.slices import in_slices
 from proxy.session.identity import EVERYBODY
 from proxy.session.ids import OpenTransaction
-from proxy.session.plans import abort_command, kill_cursors_command
+from proxy.session.left import kills_of
+from proxy.session.plans import abort_command
 from proxy.session.records import CursorId
 from proxy.session.transactions import STEPPED_DOWN, State
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from proxy.conversation.rule import Overdue
     from proxy.conversation.sharing import Sessions
     from proxy.session.records import Session
-    from proxy.session.store import SessionStore
     from proxy.session.tracker import Open
     from proxy.wire.replies import Reply
 
@@ -109,27 +109,6 @@ def _may_be_open(session: Session, number: int) -> Open | None:
     tracker = session.transaction
     found = () if tracker is None else tracker.open_ones
     return next((one for one in found if one.number == number), None)
-
-
-class _Left(NamedTuple):
-    """Cursors of one namespace that a transaction has left behind, and its API parameters."""
-
-    namespace: str
-    ids: list[int]
-    api: bytes
-
-
-def _left_by(overdue: Overdue, upstream: str, store: SessionStore) -> list[_Left]:
-    """What was opened in a transaction and is open still."""
-    session = overdue.session
-    may_be = _may_be_open(session, overdue.txn_number)
-    api = b"" if may_be is None else may_be.api
-    found: dict[str, list[int]] = {}
-    cursors = {} if session.activity is None else session.activity.cursors
-    for cursor, namespace in cursors.items():
-        if cursor.upstream == upstream and store.cursor_number(cursor) == overdue.txn_number:
-            found.setdefault(namespace, []).append(cursor.id)
-    return [_Left(namespace, ids, api) for namespace, ids in found.items()]
 
 
 class _Refused(NamedTuple):
@@ -257,7 +236,7 @@ class _Rounds:
         batch: list[Overdue],
         place: Place,
         asker: Asker,
-        left: list[_Left],
+        left: list[bytes],
         number: int,
         reply: Reply,
         now: float,
@@ -269,7 +248,7 @@ class _Rounds:
         if ended:
             how = State.COMMITTED if code == _COMMITTED else State.ABORTED
             store = self._sessions.store
-            left += _left_by(overdue, place[0], store)
+            left += kills_of(_transaction(overdue), place[0], store)
             store.settle_transaction(overdue.session, overdue.txn_number, now, how)
         decision = "aborted" if ok else "over" if ended else "failed"
         self._sessions.recorder.late(overdue, decision, None if ok else code, now)
@@ -279,14 +258,13 @@ class _Rounds:
             return
         if left:
             del left[_BATCH:]
-            questions = [kill_cursors_command(one.namespace, one.ids, one.api) for one in left]
-            asker.ask_all(questions, partial(self._killed, left, place, asker))
+            asker.ask_all(left, partial(self._killed, left, place, asker))
         else:
             self._go_on(place, asker)
 
     def _killed(
         self,
-        left: list[_Left],
+        left: list[bytes],
         place: Place,
         asker: Asker,
         number: int,

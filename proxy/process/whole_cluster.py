@@ -206,7 +206,8 @@ class WholeCluster(Cluster):
     def pass_on(self) -> None:
         """Tell everybody what operators have done, and what should be known soon."""
         while told := self.hub.news():
-            self._workers.tell("sessions", self.name, acts_of(told))
+            said = acts_of(told)._replace(closed=told.closed)
+            self._workers.tell("sessions", self.name, said)
 
     def pass_on_some(self) -> bool:
         """Tell a part of what need not be told at once; whether there was any."""

@@ -11,7 +11,7 @@ from proxy.session.ids import LogicalSessionId, Origin
 from proxy.session.info import OperationSessionInfo
 from proxy.session.replica import SharedStore
 from proxy.session.store import SessionStore
-from proxy.session.telling import acts_of
+from proxy.session.telling import Told, acts_of
 from proxy.session.transactions import Outcome, Step
 from tests.session.sessions import ALICE, BOB, uuid
 
@@ -57,10 +57,15 @@ class Fleet:
                 while told := store.news(most):
                     quiet = False
                     self.tell(number, told)
-            while told := acts_of(self.hub.news()) or self.hub.sometime():
+            while told := self.acts() or self.hub.sometime():
                 quiet = False
                 for store in self.stores:
                     store.take_in(pickle.loads(pickle.dumps(told)))
+
+    def acts(self) -> Told:
+        """What the hub has done itself."""
+        told = self.hub.news()
+        return acts_of(told)._replace(closed=told.closed)
 
     def tell(self, number: int, told: Any) -> None:
         passed = self.hub.heard(pickle.loads(pickle.dumps(told)), number)

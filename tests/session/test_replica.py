@@ -567,6 +567,17 @@ def test_on_which_connection_a_cursor_was_opened_is_known_everywhere() -> None:
     assert [store.cursor_number(cursor) for store in everywhere] == [-1] * 4
 
 
+def test_a_cursor_that_the_hub_has_closed_is_open_nowhere() -> None:
+    fleet = Fleet(2)
+    session = fleet.stores[0].use(KEYS[0], 1.0, "alice@app", SHOP)
+    assert session is not None
+    fleet.stores[0].cursor_opened(CursorId(UPSTREAM, 1), session, "app.c", 2.0, 9, 5)
+    fleet.talk()
+    fleet.hub.cursor_closed(CursorId(UPSTREAM, 1))
+    fleet.talk()
+    assert [store.open_cursors() for store in (fleet.hub, *fleet.stores)] == [0, 0, 0]
+
+
 def test_of_cursors_that_nobody_has_told_of_the_latest_are_remembered() -> None:
     store = SharedStore()
     for number in range(10_003):

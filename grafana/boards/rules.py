@@ -230,6 +230,20 @@ BOARD: Final = Dashboard(
                     " claimed to be whom, from where, and why they were not let in.",
                     page="history?event=login_failed",
                 ),
+                table(
+                    "Logins that failed, by user",
+                    top(
+                        20,
+                        f"sum by ({WHERE}, user, application) "
+                        f"(increase({of('user_login_failures_total')}[$__range])) > 0",
+                    ),
+                    (*COLUMNS, "user", "application"),
+                    "times in the range",
+                    page="history?event=login_failed",
+                    help="Who the client claimed to be, with its application: of the 20 that came"
+                    " first, the others together. Why is in the history of the page, to which this"
+                    " leads, and in the audit log.",
+                ),
                 series(
                     "Audit lines",
                     Query(rate("audit_lines_total", "result"), "{{result}}"),

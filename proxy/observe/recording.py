@@ -163,7 +163,7 @@ class DecisionRecorder:
 
     def login_failed(self, command: str, claimed: str, reason: str, desk: Asker) -> None:
         """Count and write down who was not let in."""
-        self._telemetry.login_failed(command)
+        self._telemetry.login_failed(command, claimed, desk.origin.application)
         more = fields(claimed=claimed)
         if self._flight is not None:
             self._flight.happened("login_failed", {"reason": reason}, claimed, desk.origin)

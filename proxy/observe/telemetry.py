@@ -11,19 +11,19 @@ import platform
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
-from proxy.counting import OTHER, Names, Recent
+from proxy.counting import Names, Recent
 from proxy.observe.families import Declared, Page
 from proxy.observe.labels import (
     COMMAND_DECISIONS,
     INITIATORS,
     ITSELF,
-    LOGINS,
     RULE_DECISIONS,
     SESSION_INCIDENTS,
     Incident,
     clean,
     code_name,
 )
+from proxy.observe.logins import Logins
 from proxy.observe.refusals import Refusals
 from proxy.observe.requests import BUCKETS, Requests
 from proxy.session.commands import SESSION_COMMANDS
@@ -162,12 +162,7 @@ class Telemetry(Requests):
             "initiator",
             start=product(INITIATORS),
         )
-        self._logins = declared.counter(
-            "login_failures_total",
-            "Steps of logins that upstream refused, or the proxy in its place.",
-            "command",
-            start=product(LOGINS),
-        )
+        self._logins = Logins(declared)
         self._audit = process.counter(
             "audit_lines_total",
             "Lines for the audit log, written and lost.",
@@ -316,9 +311,9 @@ class Telemetry(Requests):
         """So many sessions were killed by one of :data:`proxy.observe.labels.INITIATORS`."""
         self._killed[(initiator,)] += sessions
 
-    def login_failed(self, command: str) -> None:
-        """Somebody was not let in."""
-        self._logins[(command if command in LOGINS else OTHER,)] += 1
+    def login_failed(self, command: str, claimed: str, application: str) -> None:
+        """Somebody who claimed to be a user was not let in."""
+        self._logins.failed(command, claimed, application)
 
     # ------------------------------------------------------------------ the process
 

@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 #: What events that are alike have in common.
 _ALIKE: Final = (
     *("event", "cluster", "user", "application", "kind", "rule", "bound", "limit", "outcome"),
-    *("operator", "namespace", "upstream", "worker", "owner", "result"),
+    *("operator", "replaced", "namespace", "upstream", "worker", "owner", "result"),
 )
 
 

@@ -183,7 +183,8 @@ class Screen:
         elif key in ("<", ">"):
             self._next_column(-1 if key == "<" else 1)
         elif key == "/":
-            self.typing = filtering.written(self.filters)
+            # Behind what is there already the next word can be typed at once.
+            self.typing = " ".join([filtering.written(self.filters), ""]).lstrip()
         elif key == " ":
             self.paused = not self.paused
         elif key == "?":

@@ -256,14 +256,17 @@ class Traffic:
         self._rounds = 0
 
     def _connect(self, user: str, application: str) -> pymongo.MongoClient[dict[str, Any]]:
-        return self._stack.enter_context(
-            pymongo.MongoClient(
-                f"mongodb://{self._address}/?replicaSet=embedded",
-                appname=application,
-                username=user,
-                password="pw",
-                serverSelectionTimeoutMS=PATIENCE * 1000,
-            )
+        return self._stack.enter_context(self._client(user, application))
+
+    def _client(
+        self, user: str, application: str, password: str = "pw"
+    ) -> pymongo.MongoClient[dict[str, Any]]:
+        return pymongo.MongoClient(
+            f"mongodb://{self._address}/?replicaSet=embedded",
+            appname=application,
+            username=user,
+            password=password,
+            serverSelectionTimeoutMS=PATIENCE * 1000,
         )
 
     def _incidents(self) -> None:
@@ -306,6 +309,9 @@ class Traffic:
             self._incidents()
             self._refusals()
             self._connect("alice", "shop").admin.command("ping")
+        if self._rounds % 4 == 1:  # it takes its time
+            with suppress(PyMongoError), self._client("alice", "cron", "wrong") as nobody:
+                nobody.admin.command("ping")
         for _ in range(5):
             with suppress(PyMongoError):
                 self.bob.admin.command("startSession")
@@ -405,6 +411,8 @@ def test_whoever_is_behind_it_is_named(scraped: Prometheus) -> None:
     ]
     assert {(one["user"], one["application"]) for one in incidents} == {("alice@admin", "shop")}
     assert all(one["driver"].startswith("PyMongo") for one in incidents)
+    locked_out = top_of(scraped, "rules", "Logins that failed, by user", application="cron")
+    assert locked_out["user"] == "alice@admin"
     refused = top_of(scraped, "rules", "Latest incidents of rules", rule="session_budget")
     assert refused["user"] == "bob@admin"
 

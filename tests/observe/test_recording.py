@@ -14,6 +14,7 @@ from proxy.conversation.rule import Decision, Mode, Overdue, Rules
 from proxy.conversation.sharing import Sessions
 from proxy.observe.flight import FlightLog
 from proxy.observe.labels import SESSION_INCIDENTS
+from proxy.observe.logins import MOST_CLAIMED
 from proxy.observe.recording import DecisionRecorder
 from proxy.observe.refusals import Whose
 from proxy.observe.telemetry import Telemetry
@@ -118,6 +119,16 @@ def test_logins_that_fail_are_counted() -> None:
         for one in ("saslStart", "saslContinue", "authenticate", "other")
     ]
     assert counted == [1, 2, 0, 1]
+    assert made.read("user_login_failures_total", user="alice@app", application="") == 4
+
+
+def test_who_makes_names_up_at_the_login_makes_no_more_than_a_few_series() -> None:
+    made = Recorded()
+    for number in range(MOST_CLAIMED + 30):
+        made.recorder.login_failed("saslStart", f"u{number}@app", "18: no", made.desk)
+    made.recorder.login_failed("saslStart", "u0@app", "18: no", made.desk)
+    assert made.read("user_login_failures_total", user="u0@app", application="") == 2
+    assert made.read("user_login_failures_total", user="other", application="other") == 30
 
 
 def test_an_incident_of_a_session_is_in_the_log_and_among_incidents_and_no_decision() -> None:

@@ -168,7 +168,7 @@ def test_filters_are_words_and_a_wrong_one_is_said_before_it_is_asked() -> None:
         "state": "idle,cursor", "application": "my shop", "owner": "a*", "text": "x y",
     }  # fmt: skip
     press(one, "/")
-    assert one.typing == 'state=idle,cursor application="my shop" owner=a* x y'
+    assert one.typing == 'state=idle,cursor application="my shop" owner=a* x y '
     press(one, "\x15sate=idle\n")
     assert drawn(one)[-1].startswith("sate: no such filter; did you mean state?")
     assert (one.typing, len(one.filters)) == ("sate=idle", 4)

@@ -1,8 +1,7 @@
 """Members of replica sets that answer hello as a script says and own up to nothing else.
 
-    fake = Deployment()
-    await nursery.start(fake.add, "a")      # a listens, and is in the set from now on
-    fake.primary = "a"
+    async with replica_set("a") as fake:    # a listens, and is the primary
+        await fake.join("b")                # b listens, and is in the set from now on
 
 Every member answers ``whoami`` with its name, takes writes only while it is the primary, and
 names the members by the addresses that `Deployment.address` gives them, which nobody but the
@@ -11,8 +10,10 @@ proxy may ever see.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import bson
@@ -56,8 +57,9 @@ class Member:
 class Deployment:
     """The set's state, and its members by name in the order of the configuration."""
 
-    def __init__(self, set_name: str = "rs") -> None:
+    def __init__(self, set_name: str = "rs", nursery: trio.Nursery | None = None) -> None:
         self.set_name = set_name
+        self._nursery = nursery
         self.members: dict[str, Member] = {}
         self.primary: str | None = None
         self.term = 1
@@ -85,6 +87,12 @@ class Deployment:
                 self.members[name] = member
                 self.changed(configured=True)
                 task_status.started(member)
+
+    async def join(self, name: str, role: str = "", port: int = 0) -> Member:
+        """Have one more member, which is served as long as the set is."""
+        assert self._nursery is not None
+        member: Member = await self._nursery.start(partial(self.add, name, role, port=port))
+        return member
 
     def remove(self, name: str) -> None:
         """Configure a member out and stop it."""
@@ -180,3 +188,21 @@ class Deployment:
         told["me"] = member.address
         shared = {key: value for key, value in HELLO.items() if key != "ismaster"}
         return {**told, **shared}
+
+
+@asynccontextmanager
+async def replica_set(*members: str, **roles: str) -> AsyncIterator[Deployment]:
+    """A set whose first member is the primary.
+
+    Its members are there until the end, so that drivers which are closed before still find them: a
+    driver that has lost them would look for them to end its sessions.
+    """
+    async with trio.open_nursery() as nursery:
+        fake = Deployment(nursery=nursery)
+        for name in members:
+            await fake.join(name)
+        for name, role in roles.items():
+            await fake.join(name, role)
+        fake.elect(next(iter(members), None))
+        yield fake
+        nursery.cancel_scope.cancel()

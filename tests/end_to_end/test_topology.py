@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -20,7 +18,7 @@ from proxy.process.server import Running
 from proxy.wire.compression import deflate, inflate
 from proxy.wire.opcodes import EXHAUST_ALLOWED, HEADER, MORE_TO_COME, OP_COMPRESSED
 from tests.build import command, op_query
-from tests.end_to_end.members import Deployment, Member
+from tests.end_to_end.members import Member, replica_set
 from tests.end_to_end.tools import Driver, proxy_before, pymongo_at
 from tests.patience import until
 from tests.ports import free_port
@@ -70,20 +68,6 @@ def listeners(running: Running, host: str = "127.0.0.1") -> dict[str, int]:
     return {name: int(address.rpartition(":")[2]) for name, address in found.items()}
 
 
-@asynccontextmanager
-async def replica_set(*members: str, **roles: str) -> AsyncIterator[Deployment]:
-    """A set whose first member is the primary."""
-    async with trio.open_nursery() as nursery:
-        fake = Deployment()
-        for name in members:
-            await nursery.start(fake.add, name)
-        for name, role in roles.items():
-            await nursery.start(fake.add, name, role)
-        fake.elect(members[0])
-        yield fake
-        nursery.cancel_scope.cancel()
-
-
 def uri(*members: Member | str, options: str = "") -> str:
     seeds = [member if isinstance(member, str) else member.address for member in members]
     return f"mongodb://{','.join(seeds)}/?{options}"
@@ -110,7 +94,6 @@ async def test_no_hello_in_any_phase_names_upstream():
     async with (
         replica_set("a", "b", c="passive", d="hidden", e="arbiter") as fake,
         proxy_before(uri(fake.members["a"], fake.members["d"])) as running,
-        trio.open_nursery() as nursery,
     ):
         ever = set(fake.addresses())
         told: list[int] = []
@@ -146,18 +129,17 @@ async def test_no_hello_in_any_phase_names_upstream():
         await phase(5)
         fake.elect(None)
         await phase(5)
-        await nursery.start(fake.add, "f")
+        await fake.join("f")
         await phase(6)
         fake.elect("f")
         fake.remove("b")
         await phase(5)
         fake.members["c"].scope.cancel()
         await phase(5)
-        await nursery.start(fake.add, "g", "arbiter")
+        await fake.join("g", "arbiter")
         fake.elect("a")
         await phase(6)
         assert told.count(len(HELLOS)) > 50
-        nursery.cancel_scope.cancel()
 
 
 @in_time
@@ -165,7 +147,6 @@ async def test_no_stream_of_hellos_names_upstream():
     async with (
         replica_set("a", "b") as fake,
         proxy_before(uri(fake.members["a"])) as running,
-        trio.open_nursery() as nursery,
     ):
         await until(lambda: len(listeners(running)) == 2)
         clients = {}
@@ -192,7 +173,7 @@ async def test_no_stream_of_hellos_names_upstream():
             primary = f"127.0.0.1:{listeners(running)[fake.members[name].address]}"
             for port in clients:
                 assert (await told(port))["primary"] == primary
-        await nursery.start(fake.add, "c")
+        await fake.join("c")
         ever.update(fake.addresses())
         for port in clients:
             await told(port)
@@ -204,7 +185,6 @@ async def test_no_stream_of_hellos_names_upstream():
         assert hosts == [2] * 10 + [3] * 2
         for client in clients.values():
             await client.close()
-        nursery.cancel_scope.cancel()
 
 
 @in_time
@@ -311,12 +291,11 @@ async def test_members_come_and_go():
         replica_set("a", "b") as fake,
         proxy_before(uri(fake.members["a"])) as running,
         pymongo_at(running, replicaSet="rs") as driver,
-        trio.open_nursery() as nursery,
     ):
         await insert(driver)
         await until(lambda: len(driver.client.nodes) == 2)
         gone = listeners(running)[fake.members["b"].address]
-        await nursery.start(fake.add, "c")
+        await fake.join("c")
         await until(lambda: len(driver.client.secondaries) == 2)
         fake.remove("b")
         await until(lambda: gone not in nodes(driver) and len(driver.client.nodes) == 2)
@@ -331,7 +310,6 @@ async def test_members_come_and_go():
         await until(lambda: len(listeners(running)) == 1)
         await until(lambda: len(driver.client.nodes) == 1)
         await insert(driver)
-        nursery.cancel_scope.cancel()
 
 
 @in_time
@@ -361,6 +339,7 @@ async def test_a_seed_by_another_name_is_the_same_member():
 async def test_a_set_that_comes_later():
     port = free_port()
     async with (
+        replica_set() as fake,
         proxy_before(f"mongodb://127.0.0.1:{port}/?replicaSet=rs") as running,
         pymongo_at(running, replicaSet="rs") as driver,
         trio.open_nursery() as nursery,
@@ -368,12 +347,11 @@ async def test_a_set_that_comes_later():
         client = await Client.connect(running)
         assert await client.ask(HELLOS[0]) is None
         await client.close()
-        fake = Deployment()
 
         async def come() -> None:
             await until(lambda: not running.server.ready()[0])
-            await nursery.start(partial(fake.add, "a", port=port))
-            await nursery.start(fake.add, "b")
+            await fake.join("a", port=port)
+            await fake.join("b")
             fake.elect("a")
 
         nursery.start_soon(come)
@@ -389,7 +367,6 @@ async def test_a_member_that_is_away_for_a_while():
         replica_set("a", "b") as fake,
         proxy_before(uri(fake.members["a"])) as running,
         pymongo_at(running, replicaSet="rs") as driver,
-        trio.open_nursery() as nursery,
     ):
         await until(lambda: len(driver.client.secondaries) == 1)
         away = fake.members["b"]
@@ -399,9 +376,8 @@ async def test_a_member_that_is_away_for_a_while():
         # Whoever dials it is rejected at once, as the member itself would do.
         assert await hellos(port) is None
         await insert(driver)
-        await nursery.start(partial(fake.add, "b", port=away.upstream.port))
+        await fake.join("b", port=away.upstream.port)
         await until(lambda: driver.client.secondaries == {("127.0.0.1", port)})
-        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -409,7 +385,7 @@ async def test_a_member_that_is_away_for_a_while():
 async def test_a_seed_that_comes_later(host):
     """Also by a name that the set does not use: first it is a stranger, then it is known."""
     port = free_port()
-    async with replica_set("b", "c") as fake, trio.open_nursery() as nursery:
+    async with replica_set("b", "c") as fake:
         seeds = (f"{host}:{port}", fake.members["b"].address)
         async with proxy_before(uri(*seeds, options="replicaSet=rs")) as running:
             second = f"mongodb://{running.addresses[1]}/"
@@ -417,7 +393,7 @@ async def test_a_seed_that_comes_later(host):
                 await insert(driver)
                 await until(lambda: len(driver.client.nodes) == 2)
                 assert await hellos(int(running.addresses[0].rpartition(":")[2])) is None
-                member = await nursery.start(partial(fake.add, "a", port=port))
+                member = await fake.join("a", port=port)
                 fake.elect("a")
                 await insert(driver)
                 await until(lambda: len(driver.client.nodes) == 3)
@@ -425,7 +401,6 @@ async def test_a_seed_that_comes_later(host):
                 first = int(running.addresses[0].rpartition(":")[2])
                 await until(lambda: driver.client.primary == ("127.0.0.1", first))
                 await until(lambda: nodes(driver) == set(listeners(running).values()))
-        nursery.cancel_scope.cancel()
 
 
 # ------------------------------------------------------------------ where the proxy listens
@@ -615,11 +590,8 @@ async def test_hello_is_left_alone():
 @in_time
 async def test_members_known_by_their_proxies_addresses():
     """Two proxies that leave hello alone, each before the member that goes by its address."""
-    async with trio.open_nursery() as nursery:
-        fake = Deployment()
-        a = await nursery.start(fake.add, "a")
-        b = await nursery.start(fake.add, "b")
-        fake.elect("a")
+    async with replica_set("a", "b") as fake:
+        a, b = fake.members.values()
         passing = {"upstream": {"hello": "pass"}}
         async with (
             proxy_before(a.address, **passing) as one,
@@ -635,7 +607,6 @@ async def test_members_known_by_their_proxies_addresses():
                     a.alias,
                     b.alias,
                 }
-        nursery.cancel_scope.cancel()
 
 
 # ------------------------------------------------------------------ proxies before proxies

@@ -93,6 +93,7 @@ def test_of_very_much_it_lists_what_is_rare_the_latest_first(page: Window, url: 
           const answer = await asks({...asked, limit: asked.points === 1 ? 2 : asked.limit});
           return asked.event || asked.points > 1 ? answer : {...answer, matched: 12_345};
         };
+        past.rests = 0;
         """
     )
     page.refreshed(1)
@@ -106,6 +107,24 @@ def test_of_very_much_it_lists_what_is_rare_the_latest_first(page: Window, url: 
     counts = {"refused": 1, "reported": 2, "login_failed": 3, "worker_died": 1}
     said = page.run("return countsOf(arguments[0])", counts)
     assert said == "1 refusal, 2 would be refused, 3 failed logins, 1 worker died"
+
+
+def test_the_proxy_is_not_asked_again_and_again_for_what_takes_long(page: Window, url: str) -> None:
+    page.start(url + "#history")
+    page.wait("past.plots.length === 4")
+    page.run(
+        """clearTimeout(timer); turn++;
+        window.asks = 0;
+        const real = askPast;
+        askPast = (asked) => { window.asks++; return real(asked); };
+        past.rests = Date.now() + 1e6;
+        """
+    )
+    page.refreshed(2)
+    assert page.run("return window.asks") == 0
+    page.run("go({event: 'kill'}); clearTimeout(timer)")
+    page.wait("window.asks > 0")
+    page.wait("past.rests < Date.now() + 1e5")
 
 
 def test_times_can_be_read_whole(page: Window, url: str) -> None:

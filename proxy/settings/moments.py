@@ -74,5 +74,7 @@ def _next_to(
     if found.timestamp() > after:
         return found.timestamp()
     if (found + day).date() > datetime.fromtimestamp(now, zone).date():
-        raise ValueError(f"{found:%H:%M:%S} is not behind the beginning, and the next one not yet")
+        raise ValueError(
+            f"{found:%H:%M:%S} is not behind the beginning, and tomorrow's has not been yet"
+        )
     return (found + day).timestamp()

@@ -23,7 +23,7 @@ _ALIKE: Final = (
 
 def alike(events: Iterable[Row]) -> list[dict[str, Any]]:
     """A row for all that are alike, the one that began first at the top: how many there were, the
-    first and the last time, and the latest of them."""
+    first and the last time, the latest of them, and of several ``proxies`` at which."""
     groups: dict[tuple[object, ...], dict[str, Any]] = {}
     for event in events:
         group = groups.setdefault(
@@ -32,6 +32,8 @@ def alike(events: Iterable[Row]) -> list[dict[str, Any]]:
             | {name: event[name] for name in ("cluster",) if name in event}
             | {"count": 0, "first": event["time"], "last": event["time"]},
         )
+        if "proxy" in event and event["proxy"] not in (proxies := group.setdefault("proxies", [])):
+            proxies.append(event["proxy"])
         group["count"] += event.get("count") or 1
         group["first"] = min(group["first"], event["time"])
         if event["time"] >= group["last"]:
@@ -58,6 +60,7 @@ def told(
             Column("LAST", moment("last"), right=True, keep=8),
             Column("TIMES", lambda row: f"{row['count']:,}", right=True, keep=9),
             Column("WHAT", _what, keep=9, enough=26),
+            Column("PROXY", _proxy, keep=6, enough=9, rare=True, address=True),
             Column("CLUSTER", lambda row: row.get("cluster", ""), keep=8, rare=True),
             Column("USER", lambda row: row["user"] or "-", keep=8),
             Column("APPLICATION", lambda row: row["application"] or "-", keep=7, enough=10),
@@ -78,6 +81,11 @@ def _what(row: Row) -> str:
     if event == "transaction_ended":
         return f"transaction {one['outcome']}"
     return _WORDS.get(event, str(event).replace("_", " "))
+
+
+def _proxy(row: Row) -> str:
+    proxies = row.get("proxies", [])
+    return f"{len(proxies)} proxies" if len(proxies) > 1 else "".join(proxies)
 
 
 def _latest(row: Row) -> str:

@@ -365,7 +365,7 @@ VIEWS: Final[Mapping[str, View]] = {
             "",
             (
                 *_WHERE,
-                Column("UPSTREAM", _text("upstream"), keep=9),
+                Column("UPSTREAM", _text("upstream"), keep=9, whole=True),
                 Column("ROLE", _text("role"), keep=8, enough=9),
                 Column("STATE", _state, keep=9, enough=13),
                 Column("SINCE", _span("since_seconds"), right=True, keep=8),

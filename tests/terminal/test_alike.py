@@ -63,6 +63,18 @@ def test_who_what_how_often_and_why_is_said_at_any_width(cells: int | None) -> N
     assert "find refused by session_budget" not in text
 
 
+def test_of_several_proxies_it_says_at_which() -> None:
+    both = [refused(1, proxy="127.0.0.1:1"), refused(2, proxy="127.0.0.1:2")]
+    one = refused(3, proxy="127.0.0.1:2", user="bob@admin")
+    two = refused(4, proxy="127.0.0.1:1", user="eve@admin")
+    rows = alike([*both, one, two])
+    assert [row["proxies"] for row in rows] == [
+        ["127.0.0.1:1", "127.0.0.1:2"], ["127.0.0.1:2"], ["127.0.0.1:1"],
+    ]  # fmt: skip
+    _, first, second, third = (line for line in told(rows, when, 400) if line)
+    assert (" 2 proxies " in first, " :2 " in second, " :1 " in third) == (True, True, True)
+
+
 def test_the_command_gathers_all_of_the_stretch(capsys: pytest.CaptureFixture[str]) -> None:
     status, asked = run(document(*EVENTS), "--since", "03:00", "--alike", "--utc")
     assert status == 0

@@ -291,6 +291,8 @@ const VIEWS = {
         {...NUMBER, tip: "Since the proxy started", rank: 3}),
       column("Would be refused", (r) => number(r.reported), null,
         {...NUMBER, tip: "In mode report: the requests went through", rank: 4}),
+      column("Aborted", (r) => r.aborted ? number(r.aborted) : "", null,
+        {...NUMBER, tip: "Transactions that it has ended upstream", rank: 4}),
       column("Aborted", (r) => r.aborted || "", null,
         {...NUMBER, tip: "Transactions that it has ended", rank: 4}),
       column("Settings", (r) => settings(r.settings), null, {long: true, rank: 5}),

@@ -127,6 +127,14 @@ def test_the_proxy_is_not_asked_again_and_again_for_what_takes_long(page: Window
     page.wait("past.rests < Date.now() + 1e5")
 
 
+def test_nothing_else_waits_for_it(page: Window, url: str) -> None:
+    page.run("askPast = () => new Promise(() => {}); location.hash = '#history'")
+    page.wait("past.built")
+    page.run("say($('#about'), '')")
+    page.run("loop()")
+    page.wait("$('#about').innerText.includes(', up ')")
+
+
 def test_times_can_be_read_whole(page: Window, url: str) -> None:
     page.start(url + "#history")
     page.wait("past.plots.length === 4")

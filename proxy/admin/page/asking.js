@@ -16,8 +16,9 @@ async function ask(path, body) {
     : {method: "POST", headers: {...headers, "content-type": "application/json"},
       body: JSON.stringify(body)};
   const shown = token;
-  // One that is held up says nothing at all; kills wait for upstream.
-  const signal = AbortSignal.timeout(body === undefined ? 10_000 : 40_000);
+  // One that is held up says nothing at all; kills wait for upstream, and a long history is looked through.
+  const soon = body === undefined && !path.startsWith("/history");
+  const signal = AbortSignal.timeout(soon ? 10_000 : 40_000);
   const answer = await fetch(path, {...options, signal, cache: "no-store", credentials: "omit"})
     .catch((problem) => Promise.reject(Object.assign(problem, {status: 0})));
   if (!answer.ok) {
@@ -70,16 +71,22 @@ async function refresh() {
     if (error.status !== 400) throw error;
     return {wrong: error.message};
   };
+  // It may take its time, for which nothing else has to wait.
+  const own = kind.own?.($("#own"));
+  own?.catch(() => {});
   try {
     const [now, , idlest, incidents, upstream, page] = await Promise.all(
       [ask("/summary"), askForCrowds(), ask("/transactions?sort=-idle&limit=20"),
         ask("/incidents"), ask("/upstream"),
-        kind.own ? kind.own($("#own")) : ask(target()).catch(wrong)]);
+        own ? null : ask(target()).catch(wrong)]);
     if (mine !== turn) return;
     heard = Date.now();
     const before = clusters().join();
     summary = now;
-    if (clusters().join() !== before) drawFrame();
+    if (clusters().join() !== before) {
+      drawFrame();
+      past.asked = "";
+    }
     if (token && now.token === "wrong") {
       refuseToken();
       if (!$("dialog[open]")) askForToken();
@@ -87,7 +94,10 @@ async function refresh() {
     drawStatus(now);
     drawCards(now);
     drawAttention(now, crowds, idlest.transactions, incidents.incidents, upstream.upstream);
-    if (kind.own) return;
+    if (own) {
+      await own;
+      return;
+    }
     found = page.wrong ? {matched: 0, total: 0, next: null, ...page} : page;
     drawRows(page.wrong ? [] : rowsIn(kind, page));
   } catch (error) {

@@ -61,6 +61,9 @@ def find_token(path: str | None) -> str | None:
 class Endpoint:
     """One proxy's endpoint. Every failure is a :class:`Trouble`."""
 
+    #: From which other proxies its rows have to be told: none.
+    proxies: tuple[str, ...] = ()
+
     def __init__(self, where: str | Place, token: str | None = None) -> None:
         try:
             self._place = place_of(where) if isinstance(where, str) else where

@@ -110,7 +110,7 @@ def _list(endpoint: Endpoint | Several, options: argparse.Namespace) -> int:
         _say_none(view, fields, document)
         return status
     width = screen_width()
-    lines, missing = listing(view, rows, width, sort)
+    lines, missing = listing(view, rows, width, sort, endpoint.proxies)
     print("\n".join(lines))
     if missing:
         print(f"(left out: {', '.join(missing)}; a pipe has all)", file=sys.stderr)

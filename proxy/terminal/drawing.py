@@ -106,7 +106,9 @@ def _table(screen: Screen, rows: Sequence[Row], cells: int) -> list[str]:
     what = cells, screen.sort, screen.view
     made = screen.table
     if made is None or made[0] is not rows or made[1] != what:
-        lines = table(screen.view, rows, cells, screen.sort, short_ids=True)
+        seen = {} if screen.seen is None else screen.seen.summary
+        proxies = [one["proxy"] for one in seen.get("proxies", ())]
+        lines = table(screen.view, rows, cells, screen.sort, short_ids=True, proxies=proxies)
         made = screen.table = rows, what, lines
     return made[2]
 

@@ -44,6 +44,11 @@ class Several:
         found = self._all()
         return next(iter(found)) if len(found) == 1 else f"{len(found)} proxies"
 
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """The addresses that rows have as ``proxy``."""
+        return tuple(self._all())
+
     def at(self, proxy: str | None) -> Endpoint | Several:
         """The endpoint of the proxy of that address; all of them where it is that of none."""
         return self._all().get(proxy or "", self)

@@ -31,22 +31,28 @@ def table(
     sort: str = "",
     *,
     short_ids: bool = False,
+    proxies: Sequence[str] = (),
 ) -> list[str]:
     """A heading and one line per row, as wide as needed or at most ``cells``.
 
     Columns without anything in them are left out; the one that is sorted by has an arrow. Ids stay
-    whole, unless ``short_ids`` will do where there is no room. So does what may not be cut.
+    whole, unless ``short_ids`` will do where there is no room. So does what may not be cut. The
+    ``proxies`` are all that there are, from which those of the rows have to be told.
     """
-    shown, widths = _fit(_filled(view, rows, sort, cells), cells, short_ids=short_ids)
+    shown, widths = _fit(_filled(view, rows, sort, cells, proxies), cells, short_ids=short_ids)
     return _lines(shown, widths)
 
 
 def listing(
-    view: View, rows: Sequence[Row], cells: int | None, sort: str = ""
+    view: View,
+    rows: Sequence[Row],
+    cells: int | None,
+    sort: str = "",
+    proxies: Sequence[str] = (),
 ) -> tuple[list[str], list[str]]:
     """A table, and the titles of the columns that there is no room for. Where the view says so,
     these stand below each row instead, and so does what is cut in it."""
-    filled = _filled(view, rows, sort, cells)
+    filled = _filled(view, rows, sort, cells, proxies)
     shown, widths = _fit(filled, cells, short_ids=False)
     lines = _lines(shown, widths)
     missing = [one for one in filled if one not in shown]
@@ -83,14 +89,20 @@ def left_out(view: View, rows: Sequence[Row], cells: int | None, sort: str = "")
     return [column.title for column, values in filled if (column, values) not in shown]
 
 
-def _filled(view: View, rows: Sequence[Row], sort: str, cells: int | None = None) -> list[_Shown]:
+def _filled(
+    view: View,
+    rows: Sequence[Row],
+    sort: str,
+    cells: int | None = None,
+    proxies: Sequence[str] = (),
+) -> list[_Shown]:
     """The columns that have something in them: their headings, and all their cells. The one that
     is sorted by matters most."""
     texts = [[printable(column.cell(row)) for row in rows] for column in view.columns]
     if cells is not None:
         # Addresses take room that others need more.
         texts = [
-            told_apart(values) if column.address else values
+            told_apart([*values, *proxies])[: len(values)] if column.address else values
             for column, values in zip(view.columns, texts, strict=True)
         ]
     return [

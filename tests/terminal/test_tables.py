@@ -150,3 +150,10 @@ def test_of_several_proxies_what_tells_them_apart_is_enough() -> None:
     lines = table(SESSIONS, rows, 80)
     assert [line.split()[0] for line in lines] == ["PROXY", "proxy1", "proxy2"]
     assert "proxy1.example.net:27080" in table(SESSIONS, rows)[1]
+
+
+def test_where_all_rows_are_of_one_proxy_it_is_told_from_those_that_have_none() -> None:
+    proxies = [f"proxy{number}.example.net:27080" for number in (1, 2)]
+    rows = [session(proxy=proxies[0])]
+    assert table(SESSIONS, rows, 80, proxies=proxies)[1].split()[0] == "proxy1"
+    assert listing(SESSIONS, rows, 80, "", proxies)[0][1].split()[0] == "proxy1"

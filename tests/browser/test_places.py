@@ -97,6 +97,20 @@ def test_details_of_what_is_nobodys_have_its_name(page: Window, name: str, calle
     assert called in page.text("#detail h2")
 
 
+def test_what_comes_whole_is_sorted_too(page: Window, url: str) -> None:
+    page.start(url + "#incidents?sort=-times")
+    rows = [{"user": name, "count": count} for name, count in (("a", 2), ("b", 11), ("c", 9))]
+    sorted_as = "return rowsIn(VIEWS.incidents, {incidents: arguments[0]}).map((one) => one.user)"
+    assert page.run(sorted_as, rows) == ["b", "c", "a"]
+    assert page.run("return document.querySelector('[aria-sort]').innerText") == "Times"
+    page.click("[aria-sort] button")
+    page.wait("location.hash === '#incidents?sort=times'")
+    assert page.run(sorted_as, rows) == ["a", "c", "b"]
+    page.run("show('incidents', {})")
+    page.wait("view.sort === ''")
+    assert page.run(sorted_as, rows) == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("name", ["incidents", "rules", "upstream"])
 def test_beside_it_is_what_the_history_has_of_it(page: Window, name: str) -> None:
     page.run("show(arguments[0], {})", name)

@@ -46,9 +46,13 @@ function rowsIn(kind, page) {
   const rows = page[view.name];
   if (!kind.whole) return rows;
   const text = (view.filters.text ?? "").toLowerCase();
-  return rows.filter((row) => (!cluster() || row.cluster === cluster())
+  const those = rows.filter((row) => (!cluster() || row.cluster === cluster())
     && (!text || [...Object.values(row), incident(row), why(row)].some(
       (value) => typeof value === "string" && value.toLowerCase().includes(text))));
+  const down = view.sort.startsWith("-");
+  const by = kind.columns.find((one) => one.by && one.sort === view.sort.slice(down ? 1 : 0))?.by;
+  return by ? those.sort((one, other) => (down ? -1 : 1)
+    * (by(one) < by(other) ? -1 : by(one) > by(other) ? 1 : 0)) : those;
 }
 
 /* Who has most sessions, and most of a budget, as they were last found. */

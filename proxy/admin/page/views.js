@@ -4,7 +4,7 @@
 A column: heading, what the cell holds (a text, or [text, class of a pill]), name to sort by, and
 whether it is a number, what the heading's tip says, what the cell's says (`full`), and its `rank`:
 where there is no room for all, those of the highest give way. Numbers, and what has `most` to say at
-its other end, are sorted from there first. */
+its other end, are sorted from there first. A view that comes whole is sorted here, by what `by` says. */
 
 const column = (title, cell, sort, options = {}) => ({title, cell, sort, rank: 5, ...options});
 const NUMBER = {number: true};
@@ -262,13 +262,14 @@ const VIEWS = {
   incidents: {
     title: "Incidents", filters: ["text"], states: [], acts: [], whole: true,
     key: (r) => [r.kind, r.rule, r.user, r.application, r.driver, r.driver_version].join("\0"),
-    columns: [lasting("Last", (r) => r.age_seconds, null,
-      {cell: (r) => span(r.age_seconds) + " ago", full: (r) => "at " + since(r.age_seconds), rank: 3}),
+    columns: [lasting("Last", (r) => r.age_seconds, "last",
+      {by: (r) => -r.age_seconds, cell: (r) => span(r.age_seconds) + " ago", full: (r) => "at " + since(r.age_seconds), rank: 3}),
       column("What", (r) => [incident(r), r.kind === "reported" ? "" : "warn"], null,
         {rank: 1, long: true}),
-      column("Times", (r) => r.count ? number(r.count) : "", null,
-        {...NUMBER, tip: "Since the first time", rank: 4}),
-      {...USER, sort: null, rank: 2}, {...APPLICATION, sort: null, rank: 3},
+      column("Times", (r) => r.count ? number(r.count) : "", "times",
+        {...NUMBER, by: (r) => r.count ?? 0, tip: "Since the first time", rank: 4}),
+      {...USER, by: (r) => r.user ?? "", rank: 2},
+      {...APPLICATION, by: (r) => r.application ?? "", rank: 3},
       {...DRIVER, sort: null},
       column("Why", (r) => why(r), null, {long: true, tip: "The last time, and what there was before", rank: 4}),
       column("Bound", (r) => r.bound ? r.bound + " = " + r.limit : ""),
@@ -276,7 +277,8 @@ const VIEWS = {
       {...CLIENT, sort: null, rank: 7}, CONN, {...SESSION, sort: null, rank: 8},
       column("Owner", (r) => r.session ? person(r.owner) : "", null,
         {tip: "Whom the session belongs to", rank: 7}),
-      column("First", (r) => r.first ? moment(r.first) : "", null, {tip: LOCAL, rank: 5}),
+      column("First", (r) => r.first ? moment(r.first) : "", "first",
+        {by: (r) => r.first ?? "", tip: LOCAL, rank: 5}),
       column("Last time", (r) => r.last ? moment(r.last) : "", null, {tip: LOCAL, rank: 9})],
     links: (r) => [...(r.session ? [theSession(r)] : []), ...theConnection(r),
       ...theirs({...r, owner: undefined})],
@@ -287,10 +289,10 @@ const VIEWS = {
     title: "Rules", name: (r) => r.name, filters: [], states: [], acts: [], whole: true, key: (r) => r.rule,
     columns: [column("Rule", (r) => r.name, null, {rank: 1}),
       column("Mode", (r) => [r.mode, r.mode === "enforce" ? "good" : "warn"], null, {rank: 2}),
-      column("Refused", (r) => number(r.refused), null,
-        {...NUMBER, tip: "Since the proxy started", rank: 3}),
-      column("Would be refused", (r) => number(r.reported), null,
-        {...NUMBER, tip: "In mode report: the requests went through", rank: 4}),
+      column("Refused", (r) => number(r.refused), "refused",
+        {...NUMBER, by: (r) => r.refused, tip: "Since the proxy started", rank: 3}),
+      column("Would be refused", (r) => number(r.reported), "reported",
+        {...NUMBER, by: (r) => r.reported, tip: "In mode report: the requests went through", rank: 4}),
       column("Aborted", (r) => r.aborted ? number(r.aborted) : "", null,
         {...NUMBER, tip: "Transactions that it has ended upstream", rank: 4}),
       column("Aborted", (r) => r.aborted || "", null,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.panels import Dashboard, Query, Row, number, quantiles, series, table
-from grafana.promql import CHOSEN, increase, of, quantile, rate, top, total
+from grafana.panels import PLACE, Dashboard, Query, Row, number, quantiles, series, table
+from grafana.promql import CHOSEN, WHERE, increase, of, quantile, rate, top, total
 
 BOARD: Final = Dashboard(
     "mongo-session-proxy-overview",
@@ -163,6 +163,15 @@ BOARD: Final = Dashboard(
                     "Client connections by state",
                     Query(total("client_connections", "state"), "{{state}}"),
                     Query(total("connections_limit", side="client"), "limit"),
+                ),
+                series(
+                    "Client connections by user",
+                    Query(
+                        top(10, total("user_connections", f"{WHERE}, user, application")),
+                        f"{{{{user}}}} {{{{application}}}} {PLACE}",
+                    ),
+                    page="connections",
+                    help="Whose they are. Those by which drivers watch have no user.",
                 ),
                 series(
                     "Accepted, rejected, closed",

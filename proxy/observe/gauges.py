@@ -6,6 +6,7 @@ after each slice, so that requests have their turn.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -14,7 +15,7 @@ from policies.session_budget import SessionBudget
 from proxy.counting import OTHER
 from proxy.observe.families import counter
 from proxy.observe.labels import clean
-from proxy.observe.session_gauges import SessionReading, slices
+from proxy.observe.session_gauges import SessionReading, slices, top
 from proxy.observe.telemetry import MOST_INCIDENTS
 from proxy.settings.rules import settings_of
 
@@ -53,6 +54,10 @@ class Served(Protocol):
 
     @property
     def in_flight(self) -> int: ...
+
+    @property
+    def whose(self) -> tuple[str, str]:
+        """The user and the application."""
 
     def count_bytes(self) -> None:
         """Add to the counters what has passed since the last call."""
@@ -133,11 +138,13 @@ class _Reading:
             for state in ("idle", "active")
         }
         in_flight = 0
+        whose: Counter[tuple[str, str]] = Counter()
         for connections in slices(list(sources.connections()), _CONNECTIONS_AT_ONCE):
             for connection in connections:
                 connection.count_bytes()
                 state = connection.state
                 clients[state,] += 1
+                whose[connection.whose] += 1
                 in_flight += connection.in_flight
                 if state != "starting":
                     used = "idle" if state == "idle" else "active"
@@ -145,6 +152,12 @@ class _Reading:
                     upstreams[key if key in upstreams else (OTHER, used)] += 1
             yield
         self._page.gauge("client_connections", "Open client connections.", ("state",), clients)
+        self._page.gauge(
+            "user_connections",
+            "Open client connections by the users and applications that have most.",
+            ("user", "application"),
+            top(whose, 2),
+        )
         self._page.gauge(
             "upstream_connections", "Open upstream connections.", ("upstream", "state"), upstreams
         )

@@ -295,14 +295,19 @@ class Connection(Asking):
 
     @property
     def state(self) -> str:
-        """``starting`` until upstream is reached, then ``idle``, ``active`` with a request in
-        flight, or ``monitoring`` where that is only a hello."""
+        """``starting`` until upstream is reached, then ``idle``, ``active``, ``monitoring``."""
         conversation = self._conversation
         if conversation is None or self.relay is None or not self.relay.connected:
             return "starting"
         if not conversation.in_flight:
             return "idle"
         return "monitoring" if conversation.idle else "active"
+
+    @property
+    def whose(self) -> tuple[str, str]:
+        """The user and the application; empty where nobody has said so yet."""
+        desk = None if self._conversation is None else self._conversation.desk
+        return (desk.identity.name, desk.origin.application) if desk else ("", "")
 
     def row(self, now: float) -> dict[str, Any]:
         """This connection for a listing; times in seconds."""
@@ -315,9 +320,7 @@ class Connection(Asking):
         }
         if conversation is not None and relay is not None:
             metadata = conversation.metadata
-            row |= {
-                "user": conversation.desk.identity.name,
-                "application": metadata.application if metadata else "",
+            row |= dict(zip(("user", "application"), self.whose, strict=True)) | {
                 "driver": metadata.driver if metadata else "",
                 "driver_version": metadata.driver_version if metadata else "",
                 "use": self.use,
@@ -333,10 +336,7 @@ class Connection(Asking):
     def _totals(self) -> dict[str, Any]:
         if self._conversation is None or self.relay is None:
             return {}
-        return {
-            "requests": self._conversation.requests,
-            "user": self._conversation.desk.identity.name,
-        }
+        return {"requests": self._conversation.requests, "user": self.whose[0]}
 
     def count_bytes(self) -> None:
         """Add what was relayed since the last call to the metrics."""

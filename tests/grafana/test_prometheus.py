@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -187,6 +188,7 @@ class Prometheus:
             "--log.level=error",
         ]
         self._log = (folder / "prometheus.log").open("w+")
+        self._at: dict[str, str] = {}
 
     def __enter__(self) -> Prometheus:
         self._process = subprocess.Popen(
@@ -216,8 +218,17 @@ class Prometheus:
         )
         return [
             (one["metric"], float(one["value"][1]))
-            for one in self.get("/api/v1/query", query=expr)["result"]
+            for one in self.get("/api/v1/query", query=expr, **self._at)["result"]
         ]
+
+    def hold(self) -> bool:
+        """From now on look at how it is now, if a scrape has succeeded just now: on a busy machine
+        one may not, after which nothing is known for a moment."""
+        self._at = {"time": f"{time.time():.3f}"}
+        if self.query("mongo_session_proxy_build_info"):
+            return True
+        self._at = {}
+        return False
 
     def scrapes(self) -> int:
         with suppress(OSError):  # it has not begun to listen
@@ -254,6 +265,8 @@ class Traffic:
         waiting.start_transaction()
         orders.update_one({"_id": 9}, {"$set": {"paid": True}}, session=waiting)
         self._rounds = 0
+        #: Whether bob has as many sessions as he may.
+        self.refused = False
 
     def _connect(self, user: str, application: str) -> pymongo.MongoClient[dict[str, Any]]:
         return self._stack.enter_context(self._client(user, application))
@@ -313,8 +326,10 @@ class Traffic:
             with suppress(PyMongoError), self._client("alice", "cron", "wrong") as nobody:
                 nobody.admin.command("ping")
         for _ in range(5):
-            with suppress(PyMongoError):
+            try:
                 self.bob.admin.command("startSession")
+            except PyMongoError:
+                self.refused = True
         with suppress(PyMongoError):
             self.alice.admin.command("killSessions", [{"id": _SESSION, "uid": _BOBS}])
         with self.olivia.start_session() as session:
@@ -343,13 +358,18 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         traffic = Traffic(running, stack)
         prometheus = stack.enter_context(Prometheus(folder, target))
 
+        full: list[int] = []
+
         def watched() -> bool:
             scrapes = prometheus.scrapes()
             if scrapes:  # what a series grows by before the first one, nobody sees
                 traffic.go_on()
-            return scrapes >= SCRAPES
+            if traffic.refused:  # nor does it see that he is refused until it has looked twice
+                full.append(scrapes)
+            return scrapes >= SCRAPES and bool(full) and scrapes >= full[0] + 3
 
         wait_until(watched, f"{SCRAPES} scrapes, see {folder / 'prometheus.log'}:")
+        wait_until(prometheus.hold, "a scrape")
         yield prometheus
 
 

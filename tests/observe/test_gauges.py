@@ -122,6 +122,7 @@ async def test_errors_by_who_refused() -> None:
         found = read(running)
         assert found("errors_total", code_name="DuplicateKey", source="upstream") == 1
         assert found("replies_total", command="ping", result="error") == 1
+        assert found("user_connections", user="", application="") == 1
         await client.close()
 
 

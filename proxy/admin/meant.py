@@ -203,9 +203,7 @@ def _open_at(session: Session) -> frozenset[str]:
     if activity is not None:
         places.update(cursor.upstream for cursor in activity.cursors)
         places.update(operation.upstream for operation in activity.operations)
-    if tracker is not None and tracker.may_be_open:
-        places.add(tracker.open_at)
-    for child in session.children:
-        if child.transaction.may_be_open:
-            places.add(child.transaction.open_at)
+    for one in session.with_children:
+        if one.transaction is not None:
+            places.update(may_be.upstream for may_be in one.transaction.open_ones)
     return frozenset(places)

@@ -102,14 +102,18 @@ class TransactionStore(SelectedSessions):
         self._count_transaction(one, tracker, tracker.state, counted)
 
     def abort_transaction(
-        self, session: Session | Child, now: float, outcome: str = "aborted"
+        self,
+        session: Session | Child,
+        now: float,
+        outcome: str = "aborted",
+        upstream: str | None = None,
     ) -> bool:
-        """Note that the open transaction was aborted; True if it was open. ``outcome`` is
-        ``killed`` where that came of a kill."""
+        """Note that what is open at ``upstream`` (None: everywhere) was aborted; True if it was
+        seen open. ``outcome`` is ``killed`` where that came of a kill."""
         tracker = session.transaction
         if tracker is None:
             return False
-        return self._finish(session, tracker, tracker.kill, outcome, now)
+        return self._finish(session, tracker, partial(tracker.kill, upstream), outcome, now)
 
     def transaction_timed_out(self, one: Session | Child, now: float) -> bool:
         """Note that upstream lets no transaction be open for so long: it is shown and counted as

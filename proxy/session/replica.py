@@ -378,9 +378,13 @@ class SharedStore(SessionStore):
             self._learnt(session, now)
 
     def abort_transaction(
-        self, session: Session | Child, now: float, outcome: str = "aborted"
+        self,
+        session: Session | Child,
+        now: float,
+        outcome: str = "aborted",
+        upstream: str | None = None,
     ) -> bool:
-        aborted = super().abort_transaction(session, now, outcome)
+        aborted = super().abort_transaction(session, now, outcome, upstream)
         self._learnt(session, now)
         return aborted
 

@@ -193,10 +193,11 @@ class SessionStore(ExpiringStore):
             tracker = one.transaction
             if (
                 tracker is not None
-                and upstream in (None, tracker.open_at)
+                and tracker.may_be_open
                 and tracker.started <= now
+                and any(upstream in (None, may_be.upstream) for may_be in tracker.open_ones)
             ):
-                self.abort_transaction(one, now, "killed")
+                self.abort_transaction(one, now, "killed", upstream)
         return closed
 
     def unanswered(self, session: Session) -> None:

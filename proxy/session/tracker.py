@@ -155,7 +155,9 @@ class Tracker:
         if state is None:
             return
         accepted = outcome is Outcome.OK or outcome is Outcome.COMMITTED
-        known = next((one for one in self.open_ones if one.number == number), None)
+        known = None
+        if self.may_be_open:
+            known = next((one for one in self.open_ones if one.number == number), None)
         doubted = known is not None and number > self.number
         where = self.upstream if known is None else known.upstream
         if self.may_be_open and not accepted and upstream != where:
@@ -211,17 +213,26 @@ class Tracker:
                 if one.number > number or (one.number < number and not nor_older)
             )
         if number == self.doubt or (number > self.doubt and nor_older):
-            self.doubt = -1
-            if self.hidden:
-                *rest, last = self.hidden
-                self.hidden = tuple(rest)
-                self.doubt, self.doubt_at, self.doubt_api = last
+            self._next_doubt()
 
-    def kill(self) -> bool:
-        """Abort what is open, as a kill does; prepared transactions survive. True if it was seen
-        open."""
-        self.doubt, self.hidden = -1, ()
-        if self.state is not State.IN_PROGRESS:
+    def _next_doubt(self) -> None:
+        """There is none any more about the newest."""
+        self.doubt = -1
+        if self.hidden:
+            *rest, last = self.hidden
+            self.hidden = tuple(rest)
+            self.doubt, self.doubt_at, self.doubt_api = last
+
+    def kill(self, upstream: str | None = None) -> bool:
+        """Abort what is open at ``upstream`` (None: everywhere), as a kill there does; prepared
+        transactions survive. True if it was seen open."""
+        if self.hidden:
+            self.hidden = tuple(
+                one for one in self.hidden if upstream is not None and one.upstream != upstream
+            )
+        if self.doubt >= 0 and (upstream is None or self.doubt_at == upstream):
+            self._next_doubt()
+        if self.state is not State.IN_PROGRESS or upstream not in (None, self.upstream):
             return False
         self.state = State.ABORTED
         return True

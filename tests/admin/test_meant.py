@@ -5,11 +5,14 @@ from uuid import UUID
 
 import pytest
 
-from proxy.admin.meant import read_kill
+from proxy.admin.meant import read_kill, resolve
 from proxy.admin.query import QueryError
 from proxy.listing import session_listing
 from proxy.session.identity import user_digest
+from proxy.session.ids import LogicalSessionId
+from proxy.session.info import OperationSessionInfo
 from proxy.session.store import SessionStore
+from proxy.session.transactions import Outcome, Step
 from tests.admin.endpoint import FakeState, asking
 
 BOB = user_digest("bob", "admin")
@@ -134,3 +137,15 @@ async def test_a_pattern_may_name_a_session_by_how_its_id_begins_if_no_other_doe
         status, problem = await client.kill({"patterns": [{"session": "1a2b3c4d"}]})
         assert status == 400
         assert "1a2b3c4d: several ids begin so: 1a2b3c4d-0500-" in str(problem)
+
+
+async def test_a_session_is_killed_wherever_a_transaction_of_its_own_may_be_open() -> None:
+    store = SessionStore()
+    session = store.use(LogicalSessionId(bytes(16), BOB), 0.0, "bob@admin")
+    assert session is not None
+    for number, outcome in ((1, Outcome.OK), (2, Outcome.LOST), (3, Outcome.LOST)):
+        info = OperationSessionInfo(session.key, number, False, True)
+        store.transaction_step(session, Step.START, outcome, info, 0.0, f"{number}:1")
+    body = json.dumps({"patterns": [{"owner": "bob@*"}]}).encode()
+    targets, _ = await resolve(read_kill(body, session_listing(store), 0.0), store)
+    assert [one.open_at for one in targets] == [{"1:1", "2:1", "3:1"}]

@@ -199,6 +199,23 @@ def test_two_users_with_the_same_uuid() -> None:
     assert store.get(key(2, BOB)) is bob
 
 
+@pytest.mark.parametrize(("killed", "left"), [("b:1", [1]), ("a:1", [2]), (None, [])])
+def test_a_kill_at_one_process_ends_nothing_that_is_open_at_another(
+    killed: str | None, left: list[int]
+) -> None:
+    store = SessionStore()
+    session = store.use(key(), 0.0, "alice@app")
+    assert session is not None
+    for number, outcome, upstream in ((1, Outcome.OK, "a:1"), (2, Outcome.LOST, "b:1")):
+        info = OperationSessionInfo(txn_number=number)
+        store.transaction_step(session, Step.START, outcome, info, 0.0, upstream)
+    store.kill(Selection(keys=frozenset((key(),))), 1.0, killed)
+    assert session.transaction is not None
+    assert [one.number for one in session.transaction.open_ones] == left
+    assert store.owner_transactions("alice@app") == store.open_transactions + (2 in left)
+    assert store.open_transactions == (1 in left)
+
+
 def test_late_news_of_a_forgotten_session_is_ignored() -> None:
     store = SessionStore()
     session = store.use(key(), 0.0)

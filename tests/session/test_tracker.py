@@ -82,6 +82,16 @@ def test_a_kill_leaves_none() -> None:
     assert numbers(one) == numbers(other) == []
 
 
+def test_a_kill_leaves_what_may_be_open_elsewhere() -> None:
+    one = tracker(5, 7, 9)
+    assert not one.kill("d:5")
+    assert numbers(one) == [9, 7, 1]
+    assert not one.kill("d:9")
+    assert one.open_ones == [Open(7, "d:7", b"7"), Open(1, "a:1", b"seen")]
+    assert one.kill("a:1")
+    assert (numbers(one), one.state, one.may_be_open) == ([7], State.ABORTED, True)
+
+
 def test_no_more_are_kept_than_may_be() -> None:
     one = tracker(*range(2, 100))
     assert numbers(one) == [*range(99, 99 - MAX_HIDDEN - 1, -1), 1]

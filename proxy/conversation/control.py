@@ -319,15 +319,15 @@ class _Command:
 
     def _only_one(self, plan: Plan, _pending: Pending, reply: Reply, now: float) -> None:
         """The plan's only command was answered."""
-        if plan.kills and reply.ok():
-            self._conversation.do(self._killing(plan, reply, now))
+        if reply.ok() and (plan.kills or len(plan.lsids) > MANY):
+            self._conversation.do(self._in_steps(plan, reply, now))
             return
         if reply.ok():
             self._note_surprise()
             self._targets = self._conversation.desk.noting.done(plan, now)
         self._carried_out(plan, reply, now)
 
-    def _killing(self, plan: Plan, reply: Reply, now: float) -> Iterator[None]:
+    def _in_steps(self, plan: Plan, reply: Reply, now: float) -> Iterator[None]:
         yield from self._doing(plan, 0, reply, now)
         self._carried_out(plan, reply, now)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from proxy.session.ids import OwnedKeys
 from proxy.session.plans import Plan, committing, note
 from proxy.session.promises import Promise
+from proxy.session.steps import MANY
 
 if TYPE_CHECKING:
     from collections import deque
@@ -59,21 +61,46 @@ class Noting:
 
     def doing(self, part: Plan, now: float) -> Steps[int]:
         """Upstream has carried out a part; returns how many known sessions it means."""
-        if not part.kills:
+        if part.kills:
+            steps = committing(
+                part, self._store, now, upstream=self._upstream, origin=self._tracking.origin
+            )
+        elif len(part.lsids) > MANY:
+            steps = self._in_slices(part, now)
+        else:
             return self.done(part, now)
-        steps = committing(
-            part, self._store, now, upstream=self._upstream, origin=self._tracking.origin
-        )
         return (yield from self.noted(steps))
 
     def done(self, part: Plan, now: float) -> int:
-        """As :meth:`doing`, of what is no kill."""
-        store, before = self._store, self._store.live()
-        note(part, store, now, self._tracking.origin, self._sent_at)
+        """As :meth:`doing`, of what is no kill and not long."""
+        self._note(part, now, self._sent_at, self._promised)
         self._sent = None
-        if self._promised is not None:
-            store.promise(self._promised, min(0, before - store.live()))
         return len(part.lsids)
+
+    def _in_slices(self, part: Plan, now: float) -> Steps[int]:
+        """As :meth:`done`, of all that a command means, in steps: where upstream lacks the session
+        commands, it goes there at once. What was promised is kept when they are over."""
+        asked, promised = self._sent_at, self._promised
+        self._sent = self._promised = None
+        return self._slices(part, now, asked, promised)
+
+    def _slices(self, part: Plan, now: float, asked: float, promised: Promise | None) -> Steps[int]:
+        lsids = part.lsids if isinstance(part.lsids, OwnedKeys) else tuple(part.lsids)
+        for start in range(0, len(lsids), MANY):
+            if start:
+                yield
+            own = None if start else part.own_lsid
+            some = replace(part, lsids=lsids[start : start + MANY], own_lsid=own)
+            self._note(some, now, asked, promised)
+        if promised is not None:
+            self._store.promise(promised, -promised.left)
+        return len(lsids)
+
+    def _note(self, part: Plan, now: float, asked: float, promised: Promise | None) -> None:
+        store, before = self._store, self._store.live()
+        note(part, store, now, self._tracking.origin, asked)
+        if promised is not None:
+            store.promise(promised, min(0, before - store.live()))
 
     def kept(self) -> None:
         """The command is over: what it has not made it will not make."""
@@ -87,7 +114,12 @@ class Noting:
         has ended none as far as anybody knows."""
         sent = self._sent
         if sent is not None:
-            self.done(sent if sent.creates_sessions else replace(sent, lsids=()), now)
+            if not sent.creates_sessions:
+                sent = replace(sent, lsids=())
+            if len(sent.lsids) > MANY:
+                self._unfinished.append(self._in_slices(sent, now))
+            else:
+                self.done(sent, now)
         if self._noting is not None:
             self._unfinished.append(self._noting)
         self.kept()

@@ -33,7 +33,7 @@ from proxy.settings.admin import Admin
 from proxy.settings.config import plain, restored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from proxy.observe.history import History
     from proxy.observe.merging import Family
@@ -161,7 +161,9 @@ class Worker(Server):
 
     async def _tell_news(self) -> None:
         while True:
-            self._tell_all()
+            for _ in self._telling():
+                # There may be very much of it; clients have their turn in between.
+                await trio.lowlevel.checkpoint()
             with trio.move_on_after(TELLING):
                 await self._news.wait()
             self._news = trio.Event()
@@ -173,8 +175,12 @@ class Worker(Server):
             await self._channel.ask("bye", await self._metrics())
 
     def _tell_all(self) -> None:
+        for _ in self._telling():
+            pass
+
+    def _telling(self) -> Iterator[None]:
         for cluster in self.clusters:
-            cluster.tell()
+            yield from cluster.telling()
         latest = (next(reversed(one.open_connections), 0) for one in self.clusters)
         counts = self._connections(), max(latest) or self._orders_given.first
         if counts != self._told:

@@ -205,10 +205,11 @@ class WorkerCluster(Cluster):
             self._told_of_loss = now
             self._channel.tell("look again", self.name)
 
-    def tell(self) -> None:
-        """Tell the supervisor what is new."""
+    def telling(self) -> Iterator[None]:
+        """Tell the supervisor what is new, in steps."""
         while told := self._shared_store.news():
             self._channel.tell("sessions", self.name, told)
+            yield
         while crowds := self.shared.crowds.news():
             self._channel.tell("crowds", self.name, crowds)
         self._naming.news()

@@ -15,6 +15,7 @@ of the same number, what was learnt last.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -33,6 +34,7 @@ from proxy.session.records import (
     Selection,
     Session,
 )
+from proxy.session.steps import MANY
 from proxy.session.store import DEFAULT_MAX_SESSIONS, DEFAULT_TIMEOUT, SessionStore
 from proxy.session.telling import (
     MOST_AT_ONCE,
@@ -77,7 +79,7 @@ class SharedStore(SessionStore):
         self.ends_operations: Callable[[str], bool] = lambda _: False
         self.end_operation: Callable[[InFlight], object] = lambda _: None
         self._changed: dict[Session, None] = {}
-        self._acts: list[tuple[Any, ...]] = []
+        self._acts: deque[tuple[Any, ...]] = deque()
         self._dropped: list[tuple[bytes, bytes]] = []
         self._opened: dict[CursorId, None] = {}
         self._closed: list[tuple[str, int]] = []
@@ -94,8 +96,8 @@ class SharedStore(SessionStore):
 
     def news(self, most: int = MOST_AT_ONCE) -> Told:
         """What has happened since the last time, or a first part of it; false for nothing."""
-        told = Told(self._acts, self._dropped, [], [], self._closed)
-        self._acts, self._dropped, self._closed = [], [], []
+        told = Told(self._some_acts(), self._dropped, [], [], self._closed)
+        self._dropped, self._closed = [], []
         changed = list(islice(self._changed, most))
         for session in changed:
             del self._changed[session]
@@ -105,6 +107,16 @@ class SharedStore(SessionStore):
             told.opened.extend(told_cursors(self, self._opened))
             self._opened = {}
         return told
+
+    def _some_acts(self) -> list[tuple[Any, ...]]:
+        """What was done first, to so many sessions that it is quickly taken in."""
+        acts: list[tuple[Any, ...]] = []
+        named = 0
+        while self._acts and named < MANY:
+            kind, what, *_ = act = self._acts.popleft()
+            named += len(what[2]) if kind == "kill" else len(what)
+            acts.append(act)
+        return acts
 
     def all_news(self, most: int = MOST_AT_ONCE) -> Iterator[Told]:
         """All that is known, for a process that knows nothing yet."""
@@ -320,8 +332,11 @@ class SharedStore(SessionStore):
                 yield
         if not told:
             keys = [tuple(key) for key in within.keys]
-            what = (within.everything, list(within.uids), keys)
+            what = (within.everything, list(within.uids), keys[:MANY])
             self._acts.append(("kill", what, now, upstream))
+            for start in range(MANY, len(keys), MANY):
+                some: Any = (False, [], keys[start : start + MANY])
+                self._acts.append(("kill", some, now, upstream))
             self.hurry()
         return hit
 

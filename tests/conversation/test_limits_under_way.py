@@ -225,3 +225,24 @@ def test_what_nobody_answers_is_over_for_nobody():
     talk(store).client(frame)
     answered(ending(store, 0), {"ok": 1.0})
     assert store.live() == 1
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_long_list_counts_all_the_while_where_upstream_lacks_the_commands(answers):
+    store, many = SessionStore(), 5_000
+    budget = SessionBudget(SessionBudget.Settings(per_user=many))
+    one = talk(store, budget, native=False).at(5.0)
+    one.client(command({"refreshSessions": [lsid(n) for n in range(many)], "$db": "admin"}, 1))
+    one.upstream_is_asked().upstream_says(connection_status(("alice", "app")))
+    desk = one.conversation.desk
+    if answers:
+        [frame] = one.conversation.to_upstream
+        told = reply({"ok": 1.0}, read_request(frame).request_id)
+        one.conversation.on_upstream(told, 5.0, lambda: True)
+        assert 0 < len(store) < many
+    one.conversation.closed(6.0)
+    (left,) = desk._sessions.unfinished
+    assert sent(talk(store, budget).client(command({"ping": 1, "lsid": lsid(many)}, 1))) is False
+    for _ in left:
+        pass
+    assert (len(store), store.promised()) == (many, 0)

@@ -144,6 +144,22 @@ def test_a_long_list_is_read_judged_and_carried_out_in_turns(
     assert longest < MOST
 
 
+@pytest.mark.parametrize("name", ["refreshSessions", "endSessions", "killSessions"])
+def test_so_it_is_where_upstream_lacks_the_session_commands(name: str) -> None:
+    frame = command({name: [{"id": uuid(n)} for n in range(2 * MANY)], "$db": "admin"}, 7)
+
+    def turn() -> tuple[float, Any]:
+        client = client_of(*ALICE_APP, native=False)
+        longest, answer = turns(client, frame)
+        if name == "refreshSessions":
+            assert len(client.conversation.desk.store) == 2 * MANY
+        return longest, answer
+
+    longest, answer = shortest(turn)
+    assert answer["ok"] == 1
+    assert longest < MOST
+
+
 LIMITS = RuleTables.model_validate(
     {
         "kill_guard": {"mode": "enforce", "permission": "nobody", "max_sessions": 2},

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from proxy.build import VERSION
+from proxy.session.hub import Hub
 from proxy.session.ids import LogicalSessionId, OpenTransaction
 from proxy.session.info import OperationSessionInfo
-from proxy.session.records import CursorId, Hit, InFlight, Operation, Selection
+from proxy.session.records import CursorId, Ending, Hit, InFlight, Operation, Selection
 from proxy.session.replica import SharedStore
+from proxy.session.steps import MANY, in_one_go
 from proxy.session.store import SessionStore
 from proxy.session.telling import TOLD, acts_of
 from proxy.session.tracker import Tracker
@@ -601,6 +603,31 @@ def test_news_come_in_parts(most: int) -> None:
     assert sum(len(told.records) for told in parts) == 20
     # A cursor comes last, when its session is known.
     assert [len(told.opened) for told in parts] == [0] * (len(parts) - 1) + [1]
+
+
+@pytest.mark.parametrize("how", ["end", "kill"])
+def test_what_is_done_to_very_many_is_told_some_at_a_time(how: str) -> None:
+    keys = [LogicalSessionId(uuid(number), ALICE) for number in range(10_000)]
+    store, hub, other = SharedStore(), Hub(), SharedStore()
+    for one in (store, hub, other):
+        one.use_all(keys, 1.0, "alice@app", SHOP)
+    while told := store.news():
+        pass
+    if how == "kill":
+        in_one_go(store.killing(Selection(keys=frozenset(keys)), 5.0))
+    else:
+        for start in range(0, len(keys), MANY):
+            store.end(keys[start : start + MANY], 5.0)
+    while told := store.news():
+        named = [act[1][2] if how == "kill" else act[1] for act in told.acts]
+        assert sum(map(len, named)) <= MANY
+        other.take_in(hub.heard(told, 1))
+    ending = Ending.KILLED if how == "kill" else Ending.ENDED
+    for one in (store, hub, other):
+        for key in keys:
+            session = one.get(key)
+            assert session is not None
+            assert one.ending(session) == (ending, 5.0)
 
 
 def test_somebody_is_told_to_hurry_for_ends_and_kills_of_his_own() -> None:

@@ -354,7 +354,7 @@ VIEWS: Final[Mapping[str, View]] = {
                 Column("COMMAND", _text("command")),
                 Column("SESSION", _uuid, keep=2, id=True),
                 Column("BOUND", _bound),
-                Column("WHY", _why, keep=7, whole=True),
+                Column("WHY", _why, keep=7, enough=40, whole=True),
                 Column("FIRST", _moment("first"), right=True, keep=4),
             ),
             below=True,

@@ -157,3 +157,11 @@ def test_where_all_rows_are_of_one_proxy_it_is_told_from_those_that_have_none() 
     rows = [session(proxy=proxies[0])]
     assert table(SESSIONS, rows, 80, proxies=proxies)[1].split()[0] == "proxy1"
     assert listing(SESSIONS, rows, 80, "", proxies)[0][1].split()[0] == "proxy1"
+
+
+def test_where_a_reason_has_room_it_can_be_read() -> None:
+    for cells in (100, 132, 200):
+        heading, line = table(VIEWS["incidents"], [REFUSED], cells, short_ids=True)
+        assert width(line) <= cells
+        assert ("WHY" in heading) is ("carol@admin has 20 of 20" in line)
+    assert "WHY" in heading

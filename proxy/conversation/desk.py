@@ -57,6 +57,7 @@ class Desk:
         self._sessions = sessions
         self._find_facts = facts
         self._facts = facts()
+        self._newcomer: Newcomer | None = None
         self.connection = connection
         self.upstream = upstream
         self.identity: Identity = NOBODY
@@ -116,6 +117,9 @@ class Desk:
         self.identity = identity
         self._sessions.known.seen(identity)
         self.tracking.user = identity.name
+        if self._newcomer is not None:
+            self._find_facts = self._newcomer.finder(logs_in=bool(identity.users))
+            self._facts = self._find_facts()
         self._called()
 
     def knows(self, frame: bytes) -> bool:
@@ -130,9 +134,10 @@ class Desk:
     def meets(self, process: bytes) -> bool:
         """Upstream said which process it is; whether another one was asked what it is."""
         newcomer = Newcomer(self._find_facts, process)
-        if not newcomer.is_known:
-            self._find_facts = newcomer.now
-        return not newcomer.is_known
+        if newcomer.is_known:
+            return False
+        self._newcomer = newcomer
+        return True
 
     def introduced(self, metadata: ClientMetadata) -> None:
         """The client said what it is, in its first hello."""
@@ -148,21 +153,18 @@ class Desk:
 
     def _called(self) -> None:
         """Somebody else calls from now on, or upstream is another than was thought."""
-        self._caller = self._make_caller()
+        facts = self._facts
+        self._caller = Caller.of(
+            self.identity, facts.authorization, facts.has_transactions, facts.wire_version
+        )
         self._is_server = self._caller.is_server
         self._last = NO_SESSION
         self.tracking.own = self._caller.digest
-        self.tracking.repeats_api = repeats_parameters(self._facts.wire_version)
-        closed = self._facts.authorization
+        self.tracking.repeats_api = repeats_parameters(facts.wire_version)
+        closed = facts.authorization
         # Servers bring what others asked for, and one session may come by way of several.
         self._watches = not (self._is_server or (self._internal and closed is not True))
         self._lookout.anew(names=closed is False and bool(self.identity.users))
-
-    def _make_caller(self) -> Caller:
-        facts = self._facts
-        return Caller.of(
-            self.identity, facts.authorization, facts.has_transactions, facts.wire_version
-        )
 
     # ------------------------------------------------------------------ ordinary requests
 

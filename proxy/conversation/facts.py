@@ -40,7 +40,11 @@ class UpstreamFacts:
 class Newcomer:
     """What is known of the process with the id ``process``, which stands where ``find`` tells of
     another one: whether it demands logins is open until it was asked itself, where that one did
-    not."""
+    not.
+
+    Whoever does not log in is none the better off where it does, and upstream says so itself; both
+    may also stand behind one address for good, and neither demand any.
+    """
 
     __slots__ = ("_before", "_find", "_process", "_seen")
 
@@ -54,10 +58,14 @@ class Newcomer:
         """Whether it is the one that was asked, as far as one knows."""
         return self._find().process in (b"", self._process)
 
-    def now(self) -> UpstreamFacts:
+    def finder(self, *, logs_in: bool) -> Callable[[], UpstreamFacts]:
+        """Tells what holds for a client that has logged in, or has not."""
+        return self._now if logs_in else self._find
+
+    def _now(self) -> UpstreamFacts:
         """The same object until something changes."""
         facts = self._find()
-        if facts.process == self._process or facts.authorization is not False:
+        if facts.process in (b"", self._process) or facts.authorization is not False:
             return facts
         if facts is not self._before or self._seen is facts:
             self._before, self._seen = facts, replace(facts, authorization=None)

@@ -77,6 +77,27 @@ def test_the_caller_follows_what_is_known_of_upstream():
     assert not desk.upstream_facts.native
 
 
+def test_whether_another_process_demands_logins_is_open_for_who_logs_in():
+    known = [UpstreamFacts(authorization=False, process=b"p")]
+    desk = converse(Watching(), facts=known[0]).desk
+    desk._find_facts = lambda: known[0]
+    assert not desk.meets(b"p")
+    assert desk.meets(b"q")
+    # It may stand beside the other one for good: who does not log in may do there what it lets.
+    assert desk.caller.may("killAnySession")
+    desk.identified(ALICE)
+    assert not desk.caller.may("killAnySession")
+    assert desk.caller.digest == user_digest("alice", "app")
+    assert desk.upstream_facts is desk.upstream_facts
+    desk.identified(Identity())
+    assert desk.caller.may("killAnySession")
+    desk.identified(ALICE)
+    # It was asked itself, or its operator says so.
+    for process in (b"q", b""):
+        known[0] = UpstreamFacts(authorization=False, process=process)
+        assert desk.caller.digest == NO_OWNER
+
+
 def test_origin_is_what_the_client_says_of_itself():
     desk = converse(Watching()).desk
     assert desk.origin == Origin("client")

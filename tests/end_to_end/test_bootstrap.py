@@ -68,6 +68,9 @@ def test_a_restart_that_changes_nothing_is_found_out_too() -> None:
     for _ in range(2):
         driver.ask({"hello": 1, "$db": "admin"})
     assert proxy.recorder.only("another process") == [()]
+    # Who does not log in may do what it lets everybody do.
+    assert driver.ask({"killAllSessions": [], "$db": "admin"})["ok"] == 1.0
+    assert driver.log_in("alice", "app")["done"]
     assert driver.conversation.desk.upstream_facts.authorization is None
     proxy.look()
     assert driver.conversation.desk.upstream_facts.authorization is False

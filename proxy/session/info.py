@@ -12,6 +12,7 @@ from proxy.session.statements import STATEMENTS, against_the_manual, read_statem
 from proxy.wire.fields import (
     INT32_TYPE,
     Element,
+    every,
     true_value,
 )
 from proxy.wire.layouts import TO_CHILD, TO_UID
@@ -303,9 +304,10 @@ def _judge_statements(
 ) -> None:
     """What is wrong with the statement ids, whatever else is wrong with the request.
 
-    They count where there is a txnNumber. Commands that are no writes ignore these fields.
+    They count where there is a txnNumber, be it behind one that is null. Commands that are no
+    writes ignore these fields.
     """
-    numbered = not idl.is_absent(request.fields.get(b"txnNumber"))
+    numbered = not all(map(idl.is_absent, every(request.fields, b"txnNumber")))
     if numbered:
         info.forbidden = against_the_manual(request)
     if not numbered and request.command not in _TYPED:

@@ -690,6 +690,17 @@ def test_statement_ids_given_twice_are_judged_both() -> None:
         assert found.malformed.errmsg == "BSON field 'insert.stmtIds' is a duplicate field"
 
 
+@pytest.mark.parametrize("other", [b"\x0atxnNumber\0", b"\x06txnNumber\0"])
+def test_a_txn_number_counts_beside_one_that_is_null(other: bytes) -> None:
+    ids, number = build.element("stmtIds", [1, 1]), build.element("txnNumber", ONE)
+    around = build.element("insert", "c"), build.element("lsid", lsid()), ids
+    for numbers in ((other, number), (number, other)):
+        document = build.raw_document(*around, *numbers, build.element("$db", "t"))
+        found = read_operation_session_info(request(document), AS_ALICE)
+        assert found.forbidden is not None
+        assert found.malformed is not None
+
+
 def test_more_statement_ids_than_a_batch_has_cannot_be_judged() -> None:
     listed = build.raw_document(b"\x100\0\0\0\0\0" * (MAX_ENTRIES + 1))
     document = build.raw_document(

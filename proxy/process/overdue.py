@@ -112,9 +112,8 @@ def _may_be_open(session: Session, number: int) -> Open | None:
 
 
 class _Refused(NamedTuple):
-    """How often upstream has refused to abort this txnNumber, and when it may be asked again."""
+    """How often upstream has refused to abort a transaction, and when it may be asked again."""
 
-    number: int
     times: int
     again: float
 
@@ -127,7 +126,8 @@ class _Rounds:
         self._others: dict[Session, float] = {}
         #: Since when an answer is awaited.
         self._asked: dict[Session, float] = {}
-        self._refused: dict[Session, _Refused] = {}
+        #: By session and txnNumber.
+        self._refused: dict[tuple[Session, int], _Refused] = {}
         self._ready: deque[tuple[Place, Asker]] = deque()
         self._answered = trio.Event()
 
@@ -142,33 +142,41 @@ class _Rounds:
                     overdue = rule.overdue(session, now)
                     if overdue is None or now - self._asked.get(session, -_PATIENCE) < _PATIENCE:
                         continue
-                    refused = self._refused.get(session)
-                    if refused and refused.number == overdue.txn_number and now < refused.again:
-                        continue
                     tracker = session.transaction
-                    may_be = _may_be_open(session, overdue.txn_number)
-                    assert tracker is not None
-                    assert may_be is not None
+                    may_be = self._next(session, now)
+                    if tracker is None or may_be is None:
+                        continue
                     if not self._own(tracker.connection):
                         since = others[session] = self._others.get(session, now)
                         if now - since < _HELP_AFTER:
                             continue
                     place = may_be.upstream, session.owner.uid
-                    found.setdefault(place, deque()).append(overdue)
+                    which = overdue._replace(txn_number=may_be.number)
+                    found.setdefault(place, deque()).append(which)
                 await trio.lowlevel.checkpoint()
         self._others = others
         await self._forget_refusals()
         return found
 
+    def _next(self, session: Session, now: float) -> Open | None:
+        """The oldest that may be open of a late session's, but for what upstream has refused to
+        abort: it may have begun nothing, and a later one be what is open."""
+        tracker = session.transaction
+        for one in () if tracker is None else reversed(tracker.open_ones):
+            refused = self._refused.get((session, one.number))
+            if refused is None or now >= refused.again:
+                return one
+        return None
+
     async def _forget_refusals(self) -> None:
         """Keep no refusal longer than its transaction may be open."""
-        for some in in_slices(list(self._refused.items())):
-            for session, refused in some:
+        for some in in_slices(list(self._refused)):
+            for session, number in some:
                 if (
-                    _may_be_open(session, refused.number) is None
+                    _may_be_open(session, number) is None
                     or self._sessions.store.get(session.key) is not session
                 ):
-                    self._refused.pop(session, None)
+                    self._refused.pop((session, number), None)
             await trio.lowlevel.checkpoint()
 
     async def end(
@@ -284,12 +292,11 @@ class _Rounds:
 
     def _note_refusal(self, overdue: Overdue, code: int | None, now: float) -> None:
         """Upstream would not abort it, and will probably not: it is asked a few times more."""
-        before = self._refused.get(overdue.session)
-        times = 1
-        if before is not None and before.number == overdue.txn_number:
-            times += before.times
+        which = overdue.session, overdue.txn_number
+        before = self._refused.get(which)
+        times = 1 if before is None else 1 + before.times
         again = now + _PAUSE * 2 ** (times - 1)
         if times >= _MOST_REFUSALS:
             again = inf
             self._sessions.recorder.gave_up(overdue, code, now)
-        self._refused[overdue.session] = _Refused(overdue.txn_number, times, again)
+        self._refused[which] = _Refused(times, again)

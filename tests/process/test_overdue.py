@@ -55,15 +55,18 @@ class Line:
         self.busy = True
         self.house.largest = max(self.house.largest, len(questions))
         self.house.asked += [bson.decode(question) for question in questions]
-        self.house.nursery.start_soon(self._answer, len(questions), handler)
+        self.house.nursery.start_soon(self._answer, questions, handler)
 
-    async def _answer(self, count: int, handler: Callable[[int, Reply, float], None]) -> None:
+    async def _answer(
+        self, questions: Sequence[bytes], handler: Callable[[int, Reply, float], None]
+    ) -> None:
         if self.seconds is None:
             return
-        for number in range(count):
+        for number, question in enumerate(questions):
             await trio.sleep(self.seconds)
-            self.busy = number < count - 1
-            handler(number, read_reply(reply(self.house.answer, 1)), trio.current_time())
+            self.busy = number < len(questions) - 1
+            answer = self.house.answer_to(bson.decode(question))
+            handler(number, read_reply(reply(answer, 1)), trio.current_time())
 
 
 class House:
@@ -78,6 +81,7 @@ class House:
         self.asked: list[dict[str, Any]] = []
         self.largest = 0
         self.answer: dict[str, Any] = {"ok": 1.0}
+        self.answer_to: Callable[[dict[str, Any]], dict[str, Any]] = lambda _: self.answer
         self.lines: list[Line] = []
         nursery.start_soon(end_overdue, self.sessions, lambda: self.lines)
 
@@ -211,6 +215,26 @@ async def test_starts_without_an_answer_hide_none_that_is_late(nursery, autojump
     await trio.sleep(65)
     assert [command["txnNumber"] for command in house.asked] == [5, 6, 9]
     assert house.store.owner_transactions("alice@app") == 0
+
+
+async def test_one_that_upstream_will_not_abort_leaves_none_that_came_later_open(
+    nursery, autojump_clock
+):
+    house = House(nursery, total_seconds=60).connect(AS_ALICE)
+    house.answer_to = lambda command: (
+        {"ok": 0.0, "code": 322} if command["txnNumber"] == 5 else {"ok": 1.0}
+    )
+    house.open(1, Outcome.LOST)
+    session = house.store.get(key(1))
+    for later in (6, 9):
+        info = OperationSessionInfo(key(1), later, False, True)
+        house.store.transaction_step(session, Step.START, Outcome.LOST, info, 1.0, UPSTREAM, 1)
+    await trio.sleep(66)
+    assert {command["txnNumber"] for command in house.asked} == {5, 6, 9}
+    await trio.sleep(200)
+    assert house.recorder.only("gave up") == [(5, 322)]
+    assert [command["txnNumber"] for command in house.asked].count(5) == 5
+    assert [one.number for one in session.transaction.open_ones] == [5]
 
 
 async def test_without_a_connection_of_the_owners_it_is_tried_again_later(nursery, autojump_clock):

@@ -158,12 +158,12 @@ class Actions:
             raise QueryError("txn_number: has to be a number")
         session = await self._session(fields)
         known = list(_open_ones(session))
-        found = [
-            one
-            for one in known
-            if number in (None, one.named.number)
-            and ("child" not in fields or child == one.row["child"])
-        ]
+        found = [one for one in known if "child" not in fields or child == one.row["child"]]
+        if number is None:
+            # Of what may be open the newest, as it is shown.
+            found = list({one.row["child"]: one for one in reversed(found)}.values())[::-1]
+        else:
+            found = [one for one in found if one.named.number == number]
         if len(found) == 1:
             return found[0]
         where = listing.uuid_text(session.id)
@@ -320,16 +320,15 @@ def _number(fields: Row, name: str, default: int = 0) -> int:
 
 
 def _open_ones(session: Session) -> Iterable[_Open]:
-    """What may be open of a session's and of its child sessions' transactions."""
+    """What may be open of a session's and of its child sessions' transactions, of each the newest
+    first."""
     now = trio.current_time()
     for one in session.with_children:
         tracker = one.transaction
-        if tracker is None or not tracker.may_be_open:
-            continue
-        number, upstream = tracker.open_number, tracker.open_at
-        named = OpenTransaction(one.key, number, tracker.open_api, one.child)
-        row = listing.transaction_row(one, now)
-        yield _Open(one, named, upstream, row | {"txn_number": number, "upstream": upstream})
+        for number, upstream, api in () if tracker is None else tracker.open_ones:
+            named = OpenTransaction(one.key, number, api, one.child)
+            row = listing.transaction_row(one, now)
+            yield _Open(one, named, upstream, row | {"txn_number": number, "upstream": upstream})
 
 
 def _why_none(session: Session, known: list[_Open]) -> str:

@@ -112,21 +112,6 @@ class Tracker:
             found.append(Open(self.number, self.upstream, self.api))
         return found
 
-    @property
-    def open_number(self) -> int:
-        """The txnNumber that may be open; of two the newer, whose end comes first."""
-        return self.doubt if self.doubt >= 0 else self.number
-
-    @property
-    def open_at(self) -> str:
-        """The upstream address where :attr:`open_number` may be open."""
-        return self.doubt_at if self.doubt >= 0 else self.upstream
-
-    @property
-    def open_api(self) -> bytes:
-        """The API parameters of :attr:`open_number`."""
-        return self.doubt_api if self.doubt >= 0 else self.api
-
     def goes_on(self, number: int) -> bool:
         """Whether the transaction ``number`` is the one that is seen open, and none in doubt."""
         return number == self.number and self.state is State.IN_PROGRESS and self.doubt < 0

@@ -212,6 +212,20 @@ async def test_it_has_to_be_the_one_that_was_looked_at() -> None:
     assert asker.asked == []
 
 
+async def test_what_may_be_open_behind_a_newer_start_can_be_named() -> None:
+    state = FakeState()
+    asker = FakeAsker({"ok": 0.0, "code": 322, "errmsg": "no"}, {"ok": 1.0})
+    state.asking = {UPSTREAM: {ALICE: asker}}
+    session = open_one(state)
+    info = OperationSessionInfo(session.key, 6, False, True)
+    state.store.transaction_step(session, Step.START, Outcome.LOST, info, 1.0, UPSTREAM, 7)
+    assert (await act(state, "abort", session=ONE))["outcome"] == "failed"
+    assert (await act(state, "abort", session=ONE, txn_number=5))["outcome"] == "aborted"
+    assert [abort["txnNumber"] for abort in asked(asker)] == [6, 5]
+    assert session.transaction is not None
+    assert [one.number for one in session.transaction.open_ones] == [6]
+
+
 async def test_of_child_sessions_one_is_chosen() -> None:
     state = FakeState()
     asker = FakeAsker()

@@ -84,7 +84,7 @@ async def test_it_is_over_when_it_is_older_than_upstream_lets_it_be(nursery, aut
     # It may be open for all that upstream has said.
     tracker = house.session.transaction
     assert tracker is not None
-    assert (tracker.open_number, tracker.open_at) == (5, UPSTREAM)
+    assert (tracker.open_ones[0].number, tracker.open_ones[0].upstream) == (5, UPSTREAM)
     assert house.store.owner_transactions("alice@app") == 1
     guard = TransactionGuard(TransactionGuard.Settings(total_seconds=100))
     assert guard.overdue(house.session, trio.current_time() + 60) is not None

@@ -26,7 +26,12 @@ def numbers(one: Tracker) -> list[int]:
 def test_what_began_later_may_have_begun_nothing() -> None:
     one = tracker(5, 7)
     assert one.open_ones == [Open(7, "d:7", b"7"), Open(5, "d:5", b"5"), Open(1, "a:1", b"seen")]
-    assert (one.open_number, one.open_at, one.open_api, one.started) == (7, "d:7", b"7", 1.0)
+    assert (
+        one.open_ones[0].number,
+        one.open_ones[0].upstream,
+        one.open_ones[0].api,
+        one.started,
+    ) == (7, "d:7", b"7", 1.0)
     assert numbers(tracker(5, 3)) == [5, 1]
     assert numbers(tracker(seen=0)) == []
 

@@ -210,10 +210,19 @@ class Doubted:
 def test_a_start_without_an_answer_may_be_open() -> None:
     one = Doubted()
     assert (one.number, one.state) == (-1, State.NONE)
-    assert (one.may_be_open, one.open_number, one.open_at, one.started) == (True, 2, "b:1", 5.0)
+    assert (one.may_be_open, one.open_ones[0].number, one.open_ones[0].upstream, one.started) == (
+        True,
+        2,
+        "b:1",
+        5.0,
+    )
     other = Doubted(over=True)
     assert (other.number, other.state) == (1, State.IN_PROGRESS)
-    assert (other.open_number, other.open_at, other.started) == (2, "b:1", 1.0)
+    assert (other.open_ones[0].number, other.open_ones[0].upstream, other.started) == (
+        2,
+        "b:1",
+        1.0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -238,7 +247,7 @@ def test_what_ends_a_doubt(
     one.apply(step, outcome, number, 9.0, upstream)
     assert (one.state, one.may_be_open) == (state, open_number is not None)
     if open_number is not None:
-        assert one.open_number == open_number
+        assert one.open_ones[0].number == open_number
     if number == 2:
         assert one.started == 5.0
 
@@ -246,7 +255,7 @@ def test_what_ends_a_doubt(
 def test_of_two_the_newer_is_settled_first() -> None:
     one = Doubted(over=True)
     assert not one.settle(2, State.ABORTED)
-    assert (one.open_number, one.open_at) == (1, "a:1")
+    assert (one.open_ones[0].number, one.open_ones[0].upstream) == (1, "a:1")
     assert one.settle(1, State.ABORTED)
     assert not one.may_be_open
     assert not one.settle(1, State.ABORTED)
@@ -260,7 +269,7 @@ def test_an_end_without_an_answer_leaves_it_open_until_upstream_is_asked(
     one = Tracker()
     one.apply(Step.START, Outcome.OK, 1, 5.0, "a:1")
     one.apply(Step.COMMIT, outcome, 1, 6.0, "a:1")
-    assert (one.state, one.may_be_open, one.open_number) == (State.UNKNOWN, True, 1)
+    assert (one.state, one.may_be_open, one.open_ones[0].number) == (State.UNKNOWN, True, 1)
     one.settle(1, how)
     assert (one.state, one.may_be_open) == (how, False)
 
@@ -335,27 +344,27 @@ def test_the_parameters_are_those_of_the_first_command_that_was_seen() -> None:
     one = Tracker()
     one.apply(Step.START, Outcome.OK, 1, 0.0, "a:1", api=b"one")
     one.apply(Step.CONTINUE, Outcome.OK, 1, 1.0, "a:1")
-    assert (one.open_number, one.open_api) == (1, b"one")
+    assert (one.open_ones[0].number, one.open_ones[0].api) == (1, b"one")
     one.apply(Step.START, Outcome.GONE, 2, 2.0, "a:1", api=b"two")
     one.apply(Step.START, Outcome.OK, 3, 3.0, "a:1", api=b"three")
-    assert one.open_api == b"three"
+    assert one.open_ones[0].api == b"three"
     # Begun before the proxy was there, or at another one.
     one.apply(Step.CONTINUE, Outcome.OK, 4, 4.0, "a:1", api=b"four")
-    assert one.open_api == b"four"
+    assert one.open_ones[0].api == b"four"
     # A shard may begin anew under the same number.
     one.apply(Step.ABORT, Outcome.OK, 4, 5.0, "a:1")
     one.apply(Step.START, Outcome.OK, 4, 6.0, "a:1")
-    assert one.open_api == b""
+    assert one.open_ones[0].api == b""
 
 
 def test_the_parameters_of_what_is_in_doubt() -> None:
     one = Tracker()
     one.apply(Step.START, Outcome.OK, 1, 0.0, "a:1", api=b"one")
     one.apply(Step.START, Outcome.LOST, 2, 1.0, "a:1", api=b"two")
-    assert (one.open_number, one.open_api) == (2, b"two")
+    assert (one.open_ones[0].number, one.open_ones[0].api) == (2, b"two")
     one.apply(Step.CONTINUE, Outcome.OK, 2, 2.0, "a:1", api=b"other")
-    assert (one.doubt, one.open_number, one.open_api) == (-1, 2, b"two")
+    assert (one.doubt, one.open_ones[0].number, one.open_ones[0].api) == (-1, 2, b"two")
     one.apply(Step.COMMIT, Outcome.LOST, 2, 3.0, "a:1")
-    assert (one.doubt, one.open_api) == (2, b"two")
+    assert (one.doubt, one.open_ones[0].api) == (2, b"two")
     one.settle(2, State.ABORTED)
     assert not one.may_be_open

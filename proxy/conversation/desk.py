@@ -310,11 +310,11 @@ class Desk:
         now: float,
         plan: Plan | None,
     ) -> Context:
-        sessions, facts = self._sessions, self._facts
+        caller, sessions, facts = self.caller, self._sessions, self._facts
         return Context(
             request,
             info,
-            self._caller,
+            caller,
             sessions.store,
             now,
             session,

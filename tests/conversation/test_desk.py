@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from bson import Binary, Int64
 
+from policies.ownership import Ownership
 from proxy.conversation.facts import UpstreamFacts
 from proxy.conversation.hello import ClientMetadata
 from proxy.conversation.rule import Context, Mode, Rules
 from proxy.errors import CommandError
 from proxy.session.identity import NO_OWNER, Identity, user_digest
 from proxy.session.ids import LogicalSessionId, Origin
+from proxy.session.records import CursorId
 from proxy.session.refusals import TOO_MANY_SESSIONS
 from proxy.wire.messages import read_request
 from tests.build import (
@@ -96,6 +98,20 @@ def test_whether_another_process_demands_logins_is_open_for_who_logs_in():
     for process in (b"q", b""):
         known[0] = UpstreamFacts(authorization=False, process=process)
         assert desk.caller.digest == NO_OWNER
+
+
+def test_a_read_of_a_cursor_without_a_session_is_judged_by_what_is_known_by_then():
+    known = [UpstreamFacts(authorization=False)]
+    talk = Talk(facts=known[0], rules=[(Ownership(Ownership.Settings()), Mode.ENFORCE)])
+    desk = talk.conversation.desk
+    desk._find_facts = lambda: known[0]
+    key = LogicalSessionId(bytes(16), user_digest("alice", "app"))
+    session = desk.store.use(key, 0.0, "alice@app")
+    desk.store.cursor_opened(CursorId(UPSTREAM, 7), session, "db.c", 0.0)
+    more = read_request(command({"getMore": Int64(7), "collection": "c", "$db": "db"}, 1))
+    assert not isinstance(desk.admit(more, 1.0), CommandError)
+    known[0] = SECURED
+    assert isinstance(desk.admit(more, 1.0), CommandError)
 
 
 def test_origin_is_what_the_client_says_of_itself():

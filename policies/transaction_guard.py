@@ -95,7 +95,8 @@ class TransactionGuard:
         if (
             session is not None
             and tracker is not None
-            and any(one.number == info.txn_number for one in tracker.open_ones)
+            and info.txn_number is not None
+            and tracker.may_go_on(info.txn_number)
         ):
             late = self._over_time(session, tracker, context.now)
             if late is not None:

@@ -112,6 +112,12 @@ class Tracker:
             found.append(Open(self.number, self.upstream, self.api))
         return found
 
+    def may_go_on(self, number: int) -> bool:
+        """Whether the transaction ``number`` is one of :attr:`open_ones`."""
+        if number == self.number and self.state is State.IN_PROGRESS:
+            return True
+        return 0 <= number == self.doubt or any(one.number == number for one in self.hidden)
+
     def goes_on(self, number: int) -> bool:
         """Whether the transaction ``number`` is the one that is seen open, and none in doubt."""
         return number == self.number and self.state is State.IN_PROGRESS and self.doubt < 0

@@ -36,6 +36,15 @@ def test_what_began_later_may_have_begun_nothing() -> None:
     assert numbers(tracker(seen=0)) == []
 
 
+@pytest.mark.parametrize("doubts", [(), (5,), (5, 7, 9)], ids=str)
+@pytest.mark.parametrize("seen", [0, 1])
+def test_each_of_them_may_go_on_and_no_other(doubts: tuple[int, ...], seen: int) -> None:
+    one = tracker(*doubts, seen=seen)
+    assert [number for number in range(-2, 11) if one.may_go_on(number)] == numbers(one)[::-1]
+    one.lose(State.TIMED_OUT)
+    assert [number for number in range(-2, 11) if one.may_go_on(number)] == numbers(one)[::-1]
+
+
 @pytest.mark.parametrize("order", [(7, 5, 1), (1, 5, 7), (5, 7, 1), (5, 1, 7)])
 def test_each_is_settled_by_itself(order: tuple[int, ...]) -> None:
     one, left = tracker(5, 7), [7, 5, 1]

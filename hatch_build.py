@@ -58,6 +58,7 @@ COMPILED: Final = (
     "proxy/session/cursors.py",
     "proxy/session/dialect.py",
     "proxy/session/expiring.py",
+    "proxy/session/hearing.py",
     "proxy/session/hub.py",
     "proxy/session/idl.py",
     "proxy/session/index.py",

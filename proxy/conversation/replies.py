@@ -15,6 +15,7 @@ from proxy.errors import WireError
 from proxy.session.records import Operation
 from proxy.session.refusals import INTERRUPTED
 from proxy.wire.compression import declared_size, inflate_start
+from proxy.wire.edges import verdict
 from proxy.wire.frames import FrameBuffer, FramingError
 from proxy.wire.opcodes import HEADER, OP_COMPRESSED
 from proxy.wire.replies import Reply, error_document, plain_reply, read_reply, reply_frame
@@ -237,13 +238,18 @@ class Replies:
         self.to_client.append(passed)
         if passing.left:
             return b""
-        pending = self._pending[0]
+        pending, edges = self._pending[0], passing.edges()
         if pending.tracked is not None:
             self.desk.tracking.replied_at_length(
-                pending.tracked, passing.edges(), now, last=not self.streaming
+                pending.tracked, edges, now, last=not self.streaming
             )
         self._passing = None
-        self._finish(pending, now, ok=True, size=passing.length)
+        # Compressed ones are not looked into for this.
+        said = verdict(edges) if pending.command and edges is not None else None
+        ok = said is None or said.ok
+        if said is not None and not ok:
+            self.meter.failed(said.code, "upstream")
+        self._finish(pending, now, ok=ok, size=passing.length)
         return data[len(passed) :]
 
     def _on_reply(self, frame: bytes, now: float) -> None:

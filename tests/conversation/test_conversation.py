@@ -694,6 +694,15 @@ def test_a_long_reply_is_counted_when_all_of_it_is_there() -> None:
     assert counted(talk)["t.c"] == (1, 1, 0, len(FOUND), len(long))
 
 
+def test_a_long_error_is_one() -> None:
+    talk = by_namespace()
+    error = reply({"ok": 0.0, "errmsg": "x" * 2 * PASS_ABOVE, "code": 2}, 1)
+    talk.client(FOUND).upstream_gets(FOUND).upstream(error[:-5]).client_gets(error[:-5])
+    talk.upstream(error[-5:]).client_gets(error[-5:])
+    assert counted(talk)["t.c"] == (1, 1, 1, len(FOUND), len(error))
+    assert ("failed", 2, "upstream") in talk.observer.seen
+
+
 def test_writes_that_nobody_answers_are_counted_with_those_like_them() -> None:
     talk = by_namespace()
     write = op_msg(

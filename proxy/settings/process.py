@@ -59,10 +59,10 @@ class Metrics(Settings):
 def _collector(value: str) -> str:
     if value and not value.startswith(("http://", "https://")):
         raise ValueError("should be a URL, such as http://127.0.0.1:4318/v1/traces")
+    where = urlsplit(value)
     # Collectors are mostly named without it, and take spans nowhere else.
-    return (
-        f"{value.rstrip('/')}/v1/traces" if value and not urlsplit(value).path.strip("/") else value
-    )
+    bare = value and not where.path.strip("/")
+    return where._replace(path="/v1/traces").geturl() if bare else value
 
 
 class Traces(Settings):

@@ -454,6 +454,7 @@ def test_a_token_may_stand_in_a_file(tmp_path: Path, content: str) -> None:
         ("", ""),
         ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
         ("https://collector/", "https://collector/v1/traces"),
+        ("https://collector?key=1", "https://collector/v1/traces?key=1"),
         ("http://collector:4318/v1/traces", "http://collector:4318/v1/traces"),
         ("http://gateway/otlp/spans", "http://gateway/otlp/spans"),
     ],

@@ -354,10 +354,7 @@ class Supervisor(Server):
         finally:
             await end(process, channel, self._handover.done, _GRACE)
             del self._links[slot]
-            operations = sum(
-                cluster.lost(slot, lambda number: self._slot(number) == slot)
-                for cluster in self.clusters
-            )
+            operations = sum(cluster.lost(slot) for cluster in self.clusters)
             self._together.lost(slot)
             self._count_connections()
         if not link.ready.is_set() and task_status is not None:

@@ -22,7 +22,7 @@ from proxy.session.known import SharedUsers
 from proxy.session.telling import acts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from proxy.addresses import Address
     from proxy.net.crowds import Group
@@ -295,11 +295,10 @@ class WholeCluster(Cluster):
         self._crowds.heard(link.slot, told)
         self._tell_crowds(list(told), link)
 
-    def lost(self, slot: int, owned: Callable[[int], bool]) -> int:
-        """The worker in this place is gone, which ``owned`` the connections of these numbers; how
-        many operations were lost with it."""
+    def lost(self, slot: int) -> int:
+        """The worker in this place is gone; how many operations were lost with it."""
         self._tell_crowds(self._crowds.gone(slot))
-        return self.hub.gone(slot, trio.current_time(), owned)
+        return self.hub.gone(slot, trio.current_time())
 
     def _tell_crowds(self, groups: list[Group], but: Link | None = None) -> None:
         for link in self._workers.links():

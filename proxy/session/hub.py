@@ -3,7 +3,7 @@ each has to hear of the others; see :mod:`proxy.session.replica`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
 from math import inf, nextafter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -43,8 +43,9 @@ _MOST_EARLY: Final = 10_000
 _FEW: Final = 20
 _FEW_MET: Final = 200
 
-#: Seconds before its end of which a process may not have told: it does some times in each.
-_UNTOLD: Final = 2.0
+#: Seconds before a process was found to have ended of which it may not have told. It tells some
+#: times in each, but may have stood still on a busy machine.
+_UNTOLD: Final = 5.0
 
 
 class _Busy(NamedTuple):
@@ -79,6 +80,8 @@ class Hub(SharedStore):
         self._lingering: dict[Session, None] = {}
         #: What was done to such sessions, by their keys.
         self._early: dict[LogicalSessionId, Act] = {}
+        #: When a process was no more.
+        self._died = -inf
 
     def heard(self, told: Told, process: int) -> Told:
         """Learn from what ``process`` has told; gives what of it the others should hear, and of
@@ -87,6 +90,7 @@ class Hub(SharedStore):
         opened = [one for one in told.opened if not self._was_closed(CursorId(*one[0]))]
         passed = told._replace(records=[], opened=opened)
         started: list[Session] = []
+        used: list[Session] = []
         with self._listens():
             for key in told.dropped:
                 dropped = self.get(make_key(key))
@@ -106,6 +110,7 @@ class Hub(SharedStore):
                     continue
                 if is_new:
                     started.append(session)
+                used.append(session)
                 self._runs(session, record, process)
                 if matters is Matters.SOON:
                     kept = self._kept(session)
@@ -113,6 +118,9 @@ class Hub(SharedStore):
                 elif matters is Matters.SOMETIME:
                     self._sometime[session] = None
             self._take_cursors(told)
+        for session in used:
+            # One process tells what was before another one's death after it.
+            self._lose_if_late(session, self._died)
         if self.flight is not None:
             for session in started:
                 self.flight.session(STARTED, session, session.first_use)
@@ -218,13 +226,14 @@ class Hub(SharedStore):
             running.pop(session, None)
         return super().forget(session)
 
-    def gone(self, process: int, now: float, owned: Callable[[int], bool]) -> int:
-        """A process is no more, and nothing of it is in flight; returns how much was. ``owned``
-        says whether the connection of this number was one of its own.
+    def gone(self, process: int, now: float) -> int:
+        """A process is no more, and nothing of it is in flight; returns how much was.
 
-        What it learnt last it could not tell. So of a transaction that it was about to end, or has
-        worked at until then, nobody knows the outcome, until who goes on with it is answered.
+        What it learnt last it could not tell. So of a transaction that it was about to end, or that
+        was used until then, nobody knows the outcome, until who goes on with it is answered: for
+        its end, too, a driver uses any connection, and so any process.
         """
+        self._died = now
         running = self._running.pop(process, {})
         for session, busy in running.items():
             self._over(session, busy)
@@ -232,14 +241,8 @@ class Hub(SharedStore):
                 self._cut_off(session, operation, now)
         for some in self.open_transaction_sessions():
             for one in some:
-                tracker = one.transaction
-                if (
-                    not isinstance(one, Child)
-                    and tracker is not None
-                    and owned(tracker.connection)
-                    and now - tracker.last_use <= _UNTOLD
-                ):
-                    self._lose(one, tracker, now)
+                if not isinstance(one, Child):
+                    self._lose_if_late(one, now)
         return sum(len(busy.operations) for busy in running.values())
 
     def _cut_off(self, session: Session, operation: Operation, now: float) -> None:
@@ -254,6 +257,12 @@ class Hub(SharedStore):
             self._count_transaction(session, tracker, known, counted)
             self._doubted(session, tracker)
         elif use.number == tracker.number and use.command in ENDING:
+            self._lose(session, tracker, now)
+
+    def _lose_if_late(self, session: Session, now: float) -> None:
+        """Who has died may have ended a transaction that was used until then."""
+        tracker = session.transaction
+        if tracker is not None and 0 <= self._died - tracker.last_use <= _UNTOLD:
             self._lose(session, tracker, now)
 
     def _lose(self, session: Session, tracker: Tracker, now: float) -> None:

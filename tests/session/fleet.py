@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 from proxy.session.hub import Hub
@@ -84,8 +83,6 @@ class Fleet:
         self.stores.append(store)
         return store
 
-    def gone(
-        self, process: int, now: float = 1000.0, owned: Callable[[int], bool] = lambda _: False
-    ) -> int:
+    def gone(self, process: int, now: float = 1000.0) -> int:
         """A process is no more; how many operations it had in flight."""
-        return self.hub.gone(process, now, owned)
+        return self.hub.gone(process, now)

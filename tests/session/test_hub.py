@@ -12,9 +12,9 @@ from tests.session.fleet import KEYS, SHOP, UPSTREAM, Fleet, begin, step
 
 
 def dies(fleet: Fleet, now: float) -> SharedStore:
-    """The first process, which has connection 7; gives what its successor knows."""
+    """The first process; gives what its successor knows."""
     fleet.stores.pop(0)
-    fleet.gone(0, now, lambda number: number == 7)
+    fleet.gone(0, now)
     fleet.talk()
     return fleet.joins()
 
@@ -97,13 +97,24 @@ def test_a_start_that_was_in_flight_at_a_process_that_died_may_have_come_about()
     assert {counts for _, _, counts in states(fleet, new)} == {False}
 
 
-def test_what_others_have_open_stays_so_when_a_process_dies() -> None:
+@pytest.mark.parametrize(
+    ("last", "state"), [(89.0, State.UNKNOWN), (50.0, State.IN_PROGRESS)], ids=str
+)
+@pytest.mark.parametrize("told", [True, False], ids=["told before", "told after"])
+def test_what_another_process_has_worked_at_may_have_been_ended_by_the_one_that_died(
+    last: float, state: State, told: bool
+) -> None:
+    """A driver sends a commit by whichever connection is free."""
     fleet = Fleet(2)
-    begin(fleet.stores[0], KEYS[0], 3, 88.0)
+    begin(fleet.stores[1], KEYS[0], 3, last)
+    if told:
+        fleet.talk()
+    living = fleet.stores[1]
+    new = dies(fleet, 90.0)
     fleet.talk()
-    session = fleet.stores[1].get(KEYS[0])
-    assert session is not None
-    info = OperationSessionInfo(KEYS[0], 3, False)
-    fleet.stores[1].transaction_step(session, Step.CONTINUE, Outcome.OK, info, 89.0, UPSTREAM, 8)
+    assert states(fleet, new) == {(state, int(state is State.IN_PROGRESS), True)}
+    # It was not ended: its application goes on.
+    step(living, KEYS[0], Step.CONTINUE, Outcome.OK, 3, 92.0)
     fleet.talk()
-    assert states(fleet, dies(fleet, 90.0)) == {(State.IN_PROGRESS, 1, True)}
+    assert states(fleet, new) == {(State.IN_PROGRESS, 1, True)}
+    assert states(fleet, living) == {(State.IN_PROGRESS, 1, True)}

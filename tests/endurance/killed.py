@@ -39,6 +39,10 @@ from tests.patience import PATIENCE, wait_until
 #: Seconds from one death to the next.
 PAUSE = 3.0
 
+#: Seconds in which workers have told what they learnt last: much more than they need, and less than
+#: a transaction lives that nobody ends.
+HEARD = 15.0
+
 #: What is under way, and over when nobody is connected any more.
 UNDER_WAY = ("connections", "operations")
 
@@ -86,19 +90,31 @@ def kill(
                 found.deaths += 1
                 wait_until(lambda: _all_ready(program, workers), "the worker in its place")
         wait_until(lambda: not any(_shown(program)[what] for what in UNDER_WAY), "rest")
-        found.left = _left(program, behind)
+        excess = _settle(found, program, behind)
         found.wrong += found.load.errors
         for other in found.others:
             foreseen = expected(other)
             found.wrong += [f"{other.name}: {e}" for e in other.errors if e not in foreseen]
-        found.wrong += [
+        found.wrong += excess
+        # A worker that is killed has no time to say that a connection failed.
+        found.wrong += program.bugs()
+        return found
+
+
+def _settle(found: Outcome, program: Program, behind: int) -> list[str]:
+    """Note what is left behind once the last word of each worker is heard; what of it upstream has
+    not."""
+    end = time.monotonic() + HEARD
+    while True:
+        found.left = _left(program, behind)
+        excess = [
             f"{what}: shown {shown}, upstream has {there}"
             for what, (shown, there) in found.left.items()
             if shown > there + (found.lost if what == "cursors" else 0)
         ]
-        # A worker that is killed has no time to say that a connection failed.
-        found.wrong += program.bugs()
-        return found
+        if not excess or time.monotonic() > end:
+            return excess
+        time.sleep(0.1)
 
 
 def _shown(program: Program) -> dict[str, Any]:

@@ -112,6 +112,16 @@ def tuples_of_floats_read_early(tree: ast.Module) -> Iterator[str]:
                         yield f"{node.lineno}: {name}"
 
 
+def yields_while_handling(tree: ast.Module) -> Iterator[str]:
+    """A generator leaves the error that it handles behind: each later one refers to it, and so on,
+    for good."""
+    for handler in ast.walk(tree):
+        if isinstance(handler, ast.ExceptHandler):
+            for node in ast.walk(handler):
+                if isinstance(node, ast.Yield | ast.YieldFrom | ast.Await):
+                    yield f"{node.lineno}: {ast.unparse(node)}"
+
+
 def heirs_of_abstract_classes(tree: ast.Module) -> Iterator[str]:
     """A class does not get a registry of its own: everything of the base is an instance of it."""
     abstract = {
@@ -210,6 +220,7 @@ def test_no_class_of_what_stays_python_has_a_compiled_base() -> None:
         functions_that_keep,
         heirs_of_abstract_classes,
         tuples_of_floats_read_early,
+        yields_while_handling,
     ],
 )
 def test_the_compiler_follows(rule, module: str) -> None:
@@ -232,6 +243,10 @@ def test_the_compiler_follows(rule, module: str) -> None:
         (
             heirs_of_abstract_classes,
             "from collections.abc import Set\nclass C(Set[int]): pass",
+        ),
+        (
+            yields_while_handling,
+            "def f():\n try: pass\n except A as e: yield e",
         ),
         (
             tuples_of_floats_read_early,

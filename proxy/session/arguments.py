@@ -156,10 +156,12 @@ def patterns_of(argument: Argument) -> Iterator[Pattern | None]:
         if position % STEP == STEP - 1:
             yield None
         steps = reading_pattern(data, entry, f"{path}.{position}", children=children)
-        while True:
+        found: Pattern | None = None
+        while found is None:
             try:
                 next(steps)
             except StopIteration as end:
-                yield end.value
-                break
-            yield None
+                found = end.value
+            else:
+                yield None
+        yield found

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.wire.fields import ARRAY, integer
 
 if TYPE_CHECKING:
-    from proxy.session.info import OperationSessionInfo
     from proxy.wire.edges import Verdict
     from proxy.wire.replies import Reply
 
@@ -129,7 +128,24 @@ RETRYABLE_WRITES: Final = {
 }
 
 
-def step_of(command: str, info: OperationSessionInfo) -> Step | None:
+class Numbered(Protocol):
+    """Of :class:`~proxy.session.info.OperationSessionInfo`, what says what a request is in its
+    transaction: of requests that were only written down rules see something else."""
+
+    @property
+    def txn_number(self) -> int | None: ...
+
+    @property
+    def autocommit(self) -> bool | None: ...
+
+    @property
+    def start_transaction(self) -> bool | None: ...
+
+    @property
+    def starts_or_continues(self) -> bool: ...
+
+
+def step_of(command: str, info: Numbered) -> Step | None:
     """What a request with ``info`` asks of the transaction; None without a txnNumber."""
     if info.txn_number is None:
         return None

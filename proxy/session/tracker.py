@@ -147,7 +147,8 @@ class Tracker:
             return
         accepted = outcome is Outcome.OK or outcome is Outcome.COMMITTED
         known = None
-        if self.may_be_open:
+        # Mostly it is the one that is seen open, and nothing else may be.
+        if self.may_be_open and not (self.goes_on(number) and not self.hidden):
             known = next((one for one in self.open_ones if one.number == number), None)
         doubted = known is not None and number > self.number
         where = self.upstream if known is None else known.upstream

@@ -14,11 +14,10 @@ from proxy.admin.interrupting import interrupt
 from proxy.admin.meant import is_preview, object_in
 from proxy.admin.naming import listed, session_name, sessions_named
 from proxy.admin.query import QueryError
-from proxy.conversation.killed import killed_cursors
+from proxy.conversation.killed import close_killed
 from proxy.session.ids import OpenTransaction
 from proxy.session.left import kills_of
 from proxy.session.plans import abort_command
-from proxy.session.records import CursorId
 from proxy.session.transactions import STEPPED_DOWN, State
 
 if TYPE_CHECKING:
@@ -135,8 +134,7 @@ class Actions:
                 reply = await ask_for(self._connections, upstream, owner, asked)
             except UnreachableError:
                 return
-            for cursor in killed_cursors(reply) if reply.ok() else ():
-                self._connections.store.cursor_closed(CursorId(upstream, cursor))
+            close_killed(self._connections.store, upstream, reply)
 
     async def _looked_for(self, look: Callable[[], Awaitable[_Found]]) -> _Found:
         """What ``look`` finds, where need be once all is known: what is looked for may have begun a

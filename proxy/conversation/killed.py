@@ -9,9 +9,11 @@ import bson
 from bson.errors import BSONError
 
 from proxy.errors import WireError
+from proxy.session.records import CursorId
 from proxy.wire.fields import ARRAY, Element, elements, integer
 
 if TYPE_CHECKING:
+    from proxy.session.store import SessionStore
     from proxy.wire.replies import Reply
 
 #: How many of the cursors that one message lists as gone are looked at, where these are so many
@@ -20,7 +22,15 @@ _MOST_KILLED: Final = 10_000
 _LONG_ARRAY: Final = 131_072
 
 
-def killed_cursors(reply: Reply) -> list[int]:
+def close_killed(store: SessionStore, upstream: str, reply: Reply) -> None:
+    """Note what the reply to a killCursors of ``upstream`` (an address) says is gone; nothing where
+    it is an error."""
+    if reply.ok():
+        for number in _killed_cursors(reply):
+            store.cursor_closed(CursorId(upstream, number))
+
+
+def _killed_cursors(reply: Reply) -> list[int]:
     """The cursors that a killCursors reply says are gone."""
     gone: list[int] = []
     for name in (b"cursorsKilled", b"cursorsNotFound"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from proxy.conversation.killed import integers, killed_cursors
+from proxy.conversation.killed import close_killed, integers
 from proxy.conversation.overload import is_overload
 from proxy.session.ranges import statement_ranges
 from proxy.session.records import Attempt, CursorId, Operation
@@ -197,8 +197,7 @@ class Tracking:
         layout = reply.layout
         code = None if layout.ok else reply.integer(b"code")
         if tracked.command == "killCursors" and code is None:
-            for killed in killed_cursors(reply):
-                self._store.cursor_closed(CursorId(self._upstream, killed))
+            close_killed(self._store, self._upstream, reply)
         if isinstance(tracked, CursorKill):
             return
         attempt = tracked.attempt

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import trio
 
 from policies.transaction_guard import TransactionGuard
-from proxy.conversation.killed import killed_cursors
+from proxy.conversation.killed import close_killed
 from proxy.conversation.overload import is_overload
 from proxy.listing.slices import in_slices
 from proxy.session.identity import EVERYBODY
 from proxy.session.ids import OpenTransaction
 from proxy.session.left import kills_of
 from proxy.session.plans import abort_command
-from proxy.session.records import CursorId
 from proxy.session.transactions import STEPPED_DOWN, State
 
 if TYPE_CHECKING:
@@ -280,8 +279,7 @@ class _Rounds:
         _now: float,
     ) -> None:
         """Upstream has said which cursors are no more."""
-        for cursor in killed_cursors(reply) if reply.ok() else ():
-            self._sessions.store.cursor_closed(CursorId(place[0], cursor))
+        close_killed(self._sessions.store, place[0], reply)
         if number == len(left) - 1:
             self._go_on(place, asker)
 

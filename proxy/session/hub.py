@@ -120,7 +120,7 @@ class Hub(SharedStore):
             self._take_cursors(told)
         for session in used:
             # One process tells what was before another one's death after it.
-            self._lose_if_late(session, self._died)
+            self._lose_if_late(session)
         if self.flight is not None:
             for session in started:
                 self.flight.session(STARTED, session, session.first_use)
@@ -242,7 +242,7 @@ class Hub(SharedStore):
         for some in self.open_transaction_sessions():
             for one in some:
                 if not isinstance(one, Child):
-                    self._lose_if_late(one, now)
+                    self._lose_if_late(one)
         return sum(len(busy.operations) for busy in running.values())
 
     def _cut_off(self, session: Session, operation: Operation, now: float) -> None:
@@ -259,11 +259,11 @@ class Hub(SharedStore):
         elif use.number == tracker.number and use.command in ENDING:
             self._lose(session, tracker, now)
 
-    def _lose_if_late(self, session: Session, now: float) -> None:
+    def _lose_if_late(self, session: Session) -> None:
         """Who has died may have ended a transaction that was used until then."""
         tracker = session.transaction
         if tracker is not None and 0 <= self._died - tracker.last_use <= _UNTOLD:
-            self._lose(session, tracker, now)
+            self._lose(session, tracker, self._died)
 
     def _lose(self, session: Session, tracker: Tracker, now: float) -> None:
         if self.transaction_lost(session, now):
